@@ -1,0 +1,97 @@
+"""From the scheme of a URL to the provider that reads it. Nothing is imported before it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+from .errors import ProviderConfigError
+from .provider import KeyProvider
+from .redaction import redact_frames
+
+__all__ = ["known_schemes", "looks_like_provider_url", "open_provider"]
+
+
+class _BuiltIn(NamedTuple):
+    """Where a scheme's provider is. ``module`` is None while no release has it yet."""
+
+    module: str | None
+    name: str
+    extra: str | None
+
+
+# Schemes that are only announced are here too: nobody may take such a URL for the text of a key.
+_BUILT_IN = {
+    "env": _BuiltIn("local", "EnvKeyProvider", None),
+    "file": _BuiltIn(None, "FileKeyProvider", None),
+    "vault-kv": _BuiltIn(None, "VaultKVProvider", "vault"),
+    "vault-transit": _BuiltIn(None, "VaultTransitProvider", "vault"),
+    "aws-secretsmanager": _BuiltIn(None, "SecretsManagerProvider", "aws"),
+    "aws-kms": _BuiltIn(None, "KMSProvider", "aws"),
+}
+
+_SCHEME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789+.-")
+_LONGEST_SCHEME = 32
+
+
+def known_schemes() -> tuple[str, ...]:
+    """The URL schemes that this release knows by itself, in the order of the documentation."""
+    return tuple(_BUILT_IN)
+
+
+def looks_like_provider_url(text: str) -> bool:
+    """Whether ``text`` starts with a known scheme and a colon, in capitals or not.
+
+    It looks at nothing else, so that also a URL with a mistake in it is recognised.
+    Raises TypeError for anything but a str.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a str, not {type(text).__name__}")
+    scheme, colon, _ = text.partition(":")
+    return bool(colon) and scheme.strip().lower() in _BUILT_IN
+
+
+@redact_frames
+def open_provider(url: str, *, allow_insecure: bool = False) -> KeyProvider:
+    """The provider that reads keys at ``url``, such as ``env:SESSION_KEYS``. No I/O happens yet.
+
+    ``allow_insecure=True`` lets a provider use a connection that is not protected; it warns then.
+
+    Raises TypeError for a wrong type and ProviderConfigError for a URL that no provider reads, or
+    that its provider refuses. Secrets are never accepted in a URL.
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"url must be a str, not {type(url).__name__}")
+    if not isinstance(allow_insecure, bool):
+        raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
+    url = url.strip()
+    scheme = _scheme_of(url)
+    built_in = _BUILT_IN.get(scheme)
+    if built_in is None:
+        raise ProviderConfigError(f"no provider of keys reads URLs that begin with {scheme}: ; {_what_is_known()}")
+    if built_in.module is None:
+        raise ProviderConfigError(f"{scheme}: names a provider that this release does not have yet; {_what_is_known()}")
+    provider = getattr(import_module(f".{built_in.module}", __package__), built_in.name)
+    opened: KeyProvider = provider.from_url(url, allow_insecure=allow_insecure)
+    return opened
+
+
+def _scheme_of(url: str) -> str:
+    scheme, colon, _ = url.partition(":")
+    scheme = scheme.lower()
+    if not colon or len(scheme) > _LONGEST_SCHEME or not scheme[:1].isalpha() or not _SCHEME.issuperset(scheme):
+        # Nothing of it is shown: it may well be the key itself.
+        raise ProviderConfigError(
+            f"what was given as the URL of a provider ({len(url)} characters) begins with no scheme; {_what_is_known()}"
+        )
+    return scheme
+
+
+def _what_is_known() -> str:
+    ready = ", ".join(f"{scheme}:" for scheme, where in _BUILT_IN.items() if where.module)
+    later = ", ".join(
+        f"{scheme}:" + (f" (extra [{where.extra}])" if where.extra else "")
+        for scheme, where in _BUILT_IN.items()
+        if not where.module
+    )
+    return f"this release reads {ready} as in env:SESSION_KEYS" + (f"; a later one reads {later}" if later else "")

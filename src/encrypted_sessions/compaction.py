@@ -1,0 +1,212 @@
+"""What the SDK's compaction does to a history, without plaintext at rest and without loss.
+
+`OpenAIResponsesCompactionSession(session_id, EncryptedSession(...))` looks for three methods on
+its underlying session. Automatic compaction takes a snapshot of the newest rows and replaces a
+suffix of it; on demand, everything is replaced. Rows that are neither "ok" nor "expired" are never
+replaced. What is written carries the newest timestamp of what it replaces, so that nothing lives
+longer for being summarised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from encrypted_sessions.errors import HistoryChangedError, UnreadableItemsError
+from encrypted_sessions.outcomes import Outcome, Tally, Verdict
+from encrypted_sessions.pairing import unpaired
+from encrypted_sessions.reading import Breather, judge
+from encrypted_sessions.rows import HistoryMovedError, PlainStore, Row
+from encrypted_sessions.sealed_store import ATTEMPTS, SealedStore, always_changing
+from encrypted_sessions.settling import settle
+
+#: What compaction may replace.
+_REPLACEABLE: tuple[Outcome, ...] = ("ok", "expired")
+
+#: The SDK asks for as many rows as the model saw items; so many expired ones more may lie between.
+_EXPIRED_BETWEEN = 1024
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The newest rows of a history, in the form that the SDK's compaction expects.
+
+    `items` oldest first; `complete` if they are the whole history; `replace_suffix(start, items)`
+    puts items in place of `items[start:]`, and answers False when the rows have changed.
+    """
+
+    items: list[Any]
+    complete: bool
+    replace_suffix: Callable[[int, list[Any]], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The newest rows with their verdicts, oldest first."""
+
+    rows: list[Row]
+    verdicts: list[Verdict]
+    complete: bool
+
+    def kept(self) -> int:
+        """The number of leading rows that may not be replaced: up to the last unreplaceable one."""
+        return max(
+            (place + 1 for place, verdict in enumerate(self.verdicts) if verdict.outcome not in _REPLACEABLE),
+            default=0,
+        )
+
+    def visible(self) -> list[int]:
+        """Places of the items, after the kept rows, that the SDK gets to see from `get_items`."""
+        kept = self.kept()
+        places = [place for place in range(kept, len(self.rows)) if self.verdicts[place].item is not None]
+        left_out = kept > 0 or len(places) < len(self.rows) - kept or not self.complete
+        if left_out:
+            lost = unpaired([self._item(place) for place in places], since=0)
+            places = [place for index, place in enumerate(places) if index not in lost]
+        return places
+
+    def _item(self, place: int) -> dict[str, object]:
+        item = self.verdicts[place].item
+        assert item is not None  # noqa: S101 - visible() asks for items alone
+        return item
+
+    def items(self, places: Sequence[int]) -> list[dict[str, object]]:
+        """The items at `places`."""
+        return [self._item(place) for place in places]
+
+    def newest_timestamp(self, start: int = 0) -> int | None:
+        """The newest timestamp from a place on, None if there is no row."""
+        return max(
+            (verdict.timestamp for verdict in self.verdicts[start:] if verdict.timestamp is not None),
+            default=None,
+        )
+
+    def refuse_unreplaceable(self) -> None:
+        """Raise UnreadableItemsError if any row may not be replaced."""
+        tally = Tally()
+        for verdict in reversed(self.verdicts):
+            tally.add(verdict)
+        outcomes = tally.outcomes()
+        raising = tuple(name for name in outcomes if name not in (*_REPLACEABLE, "unpaired"))
+        if raising:
+            raise UnreadableItemsError.of(
+                outcomes,
+                tally.findings,
+                raising=raising,
+                consequence="The history was not compacted: nothing was replaced or deleted.",
+                ways_out="Compaction replaces only what it can read, whatever on_unreadable says.",
+            )
+
+
+class Compaction:
+    """One session's answers to the SDK's compaction."""
+
+    def __init__(self, store: SealedStore) -> None:
+        self._store = store
+        self._read_up_to: Row | None = None  # the newest row of the last whole read
+
+    async def read(
+        self, limit: int | None, default_limit: int | None, keywords: dict[str, Any]
+    ) -> tuple[list[Any], bool]:
+        """Items for the SDK's decision, and whether they are proven to be the whole history.
+
+        Nothing unreadable raises here: automatic compaction is left out then, and the turn goes
+        on. Without a limit, `default_limit` counts, as in `get_items`.
+        """
+        if limit is None:
+            seen = await self._store.scan(default_limit, keywords)
+            self._read_up_to = seen.newest
+            return seen.items, False
+        judged = await self._judge(limit, keywords)
+        if not judged.complete or judged.kept():
+            return [], False
+        return judged.items(judged.visible()), True
+
+    async def snapshot(self, limit: int) -> Snapshot | None:
+        """The newest `limit` items and how to replace a suffix of them; None without row access."""
+        rows = self._store.rows
+        if isinstance(rows, PlainStore):
+            return None
+        judged = await self._judge(limit, {})
+        places = judged.visible()
+
+        async def replace_suffix(start: int, output: list[Any]) -> bool:
+            first = places[start] if start else judged.kept()
+            expected = judged.rows[first:]
+            if not expected:
+                return False
+            sealed = await self._store.seal(output, judged.newest_timestamp(first))
+            return await settle(rows.replace_tail(expected, sealed))
+
+        return Snapshot(judged.items(places), judged.complete and judged.kept() == 0, replace_suffix)
+
+    async def replace_all(self, output: list[Any]) -> bool:
+        """Put `output` in place of the whole history. True, or an error and nothing replaced.
+
+        Never False: the SDK would clear the store then.
+
+        Raises UnreadableItemsError for a history with rows that are neither ok nor expired, and
+        HistoryChangedError when rows came that the compaction has not seen.
+        """
+        read_up_to, self._read_up_to = self._read_up_to, None
+        judged = await self._judge(None, {})
+        judged.refuse_unreplaceable()
+        newest = judged.rows[-1] if judged.rows else None
+        if read_up_to is not None and newest != read_up_to:
+            raise _changed()
+        sealed = await self._store.seal(output, judged.newest_timestamp())
+        if isinstance(self._store.rows, PlainStore):
+            await settle(self._replace_whole(judged.rows, sealed))
+        elif not await settle(self._store.rows.replace_tail(judged.rows, sealed)):
+            raise _changed()
+        return True
+
+    async def _replace_whole(self, old: list[Row], sealed: list[dict[str, Any]]) -> None:
+        """Clear and add, and put the old rows back if adding fails."""
+        session = self._store.session
+        replace = getattr(type(session), "_atomic_replace_items", None)
+        if replace is not None and await replace(session, sealed):
+            return
+        await session.clear_session()
+        try:
+            if sealed:
+                await session.add_items(sealed)
+        except BaseException:
+            if old:
+                await session.clear_session()
+                await session.add_items([row.data for row in old])
+            raise
+
+    async def _judge(self, limit: int | None, keywords: dict[str, Any]) -> _Judged:
+        """Rows from the newest on, until `limit` of them are items or there are no more."""
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._judge_once(limit, keywords)
+            except HistoryMovedError:
+                await asyncio.sleep(0)
+        raise always_changing()
+
+    async def _judge_once(self, limit: int | None, keywords: dict[str, Any]) -> _Judged:
+        cursor = self._store.cursor(keywords)
+        terms, breather = self._store.terms(), Breather()
+        rows: list[Row] = []
+        verdicts: list[Verdict] = []
+        found = 0
+        while not cursor.exhausted and (limit is None or (found < limit and len(rows) < limit + _EXPIRED_BETWEEN)):
+            page = await cursor.fetch(None if limit is None else limit - found)
+            judged = await judge(page, self._store.keychain, terms, breather)
+            rows += page
+            verdicts += judged
+            found += sum(verdict.item is not None for verdict in judged)
+        complete = cursor.exhausted
+        if not complete and limit is not None:
+            complete = not await cursor.fetch(1)
+        return _Judged(rows[::-1], verdicts[::-1], complete)
+
+
+def _changed() -> HistoryChangedError:
+    return HistoryChangedError(
+        "the history changed while it was being compacted; nothing was replaced. Run the compaction again"
+    )

@@ -1,0 +1,78 @@
+"""What sessions raise. What keys raise has a tree of its own: `keyproviders.KeyProviderError`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from encrypted_sessions.outcomes import EXPLANATIONS, Finding, describe
+
+
+class EncryptedSessionError(Exception):
+    """Parent of everything that an encrypted session raises of its own."""
+
+
+class UnreadableItemsError(EncryptedSessionError):
+    """Rows were found that cannot be returned as items. Nothing was deleted.
+
+    `outcomes` counts every row that was looked at, by outcome name, "ok" included. `findings`
+    holds up to 20 `Finding(position, outcome, kid)` of the rows in question, newest first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcomes: Mapping[str, int],
+        findings: Sequence[Finding] = (),
+    ) -> None:
+        """`message` says what happened and what to do; it quotes no item."""
+        super().__init__(message)
+        self.outcomes = dict(outcomes)
+        self.findings = tuple(findings)
+
+    @classmethod
+    def of(
+        cls,
+        outcomes: Mapping[str, int],
+        findings: Sequence[Finding],
+        *,
+        raising: Sequence[str],
+        consequence: str = "Nothing was returned and nothing was deleted.",
+        ways_out: str = (
+            "To go on without such rows: on_unreadable='skip', or read(), which returns what can"
+            " be read and names the rest."
+        ),
+    ) -> UnreadableItemsError:
+        """The error for rows of the outcomes named in `raising`, with what to do about each."""
+        met = [name for name in raising if outcomes.get(name)]
+        count = sum(outcomes[name] for name in met)
+        lines = [
+            f"{count} of {sum(outcomes.values())} stored items cannot be read"
+            f" ({describe({name: outcomes[name] for name in met})}). {consequence}",
+            *(f"  {name}: {EXPLANATIONS[name]}" for name in met),
+        ]
+        if findings:
+            places = ", ".join(finding.place() for finding in findings[:5])
+            lines.append(f"  counted from the newest row (0): {places}")
+        lines.append(f"  {ways_out}")
+        return cls("\n".join(lines), outcomes=outcomes, findings=findings)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuilt with its counts and findings when it crosses a process boundary."""
+        return _rebuild, (str(self), self.outcomes, self.findings)
+
+
+def _rebuild(message: str, outcomes: Mapping[str, int], findings: Sequence[Finding]) -> UnreadableItemsError:
+    return UnreadableItemsError(message, outcomes=outcomes, findings=findings)
+
+
+class ScanBudgetError(EncryptedSessionError, RuntimeError):
+    """`max_scan_items` rows were read and the answer was not complete (upstream: RuntimeError)."""
+
+
+class HistoryChangedError(EncryptedSessionError):
+    """The stored history changed under an operation that may not go on then. Nothing was lost."""
+
+
+class WeakKeyWarning(UserWarning):
+    """A string is used as a key that is not 32 random bytes: it can be guessed."""

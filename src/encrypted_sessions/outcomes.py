@@ -1,0 +1,140 @@
+"""What reading can find: each stored row ends as exactly one of these, and none as another."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from agents import TResponseInputItem
+
+Outcome = Literal[
+    "ok",
+    "expired",
+    "expired_unverified",
+    "erased",
+    "not_yet_valid",
+    "key_disabled",
+    "unknown_key",
+    "unauthentic",
+    "plaintext",
+    "malformed",
+    "unsupported",
+    "unpaired",
+]
+
+#: Outcomes that raise under on_unreadable="raise".
+UNREADABLE: tuple[Outcome, ...] = (
+    "not_yet_valid",
+    "key_disabled",
+    "unknown_key",
+    "unauthentic",
+    "plaintext",
+    "malformed",
+    "unsupported",
+)
+
+#: Outcomes that are left out whatever the policy, and stay where they are.
+PASSED_OVER: tuple[Outcome, ...] = ("expired_unverified", "erased")
+
+#: What each means, and what to do about it. No command or option stands here that this release
+#: does not have.
+EXPLANATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "expired_unverified": "its key is gone, and it claims to be older than the ttl; it is left where it is.",
+        "erased": "its key was destroyed for good, so nobody can read it again.",
+        "not_yet_valid": "sealed more than 60 s in the future: a clock is skewed, here or where it"
+        " was written. Compare the clocks (NTP), then read again.",
+        "key_disabled": "its key is disabled at its place and may come back. Enable it there, then read again.",
+        "unknown_key": "the place that stores keys was asked, or has no such name, and has no key"
+        " with this kid. Add the old key to the place or to also_read=; rows of the Agents SDK's"
+        " own class (kid 'hkdf-v1') need upstream_key=.",
+        "unauthentic": "altered, or sealed with another key. Check that this process uses the key,"
+        " and the session id, that wrote it.",
+        "plaintext": "not encrypted. If it was written before encryption was switched on and you"
+        " trust who wrote it, plaintext='read' returns it.",
+        "malformed": "not an envelope of this library, not of the SDK's class, and no plain item:"
+        " damaged, or written by something else.",
+        "unsupported": "written by a later release. Upgrade encrypted-sessions.",
+    }
+)
+
+MAX_FINDINGS = 20
+
+# A kid is shown only if it looks like one: rows can be written by anybody who can write the store.
+_KID_SHAPE = re.compile(r"[A-Za-z0-9._~-]{1,128}\Z")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row that was not returned.
+
+    `position` counts from the newest row, which is 0. `kid` is what the row names, None where it
+    names none or something that is no kid.
+    """
+
+    position: int
+    outcome: str
+    kid: str | None
+
+    def place(self) -> str:
+        """Position, outcome and kid in a few words."""
+        return f"{self.position} {self.outcome}" + (f" (kid {self.kid})" if self.kid else "")
+
+
+@dataclass(frozen=True)
+class History:
+    """What `EncryptedSession.read` found.
+
+    `items` in order, oldest first. `outcomes` counts every row that was looked at, by name, "ok"
+    always included. `findings` tells of up to 20 rows that could not be read, newest first. Its
+    repr shows no item.
+    """
+
+    items: list[TResponseInputItem] = field(repr=False)
+    outcomes: Mapping[str, int]
+    findings: tuple[Finding, ...]
+
+
+class Verdict(NamedTuple):
+    """What became of one row. `item` is set for "ok" alone, and for plaintext that is let in."""
+
+    outcome: Outcome
+    kid: str | None = None
+    timestamp: int | None = None
+    item: dict[str, object] | None = None
+
+
+class Tally:
+    """Counts verdicts, newest row first, and keeps the findings worth naming."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter(ok=0)
+        self.findings: list[Finding] = []
+        self._position = 0
+
+    def add(self, verdict: Verdict) -> None:
+        """Count the next older row."""
+        self.counts[verdict.outcome] += 1
+        if verdict.item is None and verdict.outcome != "expired" and len(self.findings) < MAX_FINDINGS:
+            kid = verdict.kid
+            shown = kid if kid is not None and _KID_SHAPE.match(kid) else None
+            self.findings.append(Finding(self._position, verdict.outcome, shown))
+        self._position += 1
+
+    def outcomes(self) -> dict[str, int]:
+        """The counts by name, "ok" always, another only if it was met."""
+        return {name: count for name, count in self.counts.items() if count or name == "ok"}
+
+    def met(self, outcomes: tuple[Outcome, ...]) -> bool:
+        """Whether any row ended as one of `outcomes`."""
+        return any(self.counts[name] for name in outcomes)
+
+
+def describe(counts: Mapping[str, int]) -> str:
+    """Counts in words, as logs and errors give them: "2 unauthentic, 1 plaintext"."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -1,0 +1,198 @@
+"""From stored rows to items: judge each row, walk a history backwards, say what was found.
+
+The order of questions is fixed: is it an envelope of a known version; what does the place say of
+its key; does the check hold; is it in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from encrypted_sessions.envelope import Envelope, parse, parse_row
+from encrypted_sessions.errors import ScanBudgetError
+from encrypted_sessions.keychain import Keychain
+from encrypted_sessions.outcomes import Outcome, Tally, Verdict
+from encrypted_sessions.pairing import unpaired
+from encrypted_sessions.rows import PAGE, Cursor, Row
+from encrypted_sessions.sealing import NotAnItem, Opener, Unauthentic
+
+#: A clock may be this many seconds behind the writer's before a row counts as from the future.
+CLOCK_SKEW_S = 60
+
+#: A search backwards with a limit ends after so many rows in a row ...
+EXPIRED_ROWS_THAT_END_A_SEARCH = 64
+#: ... that expired more than this many seconds ago: clocks and long batches differ by less.
+EXPIRED_FOR_SURE_S = 120
+
+#: Work between two looks at the event loop's other tasks, in seconds.
+_SLICE_S = 0.003
+
+
+class Terms(NamedTuple):
+    """What a row is measured against: the time, the session's ttl (None: no end), its policy."""
+
+    now: int
+    ttl: int | None
+    read_plaintext: bool
+
+
+class Breather:
+    """Gives the event loop a turn when a slice of work is used up."""
+
+    def __init__(self) -> None:
+        self._slice_ends = time.perf_counter() + _SLICE_S
+
+    def is_due(self) -> bool:
+        """Whether the slice is used up."""
+        return time.perf_counter() > self._slice_ends
+
+    async def take(self) -> None:
+        """Let other tasks run, then start a new slice."""
+        await asyncio.sleep(0)
+        self._slice_ends = time.perf_counter() + _SLICE_S
+
+
+async def judge(rows: Sequence[Row], keychain: Keychain, terms: Terms, breather: Breather) -> list[Verdict]:
+    """One verdict for each row, in the same order.
+
+    Raises what the key provider raises when it cannot answer.
+    """
+    parsed: list[Envelope | Outcome] = []
+    for row in rows:
+        data = row.data
+        parsed.append(parse_row(data) if isinstance(data, (str, bytes)) else parse(data))
+        if breather.is_due():
+            await breather.take()
+    kids = {envelope.kid for envelope in parsed if isinstance(envelope, Envelope)}
+    ciphers = await keychain.find(kids) if kids else {}
+    openers = {kid: cipher if isinstance(cipher, str) else cipher.opener() for kid, cipher in ciphers.items()}
+    verdicts: list[Verdict] = []
+    for row, envelope in zip(rows, parsed, strict=True):
+        if isinstance(envelope, Envelope):
+            verdicts.append(_open(envelope, openers[envelope.kid], terms))
+        elif envelope == "plaintext":
+            verdicts.append(Verdict("plaintext", item=_plain(row) if terms.read_plaintext else None))
+        else:
+            verdicts.append(Verdict(envelope))
+        if breather.is_due():
+            await breather.take()
+    return verdicts
+
+
+def _open(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Verdict:
+    kid, token = envelope
+    timestamp = envelope.timestamp
+    expired = terms.ttl is not None and terms.now > timestamp + terms.ttl
+    if isinstance(opener, str):
+        gone = opener == "unknown_key" and expired
+        return Verdict("expired_unverified" if gone else opener, kid, timestamp)
+    try:
+        opener.verify(token)
+    except Unauthentic:
+        return Verdict("unauthentic", kid, timestamp)
+    if expired:
+        return Verdict("expired", kid, timestamp)
+    if timestamp > terms.now + CLOCK_SKEW_S:
+        return Verdict("not_yet_valid", kid, timestamp)
+    try:
+        return Verdict("ok", kid, timestamp, opener.open(token))
+    except NotAnItem:
+        return Verdict("malformed", kid, timestamp)
+
+
+def _plain(row: Row) -> dict[str, object]:
+    stored = row.stored()
+    assert isinstance(stored, dict)  # noqa: S101 - parse() calls nothing else plaintext
+    return stored
+
+
+class Scan(NamedTuple):
+    """A walk through a history: its items, oldest first, and what else was met."""
+
+    items: list[dict[str, object]]
+    tally: Tally
+    #: The newest row met, None in an empty history.
+    newest: Row | None
+
+
+async def scan(
+    cursor: Cursor,
+    keychain: Keychain,
+    terms: Terms,
+    *,
+    limit: int | None,
+    budget: int | None = None,
+) -> Scan:
+    """Walk backwards from the newest row until `limit` items are found, or to the oldest row.
+
+    With a limit, the walk also ends after 64 consecutive rows that expired more than two minutes
+    ago. `budget` bounds the rows fetched: ScanBudgetError when it is used up before the end.
+    """
+    tally = Tally()
+    breather = Breather()
+    items: list[dict[str, object]] = []  # newest first, until the end
+    kinds: list[Outcome] = []
+    newer_than_gap = 0  # items newer than the oldest row that was left out
+    newest: Row | None = None
+    long_expired = 0
+    fetched: list[Row] = []
+    place = 0  # in `fetched`
+    complete = ended_early = False
+
+    while not (complete or ended_early) and (limit is None or len(items) < limit):
+        wanted = PAGE if limit is None else min(PAGE, limit - len(items))
+        if place == len(fetched):
+            # The first page is what a history without gaps needs, and no row more.
+            count = wanted if newest is None else max(wanted, EXPIRED_ROWS_THAT_END_A_SEARCH)
+            fetched, place = await _fetch(cursor, None if limit is None else count, budget), 0
+            newest = newest or (fetched[0] if fetched else None)
+        page = fetched[place : place + wanted]
+        place += len(page)
+        for verdict in await judge(page, keychain, terms, breather):
+            tally.add(verdict)
+            if verdict.item is not None:
+                items.append(verdict.item)
+                kinds.append(verdict.outcome)
+                long_expired = 0
+                continue
+            newer_than_gap = len(items)
+            if verdict.outcome == "expired" and _expired_for_sure(verdict, terms):
+                long_expired += 1
+                if limit is not None and long_expired == EXPIRED_ROWS_THAT_END_A_SEARCH:
+                    ended_early = True
+                    break
+            else:
+                long_expired = 0
+        complete = cursor.exhausted and place == len(fetched)
+
+    items.reverse()
+    kinds.reverse()
+    since = 0 if ended_early else len(items) - newer_than_gap
+    if since < len(items):
+        lost = unpaired(items, since=since)
+        for index in sorted(lost, reverse=True):
+            tally.counts[kinds[index]] -= 1
+            tally.counts["unpaired"] += 1
+            del items[index]
+    return Scan(items, tally, newest)
+
+
+async def _fetch(cursor: Cursor, count: int | None, budget: int | None) -> list[Row]:
+    if budget is None:
+        return await cursor.fetch(count)
+    left = budget - cursor.fetched
+    if left <= 0:
+        raise ScanBudgetError(
+            f"max_scan_items: {budget} rows were read and the history is not complete. Raise"
+            " max_scan_items, ask for fewer items with limit=, or remove old rows from the store."
+        )
+    return await cursor.fetch(left if count is None else min(count, left))
+
+
+def _expired_for_sure(verdict: Verdict, terms: Terms) -> bool:
+    assert verdict.timestamp is not None  # noqa: S101 - an expired row has been opened
+    assert terms.ttl is not None  # noqa: S101 - nothing expires without a ttl
+    return terms.now > verdict.timestamp + terms.ttl + EXPIRED_FOR_SURE_S

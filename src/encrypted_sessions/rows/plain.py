@@ -1,0 +1,70 @@
+"""Any session with the five members, used through them alone."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from encrypted_sessions.rows.base import HistoryMovedError, Row
+
+_METHODS = ("get_items", "add_items", "pop_item", "clear_session")
+
+
+class PlainStore:
+    """A session without addressable rows. It also hands on `wrapper`, for every store."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def cursor(self, keywords: dict[str, Any]) -> PlainCursor:
+        """A walk from the newest row; `keywords` go to each call of get_items."""
+        return PlainCursor(self._session, keywords)
+
+
+class PlainCursor:
+    """Walks by asking for ever more of the newest items: such a store has no other way.
+
+    `fetched` counts every item that the store handed over, also those that it handed over before.
+    """
+
+    def __init__(self, session: Any, keywords: dict[str, Any]) -> None:
+        self._session = session
+        self._keywords = keywords
+        self._seen = 0
+        self._oldest: object = None
+        self.fetched = 0
+        self.exhausted = False
+
+    async def fetch(self, count: int | None) -> list[Row]:
+        """As `Cursor.fetch`; without a count, all the rest."""
+        if count is None:
+            stored = await self._session.get_items(**self._keywords)
+            self.exhausted = True
+        else:
+            window = self._seen + count
+            stored = await self._session.get_items(window, **self._keywords)
+            self.exhausted = len(stored) < window
+        self.fetched += len(stored)
+        if self._seen and (len(stored) < self._seen or stored[-self._seen] != self._oldest):
+            raise HistoryMovedError
+        older = stored[: len(stored) - self._seen]
+        self._seen = len(stored)
+        if stored:
+            self._oldest = stored[0]
+        return [Row(None, item) for item in reversed(older)]
+
+
+def accepts_wrapper(session: Any) -> bool:
+    """Whether all four methods of a session take the SDK's `wrapper` keyword."""
+    return all(_takes_wrapper(getattr(session, name)) for name in _METHODS)
+
+
+def _takes_wrapper(method: Any) -> bool:
+    try:
+        parameter = inspect.signature(method).parameters.get("wrapper")
+    except (TypeError, ValueError):  # a method without a signature, of a C type or a mock
+        return False
+    return parameter is not None and parameter.kind in (
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    )

@@ -1,0 +1,93 @@
+"""Rows of the SDK's RedisSession: elements of a list, changed by scripts.
+
+A script runs as a whole or not at all. Replies are read undecoded, so that a client with
+`decode_responses=True` can look at a row that is not UTF-8.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from redis.client import NEVER_DECODE
+
+from encrypted_sessions.rows.base import Row, RowStore
+
+if TYPE_CHECKING:
+    from agents.extensions.memory import RedisSession
+
+# upto (-1: the newest), count -> the place of the first element, elements oldest first
+_PAGE = """
+local last = redis.call('LLEN', KEYS[1]) - 1
+local upto = tonumber(ARGV[1])
+if upto >= 0 and upto < last then last = upto elseif upto > last then return {-1, {}} end
+local first = math.max(0, last - tonumber(ARGV[2]) + 1)
+if last < 0 then return {0, {}} end
+return {first, redis.call('LRANGE', KEYS[1], first, last)}
+"""
+
+# newest, mark, then (place, element) ... -> 1 if all were there unchanged and are gone now
+_REMOVE = """
+if redis.call('LINDEX', KEYS[1], -1) ~= ARGV[1] then return 0 end
+for i = 3, #ARGV, 2 do
+  if redis.call('LINDEX', KEYS[1], ARGV[i]) ~= ARGV[i + 1] then return 0 end
+end
+for i = 3, #ARGV, 2 do redis.call('LSET', KEYS[1], ARGV[i], ARGV[2]) end
+redis.call('LREM', KEYS[1], 0, ARGV[2])
+return 1
+"""
+
+# number expected, expected oldest first ..., new oldest first ... -> 1 if replaced
+_REPLACE_TAIL = """
+local expected = tonumber(ARGV[1])
+local length = redis.call('LLEN', KEYS[1])
+if length < expected or (expected == 0 and length > 0) then return 0 end
+for i = 1, expected do
+  if redis.call('LINDEX', KEYS[1], i - expected - 1) ~= ARGV[i + 1] then return 0 end
+end
+local expires_in = redis.call('PTTL', KEYS[1])
+if expected == length then redis.call('DEL', KEYS[1])
+else redis.call('LTRIM', KEYS[1], 0, length - expected - 1) end
+for i = expected + 2, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
+if expires_in > 0 then redis.call('PEXPIRE', KEYS[1], expires_in) end
+return 1
+"""
+
+
+class RedisRows(RowStore):
+    """Rows by their place in the list, which only counts together with their bytes."""
+
+    NEEDS: ClassVar[tuple[str, ...]] = (
+        "_check_not_closed",
+        "_messages_key",
+        "_redis",
+        "_serialize_item",
+    )
+    IDS_ARE_PLACES: ClassVar[bool] = True
+
+    def __init__(self, session: RedisSession) -> None:
+        self._session: Any = session  # what it needs is not public: see rows/__init__
+
+    async def _run(self, script: str, *arguments: object) -> Any:
+        self._session._check_not_closed()
+        return await self._session._redis.execute_command(
+            "EVAL", script, 1, self._session._messages_key, *arguments, **{NEVER_DECODE: True}
+        )
+
+    async def page(self, upto: Row | None, count: int) -> list[Row]:
+        """As `RowStore.page`."""
+        first, elements = await self._run(_PAGE, -1 if upto is None else upto.id, count)
+        return [Row(first + place, data) for place, data in enumerate(elements)][::-1]
+
+    async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
+        """As `RowStore.remove`."""
+        mark = b"removed:" + os.urandom(16)
+        places = [argument for row in rows for argument in (row.id, row.data)]
+        return bool(await self._run(_REMOVE, newest.data, mark, *places))
+
+    async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
+        """As `RowStore.replace_tail`. A time to live of the key stays what it was."""
+        new = [await self._session._serialize_item(envelope) for envelope in envelopes]
+        old = [row.data for row in expected]
+        return bool(await self._run(_REPLACE_TAIL, len(old), *old, *new))

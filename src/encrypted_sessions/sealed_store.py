@@ -1,0 +1,73 @@
+"""A store with sealed rows, and the keys to them: what reading, popping and compaction work on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from encrypted_sessions.envelope import pack
+from encrypted_sessions.errors import HistoryChangedError
+from encrypted_sessions.keychain import Keychain
+from encrypted_sessions.reading import Breather, Scan, Terms, scan
+from encrypted_sessions.rows import Cursor, HistoryMovedError, PlainStore, RowStore
+
+#: How often an operation starts again because other writers changed the history under it.
+ATTEMPTS = 1000
+
+
+class SealedStore:
+    """One session's rows and keys, and the terms on which they are read."""
+
+    def __init__(
+        self,
+        session: Any,
+        rows: RowStore | PlainStore,
+        keychain: Keychain,
+        terms: Callable[[], Terms],
+    ) -> None:
+        self.session = session
+        self.rows = rows
+        self.keychain = keychain
+        self.terms = terms
+
+    def cursor(self, keywords: dict[str, Any]) -> Cursor:
+        """A walk from the newest row. `keywords` go to a session's own methods."""
+        if isinstance(self.rows, PlainStore):
+            return self.rows.cursor(keywords)
+        return self.rows.cursor()
+
+    async def scan(
+        self,
+        limit: int | None,
+        keywords: dict[str, Any],
+        *,
+        budget: int | None = None,
+    ) -> Scan:
+        """The latest items and what else was met (`reading.scan`), from one state of the store."""
+        for _ in range(ATTEMPTS):
+            try:
+                return await scan(self.cursor(keywords), self.keychain, self.terms(), limit=limit, budget=budget)
+            except HistoryMovedError:
+                await asyncio.sleep(0)
+        raise always_changing()
+
+    async def seal(self, items: Sequence[Any], timestamp: int | None = None) -> list[dict[str, Any]]:
+        """Envelopes of items under the active key, all with one timestamp (default: now)."""
+        kid, cipher = await self.keychain.active()
+        stamp = self.terms().now if timestamp is None else timestamp
+        breather = Breather()
+        sealed: list[dict[str, Any]] = []
+        for item in items:
+            sealed.append(pack(kid, cipher.seal(item, stamp)))
+            if breather.is_due():
+                await breather.take()
+        return sealed
+
+
+def always_changing() -> HistoryChangedError:
+    """The error when other writers never left an operation time to finish."""
+    return HistoryChangedError(
+        f"other writers changed the history under each of {ATTEMPTS} attempts. Nothing was lost;"
+        " try again when they are done"
+    )

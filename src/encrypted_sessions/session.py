@@ -1,0 +1,314 @@
+"""The wrapper: any session of the Agents SDK, with every item sealed before it is stored."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from encrypted_sessions import checks
+from encrypted_sessions.compaction import Compaction
+from encrypted_sessions.derivation import upstream_secret
+from encrypted_sessions.errors import UnreadableItemsError, WeakKeyWarning
+from encrypted_sessions.keychain import Keychain, RingKeychain, StringKeychain
+from encrypted_sessions.outcomes import UNREADABLE, History, Outcome, Tally, describe
+from encrypted_sessions.popping import pop
+from encrypted_sessions.reading import Terms
+from encrypted_sessions.rows import store_beneath
+from encrypted_sessions.rows.plain import accepts_wrapper
+from encrypted_sessions.sealed_store import SealedStore
+from keyproviders import KeyRing, redact_frames
+
+if TYPE_CHECKING:
+    from agents import RunContextWrapper, TResponseInputItem
+    from agents.memory import SessionSettings
+
+logger = logging.getLogger("encrypted_sessions")
+
+#: From so many on, expired items that were read and left out are worth telling.
+_EXPIRED_WORTH_A_WARNING = 1000
+
+
+def _now() -> float:
+    """The wall clock, seconds since 1970."""
+    return time.time()
+
+
+class EncryptedSession:
+    """Seals every item of another session with a key of its own, and lets it expire.
+
+    `underlying_session` is any object with `session_id`, `get_items`, `add_items`, `pop_item` and
+    `clear_session`; the wrapper is one itself. `encryption_key` is a `KeyRing`, or a string with
+    the Agents SDK's own rule for keys and bytes. `ttl` is in seconds, None for no end; it has to
+    exceed the longest time that a run waits for an approval.
+
+    Sealed with AES-128-CBC and HMAC-SHA256 (Fernet), under a key that HKDF-SHA256 derives from the
+    master key and the session id. Stored rows show sizes, counts, times, session ids and key ids.
+
+    What cannot be read raises `UnreadableItemsError` (on_unreadable="skip" leaves it out and logs
+    a warning) and is never deleted. `plaintext="read"` lets rows in that were never encrypted, for
+    moving over. `upstream_key` is the string with which the SDK's class wrote rows that a key ring
+    shall read. `max_scan_items` bounds the rows that one `get_items` fetches.
+    """
+
+    session_id: str
+    underlying_session: Any
+    max_scan_items: int | None
+
+    @redact_frames
+    def __init__(
+        self,
+        session_id: str,
+        underlying_session: Any,
+        encryption_key: str | KeyRing,
+        ttl: int | None = 600,
+        max_scan_items: int | None = None,
+        *,
+        on_unreadable: Literal["raise", "skip"] = "raise",
+        plaintext: Literal["raise", "read"] = "raise",
+        upstream_key: str | None = None,
+    ) -> None:
+        """Check the arguments; no I/O, no key is asked for.
+
+        Raises TypeError or ValueError for a wrong argument. Warns `WeakKeyWarning` for a string
+        that is not 32 random bytes in base64.
+        """
+        self.session_id = checks.session_id(session_id)
+        self.underlying_session = checks.underlying_session(underlying_session)
+        self._ttl = checks.ttl(ttl)
+        self.max_scan_items = checks.max_scan_items(max_scan_items)
+        self._skip = checks.choice(on_unreadable, "on_unreadable", checks.ON_UNREADABLE) == "skip"
+        self._read_plaintext = checks.choice(plaintext, "plaintext", checks.PLAINTEXT) == "read"
+        self._takes_wrapper = accepts_wrapper(underlying_session)
+        self._sealed = SealedStore(
+            underlying_session,
+            store_beneath(underlying_session),
+            _keychain(encryption_key, upstream_key, self.session_id),
+            self._terms,
+        )
+        self._compaction = Compaction(self._sealed)
+        self._told: set[str] = set()
+        if underlying_session.session_id != session_id:
+            warnings.warn(
+                f"the wrapper's session id {session_id!r} is not its store's"
+                f" {underlying_session.session_id!r}: rows are stored under the one and sealed"
+                " for the other. EncryptedSession.wrap(store, ...) takes the store's id",
+                stacklevel=3,
+            )
+
+    @classmethod
+    def wrap(
+        cls,
+        underlying_session: Any,
+        keys: KeyRing,
+        *,
+        ttl: int | None,
+        on_unreadable: Literal["raise", "skip"] = "raise",
+        plaintext: Literal["raise", "read"] = "raise",
+        upstream_key: str | None = None,
+    ) -> EncryptedSession:
+        """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
+
+        Raises TypeError or ValueError for a wrong argument.
+        """
+        checks.key_ring(keys, "keys")
+        checks.underlying_session(underlying_session)
+        return cls(
+            underlying_session.session_id,
+            underlying_session,
+            keys,
+            ttl,
+            on_unreadable=on_unreadable,
+            plaintext=plaintext,
+            upstream_key=upstream_key,
+        )
+
+    # -- The Agents SDK's session -----------------------------------------------------------
+
+    @redact_frames
+    async def get_items(
+        self, limit: int | None = None, *, wrapper: RunContextWrapper[Any] | None = None
+    ) -> list[TResponseInputItem]:
+        """The latest `limit` readable items, oldest first; all of them without a limit.
+
+        Without an argument, the underlying session's `session_settings.limit` counts. Expired
+        items are left out, and outputs whose tool call was left out. With a limit the search ends
+        after 64 consecutive rows that expired more than two minutes ago.
+
+        Raises UnreadableItemsError (unless on_unreadable="skip"), what the key provider raises,
+        and RuntimeError when `max_scan_items` does not suffice.
+        """
+        limit = self._limit(limit)
+        if limit == 0:
+            return []
+        found = await self._sealed.scan(limit, self._keywords(wrapper), budget=self.max_scan_items)
+        self._report(found.tally, limit)
+        return found.items  # type: ignore[return-value]  # what was sealed was an item
+
+    @redact_frames
+    async def read(self, limit: int | None = None) -> History:
+        """What can be read, and a count of everything that was found; raises for no outcome.
+
+        `limit` as in `get_items`. Raises what the key provider raises when it cannot answer.
+        """
+        limit = self._limit(limit)
+        if limit == 0:
+            return History([], Tally().outcomes(), ())
+        found = await self._sealed.scan(limit, {})
+        return History(
+            found.items,  # type: ignore[arg-type]  # what was sealed was an item
+            found.tally.outcomes(),
+            tuple(found.tally.findings),
+        )
+
+    @redact_frames
+    async def add_items(
+        self,
+        items: list[TResponseInputItem],
+        *,
+        wrapper: RunContextWrapper[Any] | None = None,
+    ) -> None:
+        """Seal and store items. What is added together carries one timestamp, and expires together.
+
+        Raises TypeError, before anything is written, for items that JSON cannot give back as they
+        are; what the key provider raises; what the store raises.
+        """
+        batch = checks.items(items)
+        if batch:
+            batch = await self._sealed.seal(batch)
+        await self.underlying_session.add_items(batch, **self._keywords(wrapper))
+
+    @redact_frames
+    async def pop_item(self, *, wrapper: RunContextWrapper[Any] | None = None) -> TResponseInputItem | None:
+        """Remove and return the latest item; None when there is none.
+
+        Expired rows at the tail are removed. A row that cannot be read stays, and raises
+        UnreadableItemsError, also under on_unreadable="skip".
+        """
+        item = await pop(self._sealed, self._keywords(wrapper))
+        return item  # type: ignore[return-value]  # what was sealed was an item
+
+    @redact_frames
+    async def clear_session(self, *, wrapper: RunContextWrapper[Any] | None = None) -> None:
+        """Delete all rows of the session, as the store does."""
+        await self.underlying_session.clear_session(**self._keywords(wrapper))
+
+    @property
+    def session_settings(self) -> SessionSettings | None:
+        """The underlying session's settings."""
+        return getattr(self.underlying_session, "session_settings", None)
+
+    @session_settings.setter
+    def session_settings(self, value: SessionSettings | None) -> None:
+        self.underlying_session.session_settings = value
+
+    @property
+    def ttl(self) -> int | None:
+        """Seconds that an item lives, None for no end."""
+        return self._ttl
+
+    @ttl.setter
+    def ttl(self, value: int | None) -> None:
+        self._ttl = checks.ttl(value)
+
+    # -- What the SDK's compaction looks for ------------------------------------------------
+
+    @redact_frames
+    async def _read_compaction_items(
+        self, limit: int | None, *, wrapper: RunContextWrapper[Any] | None = None
+    ) -> tuple[list[Any], bool]:
+        return await self._compaction.read(limit, self._limit(None), self._keywords(wrapper))
+
+    @redact_frames
+    async def _get_compaction_snapshot(self, limit: int, **_: Any) -> Any:
+        return await self._compaction.snapshot(limit)
+
+    @redact_frames
+    async def _atomic_replace_items(self, items: list[Any]) -> bool:
+        return await self._compaction.replace_all(items)
+
+    @property
+    def _ignore_ids_for_matching(self) -> bool:
+        return bool(getattr(self.underlying_session, "_ignore_ids_for_matching", False))
+
+    # -- Reading ----------------------------------------------------------------------------
+
+    def _limit(self, limit: int | None) -> int | None:
+        if limit is None:
+            settings: Any = self.session_settings
+            limit = settings.get("limit") if isinstance(settings, dict) else getattr(settings, "limit", None)
+        return checks.limit(limit)
+
+    def _terms(self) -> Terms:
+        return Terms(int(_now()), self._ttl, self._read_plaintext)
+
+    def _report(self, tally: Tally, limit: int | None) -> None:
+        if tally.met(self._raising()):
+            if not self._skip:
+                raise UnreadableItemsError.of(tally.outcomes(), tally.findings, raising=self._raising())
+            left_out = {name: tally.counts[name] for name in self._raising()}
+            logger.warning("left out what cannot be read: %s", describe(left_out))
+        if tally.counts["erased"] and self._first_time("erased"):
+            logger.warning("%d items are left out because their key was destroyed", tally.counts["erased"])
+        expired = tally.counts["expired"]
+        if limit is None and expired > _EXPIRED_WORTH_A_WARNING and self._first_time("expired"):
+            remedy = (
+                "purge_expired() removes them"
+                if hasattr(type(self), "purge_expired")
+                else "get_items(limit=...) reads past no heap of them"
+            )
+            logger.warning("%d expired items were read and left out; %s", expired, remedy)
+
+    def _raising(self) -> tuple[Outcome, ...]:
+        if self._read_plaintext:
+            return tuple(name for name in UNREADABLE if name != "plaintext")
+        return UNREADABLE
+
+    def _first_time(self, subject: str) -> bool:
+        first = subject not in self._told
+        self._told.add(subject)
+        return first
+
+    def _keywords(self, wrapper: RunContextWrapper[Any] | None) -> dict[str, Any]:
+        return {"wrapper": wrapper} if wrapper is not None and self._takes_wrapper else {}
+
+    # -- An object that gives nothing away --------------------------------------------------
+
+    def __repr__(self) -> str:
+        store = type(self.underlying_session).__name__
+        return f"EncryptedSession(session_id={self.session_id!r}, store={store}, ttl={self._ttl})"
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("an EncryptedSession holds keys and cannot be pickled or copied; make one where it is needed")
+
+    if not TYPE_CHECKING:  # a type checker shall know the attributes there are, and no others
+
+        def __getattr__(self, name: str) -> NoReturn:
+            message = f"EncryptedSession has no attribute {name!r}"
+            beneath = self.__dict__.get("underlying_session")
+            if not name.startswith("__") and hasattr(beneath, name):
+                message += f"; use session.underlying_session.{name}, which sees sealed items"
+            raise AttributeError(message)
+
+
+def _keychain(encryption_key: str | KeyRing, upstream_key: str | None, session_id: str) -> Keychain:
+    if upstream_key is not None:
+        checks.key_string(upstream_key, "upstream_key")
+    if isinstance(encryption_key, KeyRing):
+        return RingKeychain(encryption_key, session_id, upstream_key)
+    text = checks.key_string(encryption_key, "encryption_key")
+    if upstream_key is not None:
+        raise ValueError(
+            "upstream_key goes with a KeyRing; with a string, encryption_key reads the rows that the SDK's class wrote"
+        )
+    secret, is_key = upstream_secret(text)
+    if not is_key:
+        warnings.warn(
+            "encryption_key is not 32 random bytes in base64. It works, and whoever copies the"
+            " store can try out passwords against it without limit: use the output of"
+            " 'encrypted-sessions keygen', or a KeyRing",
+            WeakKeyWarning,
+            stacklevel=4,
+        )
+    return StringKeychain(secret, session_id)

@@ -1,0 +1,336 @@
+"""Real servers for tests: PostgreSQL and Redis, each in a folder of its own and on a free port.
+
+A test never uses a server that was running before: it starts its own, and ends it by its process id.
+A server can be paused, resumed, killed and started again, so that tests can show what happens then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+POLL_S = 0.02
+PORT_ATTEMPTS = 5
+LOG_TAIL_CHARS = 4_000
+
+
+class ProgramMissingError(Exception):
+    """The server's program is not installed on this machine."""
+
+
+class ServerStartError(Exception):
+    """The server did not come up; the message ends with the tail of its log."""
+
+
+class Server:
+    """A program that listens on a port of 127.0.0.1. Subclasses say which one.
+
+    As a context manager it starts on entry, and stops and removes its folder on exit.
+    """
+
+    name: str
+    interrupt: signal.Signals
+    """Asks the program to end soon and to tidy up."""
+    crash: signal.Signals
+    """Ends the program at once: connections break, and nothing is written first."""
+
+    def __init__(self) -> None:
+        # Not in pytest's tmp_path: the folders above it are closed to the unprivileged user.
+        self.folder = Path(tempfile.mkdtemp(prefix=f"encrypted-sessions-{self.name}-"))
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._user = _unprivileged_user()
+        if self._user is not None:
+            os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
+
+    def __enter__(self) -> Self:
+        try:
+            self._prepare()
+            self._start_on_a_free_port()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # What subclasses fill in.
+
+    @property
+    def url(self) -> str:
+        raise NotImplementedError  # each subclass has its own form
+
+    def _prepare(self) -> None:
+        """Do what has to be done once, before the first start."""
+
+    def _command(self) -> list[str]:
+        raise NotImplementedError  # each subclass has its own program
+
+    def _ready(self, pid: int) -> bool:
+        """Whether the process `pid` itself (not another one on that port) takes connections."""
+        raise NotImplementedError  # each subclass asks in its own way
+
+    # What tests call.
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the server, on the same port as before, and wait until it takes connections."""
+        if self.running:
+            return
+        log_path = self.folder / "log"
+        # The server also ends when the tests die without a chance to tidy up.
+        lifeline = [setpriv, "--pdeathsig", self.interrupt.name[3:]] if (setpriv := shutil.which("setpriv")) else []
+        with log_path.open("ab") as log:
+            self._process = self._popen([*lifeline, *self._command()], stdout=log)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._ready(self._process.pid):
+            if self._process.poll() is not None:
+                raise ServerStartError(f"{self.name} ended with {self._process.returncode}.\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise ServerStartError(f"{self.name} was not ready after {START_TIMEOUT_S:.0f} s.\n{self.log_tail()}")
+            time.sleep(POLL_S)
+
+    def pause(self) -> None:
+        """Stop every process of the server where it stands: connections stay open, nothing answers."""
+        # The parent first, so that it starts no child meanwhile.
+        for process in self._processes():
+            process.suspend()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while any(process.status() != psutil.STATUS_STOPPED for process in self._processes()):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} did not pause within {STOP_TIMEOUT_S:.0f} s")
+            time.sleep(POLL_S)
+
+    def resume(self) -> None:
+        """Let a paused server go on. Does nothing to one that runs."""
+        for process in reversed(self._processes()):
+            process.resume()
+
+    def kill(self) -> None:
+        """End the server at once, as a crash would. `start()` brings it back on the same port."""
+        self._end(self.crash)
+
+    def stop(self) -> None:
+        """End the server in good order."""
+        self._end(self.interrupt)
+
+    def restore(self) -> None:
+        """Make it run again, whatever a test did to it."""
+        self.resume()
+        self.start()
+
+    def close(self) -> None:
+        """Stop it and remove its folder."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log_tail(self) -> str:
+        log_path = self.folder / "log"
+        text = log_path.read_text(errors="replace") if log_path.exists() else ""
+        return f"--- {self.name} log ---\n{text[-LOG_TAIL_CHARS:]}"
+
+    # How it is done.
+
+    def _start_on_a_free_port(self) -> None:
+        # Between the look for a free port and the server's own bind, someone else may take it.
+        for attempts_left in reversed(range(PORT_ATTEMPTS)):
+            self.port = _free_port()
+            try:
+                self.start()
+            except ServerStartError as error:
+                if not attempts_left or "address already in use" not in str(error).lower():
+                    raise
+            else:
+                return
+
+    def _processes(self) -> list[psutil.Process]:
+        if self._process is None or self._process.poll() is not None:
+            return []
+        parent = psutil.Process(self._process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        # A process that is stopped takes no signal but SIGKILL: wake it after it was told to end.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if processes := self._processes():
+                self._process.send_signal(how)
+                for process in processes:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.resume()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            for process in self._processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _popen(self, command: Sequence[str], stdout: object) -> subprocess.Popen[bytes]:
+        identity: dict[str, object] = {}
+        if self._user is not None:
+            identity = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for pytest, which then stops the server in order
+            **identity,
+        )
+
+    def _run(self, command: Sequence[str]) -> None:
+        process = self._popen(command, stdout=subprocess.PIPE)
+        output, _ = process.communicate(timeout=START_TIMEOUT_S)
+        if process.returncode != 0:
+            raise ServerStartError(f"{command[0]} ended with {process.returncode}.\n{output.decode(errors='replace')}")
+
+
+class PostgresServer(Server):
+    """PostgreSQL with an empty database. `settings` are server settings, such as `{"timezone": "Asia/Kolkata"}`.
+
+    `kill()` is PostgreSQL's immediate shutdown: what a crash does, but it gives its shared memory back.
+    """
+
+    name = "postgres"
+    interrupt = signal.SIGINT
+    crash = signal.SIGQUIT
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        self._programs = _postgres_programs()
+        self._settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "shared_buffers": "32MB",
+            **(settings or {}),
+        }
+        # Anyone on this machine can reach the port.
+        self._password = secrets.token_hex(16)
+        super().__init__()
+        self._data = self.folder / "data"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+asyncpg://sessions:{self._password}@127.0.0.1:{self.port}/postgres"
+
+    def _prepare(self) -> None:
+        password_file = self.folder / "password"
+        password_file.write_text(self._password)
+        if self._user is not None:
+            os.chown(password_file, self._user.pw_uid, self._user.pw_gid)
+        self._run(
+            [
+                str(self._programs / "initdb"),
+                f"--pgdata={self._data}",
+                "--username=sessions",
+                f"--pwfile={password_file}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ]
+        )
+
+    def _command(self) -> list[str]:
+        settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        return [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
+
+    def _ready(self, pid: int) -> bool:
+        # The server's own word: its lock file has its pid in line 1 and its state in line 8.
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
+
+
+class RedisServer(Server):
+    """Redis, in memory only: after `kill()` or `stop()` and `start()` it is empty."""
+
+    name = "redis"
+    interrupt = signal.SIGTERM
+    crash = signal.SIGKILL
+
+    def __init__(self) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            raise ProgramMissingError("redis-server is not on PATH (Debian: apt-get install redis-server)")
+        self._program = program
+        super().__init__()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def _command(self) -> list[str]:
+        listen = ["--bind", "127.0.0.1", "--port", str(self.port)]
+        return [self._program, *listen, "--dir", str(self.folder), "--save", "", "--appendonly", "no"]
+
+    def _ready(self, pid: int) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as connection:
+                connection.sendall(b"INFO server\r\n")
+                answer = connection.recv(65_536)
+        except OSError:
+            return False
+        return f"process_id:{pid}\r\n".encode() in answer
+
+
+def _postgres_programs() -> Path:
+    """The folder of initdb and postgres: on PATH, or where Debian puts the newest version."""
+    if shutil.which("initdb") and (found := shutil.which("postgres")):
+        return Path(found).parent
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if not versions:
+        raise ProgramMissingError(
+            "PostgreSQL's initdb is not on PATH nor in /usr/lib/postgresql (Debian: apt-get install postgresql)"
+        )
+    return versions[-1].parent
+
+
+def _unprivileged_user() -> pwd.struct_passwd | None:
+    """Whom the server runs as when the tests run as root (PostgreSQL refuses root); None: as ourselves."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise ServerStartError(
+        "The tests run as root, and there is neither a user postgres nor nobody to start servers as."
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,120 @@
+"""The walls between the parts: who imports whom, how much an auditor must read, what an import loads and does."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import keyproviders
+
+CORE = ("sealing", "envelope", "derivation")
+CORE_LINES = 400
+# What the core may use of its own package: exact JSON, the names of outcomes and errors.
+CORE_MAY_IMPORT = {*CORE, "exact_json", "outcomes", "errors"}
+LOADED_ONLY_WHEN_USED = ("agents", "boto3", "hvac", "pydantic", "redis", "rich", "sqlalchemy", "tenacity", "typer")
+
+
+def folder_of(package: str) -> Path:
+    """Where the copy under test lies: the tree's, or the installed wheel's."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def imports_of(path: Path, package: str) -> Iterator[tuple[str, str | None]]:
+    """Each import in a file as (module, name), the name None for `import module`. Relative ones are spelled out."""
+    folder = folder_of(package)
+    parents = [package, *path.relative_to(folder).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = ".".join(parents[: len(parents) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (above, node.module) if part)
+            yield from ((module, alias.name) for alias in node.names)
+
+
+def imports_of_package(package: str) -> Iterator[tuple[str, str, str | None]]:
+    for path in sorted(folder_of(package).rglob("*.py")):
+        for module, name in imports_of(path, package):
+            yield path.name, module, name
+
+
+def in_a_fresh_interpreter(code: str) -> object:
+    """What the code prints as JSON."""
+    command = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_keyproviders_never_imports_encrypted_sessions():
+    offending = [
+        found for found in imports_of_package("keyproviders") if found[1].split(".")[0] == "encrypted_sessions"
+    ]
+    assert offending == []
+
+
+def test_encrypted_sessions_imports_only_the_public_names_of_keyproviders():
+    found = [entry for entry in imports_of_package("encrypted_sessions") if entry[1].split(".")[0] == "keyproviders"]
+    assert found, "nothing imports keyproviders: this test looks in the wrong place"
+    offending = [
+        (file, module, name)
+        for file, module, name in found
+        if module != "keyproviders" or name is None or name not in keyproviders.__all__
+    ]
+    assert offending == []
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_imports_nothing_of_sessions_and_stores(module: str):
+    inside = set()
+    for imported, name in imports_of(folder_of("encrypted_sessions") / f"{module}.py", "encrypted_sessions"):
+        if imported == "encrypted_sessions":
+            inside.add(str(name))
+        elif imported.startswith("encrypted_sessions."):
+            inside.add(imported.split(".")[1])
+    assert inside <= CORE_MAY_IMPORT
+
+
+def test_the_core_has_at_most_400_lines():
+    folder = folder_of("encrypted_sessions")
+    lines = {module: len((folder / f"{module}.py").read_text(encoding="utf-8").splitlines()) for module in CORE}
+    assert sum(lines.values()) <= CORE_LINES, lines
+
+
+@pytest.mark.parametrize("package", ["encrypted_sessions", "keyproviders"])
+def test_an_import_loads_no_sdk(package: str):
+    code = f"import json, sys, {package}; print(json.dumps(sorted(sys.modules)))"
+    loaded = {str(name).split(".")[0] for name in in_a_fresh_interpreter(code)}
+    assert package in loaded
+    assert loaded & set(LOADED_ONLY_WHEN_USED) == set()
+
+
+@pytest.mark.parametrize("package", ["encrypted_sessions", "keyproviders"])
+def test_an_import_does_no_io(package: str):
+    # Reading modules is what an import is; all else would show here.
+    code = f"""
+import json, os, sys, threading
+sys.dont_write_bytecode = True
+seen = []
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+def watch(event, args):
+    if event.startswith(("socket.", "subprocess.", "os.system", "os.fork", "os.exec", "os.spawn", "sqlite3.")):
+        seen.append(event)
+    elif event == "open" and isinstance(args[2], int) and args[2] & WRITING:
+        seen.append(f"open {{args[0]}}")
+sys.addaudithook(watch)
+import {package}
+threads = [thread.name for thread in threading.enumerate()]
+print(json.dumps([seen, threads]))
+"""
+    assert in_a_fresh_interpreter(code) == [[], ["MainThread"]]
