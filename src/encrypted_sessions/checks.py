@@ -41,7 +41,7 @@ def underlying_session(value: Any) -> Any:
     beneath, depth = value, 0
     while beneath is not None and depth < 100:
         if callable(getattr(beneath, "run_compaction", None)):
-            raise ValueError(
+            raise ValueError(  # noqa: TRY004 - a session it is, in the wrong place
                 f"{type(beneath).__name__} compacts, and would have to read what is sealed above"
                 " it. Wrap the other way round: OpenAIResponsesCompactionSession(session_id,"
                 " EncryptedSession(session_id, store, ...))"

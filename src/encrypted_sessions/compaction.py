@@ -19,6 +19,7 @@ from encrypted_sessions.outcomes import Outcome, Tally, Verdict
 from encrypted_sessions.pairing import unpaired
 from encrypted_sessions.reading import Breather, judge
 from encrypted_sessions.rows import HistoryMovedError, PlainStore, Row
+from encrypted_sessions.rows.plain import call
 from encrypted_sessions.sealed_store import ATTEMPTS, SealedStore, always_changing
 from encrypted_sessions.settling import settle
 
@@ -169,14 +170,14 @@ class Compaction:
         replace = getattr(type(session), "_atomic_replace_items", None)
         if replace is not None and await replace(session, sealed):
             return
-        await session.clear_session()
+        await call(session.clear_session)
         try:
             if sealed:
-                await session.add_items(sealed)
+                await call(session.add_items, sealed)
         except BaseException:
             if old:
-                await session.clear_session()
-                await session.add_items([row.data for row in old])
+                await call(session.clear_session)
+                await call(session.add_items, [row.data for row in old])
             raise
 
     async def _judge(self, limit: int | None, keywords: dict[str, Any]) -> _Judged:

@@ -46,9 +46,9 @@ class UnreadableItemsError(EncryptedSessionError):
         """The error for rows of the outcomes named in `raising`, with what to do about each."""
         met = [name for name in raising if outcomes.get(name)]
         count = sum(outcomes[name] for name in met)
+        found = describe({name: outcomes[name] for name in met})
         lines = [
-            f"{count} of {sum(outcomes.values())} stored items cannot be read"
-            f" ({describe({name: outcomes[name] for name in met})}). {consequence}",
+            f"{count} of {sum(outcomes.values())} stored items cannot be read ({found}). {consequence}",
             *(f"  {name}: {EXPLANATIONS[name]}" for name in met),
         ]
         if findings:

@@ -42,7 +42,7 @@ class StringKeychain:
     """One string for everything, whatever the kid: the Agents SDK's rule."""
 
     def __init__(self, secret: bytes, session_id: str) -> None:
-        self._cipher = SessionCipher(secret, session_id)
+        self._cipher = SessionCipher.derive(secret, session_id)
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("a session's keys cannot be pickled or copied")
@@ -62,7 +62,9 @@ class RingKeychain:
     def __init__(self, ring: KeyRing, session_id: str, upstream_key: str | None) -> None:
         self._ring = ring
         self._session_id = session_id
-        self._upstream = None if upstream_key is None else SessionCipher(upstream_secret(upstream_key)[0], session_id)
+        self._upstream = (
+            None if upstream_key is None else SessionCipher.derive(upstream_secret(upstream_key)[0], session_id)
+        )
         self._ciphers: OrderedDict[Key, SessionCipher] = OrderedDict()
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
@@ -96,7 +98,7 @@ class RingKeychain:
     def _cipher(self, key: Key) -> SessionCipher:
         cipher = self._ciphers.get(key)
         if cipher is None:
-            cipher = self._ciphers[key] = SessionCipher(key.secret, self._session_id)
+            cipher = self._ciphers[key] = SessionCipher.derive(key.secret, self._session_id)
             while len(self._ciphers) > _KEPT_CIPHERS:
                 self._ciphers.popitem(last=False)
         return cipher

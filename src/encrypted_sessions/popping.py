@@ -15,6 +15,7 @@ from encrypted_sessions.errors import UnreadableItemsError
 from encrypted_sessions.outcomes import PASSED_OVER, Tally, Verdict
 from encrypted_sessions.reading import Breather, judge
 from encrypted_sessions.rows import HistoryMovedError, PlainStore, Row, RowStore
+from encrypted_sessions.rows.plain import call
 from encrypted_sessions.sealed_store import ATTEMPTS, SealedStore, always_changing
 from encrypted_sessions.settling import settle
 
@@ -52,10 +53,9 @@ async def _pop_row(store: SealedStore, rows: RowStore) -> dict[str, object] | No
         except HistoryMovedError:
             await asyncio.sleep(0)
             continue
-        if tail.due and tail.newest is not None:
-            if not await settle(rows.remove(tail.due, tail.newest)):
-                await asyncio.sleep(0)
-                continue
+        if tail.due and tail.newest is not None and not await settle(rows.remove(tail.due, tail.newest)):
+            await asyncio.sleep(0)
+            continue
         if tail.unreadable is not None:
             raise _refusal(tail.unreadable, tail.tally)
         if tail.item is not None or tail.complete:
@@ -96,24 +96,20 @@ async def _pop_whole(store: SealedStore, keywords: dict[str, Any]) -> dict[str, 
 
 
 async def _pop_or_put_back(store: SealedStore, keywords: dict[str, Any]) -> tuple[object, Verdict]:
-    """What the store popped and what it is. A caller that is cancelled gets nothing: back it goes."""
+    """What the store popped, and what it is. A caller that was cancelled gets nothing: back it goes."""
     popping = asyncio.ensure_future(_pop_what_opens(store, keywords))
     try:
-        return await settle(_outcome(popping))
+        return await settle(popping)
     except asyncio.CancelledError:
-        if popping.done() and not popping.cancelled() and popping.exception() is None:
+        if not popping.cancelled() and popping.exception() is None:
             stored, verdict = popping.result()
-            if stored is not None and verdict.item is not None:
+            if verdict.item is not None:
                 await settle(_put_back(store, stored, keywords))
         raise
 
 
-async def _outcome(popping: asyncio.Future[tuple[object, Verdict]]) -> tuple[object, Verdict]:
-    return await popping
-
-
 async def _pop_what_opens(store: SealedStore, keywords: dict[str, Any]) -> tuple[object, Verdict]:
-    stored = await store.session.pop_item(**keywords)
+    stored = await call(store.session.pop_item, **keywords)
     if stored is None:
         return None, Verdict("ok")
     try:
@@ -130,7 +126,7 @@ async def _pop_what_opens(store: SealedStore, keywords: dict[str, Any]) -> tuple
 
 
 async def _put_back(store: SealedStore, stored: object, keywords: dict[str, Any]) -> None:
-    await store.session.add_items([stored], **keywords)
+    await call(store.session.add_items, [stored], **keywords)
 
 
 def _refusal(verdict: Verdict, tally: Tally) -> UnreadableItemsError:

@@ -143,13 +143,15 @@ async def scan(
     complete = ended_early = False
 
     while not (complete or ended_early) and (limit is None or len(items) < limit):
-        wanted = PAGE if limit is None else min(PAGE, limit - len(items))
+        wanted = None if limit is None else limit - len(items)
         if place == len(fetched):
             # The first page is what a history without gaps needs, and no row more.
-            count = wanted if newest is None else max(wanted, EXPIRED_ROWS_THAT_END_A_SEARCH)
-            fetched, place = await _fetch(cursor, None if limit is None else count, budget), 0
+            if wanted is not None and newest is not None:
+                wanted = max(wanted, EXPIRED_ROWS_THAT_END_A_SEARCH)
+            fetched, place = await _fetch(cursor, wanted, budget), 0
             newest = newest or (fetched[0] if fetched else None)
-        page = fetched[place : place + wanted]
+        # No row more than can be returned: a key is asked for only when its row comes up.
+        page = fetched[place : place + (PAGE if limit is None else min(PAGE, limit - len(items)))]
         place += len(page)
         for verdict in await judge(page, keychain, terms, breather):
             tally.add(verdict)

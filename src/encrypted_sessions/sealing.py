@@ -42,11 +42,15 @@ class SessionCipher:
 
     __slots__ = ("_aes", "_hmac")
 
-    def __init__(self, secret: bytes, session_id: str) -> None:
-        """Derive the session's key from a master `secret`; the first half signs (Fernet)."""
-        session_key = derive_session_key(secret, session_id)
+    def __init__(self, session_key: bytes) -> None:
+        """Take 32 bytes: as in Fernet, the first half signs and the second encrypts."""
         self._hmac = HMAC(session_key[:16], hashes.SHA256())
         self._aes = AES(session_key[16:])
+
+    @classmethod
+    def derive(cls, secret: bytes, session_id: str) -> SessionCipher:
+        """The cipher of a session under a master `secret`."""
+        return cls(derive_session_key(secret, session_id))
 
     def __repr__(self) -> str:
         return "SessionCipher()"

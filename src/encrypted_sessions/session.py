@@ -16,7 +16,7 @@ from encrypted_sessions.outcomes import UNREADABLE, History, Outcome, Tally, des
 from encrypted_sessions.popping import pop
 from encrypted_sessions.reading import Terms
 from encrypted_sessions.rows import store_beneath
-from encrypted_sessions.rows.plain import accepts_wrapper
+from encrypted_sessions.rows.plain import accepts_wrapper, call, settings_limit
 from encrypted_sessions.sealed_store import SealedStore
 from keyproviders import KeyRing, redact_frames
 
@@ -52,8 +52,6 @@ class EncryptedSession:
     shall read. `max_scan_items` bounds the rows that one `get_items` fetches.
     """
 
-    session_id: str
-    underlying_session: Any
     max_scan_items: int | None
 
     @redact_frames
@@ -74,8 +72,8 @@ class EncryptedSession:
         Raises TypeError or ValueError for a wrong argument. Warns `WeakKeyWarning` for a string
         that is not 32 random bytes in base64.
         """
-        self.session_id = checks.session_id(session_id)
-        self.underlying_session = checks.underlying_session(underlying_session)
+        self._session_id = checks.session_id(session_id)
+        self._underlying_session = checks.underlying_session(underlying_session)
         self._ttl = checks.ttl(ttl)
         self.max_scan_items = checks.max_scan_items(max_scan_items)
         self._skip = checks.choice(on_unreadable, "on_unreadable", checks.ON_UNREADABLE) == "skip"
@@ -177,7 +175,7 @@ class EncryptedSession:
         batch = checks.items(items)
         if batch:
             batch = await self._sealed.seal(batch)
-        await self.underlying_session.add_items(batch, **self._keywords(wrapper))
+        await call(self.underlying_session.add_items, batch, **self._keywords(wrapper))
 
     @redact_frames
     async def pop_item(self, *, wrapper: RunContextWrapper[Any] | None = None) -> TResponseInputItem | None:
@@ -186,13 +184,26 @@ class EncryptedSession:
         Expired rows at the tail are removed. A row that cannot be read stays, and raises
         UnreadableItemsError, also under on_unreadable="skip".
         """
-        item = await pop(self._sealed, self._keywords(wrapper))
-        return item  # type: ignore[return-value]  # what was sealed was an item
+        return await pop(self._sealed, self._keywords(wrapper))  # type: ignore[return-value]  # what was sealed was an item
 
     @redact_frames
     async def clear_session(self, *, wrapper: RunContextWrapper[Any] | None = None) -> None:
         """Delete all rows of the session, as the store does."""
-        await self.underlying_session.clear_session(**self._keywords(wrapper))
+        await call(self.underlying_session.clear_session, **self._keywords(wrapper))
+
+    @property
+    def session_id(self) -> str:
+        """The id that the items are sealed for."""
+        return self._session_id
+
+    @session_id.setter
+    def session_id(self, _: str) -> NoReturn:
+        raise AttributeError("session_id cannot be changed: stored items are sealed for it. Make another wrapper")
+
+    @property
+    def underlying_session(self) -> Any:
+        """The session that stores the sealed items."""
+        return self._underlying_session
 
     @property
     def session_settings(self) -> SessionSettings | None:
@@ -235,10 +246,7 @@ class EncryptedSession:
     # -- Reading ----------------------------------------------------------------------------
 
     def _limit(self, limit: int | None) -> int | None:
-        if limit is None:
-            settings: Any = self.session_settings
-            limit = settings.get("limit") if isinstance(settings, dict) else getattr(settings, "limit", None)
-        return checks.limit(limit)
+        return checks.limit(settings_limit(self.underlying_session) if limit is None else limit)
 
     def _terms(self) -> Terms:
         return Terms(int(_now()), self._ttl, self._read_plaintext)
@@ -247,7 +255,7 @@ class EncryptedSession:
         if tally.met(self._raising()):
             if not self._skip:
                 raise UnreadableItemsError.of(tally.outcomes(), tally.findings, raising=self._raising())
-            left_out = {name: tally.counts[name] for name in self._raising()}
+            left_out: dict[str, int] = {name: tally.counts[name] for name in self._raising()}
             logger.warning("left out what cannot be read: %s", describe(left_out))
         if tally.counts["erased"] and self._first_time("erased"):
             logger.warning("%d items are left out because their key was destroyed", tally.counts["erased"])
@@ -286,7 +294,7 @@ class EncryptedSession:
 
         def __getattr__(self, name: str) -> NoReturn:
             message = f"EncryptedSession has no attribute {name!r}"
-            beneath = self.__dict__.get("underlying_session")
+            beneath = self.__dict__.get("_underlying_session")
             if not name.startswith("__") and hasattr(beneath, name):
                 message += f"; use session.underlying_session.{name}, which sees sealed items"
             raise AttributeError(message)

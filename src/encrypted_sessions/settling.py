@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 _T = TypeVar("_T")
 
 
-async def settle(change: Coroutine[Any, Any, _T]) -> _T:
+async def settle(change: Awaitable[_T]) -> _T:
     """Wait for `change` to end, also when the waiting task is cancelled, then pass that on.
 
     A change of the store must not stop half-way because a request was cancelled. Raises what the

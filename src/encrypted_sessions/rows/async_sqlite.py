@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from encrypted_sessions.rows.base import Row, RowStore
 from encrypted_sessions.rows.sqlite_statements import SQLiteStatements
@@ -29,7 +29,7 @@ class AsyncSQLiteRows(RowStore):
 
     async def _rows(self, connection: aiosqlite.Connection, upto: Row | None, count: int) -> list[Row]:
         statement, values = self._sql.page(self._session.session_id, upto, count)
-        return [Row(*found) for found in await connection.execute_fetchall(statement, values)]
+        return list(map(Row._make, await connection.execute_fetchall(statement, values)))
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
@@ -43,7 +43,8 @@ class AsyncSQLiteRows(RowStore):
                     break
                 async with connection.execute(self._sql.remove, (row.id, session_id, row.data)) as cursor:
                     done = cursor.rowcount == 1
-            return await _end(connection, done)
+            await (connection.commit() if done else connection.rollback())
+            return done
 
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """As `RowStore.replace_tail`."""
@@ -51,14 +52,10 @@ class AsyncSQLiteRows(RowStore):
         async with self._session._write_connection() as connection:
             await connection.execute("BEGIN IMMEDIATE")
             current = await self._rows(connection, None, max(len(expected), 1))
-            if current[::-1] != list(expected):
-                return await _end(connection, False)
-            if expected:
-                await connection.execute(self._sql.remove_from, (session_id, expected[0].id))
-            await self._session._insert_items(connection, list(envelopes))
-            return await _end(connection, True)
-
-
-async def _end(connection: aiosqlite.Connection, done: bool) -> bool:
-    await (connection.commit() if done else connection.rollback())
-    return done
+            unchanged = current[::-1] == list(expected)
+            if unchanged:
+                if expected:
+                    await connection.execute(self._sql.remove_from, (session_id, expected[0].id))
+                await self._session._insert_items(connection, cast("list[Any]", envelopes))
+            await connection.commit()
+            return unchanged

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-
 #: Rows read at once. Small enough that a page is no burden to the event loop or to memory.
 PAGE = 256
 
@@ -39,7 +38,8 @@ class Cursor(Protocol):
     async def fetch(self, count: int | None) -> list[Row]:
         """The next rows, newest first: up to `count`, or as many as suits the store.
 
-        `exhausted` is set with the rows after which there are no more. Raises HistoryMovedError when the row where the walk stood is no longer there.
+        `exhausted` is set with the rows after which there are no more. Raises HistoryMovedError
+        when the row where the walk stood is no longer there.
         """
 
 
@@ -51,6 +51,9 @@ class RowStore(ABC):
 
     #: Whether a row's id is its place, so that another row can come to have it.
     IDS_ARE_PLACES: ClassVar[bool] = False
+
+    @abstractmethod
+    def __init__(self, session: Any) -> None: ...
 
     @abstractmethod
     async def page(self, upto: Row | None, count: int) -> list[Row]:
@@ -73,8 +76,11 @@ class RowStore(ABC):
 
 
 class RowCursor:
-    """Walks by pages. Each page begins with the row that the last one ended with: if that is gone,
-    the history was compacted or popped beneath the walk, and what was read is no history."""
+    """Walks by pages.
+
+    Each page begins with the row that the last one ended with. If that is gone, the history was
+    compacted or popped beneath the walk, and what was read is no history.
+    """
 
     def __init__(self, store: RowStore) -> None:
         self._store = store

@@ -7,6 +7,9 @@ from typing import Any
 
 from encrypted_sessions.rows.base import HistoryMovedError, Row
 
+#: What the SDK itself asks a store for when it wants everything, whatever the store's own limit.
+_ALL = 2**31 - 1
+
 _METHODS = ("get_items", "add_items", "pop_item", "clear_session")
 
 
@@ -38,11 +41,11 @@ class PlainCursor:
     async def fetch(self, count: int | None) -> list[Row]:
         """As `Cursor.fetch`; without a count, all the rest."""
         if count is None:
-            stored = await self._session.get_items(**self._keywords)
+            stored = await call(self._session.get_items, *self._everything(), **self._keywords)
             self.exhausted = True
         else:
-            window = self._seen + count
-            stored = await self._session.get_items(window, **self._keywords)
+            window = self._seen + max(count, self._seen)  # doubled, so that a long walk stays linear
+            stored = await call(self._session.get_items, window, **self._keywords)
             self.exhausted = len(stored) < window
         self.fetched += len(stored)
         if self._seen and (len(stored) < self._seen or stored[-self._seen] != self._oldest):
@@ -52,6 +55,22 @@ class PlainCursor:
         if stored:
             self._oldest = stored[0]
         return [Row(None, item) for item in reversed(older)]
+
+    def _everything(self) -> tuple[int, ...]:
+        # Without an argument a store applies the limit of its own settings, if it has one.
+        return () if settings_limit(self._session) is None else (_ALL,)
+
+
+async def call(method: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Call a session's method, and await what it gives if that can be: the SDK takes both."""
+    answer = method(*arguments, **keywords)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def settings_limit(session: Any) -> Any:
+    """The limit in a session's settings (an object or a dict), None where there is none."""
+    settings = getattr(session, "session_settings", None)
+    return settings.get("limit") if isinstance(settings, dict) else getattr(settings, "limit", None)
 
 
 def accepts_wrapper(session: Any) -> bool:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from encrypted_sessions.rows.base import Row, RowStore
 from encrypted_sessions.rows.sqlite_statements import SQLiteStatements
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from agents import SQLiteSession
 
 
@@ -35,7 +33,7 @@ class SQLiteRows(RowStore):
     def _page(self, upto: Row | None, count: int) -> list[Row]:
         statement, values = self._sql.page(self._session.session_id, upto, count)
         with self._session._locked_connection() as connection:
-            return [Row(*found) for found in connection.execute(statement, values)]
+            return list(map(Row._make, connection.execute(statement, values)))
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
@@ -49,7 +47,11 @@ class SQLiteRows(RowStore):
             done = newest_id == newest.id and all(
                 connection.execute(self._sql.remove, (row.id, session_id, row.data)).rowcount == 1 for row in rows
             )
-            return _end(connection, done)
+            if done:
+                connection.commit()
+            else:
+                connection.rollback()
+            return done
 
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """As `RowStore.replace_tail`."""
@@ -60,18 +62,11 @@ class SQLiteRows(RowStore):
         statement, values = self._sql.page(session_id, None, max(len(expected), 1))
         with self._session._write_connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            current = [Row(*found) for found in connection.execute(statement, values)]
-            if current[::-1] != list(expected):
-                return _end(connection, False)
-            if expected:
-                connection.execute(self._sql.remove_from, (session_id, expected[0].id))
-            self._session._insert_items(connection, list(envelopes))
-            return _end(connection, True)
-
-
-def _end(connection: sqlite3.Connection, done: bool) -> bool:
-    if done:
-        connection.commit()
-    else:
-        connection.rollback()
-    return done
+            current = list(map(Row._make, connection.execute(statement, values)))
+            unchanged = current[::-1] == list(expected)
+            if unchanged:
+                if expected:
+                    connection.execute(self._sql.remove_from, (session_id, expected[0].id))
+                self._session._insert_items(connection, cast("list[Any]", envelopes))
+            connection.commit()
+            return unchanged
