@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from encrypted_sessions.errors import HistoryChangedError, UnreadableItemsError
 from encrypted_sessions.outcomes import Outcome, Tally, Verdict
@@ -30,8 +29,7 @@ _REPLACEABLE: tuple[Outcome, ...] = ("ok", "expired")
 _EXPIRED_BETWEEN = 1024
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """The newest rows of a history, in the form that the SDK's compaction expects.
 
     `items` oldest first; `complete` if they are the whole history; `replace_suffix(start, items)`
@@ -43,8 +41,7 @@ class Snapshot:
     replace_suffix: Callable[[int, list[Any]], Awaitable[bool]]
 
 
-@dataclass(frozen=True)
-class _Judged:
+class _Judged(NamedTuple):
     """The newest rows with their verdicts, oldest first."""
 
     rows: list[Row]

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 SETTINGS_VARIABLE = "ENCRYPTED_SESSIONS_DEMO_SETTINGS"
 KEYS_VARIABLE = "ENCRYPTED_SESSIONS_DEMO_KEYS"
 
-#: Exit codes of a step, and of the command.
-DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 3
-
 _A_DAY_S = 86_400
 #: The ttl of the step that shows expiry, in seconds.
 SHORT_TTL_S = 2
@@ -232,17 +229,17 @@ def main(step: str) -> int:
         logging.getLogger(name).addHandler(logging.NullHandler())
     settings = Settings.from_environment()
     os.chdir(settings.started_in)
-    code = DONE
+    failed = False
     try:
         report = asyncio.run(_report_of(STEPS[step], settings))
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return 1  # the command got the same signal, and says so
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets a sentence instead of a traceback
-        report, code = {"failed": without_secrets(_in_words(error), settings.store)}, FAILED
+        report, failed = {"failed": without_secrets(_in_words(error), settings.store)}, True
     print(json.dumps({"pid": os.getpid(), **report}), flush=True)  # noqa: T201 - this is the report
-    if code == DONE and step == CUT_OFF:
+    if step == CUT_OFF and not failed:
         _cut_off()
-    return code
+    return int(failed)
 
 
 async def _report_of(step: Callable[[Settings], Awaitable[dict[str, Any]]], settings: Settings) -> dict[str, Any]:

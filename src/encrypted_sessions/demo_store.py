@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote
 
-#: Table and key names: the SDK's own, said out loud because the raw look needs them.
-_TABLES = {"sessions_table": "agent_sessions", "messages_table": "agent_messages"}
+#: The SDK's own names, said out loud because the look into the store needs them.
+_TABLE = "agent_messages"
 _KEY_PREFIX = "agents:session"
 
 _REDIS = ("redis", "rediss", "unix")
@@ -101,7 +101,7 @@ async def bare_session(store: str, session_id: str) -> AsyncIterator[Any]:
     if kind == "file":
         from agents import SQLiteSession  # noqa: PLC0415 - each store needs another extra
 
-        with closing(SQLiteSession(session_id, store, **_TABLES)) as in_file:
+        with closing(SQLiteSession(session_id, store, messages_table=_TABLE)) as in_file:
             yield in_file
     elif kind == "redis":
         from agents.extensions.memory import RedisSession  # noqa: PLC0415
@@ -114,7 +114,7 @@ async def bare_session(store: str, session_id: str) -> AsyncIterator[Any]:
     else:
         from agents.extensions.memory import SQLAlchemySession  # noqa: PLC0415
 
-        in_sql = SQLAlchemySession.from_url(session_id, url=store, create_tables=True, **_TABLES)
+        in_sql = SQLAlchemySession.from_url(session_id, url=store, create_tables=True, messages_table=_TABLE)
         try:
             yield in_sql
         finally:
@@ -125,7 +125,7 @@ async def raw_rows(store: str, session_id: str) -> list[str]:
     """What lies in the store for this session, oldest first: read by the store's own client, not by the SDK or us."""
     kind = kind_of(store)
     if kind == "file":
-        query = "SELECT message_data FROM agent_messages WHERE session_id = ? ORDER BY id"
+        query = f"SELECT message_data FROM {_TABLE} WHERE session_id = ? ORDER BY id"  # noqa: S608 - a constant
         with closing(sqlite3.connect(store)) as connection:
             return [row for (row,) in connection.execute(query, (session_id,))]
     if kind == "redis":
@@ -143,10 +143,8 @@ async def raw_rows(store: str, session_id: str) -> list[str]:
     engine = create_async_engine(store)
     try:
         async with engine.connect() as opened:
-            found = await opened.execute(
-                text("SELECT message_data FROM agent_messages WHERE session_id = :id ORDER BY created_at, id"),
-                {"id": session_id},
-            )
+            query = f"SELECT message_data FROM {_TABLE} WHERE session_id = :id ORDER BY created_at, id"  # noqa: S608 - a constant
+            found = await opened.execute(text(query), {"id": session_id})
             return [row for (row,) in found]
     finally:
         await engine.dispose()

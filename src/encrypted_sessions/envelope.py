@@ -14,7 +14,6 @@ The Agents SDK (0.24.0) writes and reads the same object, and ignores the value 
 from __future__ import annotations
 
 import binascii
-import re
 from typing import Any, Literal, NamedTuple
 
 from encrypted_sessions.exact_json import NotJsonError, decode_json
@@ -35,7 +34,7 @@ _COMMON_FORMS = (
     (b'{"__enc__": 1, "v": 1, "kid": "', b'", "payload": "'),
     (b'{"__enc__":1,"v":1,"kid":"', b'","payload":"'),
 )
-_PLAIN_KID = re.compile(rb"[A-Za-z0-9._~-]+\Z")
+_KID_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
 
 NotAnEnvelope = Literal["malformed", "unsupported", "plaintext"]
 
@@ -78,7 +77,7 @@ def _parse_common(data: bytes) -> Envelope | None:
     for opening, between in _COMMON_FORMS:
         if data.startswith(opening) and data.endswith(b'"}'):
             kid, found, payload = data[len(opening) : -2].partition(between)
-            if found and _PLAIN_KID.match(kid):
+            if found and kid and not kid.translate(None, _KID_BYTES):
                 token = _decode_base64url(payload)
                 if token is not None and _is_token(token):
                     return Envelope(kid.decode("ascii"), token)

@@ -7,9 +7,12 @@ surrogates that stand alone are escaped, since UTF-8 has no place for them.
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import json
 
 #: Python reads no integer with more digits from text (sys.int_info.default_max_str_digits).
 _MAX_DIGITS = 4300
@@ -20,13 +23,15 @@ _TOO_LOW = -_TOO_HIGH
 #: half of that can be read from anywhere.
 MAX_DEPTH = 500
 
-# Two lone surrogates side by side would come back as the one character that the pair means.
-_SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
-# Without json's own search for circular references, which costs a third of the time: such an item
-# is nested without end, and refused for that.
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
-_decoder = json.JSONDecoder()
+@cache
+def _codec() -> tuple[json.JSONEncoder, json.JSONDecoder]:
+    import json  # noqa: PLC0415 - a fifth of the time of importing this package, and often loaded already
+
+    # Without json's own search for circular references, which costs a third of the time: such an
+    # item is nested without end, and refused for that.
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
+    return encoder, json.JSONDecoder()
 
 
 class NotExactError(TypeError):
@@ -50,7 +55,7 @@ def encode_item(item: object) -> bytes:
     if not isinstance(item, dict):
         raise TypeError(f"an item must be a dict or a Pydantic model, not {type(item).__name__}; nothing was written")
     try:
-        text = _encoder.encode(item)
+        text = _codec()[0].encode(item)
         _check_exact(dict(item))
     except NotExactError:
         raise
@@ -64,14 +69,13 @@ def encode_item(item: object) -> bytes:
 
 def decode_json(data: str | bytes) -> object:
     """The value in JSON text (UTF-8). Raises NotJsonError for anything else."""
+    decoder = _codec()[1]
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
-        try:
-            # Saves a fifth of the time: no search for white space, which nobody writes here.
-            value, end = _decoder.raw_decode(text)
-        except json.JSONDecodeError:
-            return _decoder.decode(text)
-        return value if end == len(text) else _decoder.decode(text)
+        if text[:1] != "{":  # white space, or no object: rare enough to be slow
+            return decoder.decode(text)
+        value, end = decoder.raw_decode(text)  # saves the search for white space around it
+        return value if end == len(text) else decoder.decode(text)
     except (ValueError, RecursionError):
         # ValueError covers bad UTF-8, bad JSON and integers that Python refuses to read;
         # RecursionError is a text nested deeper than any that this library writes.
@@ -140,7 +144,8 @@ def _check_rare(value: Any, depth: int) -> None:
 
 
 def _escape_surrogates(text: str) -> bytes:
-    if _SPLIT_PAIR.search(text):
+    # Two lone surrogates side by side would come back as the one character that the pair means.
+    if re.search("[\ud800-\udbff][\udc00-\udfff]", text):
         raise NotExactError(
             "an item holds a surrogate pair as two characters, which JSON gives back as one; nothing was written"
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -66,11 +64,11 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
 MAX_FINDINGS = 20
 
 # A kid is shown only if it looks like one: rows can be written by anybody who can write the store.
-_KID_SHAPE = re.compile(r"[A-Za-z0-9._~-]{1,128}\Z")
+_KID_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-")
+_LONGEST_KID = 128
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One row that was not returned.
 
     `position` counts from the newest row, which is 0. `kid` is what the row names, None where it
@@ -86,18 +84,19 @@ class Finding:
         return f"{self.position} {self.outcome}" + (f" (kid {self.kid})" if self.kid else "")
 
 
-@dataclass(frozen=True)
-class History:
-    """What `EncryptedSession.read` found.
+class History(NamedTuple):
+    """What `EncryptedSession.read` found. Its repr shows no item.
 
     `items` in order, oldest first. `outcomes` counts every row that was looked at, by name, "ok"
-    always included. `findings` tells of up to 20 rows that could not be read, newest first. Its
-    repr shows no item.
+    always included. `findings` tells of up to 20 rows that could not be read, newest first.
     """
 
-    items: list[TResponseInputItem] = field(repr=False)
+    items: list[TResponseInputItem]
     outcomes: Mapping[str, int]
     findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        return f"History({len(self.items)} items, outcomes={self.outcomes!r}, findings={self.findings!r})"
 
 
 class Verdict(NamedTuple):
@@ -121,9 +120,7 @@ class Tally:
         """Count the next older row."""
         self.counts[verdict.outcome] += 1
         if verdict.item is None and verdict.outcome != "expired" and len(self.findings) < MAX_FINDINGS:
-            kid = verdict.kid
-            shown = kid if kid is not None and _KID_SHAPE.match(kid) else None
-            self.findings.append(Finding(self._position, verdict.outcome, shown))
+            self.findings.append(Finding(self._position, verdict.outcome, _shown(verdict.kid)))
         self._position += 1
 
     def outcomes(self) -> dict[str, int]:
@@ -133,6 +130,10 @@ class Tally:
     def met(self, outcomes: tuple[Outcome, ...]) -> bool:
         """Whether any row ended as one of `outcomes`."""
         return any(self.counts[name] for name in outcomes)
+
+
+def _shown(kid: str | None) -> str | None:
+    return kid if kid and len(kid) <= _LONGEST_KID and _KID_CHARACTERS.issuperset(kid) else None
 
 
 def describe(counts: Mapping[str, int]) -> str:

@@ -8,7 +8,6 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from encrypted_sessions import checks
-from encrypted_sessions.compaction import Compaction
 from encrypted_sessions.derivation import upstream_secret
 from encrypted_sessions.errors import UnreadableItemsError, WeakKeyWarning
 from encrypted_sessions.keychain import Keychain, RingKeychain, StringKeychain
@@ -23,6 +22,8 @@ from keyproviders import KeyRing, redact_frames
 if TYPE_CHECKING:
     from agents import RunContextWrapper, TResponseInputItem
     from agents.memory import SessionSettings
+
+    from encrypted_sessions.compaction import Compaction
 
 logger = logging.getLogger("encrypted_sessions")
 
@@ -85,7 +86,7 @@ class EncryptedSession:
             _keychain(encryption_key, upstream_key, self.session_id),
             self._terms,
         )
-        self._compaction = Compaction(self._sealed)
+        self._compactor: Compaction | None = None
         self._told: set[str] = set()
         if underlying_session.session_id != session_id:
             warnings.warn(
@@ -238,6 +239,14 @@ class EncryptedSession:
     @redact_frames
     async def _atomic_replace_items(self, items: list[Any]) -> bool:
         return await self._compaction.replace_all(items)
+
+    @property
+    def _compaction(self) -> Compaction:
+        if self._compactor is None:
+            from encrypted_sessions.compaction import Compaction  # noqa: PLC0415 - few sessions compact
+
+            self._compactor = Compaction(self._sealed)
+        return self._compactor
 
     @property
     def _ignore_ids_for_matching(self) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
+
+from encrypted_sessions.exact_json import decode_json
 
 #: Rows read at once. Small enough that a page is no burden to the event loop or to memory.
 PAGE = 256
@@ -26,7 +27,7 @@ class Row(NamedTuple):
 
     def stored(self) -> object:
         """The row's JSON value. Only for a row that `envelope` has read before."""
-        return json.loads(self.data) if isinstance(self.data, (str, bytes)) else self.data
+        return decode_json(self.data) if isinstance(self.data, (str, bytes)) else self.data
 
 
 class Cursor(Protocol):

@@ -1,0 +1,126 @@
+"""The command `encrypted-sessions`: parse, call, print."""
+
+# No `from __future__ import annotations`: typer reads the annotations of functions made in a function.
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+if TYPE_CHECKING:
+    import typer
+
+FAILED = 1
+INTERRUPTED = 3
+
+_EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."
+
+_ABOUT = f"""Encrypted, expiring sessions for AI agents: make a key, see a demonstration.
+
+{_EXIT_CODES}"""
+
+_KEYGEN = f"""Print a new key: 32 random bytes as urlsafe base64, one line, and nothing else.
+
+Nothing is kept. Put the key where your application finds it and nobody else, never into code or a
+repository; whoever loses it loses what it has sealed. In an environment variable, for instance:
+
+\b
+  export SESSION_KEYS="$(encrypted-sessions keygen)"
+  KeyRing.from_url("env:SESSION_KEYS")
+
+A variable may hold several keys, name=key, separated by commas. The first one seals; the others
+still open what they sealed before. So a key is rotated by putting a new one first.
+
+{_EXIT_CODES}"""
+
+_DEMO = f"""Show an encrypted conversation of a real agent, and check what is shown.
+
+It is held, killed, started again in a new process, its key is rotated, its items expire, and a
+wrong key explains itself. No network, no API key, a few seconds; nothing is left behind, unless
+--store says where to keep it.
+
+{_EXIT_CODES}"""
+
+_KEYS = (
+    "Where your keys are, such as env:SESSION_KEYS. They are only read: the rotation and the wrong key are left out."
+    "  [default: keys of the demo's own]"
+)
+_STORE = (
+    "Where to keep the conversation, and leave it: the path of an SQLite file, an SQLAlchemy URL with an async driver"
+    " (postgresql+asyncpg://host/name) or a Redis URL (redis://host:6379/0).  [default: a temporary SQLite file]"
+)
+
+
+def main() -> None:
+    """Run the command; the entry point of the package."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            # So that a demo that is told to end removes its folder, too.
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    try:
+        application()(prog_name="encrypted-sessions")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except ModuleNotFoundError as missing:
+        if missing.name not in {"rich", "typer"}:
+            raise
+        sys.exit(
+            f"Error: the command needs the package {missing.name}, which is not installed."
+            " Run: pip install 'encrypted-sessions[cli]'"
+        )
+
+
+def application() -> "typer.Typer":
+    """The command as a typer application. Raises ModuleNotFoundError without the extra [cli]."""
+    import typer  # noqa: PLC0415 - only the command needs it, and it may be missing
+
+    # Plain text, which reads the same in a terminal, a pipe and a log. Plain tracebacks, should there
+    # be a bug: typer's own show local variables.
+    app = typer.Typer(
+        help=_ABOUT,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.callback()
+    def top(
+        version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+    ) -> None:
+        if version:
+            from importlib.metadata import version as version_of  # noqa: PLC0415 - slow, and seldom asked
+
+            typer.echo(f"encrypted-sessions {version_of('encrypted-sessions')}")
+            raise typer.Exit
+
+    @app.command(help=_KEYGEN, short_help="Print a new key.")
+    def keygen() -> None:
+        from keyproviders import Key  # noqa: PLC0415 - `--help` and `--version` need no cryptography
+
+        typer.echo(Key.generate().reveal_base64())
+
+    @app.command(help=_DEMO, short_help="Show an encrypted conversation of a real agent.")
+    def demo(
+        keys: Annotated[
+            str | None,
+            typer.Option("--keys", metavar="URL", envvar="ENCRYPTED_SESSIONS_KEYS", show_default=False, help=_KEYS),
+        ] = None,
+        store: Annotated[str | None, typer.Option("--store", metavar="URL", show_default=False, help=_STORE)] = None,
+    ) -> None:
+        from encrypted_sessions.demo import DemoError, WrongUseError, run  # noqa: PLC0415 - loads rich
+
+        try:
+            run(keys, store)
+        except WrongUseError as error:
+            raise typer.BadParameter(str(error), param_hint=error.option) from None
+        except DemoError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt:
+            typer.echo("Interrupted: nothing of the demo goes on.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return app
+
+
+if __name__ == "__main__":
+    main()
