@@ -50,7 +50,7 @@ def imports_of_package(package: str) -> Iterator[tuple[str, str, str | None]]:
 
 def in_a_fresh_interpreter(code: str) -> object:
     """What the code prints as JSON."""
-    command = [sys.executable, "-I", "-c", code]
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -25,8 +25,8 @@ def accepts_connections(server: Server) -> bool:
 
 
 def states(server: Server) -> set[str]:
-    """The states of the server's processes: `{"stopped"}` when paused."""
-    return {process.status() for process in server._processes()}
+    """The states of the server's processes: `{"stopped"}` when paused. One that has ended is none of them."""
+    return {process.status() for process in server._processes()} - {psutil.STATUS_ZOMBIE}
 
 
 def test_the_url_names_the_port_where_the_server_listens(server: Server):

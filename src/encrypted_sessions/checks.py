@@ -20,10 +20,8 @@ def session_id(value: object) -> str:
         raise ValueError("session_id is empty; every session needs an id of its own")
     if "\0" in value:
         raise ValueError("session_id contains a NUL character, which not every store keeps")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("session_id contains a lone surrogate, which UTF-8 cannot hold") from None
+    if _has_lone_surrogate(value):
+        raise ValueError("session_id contains a lone surrogate, which UTF-8 cannot hold")
     return value
 
 
@@ -62,10 +60,8 @@ def key_string(value: object, argument: str) -> str:
             f"{argument} is a URL of a key provider ({scheme}:...), and would become the key"
             f" itself. Give KeyRing.from_url('{scheme}:...') instead"
         )
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(f"{argument} contains a lone surrogate, which UTF-8 cannot hold") from None
+    if _has_lone_surrogate(value):
+        raise ValueError(f"{argument} contains a lone surrogate, which UTF-8 cannot hold")
     return value
 
 
@@ -117,8 +113,10 @@ def limit(value: object) -> int | None:
 
 def choice(value: object, argument: str, choices: tuple[str, ...]) -> str:
     """One of a few words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {_kind(value)}")
     if value not in choices:
-        given = repr(value) if isinstance(value, str) and len(value) < 20 else _kind(value)
+        given = repr(value) if len(value) < 20 else f"a str of {len(value)} characters"
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {given}")
     return str(value)
 
@@ -128,6 +126,14 @@ def items(value: object) -> list[Any]:
     if not isinstance(value, (list, tuple)):
         raise TypeError(f"items must be a list of items, not {_kind(value)}; nothing was written")
     return list(value)
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # holds the text: an error raised in here would carry it along
+        return True
+    return False
 
 
 def _kind(value: object) -> str:

@@ -52,9 +52,10 @@ _STORE = (
 def main() -> None:
     """Run the command; the entry point of the package."""
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            # So that a demo that is told to end removes its folder, too.
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+        told_to_end = getattr(signal, name, None)
+        if told_to_end is not None and signal.getsignal(told_to_end) is signal.SIG_DFL:
+            # As by Ctrl-C, so that the demo removes its folder.
+            signal.signal(told_to_end, signal.default_int_handler)
     try:
         application()(prog_name="encrypted-sessions")
     except KeyboardInterrupt:
@@ -82,15 +83,21 @@ def application() -> "typer.Typer":
         pretty_exceptions_enable=False,
     )
 
+    def print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+        if wanted:
+            from importlib.metadata import version  # noqa: PLC0415 - seldom asked
+
+            typer.echo(f"encrypted-sessions {version('encrypted-sessions')}")
+            raise typer.Exit
+
     @app.callback()
     def top(
-        version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version.")] = False,
+        *,
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version and exit.")
+        ] = False,
     ) -> None:
-        if version:
-            from importlib.metadata import version as version_of  # noqa: PLC0415 - slow, and seldom asked
-
-            typer.echo(f"encrypted-sessions {version_of('encrypted-sessions')}")
-            raise typer.Exit
+        pass
 
     @app.command(help=_KEYGEN, short_help="Print a new key.")
     def keygen() -> None:
@@ -106,17 +113,18 @@ def application() -> "typer.Typer":
         ] = None,
         store: Annotated[str | None, typer.Option("--store", metavar="URL", show_default=False, help=_STORE)] = None,
     ) -> None:
-        from encrypted_sessions.demo import DemoError, WrongUseError, run  # noqa: PLC0415 - loads rich
-
         try:
-            run(keys, store)
-        except WrongUseError as error:
-            raise typer.BadParameter(str(error), param_hint=error.option) from None
-        except DemoError as error:
-            typer.echo(f"Error: {error}", err=True)
-            raise typer.Exit(FAILED) from None
+            from encrypted_sessions.demo import DemoError, WrongUseError, run  # noqa: PLC0415 - loads rich
+
+            try:
+                run(keys, store)
+            except WrongUseError as error:
+                raise typer.BadParameter(str(error), param_hint=error.option) from None
+            except DemoError as error:
+                typer.echo(f"Error: {error}", err=True)
+                raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
-            typer.echo("Interrupted: nothing of the demo goes on.", err=True)
+            typer.echo("Interrupted.", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
     return app

@@ -11,22 +11,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
+from weakref import ref
 
 from encrypted_sessions.errors import HistoryChangedError, UnreadableItemsError
 from encrypted_sessions.outcomes import Outcome, Tally, Verdict
 from encrypted_sessions.pairing import unpaired
-from encrypted_sessions.reading import Breather, judge
 from encrypted_sessions.rows import HistoryMovedError, PlainStore, Row
 from encrypted_sessions.rows.plain import call
 from encrypted_sessions.sealed_store import ATTEMPTS, SealedStore, always_changing
 from encrypted_sessions.settling import settle
+from keyproviders import redact_frames
 
 #: What compaction may replace.
 _REPLACEABLE: tuple[Outcome, ...] = ("ok", "expired")
 
 #: The SDK asks for as many rows as the model saw items; so many expired ones more may lie between.
 _EXPIRED_BETWEEN = 1024
+
+
+# The newest row that a compaction has read. The SDK reads and replaces in one task, and its copies:
+# so two compactions of one history do not take each other's word.
+_seen: ContextVar[tuple[ref[Compaction], Row | None] | None] = ContextVar("_seen", default=None)
 
 
 class Snapshot(NamedTuple):
@@ -39,6 +46,9 @@ class Snapshot(NamedTuple):
     items: list[Any]
     complete: bool
     replace_suffix: Callable[[int, list[Any]], Awaitable[bool]]
+
+    def __repr__(self) -> str:
+        return f"Snapshot({len(self.items)} items, complete={self.complete})"
 
 
 class _Judged(NamedTuple):
@@ -103,7 +113,6 @@ class Compaction:
 
     def __init__(self, store: SealedStore) -> None:
         self._store = store
-        self._read_up_to: Row | None = None  # the newest row of the last whole read
 
     async def read(
         self, limit: int | None, default_limit: int | None, keywords: dict[str, Any]
@@ -115,7 +124,7 @@ class Compaction:
         """
         if limit is None:
             seen = await self._store.scan(default_limit, keywords)
-            self._read_up_to = seen.newest
+            _seen.set((ref(self), seen.newest))
             return seen.items, False
         judged = await self._judge(limit, keywords)
         if not judged.complete or judged.kept():
@@ -130,6 +139,7 @@ class Compaction:
         judged = await self._judge(limit, {})
         places = judged.visible()
 
+        @redact_frames
         async def replace_suffix(start: int, output: list[Any]) -> bool:
             first = places[start] if start else judged.kept()
             expected = judged.rows[first:]
@@ -148,11 +158,11 @@ class Compaction:
         Raises UnreadableItemsError for a history with rows that are neither ok nor expired, and
         HistoryChangedError when rows came that the compaction has not seen.
         """
-        read_up_to, self._read_up_to = self._read_up_to, None
         judged = await self._judge(None, {})
         judged.refuse_unreplaceable()
         newest = judged.rows[-1] if judged.rows else None
-        if read_up_to is not None and newest != read_up_to:
+        reader, newest_seen = _seen.get() or (None, None)
+        if reader is not None and reader() is self and newest != newest_seen:
             raise _changed()
         sealed = await self._store.seal(output, judged.newest_timestamp())
         if isinstance(self._store.rows, PlainStore):
@@ -188,13 +198,13 @@ class Compaction:
 
     async def _judge_once(self, limit: int | None, keywords: dict[str, Any]) -> _Judged:
         cursor = self._store.cursor(keywords)
-        terms, breather = self._store.terms(), Breather()
+        judge = self._store.judge()
         rows: list[Row] = []
         verdicts: list[Verdict] = []
         found = 0
         while not cursor.exhausted and (limit is None or (found < limit and len(rows) < limit + _EXPIRED_BETWEEN)):
             page = await cursor.fetch(None if limit is None else limit - found)
-            judged = await judge(page, self._store.keychain, terms, breather)
+            judged = await judge.verdicts(page)
             rows += page
             verdicts += judged
             found += sum(verdict.item is not None for verdict in judged)

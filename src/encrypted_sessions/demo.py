@@ -6,6 +6,7 @@ The command tells the story and checks what it tells. Every step is a process of
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -25,15 +26,14 @@ from typing import Any
 
 from rich.console import Console
 
-from encrypted_sessions.demo_steps import CUT_OFF, KEYS_VARIABLE, SHORT_TTL_S, Settings
-from encrypted_sessions.demo_store import kind_of, missing_extra, problem_with, shown, without_secrets
+from encrypted_sessions.demo_steps import CUT_OFF, CUT_OFF_CODE, KEYS_VARIABLE, SHORT_TTL_S, Settings
+from encrypted_sessions.demo_store import missing_extra, problem_with, shown, without_secrets
 from encrypted_sessions.envelope import Envelope, parse_row
 from keyproviders import Key, KeyProviderError, KeyRing, ProviderConfigError, open_provider
 
 _STEP_TIMEOUT_S = 60
 _INDENT = 3
-_WIDEST = 100
-_LONGEST_ROW = 160
+_NARROWEST, _WIDEST = 40, 100
 
 
 class DemoError(Exception):
@@ -60,6 +60,9 @@ def run(keys: str | None, store: str | None) -> None:
     """
     # What goes wrong is told once, as an error.
     logging.getLogger("keyproviders").addHandler(logging.NullHandler())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The name of a file may have characters that a pipe's encoding lacks.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if store is not None:
         _check_store(store)
     if find_spec("agents") is None:
@@ -98,12 +101,13 @@ def _active_of(url: str) -> _GivenKeys:
     try:
         provider = open_provider(url)
     except ProviderConfigError as error:
-        raise WrongUseError("--keys", f"{error}.") from None
+        raise WrongUseError("--keys or ENCRYPTED_SESSIONS_KEYS", f"{error}.") from None
+    place = str(getattr(provider, "place", type(provider).__name__))
     ring = KeyRing(provider)
     try:
-        return _GivenKeys(str(getattr(provider, "place", type(provider).__name__)), ring.active_sync().kid)
+        return _GivenKeys(place, ring.active_sync().kid)
     except KeyProviderError as error:
-        raise DemoError(f"no key came from --keys: {error}") from None
+        raise DemoError(f"no key came from {place}: {error}.") from None
     finally:
         ring.close()
 
@@ -141,7 +145,7 @@ class _Story:
 
     def _introduce(self) -> None:
         self._line(f"encrypted-sessions {version('encrypted-sessions')}: a conversation under lock and key", "bold")
-        self._line("The agent is real (Agents SDK); its model follows a script, so no API key and no network.")
+        self._wrapped("The agent is real, its model follows a script: no API key is needed, and no network.")
         if self.own_store:
             self._line("Store: SQLite, in a temporary folder that is removed at the end.")
         else:
@@ -157,32 +161,31 @@ class _Story:
         self._dialogue(report["turn"])
         rows: list[str] = report["rows"]
         self._line()
-        self._line("Its last item, as the SDK's own session stores it:")
-        self._quote(report["bare_row"])
-        self._line("The same item in the store now:")
-        self._quote(rows[-1])
+        self._say("Its last item, as the SDK's own session stores it:")
+        self._quote_row(report["bare_row"])
+        self._say("The same item in the store now:")
+        self._quote_row(rows[-1])
         self._claim(
             len(rows) == len(report["items"]) and set(_kids(rows)) == {self._kid},
             f"All {len(rows)} rows are sealed with the key {self._kid}.",
             "a row is not sealed with the active key",
         )
         words = set(_words(report["items"]))
-        self._claim(bool(words), f"The conversation has {len(words)} words of six letters or more.", "it has no words")
-        places = "any row"
-        haystack = "\n".join(rows).encode()
+        everywhere = "\n".join(rows).encode()
+        where = "any row"
         if self.own_store:
-            places += ", nor anywhere else in the file"
-            haystack += b"".join(path.read_bytes() for path in sorted(Path(self.settings.folder).glob("demo.db*")))
+            everywhere += b"".join(path.read_bytes() for path in sorted(Path(self.settings.folder).glob("demo.db*")))
+            where = "the file"
         self._claim(
-            not [word for word in words if word.encode() in haystack],
-            f"Not one of them is in {places}.",
+            len(words) > 1 and not [word for word in words if word.encode() in everywhere],
+            f"Not one of its {len(words)} longer words can be read in {where}.",
             "words of the conversation can be read in the store",
         )
         return report
 
     def _another_process(self, start: dict[str, Any]) -> dict[str, Any]:
         self._chapter("It is stopped, and started again")
-        self._line(f"Process {start['pid']} was killed in the middle of it. A new one opens the conversation.")
+        self._say(f"Process {start['pid']} was killed. A new one opens the conversation, and the guest asks:")
         report = self._step("go-on")
         self._dialogue(report["turn"])
         count = len(start["items"])
@@ -202,7 +205,7 @@ class _Story:
         self._chapter("The key rotates")
         old = self._kid
         self.keys.insert(0, Key.generate("second"))
-        self._line(f"A new key is put first, the old one stays second: {self._kid}, {old}.")
+        self._say(f"A new key is put first, the old one stays second: {self._kid}, {old}.")
         report = self._step("rotate")
         self._dialogue(report["turn"])
         count = len(before["items"])
@@ -226,11 +229,13 @@ class _Story:
 
     def _expiry(self, before: dict[str, Any]) -> dict[str, Any]:
         self._chapter("Old items expire")
-        self._line(f"A new process opens the conversation with a ttl of {SHORT_TTL_S} seconds, and asks again.")
+        self._say(
+            f"A new process opens the conversation with a ttl of {SHORT_TTL_S} seconds, and the guest asks again:"
+        )
         report = self._step("expire")
         self._dialogue(report["turn"])
         rows: list[str] = before["rows"]
-        waited = f" (after a wait of {report['waited_s']:.1f} s)" if report["waited_s"] >= 0.05 else ""  # noqa: PLR2004
+        waited = f", after {report['waited_s']:.1f} s of waiting" if report["waited_s"] else ""
         self._claim(
             report["outcomes"] == {"ok": 0, "expired": len(rows)},
             f"All {len(rows)} items are older than that{waited}: left out, and counted as expired.",
@@ -246,21 +251,21 @@ class _Story:
     def _wrong_key(self, before: dict[str, Any]) -> None:
         self._chapter("A wrong key explains itself")
         self.keys[:] = [Key.generate("other")]
-        self._line(f"A process is given {self._kid} alone, and gets no empty history but this:")
+        self._say(f"A process that has only {self._kid} is told, instead of an empty history:")
         report = self._step("mistake")
-        explanation = report["explanation"] or ""
-        self._quote(explanation, shorten=False)
+        for line in (report["explanation"] or "").splitlines():
+            self._wrapped(line, "yellow", indent=_INDENT + 2, hanging=2 + len(line) - len(line.lstrip()))
         rows: list[str] = before["rows"]
         self._claim(
-            f"{len(rows)} unknown_key" in explanation,
-            f"UnreadableItemsError names the {len(rows)} items, the reason and the ways out.",
-            "a wrong key is not explained",
+            report["outcomes"] == {"ok": 0, "unknown_key": len(rows)},
+            f"UnreadableItemsError counts all {len(rows)} items, says why, and what to do.",
+            f"the outcomes are {report['outcomes']}",
         )
         self._claim(report["rows"] == rows, "Nothing was deleted: every row is as it was.", "a wrong key changed rows")
 
     def _left_out(self) -> None:
         self._chapter("Left out: rotation and a wrong key")
-        self._line("Both would change your keys. Without --keys (and ENCRYPTED_SESSIONS_KEYS) the demo shows them.")
+        self._say("Both need other keys than yours. Without --keys and ENCRYPTED_SESSIONS_KEYS the demo shows them.")
 
     def _end(self) -> None:
         proven = ["ciphertext at rest", "a history that survives its process", "expiry"]
@@ -269,15 +274,19 @@ class _Story:
             proven.append("a wrong key that says so")
         self._line()
         took = time.monotonic() - self.began
-        self._line(f"Shown and checked ({self.claims} checks, {took:.0f} s): {', '.join(proven)}.", "bold green")
+        self._wrapped(
+            f"All {self.claims} checks passed, in {took:.0f} s: {', '.join(proven[:-1])}, and {proven[-1]}.",
+            "bold green",
+        )
         if not self.own_store:
             gone = " Their keys are gone, so nobody will read them again." if self.given is None else ""
-            self._line(
-                f"The rows of session {self.settings.session_id} are still in {shown(self.settings.store)}.{gone}"
-            )
+            where = shown(self.settings.store)
+            self._wrapped(f"The rows of session {self.settings.session_id} are still in {where}.{gone}")
         self._line("To go on:")
-        self._line('  export SESSION_KEYS="$(encrypted-sessions keygen)"')
-        self._line('  EncryptedSession.wrap(your_session, KeyRing.from_url("env:SESSION_KEYS"), ttl=86_400)')
+        if self.given is None:
+            self._line('  export SESSION_KEYS="$(encrypted-sessions keygen)"')
+        url = "env:SESSION_KEYS" if self.given is None else self.settings.keys
+        self._line(f'  EncryptedSession.wrap(your_session, KeyRing.from_url("{url}"), ttl=86_400)')
 
     # -- A step in a process of its own -----------------------------------------------------
 
@@ -295,14 +304,18 @@ class _Story:
             report = {"failed": done.stderr.strip().rpartition("\n")[2] or f"it ended with {done.returncode}"}
         hide = self.settings.store
         if "failed" in report:
-            where = "" if self.own_store else f" with the store {shown(hide)}"
-            raise DemoError(f"step {step!r}{where} failed: {without_secrets(report['failed'], hide)}")
+            reason = without_secrets(report["failed"], hide).rstrip(".")
+            if self.own_store:
+                raise DemoError(f"step {step!r} failed: {reason}.")
+            raise DemoError(
+                f"step {step!r} failed with the store {shown(hide)}: {reason}."
+                " Check that this is its right address, and that it runs and lets you in."
+            )
         if done.stderr:
             # Warnings: nothing is kept from the user.
             sys.stderr.write(without_secrets(done.stderr, hide))
-        cut_off = done.returncode != 0
-        if cut_off is not (step == CUT_OFF):
-            raise ClaimError(f"step {step!r} ended with {done.returncode}")
+        if done.returncode != (CUT_OFF_CODE if step == CUT_OFF else 0):
+            raise ClaimError(f"the process of step {step!r} ended with {done.returncode}, which it should not.")
         return report
 
     def _run(self, step: str) -> subprocess.CompletedProcess[str]:
@@ -341,35 +354,47 @@ class _Story:
     def _dialogue(self, turn: dict[str, Any]) -> None:
         for who in ("user", "tool", "agent"):
             if turn[who]:
-                self._wrapped(f"{who:<6} {turn[who]}", "cyan", hanging=7)
+                self._wrapped(f"{who:<5}  {turn[who]}", "cyan", indent=_INDENT, hanging=7)
 
-    def _quote(self, text: str, *, shorten: bool = True) -> None:
-        if shorten and len(text) > _LONGEST_ROW:
-            text = f"{text[:_LONGEST_ROW]}... ({len(text)} characters)"
-        for line in text.splitlines():
-            self._wrapped(line, "yellow", hanging=2 + len(line) - len(line.lstrip()))
+    def _say(self, text: str) -> None:
+        self._wrapped(text, indent=_INDENT)
+
+    def _quote_row(self, row: str) -> None:
+        """The first two lines of a row, as it is."""
+        width = self._width - _INDENT - 2
+        note = f"... ({len(row)} characters)"
+        if len(row) > 2 * width:
+            row = row[: 2 * width - len(note)] + note
+        for begin in range(0, len(row), width):
+            self._line(" " * (_INDENT + 2) + row[begin : begin + width], "yellow")
 
     def _claim(self, holds: bool, claim: str, otherwise: str) -> None:  # noqa: FBT001 - the condition itself
         if not holds:
             raise ClaimError(
                 f"the demo claims {claim!r}, and it is not so here: {otherwise}."
-                " Please report this with the output above"
+                " Please report this, with the output above."
             )
         self.claims += 1
-        self._wrapped(f"ok  {claim}", "green", hanging=4)
+        self._wrapped(f"ok  {claim}", "green", indent=_INDENT, hanging=4)
 
-    def _wrapped(self, text: str, style: str, *, hanging: int) -> None:
-        lines = textwrap.wrap(
+    @property
+    def _width(self) -> int:
+        return max(_NARROWEST, min(self.console.width, _WIDEST))
+
+    def _wrapped(self, text: str, style: str | None = None, *, indent: int = 0, hanging: int = 0) -> None:
+        begin = " " * indent
+        for line in textwrap.wrap(
             text,
-            width=min(self.console.width, _WIDEST) - _INDENT,
-            subsequent_indent=" " * hanging,
+            self._width,
+            initial_indent=begin,
+            subsequent_indent=begin + " " * hanging,
             break_on_hyphens=False,
-        )
-        for line in lines:
-            self._line(line, style, indent=_INDENT)
+            break_long_words=False,
+        ):
+            self._line(line, style)
 
-    def _line(self, text: str = "", style: str | None = None, *, indent: int = 0) -> None:
-        self.console.print(" " * indent + text, style=style, markup=False, soft_wrap=True)
+    def _line(self, text: str = "", style: str | None = None) -> None:
+        self.console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def _kids(rows: Sequence[str]) -> Iterator[str | None]:

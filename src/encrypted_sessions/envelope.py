@@ -36,7 +36,10 @@ _COMMON_FORMS = (
 )
 _KID_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
 
-NotAnEnvelope = Literal["malformed", "unsupported", "plaintext"]
+#: A JSON object that is no envelope: plaintext.
+Plain = dict[str, Any]
+
+NoEnvelope = Literal["malformed", "unsupported"]
 
 
 class Envelope(NamedTuple):
@@ -56,7 +59,7 @@ def pack(kid: str, token: bytes) -> dict[str, Any]:
     return {"__enc__": 1, "v": VERSION, "kid": kid, "payload": encode_base64url(token)}
 
 
-def parse_row(data: str | bytes) -> Envelope | NotAnEnvelope:
+def parse_row(data: str | bytes) -> Envelope | Plain | NoEnvelope:
     """Take a row's JSON text (UTF-8) apart; what is no JSON is malformed."""
     shortcut = _parse_common(data.encode("utf-8", "replace") if isinstance(data, str) else data)
     if shortcut is not None:
@@ -84,12 +87,12 @@ def _parse_common(data: bytes) -> Envelope | None:
     return None
 
 
-def parse(stored: object) -> Envelope | NotAnEnvelope:
-    """Take a stored object apart, or say what it is instead of an envelope."""
+def parse(stored: object) -> Envelope | Plain | NoEnvelope:
+    """Take a stored object apart. Plaintext comes back as it is."""
     if not isinstance(stored, dict):
         return "malformed"
     if "__enc__" not in stored:
-        return "plaintext"
+        return stored
     mark, version = stored["__enc__"], stored.get("v")
     # JSON's true is an int to isinstance, and equal to 1.
     if type(mark) is not int or mark != 1 or type(version) is not int:

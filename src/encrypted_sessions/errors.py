@@ -70,6 +70,15 @@ class ScanBudgetError(EncryptedSessionError, RuntimeError):
     """`max_scan_items` rows were read and the answer was not complete (upstream: RuntimeError)."""
 
 
+class PutBackError(EncryptedSessionError):
+    """A store took no item back that `pop_item` had taken from it. `stored` is that item, sealed."""
+
+    def __init__(self, message: str, *, stored: object) -> None:
+        """`stored` is what the store's own pop_item gave."""
+        super().__init__(message)
+        self.stored = stored
+
+
 class HistoryChangedError(EncryptedSessionError):
     """The stored history changed under an operation that may not go on then. Nothing was lost."""
 

@@ -49,29 +49,53 @@ def encode_item(item: object) -> bytes:
     would not give back equal: other types, keys that are no str, NaN and infinities, integers of
     more than 4,300 digits, nesting deeper than 500 levels, a circular reference.
     """
-    dump = getattr(item, "model_dump", None)
-    if dump is not None and not isinstance(item, dict):
-        item = dump(mode="json")
     if not isinstance(item, dict):
-        raise TypeError(f"an item must be a dict or a Pydantic model, not {type(item).__name__}; nothing was written")
+        item = _dump(item)
     try:
         text = _codec()[0].encode(item)
         _check_exact(dict(item))
-    except NotExactError:
-        raise
+    except NotExactError as error:
+        refused = str(error)
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(_why_not_json(error)) from None
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError:
-        return _escape_surrogates(text)
+        refused = _why_not_json(error)
+    else:
+        try:
+            return text.encode("utf-8")
+        except UnicodeEncodeError:
+            pass
+        if not re.search("[\ud800-\udbff][\udc00-\udfff]", text):
+            # Outside strings JSON is ASCII, so a surrogate stands in a string, where \udXXX is its escape.
+            return text.encode("utf-8", "backslashreplace")
+        # Two lone surrogates side by side would come back as the one character that the pair means.
+        refused = "an item holds a surrogate pair as two characters, which JSON gives back as one"
+    # Raised out here, so that no error with the item in it comes along as the context.
+    raise TypeError(f"{refused}; nothing was written")
+
+
+def _dump(item: Any) -> dict[str, Any]:
+    """What a Pydantic model holds, in JSON mode. Its own errors and warnings would quote values."""
+    kind = f"the class {item.__name__}" if isinstance(item, type) else type(item).__name__
+    refused = f"an item must be a dict or a Pydantic model, not {kind}"
+    dump = getattr(item, "model_dump", None)
+    if callable(dump) and not isinstance(item, type):
+        try:
+            dumped = dump(mode="json", warnings=False)
+        except Exception as error:  # noqa: BLE001 - whatever a model's own serializers raise
+            refused = f"an item, a {kind}, cannot be dumped as JSON ({type(error).__name__})"
+        else:
+            if isinstance(dumped, dict):
+                return dumped
+    raise TypeError(f"{refused}; nothing was written")
 
 
 def decode_json(data: str | bytes) -> object:
-    """The value in JSON text (UTF-8). Raises NotJsonError for anything else."""
+    """The value in JSON text: UTF-8, or UTF-16 without a mark, as an SQLite database may keep it.
+
+    Raises NotJsonError for anything else.
+    """
     decoder = _codec()[1]
     try:
-        text = data if isinstance(data, str) else data.decode("utf-8")
+        text = data if isinstance(data, str) else data.decode(_encoding(data))
         if text[:1] != "{":  # white space, or no object: rare enough to be slow
             return decoder.decode(text)
         value, end = decoder.raw_decode(text)  # saves the search for white space around it
@@ -80,6 +104,12 @@ def decode_json(data: str | bytes) -> object:
         # ValueError covers bad UTF-8, bad JSON and integers that Python refuses to read;
         # RecursionError is a text nested deeper than any that this library writes.
         raise NotJsonError("not JSON") from None
+
+
+def _encoding(data: bytes) -> str:
+    if b"\0" not in data[:2]:  # JSON text has no NUL, so this is half of a UTF-16 character
+        return "utf-8"
+    return "utf-16-be" if data[0] == 0 else "utf-16-le"
 
 
 def decode_item(data: bytes) -> dict[str, Any]:
@@ -93,15 +123,15 @@ def decode_item(data: bytes) -> dict[str, Any]:
 def _why_not_json(error: Exception) -> str:
     # The json module's own texts can quote a value, so each case has words of ours.
     if isinstance(error, RecursionError):
-        return f"an item is nested deeper than {MAX_DEPTH} levels, or holds itself; nothing was written"
+        return f"an item is nested deeper than {MAX_DEPTH} levels, or holds itself"
     if isinstance(error, TypeError):
         return (
             "an item holds a value that is not JSON (allowed: dict with str keys, list, tuple,"
-            " str, bool, None, int, finite float); nothing was written"
+            " str, bool, None, int, finite float)"
         )
     return (
         "an item holds NaN, an infinity, or an integer of more than"
-        f" {_MAX_DIGITS:,} digits, which JSON cannot give back; nothing was written"
+        f" {_MAX_DIGITS:,} digits, which JSON cannot give back"
     )
 
 
@@ -111,22 +141,20 @@ def _check_exact(container: Any, depth: int = 1) -> None:
     Runs for every value of every item that is written: hence type(), and a loop for each kind.
     """
     if depth > MAX_DEPTH:
-        raise NotExactError(f"an item is nested deeper than {MAX_DEPTH} levels; nothing was written")
+        raise NotExactError(f"an item is nested deeper than {MAX_DEPTH} levels")
     if type(container) is dict:
         for key, value in container.items():
             if type(key) is not str and not isinstance(key, str):
-                raise NotExactError(
-                    f"an item has a key of type {type(key).__name__}, and JSON keys are str; nothing was written"
-                )
+                raise NotExactError(f"an item has a key of type {type(key).__name__}, and JSON keys are str")
             kind = type(value)
-            if kind is dict or kind is list:
+            if kind is dict or kind is list or kind is tuple:
                 _check_exact(value, depth + 1)
             elif kind is not str:
                 _check_rare(value, depth)
     else:
         for value in container:
             kind = type(value)
-            if kind is dict or kind is list:
+            if kind is dict or kind is list or kind is tuple:
                 _check_exact(value, depth + 1)
             elif kind is not str:
                 _check_rare(value, depth)
@@ -136,18 +164,8 @@ def _check_rare(value: Any, depth: int) -> None:
     """The same for what is no plain dict, list or str. A subclass is written as what it derives from."""
     if isinstance(value, int):
         if not _TOO_LOW < value < _TOO_HIGH:
-            raise NotExactError(f"an item holds an integer of more than {_MAX_DIGITS:,} digits; nothing was written")
+            raise NotExactError(f"an item holds an integer of more than {_MAX_DIGITS:,} digits")
     elif isinstance(value, dict):
         _check_exact(dict(value), depth + 1)
     elif isinstance(value, (list, tuple)):
         _check_exact(value, depth + 1)
-
-
-def _escape_surrogates(text: str) -> bytes:
-    # Two lone surrogates side by side would come back as the one character that the pair means.
-    if re.search("[\ud800-\udbff][\udc00-\udfff]", text):
-        raise NotExactError(
-            "an item holds a surrogate pair as two characters, which JSON gives back as one; nothing was written"
-        )
-    # Outside strings JSON is ASCII, so a surrogate stands in a string, where \udXXX is its escape.
-    return text.encode("utf-8", "backslashreplace")

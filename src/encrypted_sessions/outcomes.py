@@ -107,6 +107,9 @@ class Verdict(NamedTuple):
     timestamp: int | None = None
     item: dict[str, object] | None = None
 
+    def __repr__(self) -> str:
+        return f"Verdict({self.outcome!r}, kid={_shown(self.kid)!r}, timestamp={self.timestamp})"
+
 
 class Tally:
     """Counts verdicts, newest row first, and keeps the findings worth naming."""

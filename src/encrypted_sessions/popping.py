@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from encrypted_sessions.errors import UnreadableItemsError
+from encrypted_sessions.errors import PutBackError, UnreadableItemsError
+from encrypted_sessions.exact_json import decode_json
 from encrypted_sessions.outcomes import PASSED_OVER, Tally, Verdict
-from encrypted_sessions.reading import Breather, judge
 from encrypted_sessions.rows import HistoryMovedError, PlainStore, Row, RowStore
 from encrypted_sessions.rows.plain import call
 from encrypted_sessions.sealed_store import ATTEMPTS, SealedStore, always_changing
@@ -53,7 +53,7 @@ async def _pop_row(store: SealedStore, rows: RowStore) -> dict[str, object] | No
         except HistoryMovedError:
             await asyncio.sleep(0)
             continue
-        if tail.due and tail.newest is not None and not await settle(rows.remove(tail.due, tail.newest)):
+        if tail.due and tail.newest is not None and not await _remove(store, rows, tail, tail.newest):
             await asyncio.sleep(0)
             continue
         if tail.unreadable is not None:
@@ -63,15 +63,23 @@ async def _pop_row(store: SealedStore, rows: RowStore) -> dict[str, object] | No
     raise always_changing()
 
 
+async def _remove(store: SealedStore, rows: RowStore, tail: _Tail, newest: Row) -> bool:
+    async def undo(removed: bool) -> None:  # noqa: FBT001 - the result of `remove`
+        if removed and tail.item is not None:
+            data = tail.due[-1].data
+            await _put_back(store, decode_json(data) if isinstance(data, (str, bytes)) else data, {})
+
+    return await settle(rows.remove(tail.due, newest), undo)
+
+
 async def _judge_tail(store: SealedStore) -> _Tail:
     tail = _Tail()
-    cursor = store.cursor({})
-    terms, breather = store.terms(), Breather()
+    cursor, judge = store.cursor({}), store.judge()
     while len(tail.due) < _REMOVED_AT_ONCE:
         for row in await cursor.fetch(1 if tail.newest is None else _REMOVED_AT_ONCE):
             tail.newest = tail.newest or row
             # One by one: a key is asked for only when its row comes up.
-            (verdict,) = await judge([row], store.keychain, terms, breather)
+            (verdict,) = await judge.verdicts([row])
             tail.tally.add(verdict)
             if verdict.item is not None:
                 tail.due.append(row)
@@ -90,6 +98,9 @@ async def _judge_tail(store: SealedStore) -> _Tail:
 
 async def _pop_whole(store: SealedStore, keywords: dict[str, Any]) -> dict[str, object] | None:
     while True:
+        # A look first: what cannot be read is then not even popped, unless it came in between.
+        for row in await store.cursor(keywords).fetch(1):
+            await _refuse_unreadable(store, row)
         stored, verdict = await _pop_or_put_back(store, keywords)
         if stored is None or verdict.item is not None:
             return verdict.item
@@ -97,36 +108,44 @@ async def _pop_whole(store: SealedStore, keywords: dict[str, Any]) -> dict[str, 
 
 async def _pop_or_put_back(store: SealedStore, keywords: dict[str, Any]) -> tuple[object, Verdict]:
     """What the store popped, and what it is. A caller that was cancelled gets nothing: back it goes."""
-    popping = asyncio.ensure_future(_pop_what_opens(store, keywords))
-    try:
-        return await settle(popping)
-    except asyncio.CancelledError:
-        if not popping.cancelled() and popping.exception() is None:
-            stored, verdict = popping.result()
-            if verdict.item is not None:
-                await settle(_put_back(store, stored, keywords))
-        raise
+
+    async def pop_what_opens() -> tuple[object, Verdict]:
+        stored = await call(store.session.pop_item, **keywords)
+        if stored is None:
+            return None, Verdict("ok")
+        try:
+            return stored, await _refuse_unreadable(store, Row(None, stored))
+        except BaseException:
+            await _put_back(store, stored, keywords)
+            raise
+
+    async def undo(popped: tuple[object, Verdict]) -> None:
+        stored, verdict = popped
+        if verdict.item is not None:
+            await _put_back(store, stored, keywords)
+
+    return await settle(pop_what_opens(), undo)
 
 
-async def _pop_what_opens(store: SealedStore, keywords: dict[str, Any]) -> tuple[object, Verdict]:
-    stored = await call(store.session.pop_item, **keywords)
-    if stored is None:
-        return None, Verdict("ok")
-    try:
-        (verdict,) = await judge([Row(None, stored)], store.keychain, store.terms(), Breather())
-    except BaseException:
-        await _put_back(store, stored, keywords)
-        raise
+async def _refuse_unreadable(store: SealedStore, row: Row) -> Verdict:
+    (verdict,) = await store.judge().verdicts([row])
     if verdict.item is None and verdict.outcome != "expired":
-        await _put_back(store, stored, keywords)
         tally = Tally()
         tally.add(verdict)
         raise _refusal(verdict, tally)
-    return stored, verdict
+    return verdict
 
 
-async def _put_back(store: SealedStore, stored: object, keywords: dict[str, Any]) -> None:
-    await call(store.session.add_items, [stored], **keywords)
+async def _put_back(store: SealedStore, stored: Any, keywords: dict[str, Any]) -> None:
+    try:
+        await call(store.session.add_items, [stored], **keywords)
+    except Exception as error:
+        raise PutBackError(
+            "pop_item took an item from the store, could not return it, and the store did not take it back"
+            f" ({type(error).__name__}). It is, sealed as it was, this error's attribute `stored`: add it with"
+            " session.underlying_session.add_items([error.stored])",
+            stored=stored,
+        ) from error
 
 
 def _refusal(verdict: Verdict, tally: Tally) -> UnreadableItemsError:

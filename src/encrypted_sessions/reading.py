@@ -55,31 +55,48 @@ class Breather:
         self._slice_ends = time.perf_counter() + _SLICE_S
 
 
-async def judge(rows: Sequence[Row], keychain: Keychain, terms: Terms, breather: Breather) -> list[Verdict]:
-    """One verdict for each row, in the same order.
+class Judge:
+    """Finds out what rows are, on one walk through a history. Each key is asked for once.
 
-    Raises what the key provider raises when it cannot answer.
+    Gives the event loop a turn whenever a slice of work is used up.
     """
-    parsed: list[Envelope | Outcome] = []
-    for row in rows:
-        data = row.data
-        parsed.append(parse_row(data) if isinstance(data, (str, bytes)) else parse(data))
-        if breather.is_due():
-            await breather.take()
-    kids = {envelope.kid for envelope in parsed if isinstance(envelope, Envelope)}
-    ciphers = await keychain.find(kids) if kids else {}
-    openers = {kid: cipher if isinstance(cipher, str) else cipher.opener() for kid, cipher in ciphers.items()}
-    verdicts: list[Verdict] = []
-    for row, envelope in zip(rows, parsed, strict=True):
-        if isinstance(envelope, Envelope):
-            verdicts.append(_open(envelope, openers[envelope.kid], terms))
-        elif envelope == "plaintext":
-            verdicts.append(Verdict("plaintext", item=_plain(row) if terms.read_plaintext else None))
-        else:
-            verdicts.append(Verdict(envelope))
-        if breather.is_due():
-            await breather.take()
-    return verdicts
+
+    def __init__(self, keychain: Keychain, terms: Terms) -> None:
+        self._keychain = keychain
+        self._terms = terms
+        self._openers: dict[str, Opener | Outcome] = {}
+        self._breather = Breather()
+
+    async def verdicts(self, rows: Sequence[Row]) -> list[Verdict]:
+        """One verdict for each row, in the same order.
+
+        Raises what the key provider raises when it cannot answer.
+        """
+        breather = self._breather
+        parsed = []
+        for row in rows:
+            data = row.data
+            parsed.append(parse_row(data) if isinstance(data, (str, bytes)) else parse(data))
+            if breather.is_due():
+                await breather.take()
+        await self._find({found.kid for found in parsed if isinstance(found, Envelope)})
+        verdicts: list[Verdict] = []
+        for found in parsed:
+            if isinstance(found, Envelope):
+                verdicts.append(_open(found, self._openers[found.kid], self._terms))
+            elif isinstance(found, dict):
+                verdicts.append(Verdict("plaintext", item=found if self._terms.read_plaintext else None))
+            else:
+                verdicts.append(Verdict(found))
+            if breather.is_due():
+                await breather.take()
+        return verdicts
+
+    async def _find(self, kids: set[str]) -> None:
+        unknown = kids.difference(self._openers)
+        if unknown:
+            for kid, cipher in (await self._keychain.find(unknown)).items():
+                self._openers[kid] = cipher if isinstance(cipher, str) else cipher.opener()
 
 
 def _open(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Verdict:
@@ -103,12 +120,6 @@ def _open(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Verdict
         return Verdict("malformed", kid, timestamp)
 
 
-def _plain(row: Row) -> dict[str, object]:
-    stored = row.stored()
-    assert isinstance(stored, dict)  # noqa: S101 - parse() calls nothing else plaintext
-    return stored
-
-
 class Scan(NamedTuple):
     """A walk through a history: its items, oldest first, and what else was met."""
 
@@ -116,6 +127,9 @@ class Scan(NamedTuple):
     tally: Tally
     #: The newest row met, None in an empty history.
     newest: Row | None
+
+    def __repr__(self) -> str:
+        return f"Scan({len(self.items)} items, {self.tally.outcomes()!r})"
 
 
 async def scan(
@@ -132,7 +146,7 @@ async def scan(
     ago. `budget` bounds the rows fetched: ScanBudgetError when it is used up before the end.
     """
     tally = Tally()
-    breather = Breather()
+    judge = Judge(keychain, terms)
     items: list[dict[str, object]] = []  # newest first, until the end
     kinds: list[Outcome] = []
     newer_than_gap = 0  # items newer than the oldest row that was left out
@@ -153,7 +167,7 @@ async def scan(
         # No row more than can be returned: a key is asked for only when its row comes up.
         page = fetched[place : place + (PAGE if limit is None else min(PAGE, limit - len(items)))]
         place += len(page)
-        for verdict in await judge(page, keychain, terms, breather):
+        for verdict in await judge.verdicts(page):
             tally.add(verdict)
             if verdict.item is not None:
                 items.append(verdict.item)
@@ -185,13 +199,13 @@ async def scan(
 async def _fetch(cursor: Cursor, count: int | None, budget: int | None) -> list[Row]:
     if budget is None:
         return await cursor.fetch(count)
-    left = budget - cursor.fetched
-    if left <= 0:
+    rows = await cursor.fetch(count, at_most=budget - cursor.fetched)
+    if not rows and not cursor.exhausted:
         raise ScanBudgetError(
             f"max_scan_items: {budget} rows were read and the history is not complete. Raise"
             " max_scan_items, ask for fewer items with limit=, or remove old rows from the store."
         )
-    return await cursor.fetch(left if count is None else min(count, left))
+    return rows
 
 
 def _expired_for_sure(verdict: Verdict, terms: Terms) -> bool:

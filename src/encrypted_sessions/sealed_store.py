@@ -9,7 +9,7 @@ from typing import Any
 from encrypted_sessions.envelope import pack
 from encrypted_sessions.errors import HistoryChangedError
 from encrypted_sessions.keychain import Keychain
-from encrypted_sessions.reading import Breather, Scan, Terms, scan
+from encrypted_sessions.reading import Breather, Judge, Scan, Terms, scan
 from encrypted_sessions.rows import Cursor, HistoryMovedError, PlainStore, RowStore
 
 #: How often an operation starts again because other writers changed the history under it.
@@ -36,6 +36,10 @@ class SealedStore:
         if isinstance(self.rows, PlainStore):
             return self.rows.cursor(keywords)
         return self.rows.cursor()
+
+    def judge(self) -> Judge:
+        """What tells rows apart, on the terms of this moment."""
+        return Judge(self.keychain, self.terms())
 
     async def scan(
         self,

@@ -97,6 +97,7 @@ class EncryptedSession:
             )
 
     @classmethod
+    @redact_frames
     def wrap(
         cls,
         underlying_session: Any,

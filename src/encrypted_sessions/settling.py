@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 _T = TypeVar("_T")
 
 
-async def settle(change: Awaitable[_T]) -> _T:
+async def settle(change: Awaitable[_T], undo: Callable[[_T], Awaitable[object]] | None = None) -> _T:
     """Wait for `change` to end, also when the waiting task is cancelled, then pass that on.
 
-    A change of the store must not stop half-way because a request was cancelled. Raises what the
-    change raised, else CancelledError if there was a cancellation.
+    A change of the store must not stop half-way because a request was cancelled. When it was, and
+    the change succeeded all the same, `undo` gets its result, and is waited for in the same way:
+    nobody is there to receive it. Raises what the change raised, else CancelledError.
     """
     task = asyncio.ensure_future(change)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait({task})
         except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
             cancelled = error
-        except BaseException:  # noqa: BLE001, S110 - raised by task.result() below
-            pass
     result = task.result()
-    if cancelled is not None:
-        raise cancelled
-    return result
+    if cancelled is None:
+        return result
+    try:
+        if undo is not None:
+            await settle(undo(result))
+    finally:
+        # The caller's own traceback, without a reference to this frame and what it holds.
+        del result, task, undo
+    raise cancelled

@@ -48,11 +48,12 @@ from agents.run_internal.run_loop import get_new_response
 from agents.run_internal.session_persistence import rewind_session_items
 from agents.run_internal.tool_use_tracker import AgentToolUseTracker
 from agents.testing import ScriptedModel, assistant_message, function_call
-from encrypted_sessions import EncryptedSession, KeyRing
 from openai import BadRequestError
 from openai.types.responses import ResponseReasoningItem
 from openai.types.responses.response_output_item import McpApprovalRequest
 from pydantic import BaseModel
+
+from encrypted_sessions import EncryptedSession, KeyRing
 from stores import KINDS, PlainSession, everything_at_rest, new_place, open_store, raw_rows
 
 MARK = "quokka"
@@ -110,7 +111,8 @@ class Stage:
         for session_id in self.session_ids:
             async with self.session(session_id) as session:
                 for limit in (None, 0, 1, 3):
-                    self.note(f"history of {session_id}, limit {limit}", await session.get_items(limit))
+                    history = json.dumps(await session.get_items(limit))  # so that 1, True and 1.0 differ
+                    self.note(f"history of {session_id}, limit {limit}", history)
         for model in self._models:
             model.assert_complete()
             for call in model.calls:
@@ -138,13 +140,13 @@ class Stage:
 
 def _split(settings: dict[str, Any]) -> dict[str, Any]:
     """Runner.run's own arguments, and all others as settings of the run."""
-    own = {name: settings.pop(name) for name in ("max_turns", "context") if name in settings}
+    own: dict[str, Any] = {name: settings.pop(name) for name in ("max_turns", "context") if name in settings}
     return {**own, "run_config": RunConfig(tracing_disabled=True, **settings)}
 
 
 def say(text: str) -> Any:
     """An answer of the model. Its id follows from its text, so that no two are taken for one."""
-    return assistant_message(f"{MARK} {text}", item_id=f"msg_{zlib.crc32(text.encode()):08x}")
+    return assistant_message(f"{MARK} {text}", item_id=f"msg_{zlib.crc32(ascii(text).encode()):08x}")
 
 
 def call(tool: Any, call_id: str, **arguments: Any) -> Any:
@@ -152,7 +154,8 @@ def call(tool: Any, call_id: str, **arguments: Any) -> Any:
     return function_call(getattr(tool, "name", tool), arguments, call_id=f"call_{MARK}_{call_id}")
 
 
-def question(text: str) -> dict[str, Any]:
+def question(text: str) -> Any:
+    """An input item of the user."""
     return {"role": "user", "content": f"{MARK} {text}"}
 
 
@@ -269,9 +272,7 @@ async def handoffs(stage: Stage) -> None:
         [call(quokka_weather, "2", city="Perth")], [say("paid")], [say("filtered")], [say("nested")]
     )
     billing = Agent(f"{MARK} billing", model=billing_model, tools=[quokka_weather])
-    filtered = handoff(
-        billing, tool_name_override="quokka_filtered", input_filter=handoff_filters.remove_all_tools
-    )
+    filtered = handoff(billing, tool_name_override="quokka_filtered", input_filter=handoff_filters.remove_all_tools)
     triage_model = stage.model(
         [call("quokka_handoff", "1")],
         [call("quokka_filtered", "3")],
@@ -306,12 +307,13 @@ async def agent_as_tool(stage: Stage) -> None:
         await stage.ask(desk, f"{MARK} ask again", session)
 
 
+class Answer(BaseModel):
+    city: str
+    degrees: float
+
+
 @scenario
 async def typed_output(stage: Stage) -> None:
-    class Answer(BaseModel):
-        city: str
-        degrees: float
-
     text = json.dumps({"city": f"{MARK} Perth", "degrees": 21.5})
     model = stage.model([assistant_message(text, item_id="msg_a")], [assistant_message("{", item_id="msg_b")])
     agent = Agent(f"{MARK} desk", model=model, output_type=Answer)
@@ -336,7 +338,11 @@ async def items_of_every_shape(stage: Stage) -> None:
             {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo=", "detail": "auto"},
         ],
     }
-    odd = {"role": "developer", "content": f"{MARK} rules", "weights": [0, -0.0, 1e-320, 10**30, True, None, {}, []]}
+    odd: Any = {
+        "role": "developer",
+        "content": f"{MARK} rules",
+        "weights": [0, -0.0, 1e-320, 10**30, True, None, {}, []],
+    }
     async with stage.session() as session:
         await session.add_items([odd])
         await stage.ask(agent, [shown], session)
@@ -345,7 +351,9 @@ async def items_of_every_shape(stage: Stage) -> None:
 
 @scenario
 async def max_turns(stage: Stage) -> None:
-    model = stage.model([call(quokka_weather, "1", city="Perth")], [call(quokka_weather, "2", city="Perth")], [say("ok")])
+    model = stage.model(
+        [call(quokka_weather, "1", city="Perth")], [call(quokka_weather, "2", city="Perth")], [say("ok")]
+    )
     agent = Agent(f"{MARK} desk", model=model, tools=[quokka_weather])
     async with stage.session() as session:
         with stage.fails(MaxTurnsExceeded):
@@ -408,9 +416,13 @@ async def a_stream_cancelled_after_its_turn(stage: Stage) -> None:
 # -- Guardrails ---------------------------------------------------------------------------------
 
 
+def _last_words(asked: Any) -> str:
+    return asked if isinstance(asked, str) else str(asked[-1])
+
+
 @input_guardrail(run_in_parallel=False)
 def blocking_guardrail(_context: Any, _agent: Any, asked: Any) -> GuardrailFunctionOutput:
-    return GuardrailFunctionOutput(output_info=MARK, tripwire_triggered="forbidden" in str(asked))
+    return GuardrailFunctionOutput(output_info=MARK, tripwire_triggered="forbidden" in _last_words(asked))
 
 
 @output_guardrail
@@ -420,32 +432,39 @@ def answer_guardrail(_context: Any, _agent: Any, answer: Any) -> GuardrailFuncti
 
 @scenario
 async def input_guardrail_trips(stage: Stage) -> None:
-    called = asyncio.Event()
-
-    async def answer_slowly(_call: Any) -> Any:
-        called.set()
-        await asyncio.Event().wait()
-
-    @input_guardrail
-    async def parallel_guardrail(_context: Any, _agent: Any, asked: Any) -> GuardrailFunctionOutput:
-        if "dubious" in str(asked):
-            await called.wait()
-            return GuardrailFunctionOutput(output_info=MARK, tripwire_triggered=True)
-        return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
-
-    model = stage.model([say("hello")], {"responder": answer_slowly}, [say("welcome back")])
-    agent = Agent(f"{MARK} desk", model=model, input_guardrails=[blocking_guardrail, parallel_guardrail])
+    model = stage.model([say("hello")], [say("welcome back")])
+    agent = Agent(f"{MARK} desk", model=model, input_guardrails=[blocking_guardrail])
     async with stage.session() as session:
         await stage.ask(agent, f"{MARK} hi", session)
         with stage.fails(InputGuardrailTripwireTriggered):
             await stage.ask(agent, f"{MARK} forbidden", session)
         with stage.fails(InputGuardrailTripwireTriggered):
             await stage.ask_streamed(agent, f"{MARK} forbidden, streamed", session)
-        history = await session.get_items()
-        stage.note("history", history)
+    async with stage.session() as session:
+        await stage.ask(agent, f"{MARK} sorry", session)
+
+
+@scenario
+async def input_guardrail_trips_while_the_model_answers(stage: Stage) -> None:
+    called = asyncio.Event()
+
+    async def never_answer(_call: Any) -> Any:
+        called.set()
+        await asyncio.Event().wait()
+
+    @input_guardrail
+    async def parallel_guardrail(_context: Any, _agent: Any, asked: Any) -> GuardrailFunctionOutput:
+        if "dubious" not in _last_words(asked):
+            return GuardrailFunctionOutput(output_info=None, tripwire_triggered=False)
+        await called.wait()
+        return GuardrailFunctionOutput(output_info=MARK, tripwire_triggered=True)
+
+    model = stage.model([say("hello")], {"responder": never_answer}, [say("welcome back")])
+    agent = Agent(f"{MARK} desk", model=model, input_guardrails=[parallel_guardrail])
+    async with stage.session() as session:
+        await stage.ask(agent, f"{MARK} hi", session)
         with stage.fails(InputGuardrailTripwireTriggered):
             await stage.ask(agent, f"{MARK} dubious", session)
-        await session.clear_session()  # what was refused would trip the guardrail again
     async with stage.session() as session:
         await stage.ask(agent, f"{MARK} sorry", session)
 
@@ -495,7 +514,11 @@ async def _through_json(agent: Agent[Any], result: Any, deeds: Deeds) -> RunStat
 async def _approval(stage: Stage, ask: Callable[..., Awaitable[Any]]) -> None:
     model = stage.model(
         [say("hello")],
-        [call(quokka_weather, "1", city="Perth"), call(quokka_refund, "2", amount=5), call(quokka_refund, "3", amount=7)],
+        [
+            call(quokka_weather, "1", city="Perth"),
+            call(quokka_refund, "2", amount=5),
+            call(quokka_refund, "3", amount=7),
+        ],
         [say("one was paid")],
         [say("anything else?")],
     )
@@ -557,7 +580,12 @@ async def hosted_mcp_approval(stage: Stage) -> None:
     )
     model = stage.model([request], [say("deleted")], [say("bye")])
     hosted = HostedMCPTool(
-        tool_config={"type": "mcp", "server_label": MARK, "server_url": "https://mcp.example", "require_approval": "always"}
+        tool_config={
+            "type": "mcp",
+            "server_label": MARK,
+            "server_url": "https://mcp.example",
+            "require_approval": "always",
+        }
     )
     agent = Agent(f"{MARK} desk", model=model, tools=[hosted])
     deeds = Deeds([])
@@ -586,8 +614,11 @@ async def session_limits(stage: Stage) -> None:
         for limit in (0, 1, 2, 3, 4, 5, 100):  # some of them tear calls from their outputs
             await stage.ask(agent, f"{MARK} within {limit}", session, session_settings=SessionSettings(limit=limit))
     async with stage.session() as session:
+        has_a_limit_of_its_own = getattr(session, "session_settings", None) is not None
         session.session_settings = SessionSettings(limit=3)
         assert session.session_settings == SessionSettings(limit=3)
+        if has_a_limit_of_its_own:
+            stage.note("history", await session.get_items())
         await stage.ask(agent, f"{MARK} the session's own limit", session)
         await stage.ask(agent, f"{MARK} the run's", session, session_settings=SessionSettings(limit=2))
         await stage.ask_streamed(agent, f"{MARK} streamed", session)
@@ -693,7 +724,10 @@ async def rewind_by_a_model_retry(stage: Stage) -> None:
 @scenario
 async def rewind_of_a_turn(stage: Stage) -> None:
     model = stage.model(
-        [call(quokka_weather, "1", city="Perth")], [say("sunny")], [call(quokka_weather, "2", city="Perth")], [say("ok")]
+        [call(quokka_weather, "1", city="Perth")],
+        [say("sunny")],
+        [call(quokka_weather, "2", city="Perth")],
+        [say("ok")],
     )
     agent = Agent(f"{MARK} desk", model=model, tools=[quokka_weather])
     async with stage.session() as session:

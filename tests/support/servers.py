@@ -6,6 +6,7 @@ A server can be paused, resumed, killed and started again, so that tests can sho
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import os
 import pwd
@@ -40,7 +41,7 @@ class ServerStartError(Exception):
     """The server did not come up; the message ends with the tail of its log."""
 
 
-class Server:
+class Server(abc.ABC):
     """A program that listens on a port of 127.0.0.1. Subclasses say which one.
 
     As a context manager it starts on entry, and stops and removes its folder on exit.
@@ -76,18 +77,20 @@ class Server:
     # What subclasses fill in.
 
     @property
+    @abc.abstractmethod
     def url(self) -> str:
-        raise NotImplementedError  # each subclass has its own form
+        """Where a store finds the server."""
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> None:  # noqa: B027 - not every program needs it
         """Do what has to be done once, before the first start."""
 
+    @abc.abstractmethod
     def _command(self) -> list[str]:
-        raise NotImplementedError  # each subclass has its own program
+        """The program and its arguments, which say `self.port`."""
 
+    @abc.abstractmethod
     def _ready(self, pid: int) -> bool:
         """Whether the process `pid` itself (not another one on that port) takes connections."""
-        raise NotImplementedError  # each subclass asks in its own way
 
     # What tests call.
 
@@ -115,19 +118,18 @@ class Server:
 
     def pause(self) -> None:
         """Stop every process of the server where it stands: connections stay open, nothing answers."""
-        # The parent first, so that it starts no child meanwhile.
-        for process in self._processes():
-            process.suspend()
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while any(process.status() != psutil.STATUS_STOPPED for process in self._processes()):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.name} did not pause within {STOP_TIMEOUT_S:.0f} s")
-            time.sleep(POLL_S)
+        if self._process is None:
+            return
+        # The parent first, so that it starts no child while the children are stopped.
+        parent = psutil.Process(self._process.pid)
+        _suspend([parent])
+        _suspend(parent.children(recursive=True))
 
     def resume(self) -> None:
         """Let a paused server go on. Does nothing to one that runs."""
         for process in reversed(self._processes()):
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def kill(self) -> None:
         """End the server at once, as a crash would. `start()` brings it back on the same port."""
@@ -304,6 +306,19 @@ class RedisServer(Server):
         except OSError:
             return False
         return f"process_id:{pid}\r\n".encode() in answer
+
+
+def _suspend(processes: Sequence[psutil.Process]) -> None:
+    """Stop the processes, and wait until none of them runs any more."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.suspend()
+            # One that ended meanwhile stays a zombie: its parent is stopped, too.
+            while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"process {process.pid} did not stop within {STOP_TIMEOUT_S:.0f} s")
+                time.sleep(POLL_S)
 
 
 def _postgres_programs() -> Path:

@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from encrypted_sessions.exact_json import decode_json
-
 #: Rows read at once. Small enough that a page is no burden to the event loop or to memory.
 PAGE = 256
 
@@ -25,10 +23,6 @@ class Row(NamedTuple):
     id: Any
     data: object
 
-    def stored(self) -> object:
-        """The row's JSON value. Only for a row that `envelope` has read before."""
-        return decode_json(self.data) if isinstance(self.data, (str, bytes)) else self.data
-
 
 class Cursor(Protocol):
     """A walk from the newest row to the oldest."""
@@ -36,10 +30,11 @@ class Cursor(Protocol):
     fetched: int
     exhausted: bool
 
-    async def fetch(self, count: int | None) -> list[Row]:
+    async def fetch(self, count: int | None, *, at_most: int | None = None) -> list[Row]:
         """The next rows, newest first: up to `count`, or as many as suits the store.
 
-        `exhausted` is set with the rows after which there are no more. Raises HistoryMovedError
+        Adds no more than `at_most` to `fetched`; nothing comes back where that does not suffice to
+        get on. `exhausted` is set with the rows after which there are no more. Raises HistoryMovedError
         when the row where the walk stood is no longer there.
         """
 
@@ -89,9 +84,11 @@ class RowCursor:
         self.fetched = 0
         self.exhausted = False
 
-    async def fetch(self, count: int | None) -> list[Row]:
+    async def fetch(self, count: int | None, *, at_most: int | None = None) -> list[Row]:
         """As `Cursor.fetch`."""
-        count = PAGE if count is None else min(count, PAGE)
+        count = min(PAGE if count is None else count, PAGE if at_most is None else at_most, PAGE)
+        if count <= 0:
+            return []
         last = self._last
         if last is None:
             rows = await self._store.page(None, count)

@@ -38,13 +38,17 @@ class PlainCursor:
         self.fetched = 0
         self.exhausted = False
 
-    async def fetch(self, count: int | None) -> list[Row]:
+    async def fetch(self, count: int | None, *, at_most: int | None = None) -> list[Row]:
         """As `Cursor.fetch`; without a count, all the rest."""
-        if count is None:
+        if count is None and at_most is None:
             stored = await call(self._session.get_items, *self._everything(), **self._keywords)
             self.exhausted = True
         else:
-            window = self._seen + max(count, self._seen)  # doubled, so that a long walk stays linear
+            # Doubled, so that a long walk costs no more than twice its length.
+            window = _ALL if count is None else self._seen + max(count, self._seen)
+            window = min(window, _ALL if at_most is None else at_most, _ALL)
+            if window <= self._seen:
+                return []
             stored = await call(self._session.get_items, window, **self._keywords)
             self.exhausted = len(stored) < window
         self.fetched += len(stored)

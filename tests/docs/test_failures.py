@@ -1,0 +1,53 @@
+"""What the documents say about failures is what the code knows: all of it, and nothing else."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+
+import keyproviders
+from documents import ROOT, code_words, rows, section
+from encrypted_sessions import errors
+from encrypted_sessions.outcomes import EXPLANATIONS, PASSED_OVER, UNREADABLE, Outcome
+
+README = ROOT / "README.md"
+FAILURES = ROOT / "docs" / "failures.md"
+
+OUTCOMES = set(typing.get_args(Outcome))
+ERRORS = {
+    found.__name__
+    for module in (errors, keyproviders)
+    for found in vars(module).values()
+    if isinstance(found, type) and issubclass(found, Exception)
+}
+
+
+def first_words(path: typing.Any, heading: str) -> list[str]:
+    """The code words of the first cell of each row under a heading."""
+    return [word for cells in rows(section(path, heading)) for word in sorted(code_words(cells[0]))]
+
+
+def test_the_readme_has_a_row_for_each_outcome_and_each_error() -> None:
+    named = first_words(README, "When things fail")
+    assert len(named) == len(set(named))
+    assert set(named) >= OUTCOMES | ERRORS
+    assert set(named) - OUTCOMES - ERRORS == {"TypeError", "ValueError"}
+
+
+def test_the_page_of_failures_has_a_row_for_each_outcome_and_each_error() -> None:
+    assert set(first_words(FAILURES, "Outcomes")) == OUTCOMES
+    assert set(first_words(FAILURES, "Errors")) - {"TypeError", "ValueError"} == ERRORS
+
+
+@pytest.mark.parametrize("path", [README, FAILURES], ids=lambda path: path.name)
+def test_what_raises_by_default_is_told_as_raising(path: typing.Any) -> None:
+    heading = "When things fail" if path == README else "Outcomes"
+    told = {cells[0].strip("`"): cells[2] for cells in rows(section(path, heading)) if cells[0].strip("`") in OUTCOMES}
+    assert {name for name, by_default in told.items() if "raises" in by_default} == set(UNREADABLE)
+    assert {name for name, by_default in told.items() if "left out" in by_default} == {
+        "expired",
+        "unpaired",
+        *PASSED_OVER,
+    }
+    assert set(EXPLANATIONS) == {*UNREADABLE, *PASSED_OVER}

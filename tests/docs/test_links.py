@@ -1,0 +1,28 @@
+"""Every link between the documents leads somewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from documents import ROOT, anchors, documents, links
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_the_links_of_a_document_lead_somewhere(path: Path) -> None:
+    for target in links(path):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        aim = (path.parent / file).resolve() if file else path
+        assert aim.is_relative_to(ROOT), target
+        assert aim.exists(), target
+        assert not anchor or anchor in anchors(aim), target
+
+
+def test_every_page_is_linked_from_the_index_and_the_index_from_the_readme() -> None:
+    index = ROOT / "docs" / "index.md"
+    pages = {path.name for path in documents() if path.parent == index.parent} - {"index.md"}
+    assert pages <= {target.partition("#")[0] for target in links(index)}
+    assert "docs/index.md" in set(links(ROOT / "README.md"))

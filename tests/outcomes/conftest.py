@@ -1,0 +1,22 @@
+"""A place of each kind, and keys of every fate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sealed_rows import Sealer
+from stores import KINDS, Place, new_place
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest) -> Place:
+    return new_place(request.param, request)
+
+
+@pytest.fixture
+def sealer() -> Iterator[Sealer]:
+    sealer = Sealer()
+    yield sealer
+    sealer.ring.close()

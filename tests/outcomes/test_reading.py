@@ -1,0 +1,207 @@
+"""Every stored row ends as exactly one outcome, on every store, and reading deletes nothing."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from bulk_rows import texts, write_rows
+from encrypted_sessions import EncryptedSession, Finding, Key, KeyRing, UnreadableItemsError
+from encrypted_sessions.outcomes import EXPLANATIONS
+from keyproviders.local import StaticKeyProvider
+from sealed_rows import OUTCOMES, SESSION, TTL, UNREADABLE, Sealer, message, outcome_of
+from stores import Place, open_store, raw_rows
+
+LEFT_OUT_QUIETLY = tuple(kind for kind in OUTCOMES if kind not in UNREADABLE and kind != "ok")
+
+
+async def history_with(place: Place, sealer: Sealer, kind: str) -> list[str]:
+    """Three rows: one that is good, one of this kind, one that is good."""
+    rows = [sealer.ok("first"), sealer.of(kind, "odd"), sealer.ok("last")]
+    async with sealer.session(place):  # so that the tables are there
+        await write_rows(place, SESSION, rows)
+    return rows
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+async def test_a_row_that_cannot_be_read_raises_and_is_named(place: Place, sealer: Sealer, kind: str):
+    rows = await history_with(place, sealer, kind)
+    outcome = outcome_of(kind)
+    async with sealer.session(place) as session:
+        with pytest.raises(UnreadableItemsError) as raised:
+            await session.get_items()
+    assert raised.value.outcomes == {"ok": 2, outcome: 1}
+    assert raised.value.findings == (Finding(1, outcome, sealer.kid_of(kind)),)
+    assert f"1 of 3 stored items cannot be read (1 {outcome})" in str(raised.value)
+    assert EXPLANATIONS[outcome] in str(raised.value)
+    assert await raw_rows(place, SESSION) == rows
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT_QUIETLY)
+async def test_a_row_whose_time_or_key_is_gone_is_left_out(place: Place, sealer: Sealer, kind: str):
+    rows = await history_with(place, sealer, kind)
+    async with sealer.session(place) as session:
+        assert texts(await session.get_items()) == ["first", "last"]
+        assert texts(await session.get_items(2)) == ["first", "last"]
+    assert await raw_rows(place, SESSION) == rows
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
+async def test_skip_leaves_the_row_out_and_says_what_was_left_out(
+    place: Place, sealer: Sealer, kind: str, caplog: pytest.LogCaptureFixture
+):
+    rows = await history_with(place, sealer, kind)
+    expected = ["first", "odd", "last"] if kind == "ok" else ["first", "last"]
+    with caplog.at_level(logging.WARNING, logger="encrypted_sessions"):
+        async with sealer.session(place, on_unreadable="skip") as session:
+            assert texts(await session.get_items()) == expected
+            told = [record.getMessage() for record in caplog.records if record.name == "encrypted_sessions"]
+    if kind in UNREADABLE:
+        assert told == [f"left out what cannot be read: 1 {outcome_of(kind)}"]
+    elif outcome_of(kind) == "erased":
+        assert told == ["1 items are left out because their key was destroyed"]
+    else:
+        assert told == []
+    assert await raw_rows(place, SESSION) == rows
+
+
+@pytest.mark.parametrize("on_unreadable", ["raise", "skip"])
+@pytest.mark.parametrize("kind", OUTCOMES)
+async def test_read_returns_what_is_good_and_counts_the_rest(
+    place: Place, sealer: Sealer, kind: str, on_unreadable: str
+):
+    rows = await history_with(place, sealer, kind)
+    outcome = outcome_of(kind)
+    async with sealer.session(place, on_unreadable=on_unreadable) as session:
+        history = await session.read()
+    if outcome == "ok":
+        assert (texts(history.items), history.outcomes) == (["first", "odd", "last"], {"ok": 3})
+    else:
+        assert (texts(history.items), history.outcomes) == (["first", "last"], {"ok": 2, outcome: 1})
+    quiet = outcome in ("ok", "expired")
+    assert history.findings == (() if quiet else (Finding(1, outcome, sealer.kid_of(kind)),))
+    assert await raw_rows(place, SESSION) == rows
+
+
+async def test_each_of_many_outcomes_is_counted_for_itself(place: Place, sealer: Sealer):
+    rows = [sealer.of(kind) for kind in OUTCOMES]
+    async with sealer.session(place) as session:
+        await write_rows(place, SESSION, rows)
+        history = await session.read()
+        with pytest.raises(UnreadableItemsError) as raised:
+            await session.get_items()
+    counts: dict[str, int] = {}
+    for kind in OUTCOMES:
+        counts[outcome_of(kind)] = counts.get(outcome_of(kind), 0) + 1
+    assert history.outcomes == counts
+    assert raised.value.outcomes == counts
+    found = [kind for kind in reversed(OUTCOMES) if kind not in ("ok", "expired")][:20]
+    newest_first = list(reversed(OUTCOMES))
+    assert history.findings == tuple(
+        Finding(newest_first.index(kind), outcome_of(kind), sealer.kid_of(kind)) for kind in found
+    )
+    assert await raw_rows(place, SESSION) == rows
+
+
+async def test_a_limit_looks_no_further_than_it_must(place: Place, sealer: Sealer):
+    rows = [sealer.of("unauthentic"), sealer.ok("one"), sealer.ok("two")]
+    async with sealer.session(place) as session:
+        await write_rows(place, SESSION, rows)
+        assert texts(await session.get_items(2)) == ["one", "two"]
+        assert (await session.read(2)).outcomes == {"ok": 2}
+        with pytest.raises(UnreadableItemsError):
+            await session.get_items(3)
+
+
+async def test_plaintext_is_returned_and_counted_when_it_is_let_in(place: Place, sealer: Sealer):
+    rows = await history_with(place, sealer, "plaintext")
+    async with sealer.session(place, plaintext="read") as session:
+        assert texts(await session.get_items()) == ["first", "odd", "last"]
+        history = await session.read()
+    assert texts(history.items) == ["first", "odd", "last"]
+    assert history.outcomes == {"ok": 2, "plaintext": 1}
+    assert history.findings == ()
+    assert await raw_rows(place, SESSION) == rows
+
+
+@pytest.mark.parametrize("kind", ["unauthentic", "malformed: a list", "unsupported"])
+async def test_letting_plaintext_in_lets_nothing_else_in(place: Place, sealer: Sealer, kind: str):
+    await history_with(place, sealer, kind)
+    async with sealer.session(place, plaintext="read") as session:
+        with pytest.raises(UnreadableItemsError) as raised:
+            await session.get_items()
+    assert raised.value.outcomes == {"ok": 2, outcome_of(kind): 1}
+
+
+async def test_a_wrong_string_says_altered_or_sealed_with_another_key(
+    place: Place, caplog: pytest.LogCaptureFixture
+):
+    async with open_store(place, SESSION) as store:
+        right = EncryptedSession(SESSION, store, Key.generate().reveal_base64(), TTL)
+        await right.add_items([message("one"), message("two")])
+        rows = await raw_rows(place, SESSION)
+        wrong = EncryptedSession(SESSION, store, Key.generate().reveal_base64(), TTL)
+        for refused in (wrong.get_items, wrong.pop_item):
+            with pytest.raises(UnreadableItemsError, match="altered, or sealed with another key"):
+                await refused()
+        skipping = EncryptedSession(SESSION, store, Key.generate().reveal_base64(), TTL, on_unreadable="skip")
+        assert await skipping.get_items() == []
+        assert "left out what cannot be read: 2 unauthentic" in caplog.text
+        assert await raw_rows(place, SESSION) == rows
+        assert texts(await right.get_items()) == ["one", "two"]
+
+
+async def test_another_key_under_the_same_name_is_unknown_and_never_an_empty_history(
+    place: Place, caplog: pytest.LogCaptureFixture
+):
+    with KeyRings() as rings:
+        async with open_store(place, SESSION) as store:
+            right = EncryptedSession.wrap(store, rings.of(Key.generate("main")), ttl=TTL)
+            await right.add_items([message("one")])
+            wrong = EncryptedSession.wrap(store, rings.of(Key.generate("main")), ttl=TTL)
+            for refused in (wrong.get_items, wrong.pop_item):
+                with pytest.raises(UnreadableItemsError, match="1 unknown_key"):
+                    await refused()
+            assert "this name now means another key" in caplog.text
+            assert texts(await right.get_items()) == ["one"]
+
+
+async def test_a_row_moved_here_from_another_session_is_unauthentic(place: Place, sealer: Sealer):
+    stranger = Sealer("user-2")
+    stranger.active = sealer.active
+    async with sealer.session(place) as session:
+        await write_rows(place, SESSION, [stranger.ok("moved")])
+        with pytest.raises(UnreadableItemsError) as raised:
+            await session.get_items()
+    assert raised.value.outcomes == {"ok": 0, "unauthentic": 1}
+    assert raised.value.findings == (Finding(0, "unauthentic", sealer.active.kid),)
+    stranger.ring.close()
+
+
+async def test_destroyed_keys_are_told_once(place: Place, sealer: Sealer, caplog: pytest.LogCaptureFixture):
+    await history_with(place, sealer, "erased")
+    with caplog.at_level(logging.WARNING, logger="encrypted_sessions"):
+        async with sealer.session(place) as session:
+            for _ in range(3):
+                await session.get_items()
+    told = [record for record in caplog.records if record.name == "encrypted_sessions"]
+    assert [record.levelname for record in told] == ["WARNING"]
+
+
+class KeyRings:
+    """Rings over single keys, closed together."""
+
+    def __init__(self) -> None:
+        self._rings: list[KeyRing] = []
+
+    def of(self, key: Key) -> KeyRing:
+        self._rings.append(KeyRing(StaticKeyProvider(key)))
+        return self._rings[-1]
+
+    def __enter__(self) -> KeyRings:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for ring in self._rings:
+            ring.close()

@@ -1,0 +1,886 @@
+"""A sentinel key and a sentinel text go through everything that is public, and never come out.
+
+One case or more for each public name: whoever adds a name adds what may go wrong with it here.
+`leaks.Net` sees every log record, warning, error with its chain and the local variables of our
+frames, repr, str, copy, pickle, and what is written to stdout and stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import functools
+import inspect
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, field_serializer
+
+import encrypted_sessions
+import keyproviders
+import keyproviders.local
+from encrypted_sessions import (
+    EncryptedSession,
+    EncryptedSessionError,
+    Finding,
+    InvalidKeyError,
+    Key,
+    KeyAccessDeniedError,
+    KeyDestroyedError,
+    KeyDisabledError,
+    KeyNotFoundError,
+    KeyProviderError,
+    KeyRing,
+    KeyUnavailableError,
+    ProviderConfigError,
+    UnreadableItemsError,
+    WeakKeyWarning,
+)
+from keyproviders import (
+    CachePolicy,
+    KeyEvent,
+    KeyProvider,
+    RetryPolicy,
+    RingHealth,
+    decode_key_text,
+    known_schemes,
+    looks_like_provider_url,
+    open_provider,
+    parse_kid,
+    redact_frames,
+)
+from keyproviders.local import EnvKeyProvider, StaticKeyProvider
+from leaks import Net, Sentinel, base64_cores
+from stores import PlainSession
+
+Case = Callable[[Net, Path], Awaitable[None] | None]
+
+CASES: list[Case] = []
+COVERED: set[str] = set()
+
+#: What hands out a secret on purpose, and says so by its name.
+REVEALING = {"Key.secret", "Key.reveal_base64"}
+
+
+def case(*names: str) -> Callable[[Case], Case]:
+    """Register a case for these public names."""
+
+    def register(run: Case) -> Case:
+        CASES.append(run)
+        COVERED.update(names)
+        return run
+
+    return register
+
+
+# -- Stores, providers and a session, each of which can be made to fail ---------------------------
+
+
+class FailingStore(PlainSession):
+    """A plain session whose methods can be made to raise, or to wait for ever."""
+
+    def __init__(self) -> None:
+        super().__init__("session", [])
+        self.broken: set[str] = set()
+        self.hanging: set[str] = set()
+        self.calls: list[str] = []
+
+    async def _enter(self, method: str) -> None:
+        self.calls.append(method)
+        if method in self.hanging:
+            await asyncio.Event().wait()
+        if method in self.broken:
+            raise OSError("the disk is full")
+
+    async def get_items(self, limit: int | None = None) -> Any:
+        await self._enter("get_items")
+        return await super().get_items(limit)
+
+    async def add_items(self, items: Any) -> None:
+        await self._enter("add_items")
+        await super().add_items(items)
+
+    async def pop_item(self) -> Any:
+        await self._enter("pop_item")
+        return await super().pop_item()
+
+    async def clear_session(self) -> None:
+        await self._enter("clear_session")
+        await super().clear_session()
+
+
+class FailingKeys:
+    """A provider that raises what it is told, or waits until it is released."""
+
+    place = "failing keys"
+
+    def __init__(self, key: Key, failure: Exception | None = None) -> None:
+        self.key = key
+        self.failure = failure
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def active(self) -> Key:
+        self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return self.key
+
+    def get(self, name: str) -> Key:
+        return self.active()
+
+
+ONCE = RetryPolicy(attempts=1)
+
+
+def failing_ring(key: Key, failure: Exception | None = None) -> KeyRing:
+    return KeyRing(FailingKeys(key, failure), retry=ONCE)
+
+
+def rejections(net: Net) -> list[tuple[str, Any]]:
+    """Items that are no JSON, each with the sentinel text in another place."""
+    text = net.text.text
+
+    class Shows:
+        def __repr__(self) -> str:
+            return text
+
+        __str__ = __repr__
+
+    class Fails(BaseModel):
+        content: str
+
+        @field_serializer("content")
+        def refuse(self, content: str) -> str:
+            raise ValueError(f"cannot write {content}")
+
+    class Loose(BaseModel):
+        content: object
+
+    class Counted(BaseModel):
+        role: str
+        content: int
+
+    deep: Any = {"content": text}
+    for _ in range(600):
+        deep = {"deeper": deep}
+    circle: dict[str, Any] = {"content": text}
+    circle["self"] = circle
+    beside: list[Any] = [text, {"content": text}]
+    return [
+        ("an object", {"content": Shows()}),
+        ("an object at depth", {"a": [{"b": [*beside, {"c": Shows()}]}]}),
+        ("bytes", {"content": net.text.bytes}),
+        ("a key that is an object", {"a": {Shows(): 1}}),
+        ("a key that is bytes", {"a": {net.text.bytes: 1}}),
+        ("a key that is a tuple", {(text, text): 1}),
+        ("a set", {"content": {text}}),
+        ("not a number", {"content": text, "score": float("nan")}),
+        ("an integer too long to write", {"content": text, "n": 10**5000}),
+        ("an integer one digit too long", {"content": text, "n": 10**4300}),
+        ("too deep", deep),
+        ("itself", circle),
+        ("half a surrogate pair next to the other", {"content": text + "\ud83d" + "\ude00"}),
+        ("a string", text),
+        ("nothing", None),
+        ("a list", [text]),
+        ("a model whose serializer fails", Fails(content=text)),
+        ("a model that holds an object", Loose(content=Shows())),
+        ("a model that holds bytes", Loose(content=b"\xff" + net.text.bytes)),
+        ("a class of models", Loose),
+        ("a date", {"content": text, "at": datetime.now(timezone.utc)}),
+    ]
+
+
+# -- Keys -----------------------------------------------------------------------------------------
+
+
+@case("Key", "Key.name", "Key.created_at", "Key.fingerprint", "Key.kid")
+def a_key(net: Net, folder: Path) -> None:
+    for name in ("sentinel", None):
+        key = net.master(name)
+        net.see(key)
+        net.see([key])
+        net.see({"key": key})
+        net.add("public parts", f"{key.name} {key.created_at} {key.fingerprint} {key.kid} {hash(key)}")
+        for attribute in ("secret", "_secret", "name", "other"):
+            with net.raises(AttributeError):
+                setattr(key, attribute, net.secret)
+            with net.raises(AttributeError):
+                delattr(key, attribute)
+        assert key == net.master(name)
+        assert key != net.secret
+
+
+@case("Key", "Key.generate")
+def wrong_material_for_a_key(net: Net, folder: Path) -> None:
+    for secret in (net.secret[:-1], net.secret * 2, net.secret + b"\n"):
+        with net.raises(InvalidKeyError):
+            Key("name", secret)
+    for secret in (net.key.text, bytearray(net.secret), list(net.secret), net.key_text):
+        with net.raises(TypeError):
+            Key("name", secret)  # type: ignore[arg-type]  # what is tested
+    for name in (net.key_text, net.key.text + "!"):
+        with net.raises(ValueError):
+            Key(name + "=", net.secret)
+        with net.raises(ValueError):
+            Key.generate(name + "=")
+    with net.raises(TypeError):
+        Key(net.secret, net.secret)  # type: ignore[arg-type]  # what is tested
+    with net.raises(TypeError):
+        Key.generate(net.secret)  # type: ignore[arg-type]  # what is tested
+    with net.raises(ValueError):
+        Key("name", net.secret, datetime(2026, 1, 1))  # noqa: DTZ001 - what is tested
+    with net.raises(TypeError):
+        Key("name", net.secret, net.key_text)  # type: ignore[arg-type]  # what is tested
+
+
+def damaged(text: str) -> list[str]:
+    """Ways in which a key goes wrong on its way through a settings file."""
+    return [
+        text[:-1] + "==",
+        text[:-2],
+        text + text,
+        text[:20] + " " + text[20:],
+        text[:20] + "\n" + text[20:],
+        "*" + text,
+        text + "é",
+        text[:-1] + "\ud800",
+        text.replace("=", "") + "A",
+        "-_+/" + text[4:],
+        f"'{text}'",
+        f"key:{text}",
+    ]
+
+
+@case("decode_key_text", "parse_kid", "looks_like_provider_url", "known_schemes")
+def key_text(net: Net, folder: Path) -> None:
+    for text in damaged(net.key_text):
+        with net.raises(InvalidKeyError):
+            decode_key_text(text)
+        net.add("parsed", repr(parse_kid(text)))
+    for ask in (decode_key_text, parse_kid, looks_like_provider_url):
+        with net.raises(TypeError):
+            ask(net.secret)  # type: ignore[operator]  # what is tested
+    assert not looks_like_provider_url(net.key_text)
+    net.see(known_schemes())
+
+
+@case("StaticKeyProvider", "StaticKeyProvider.active", "StaticKeyProvider.get")
+def keys_given_in_code(net: Net, folder: Path) -> None:
+    provider = StaticKeyProvider(net.master(), Key.generate("older"))
+    net.see(provider)
+    net.see(provider.active())
+    for name in ("no-such-name", "00000000", net.key_text):
+        with net.raises(KeyNotFoundError):
+            provider.get(name)
+    with net.raises(TypeError):
+        provider.get(net.secret)  # type: ignore[arg-type]  # what is tested
+    for text in damaged(net.key_text):
+        with net.raises(InvalidKeyError):
+            StaticKeyProvider(text)
+        with net.raises(InvalidKeyError):
+            StaticKeyProvider(Key.generate(), net.key_text, text)
+    with net.raises(InvalidKeyError):
+        StaticKeyProvider(net.key_text, net.master())
+    with net.raises(InvalidKeyError):
+        StaticKeyProvider(net.master(), Key("sentinel", bytes(32)))
+    for wrong in (net.secret, [net.key_text], {"key": net.key_text}):
+        with net.raises(TypeError):
+            StaticKeyProvider(wrong)  # type: ignore[arg-type]  # what is tested
+
+
+@case("EnvKeyProvider", "EnvKeyProvider.active", "EnvKeyProvider.get", "EnvKeyProvider.from_url")
+def keys_in_the_environment(net: Net, folder: Path) -> None:
+    good = net.key_text
+    with pytest.MonkeyPatch.context() as environment:
+        provider = EnvKeyProvider("SENTINEL_KEYS")
+        environment.setenv("SENTINEL_KEYS", f"new={good}")
+        net.see(provider)
+        net.see(provider.active())
+        with net.raises(KeyNotFoundError):
+            provider.get("no-such-name")
+        bad = [text for text in damaged(good) if "\ud800" not in text]
+        bad += [f"name={text}" for text in bad] + [f"{good}, {text}" for text in bad]
+        bad += [f"{good}={good}", f"{good}{good}", f"{good},,{good}", f"{good},a={good}", f"a={good},a={'A' * 43}="]
+        bad += [f"a={good}\nb", f"na me={good}", f"={good}", f"a=={good}", f"{good};{good}", net.secret.hex()]
+        bad += [f"a={net.secret.hex()}", f"{net.secret.hex()}="]
+        for text in bad:
+            environment.setenv("SENTINEL_KEYS", text)
+            with net.raises(InvalidKeyError):
+                provider.active()
+            with net.raises(InvalidKeyError):
+                provider.get("new")
+    for variable in (good, good.rstrip("="), f"SESSION KEYS={good}", f"{good[:20]}-{good[20:]}", f"a={good}"):
+        with net.raises(ProviderConfigError):
+            EnvKeyProvider(variable)
+        with net.raises(ProviderConfigError):
+            EnvKeyProvider.from_url(f"env:{variable}")
+    with net.raises(TypeError):
+        EnvKeyProvider(net.secret)  # type: ignore[arg-type]  # what is tested
+
+
+@case("open_provider", "KeyRing.from_url")
+def urls_that_are_keys(net: Net, folder: Path) -> None:
+    good = net.key_text
+    urls = [good, f" {good}", f"env:{good}", f"ENV:{good}", f"env://{good}", f"{good}:", f"nothing:{good}"]
+    urls += [f"vault-kv:{good}", f"file:{good}", f"aws-kms://{good}@host", f"https://user:{good}@host/{good}", ""]
+    for url in urls:
+        with net.raises(ProviderConfigError):
+            open_provider(url)
+        with net.raises(ProviderConfigError):
+            KeyRing.from_url(url)
+        with net.raises(ProviderConfigError):
+            KeyRing(StaticKeyProvider(net.master()), also_read=[url])
+    for wrong in (net.secret, net.master(), None):
+        with net.raises(TypeError):
+            open_provider(wrong)  # type: ignore[arg-type]  # what is tested
+    with net.raises(TypeError):
+        open_provider("env:SENTINEL_KEYS", allow_insecure=good)  # type: ignore[arg-type]  # what is tested
+
+
+# -- The ring -------------------------------------------------------------------------------------
+
+
+@case(
+    *("KeyRing", "KeyRing.active", "KeyRing.active_sync", "KeyRing.get", "KeyRing.get_sync", "KeyRing.refresh"),
+    *("KeyRing.health", "KeyRing.aclose", "KeyRing.close", "KeyRing.ephemeral", "KeyEvent", "RingHealth"),
+)
+async def a_ring(net: Net, folder: Path) -> None:
+    events: list[KeyEvent] = []
+    ring = KeyRing(StaticKeyProvider(net.master(), Key.generate("older")), on_event=events.append)
+    net.see(ring)
+    async with ring:
+        key = await ring.active()
+        assert ring.active_sync() == await ring.get(key.kid) == ring.get_sync(key.kid) == await ring.refresh()
+        for kid in ("old~00000000", "sentinel~00000000", "hkdf-v1", "", net.key_text, "\x1b[31m~00000000"):
+            with net.raises(KeyNotFoundError):
+                await ring.get(kid)
+            with net.raises(KeyNotFoundError):
+                ring.get_sync(kid)
+        with net.raises(TypeError):
+            await ring.get(net.secret)  # type: ignore[arg-type]  # what is tested
+        net.see(ring)
+        health = ring.health()
+        assert isinstance(health, RingHealth)
+        net.see(health)
+    with net.raises(KeyProviderError):
+        await ring.active()
+    net.see(KeyRing.ephemeral())
+    assert events
+    for event in events:
+        net.see(event)
+    ring.close()
+    await ring.aclose()
+
+
+@case("KeyRing", "CachePolicy", "RetryPolicy")
+def wrong_arguments_for_a_ring(net: Net, folder: Path) -> None:
+    good = StaticKeyProvider(net.master())
+    for wrong in (net.key_text, net.secret, net.master(), [good], None):
+        with net.raises(TypeError):
+            KeyRing(wrong)  # type: ignore[arg-type]  # what is tested
+        if not isinstance(wrong, (list, type(None))):
+            with net.raises(TypeError, ProviderConfigError):
+                KeyRing(good, also_read=[wrong])  # type: ignore[list-item]  # what is tested
+    with net.raises(TypeError):
+        KeyRing(good, also_read=net.key_text)
+    for argument in ("cache", "retry", "on_event", "clock", "sleep"):
+        with net.raises(TypeError):
+            KeyRing(good, **{argument: net.key_text})  # type: ignore[arg-type]  # what is tested
+    for policy in (CachePolicy, RetryPolicy):
+        for field in policy.__slots__:
+            with net.raises(TypeError):
+                policy(**{field: net.key_text})
+        net.see(policy())
+
+
+@case(
+    *("KeyProvider", "KeyProvider.active", "KeyProvider.get", "KeyProviderError", "KeyUnavailableError"),
+    *("KeyAccessDeniedError", "KeyNotFoundError", "KeyDisabledError", "KeyDestroyedError", "InvalidKeyError"),
+    "ProviderConfigError",
+)
+async def a_provider_that_fails(net: Net, folder: Path) -> None:
+    kinds = [KeyProviderError, KeyUnavailableError, KeyAccessDeniedError, KeyNotFoundError, KeyDisabledError]
+    for kind in [*kinds, KeyDestroyedError, InvalidKeyError, ProviderConfigError]:
+        net.see(kind("the place said no"))
+        with net.raises(TypeError):
+            kind(net.secret)  # type: ignore[arg-type]  # what is tested
+        provider = FailingKeys(net.master(), kind("the place said no"))
+        assert isinstance(provider, KeyProvider)
+        ring = KeyRing(provider, retry=ONCE)
+        for ask in (ring.active, ring.refresh, functools.partial(ring.get, net.master().kid)):
+            with net.raises(kind):
+                await ask()
+        with net.raises(kind):
+            ring.active_sync()
+        with net.raises(kind):
+            ring.get_sync(net.master().kid)
+    with net.raises(TypeError):
+        KeyUnavailableError("later", retry_after_s=net.key_text)  # type: ignore[arg-type]  # what is tested
+
+
+@case("KeyProvider")
+async def a_provider_whose_own_errors_show_its_key(net: Net, folder: Path) -> None:
+    """What a stranger's error says passes to the caller as it is; the library adds it to no log."""
+
+    class CarelessError(Exception):
+        pass
+
+    for failure in (CarelessError(f"no key {net.key_text}"), UnicodeDecodeError("utf-8", net.secret, 0, 1, "what")):
+        ring = failing_ring(net.master(), failure)
+        with pytest.raises(type(failure)):
+            await ring.active()
+        with pytest.raises(type(failure)):
+            ring.get_sync(net.master().kid)
+        session = EncryptedSession.wrap(FailingStore(), ring, ttl=60)
+        with pytest.raises(type(failure)):
+            await session.add_items([net.item()])  # type: ignore[list-item]  # a message
+
+
+@case("KeyProvider")
+async def a_provider_that_answers_with_something_else(net: Net, folder: Path) -> None:
+    for answer in (net.secret, net.key_text, {"key": net.key_text}, bytearray(net.secret)):
+        ring = failing_ring(answer)  # type: ignore[arg-type]  # what is tested
+        with net.raises(InvalidKeyError):
+            await ring.active()
+        with net.raises(InvalidKeyError):
+            ring.active_sync()
+        with net.raises(InvalidKeyError):
+            await ring.get(net.master().kid)
+
+
+@case("redact_frames")
+async def redaction(net: Net, folder: Path) -> None:
+    names = {"__name__": "keyproviders.somewhere", "redact_frames": redact_frames}
+    source = """
+@redact_frames
+def fails(secret):
+    kept = [secret]
+    def inner(secret):
+        try:
+            raise ValueError("first")
+        except ValueError:
+            raise KeyError("second")
+    inner(secret)
+
+@redact_frames
+async def fails_later(secret):
+    fails(secret)
+"""
+    exec(source, names)  # noqa: S102 - functions of a module of ours that is not there
+    with net.raises(KeyError):
+        names["fails"](net.secret)  # type: ignore[operator]  # made above
+    with net.raises(KeyError):
+        await names["fails_later"](secret=net.secret)  # type: ignore[operator]  # made above
+
+
+# -- Sessions -------------------------------------------------------------------------------------
+
+
+@case("EncryptedSession", "WeakKeyWarning")
+def a_session_with_a_string_key(net: Net, folder: Path) -> None:
+    for text in (net.key_text, net.key_text.rstrip("="), net.key.text, net.key.text * 3, f" {net.key_text}\n"):
+        session = EncryptedSession("session", FailingStore(), text)
+        net.see(session)
+    net.see(WeakKeyWarning("a weak key"))
+
+
+@case("EncryptedSession", "EncryptedSession.wrap")
+def wrong_arguments_for_a_session(net: Net, folder: Path) -> None:
+    ring = KeyRing(StaticKeyProvider(net.master()))
+    bad_strings = [f"{scheme}:{net.key_text}" for scheme in known_schemes()]
+    bad_strings += [net.key_text + "\ud800", f" ENV:{net.key_text}", ""]
+    for text in bad_strings:
+        with net.raises(ValueError):
+            EncryptedSession("session", FailingStore(), text)
+        with net.raises(ValueError):
+            EncryptedSession("session", FailingStore(), ring, upstream_key=text)
+        with net.raises(ValueError):
+            EncryptedSession.wrap(FailingStore(), ring, ttl=60, upstream_key=text)
+    with net.raises(ValueError):
+        EncryptedSession("session", FailingStore(), net.key_text, upstream_key=net.key_text)
+    for wrong in (net.secret, net.master(), [net.key_text], {"key": net.key_text}):
+        with net.raises(TypeError):
+            EncryptedSession("session", FailingStore(), wrong)  # type: ignore[arg-type]  # what is tested
+        with net.raises(TypeError):
+            EncryptedSession("session", FailingStore(), ring, upstream_key=wrong)  # type: ignore[arg-type]  # likewise
+        with net.raises(TypeError):
+            EncryptedSession.wrap(FailingStore(), ring, ttl=60, upstream_key=wrong)  # type: ignore[arg-type]  # likewise
+    for keys in (net.key_text, net.secret, net.master(), StaticKeyProvider(net.master())):
+        with net.raises(TypeError):
+            EncryptedSession.wrap(FailingStore(), keys, ttl=60, upstream_key=net.key_text)  # type: ignore[arg-type]
+    # The arguments after the key: each is wrong while the key is at hand.
+    for more in (
+        *({"ttl": 0}, {"ttl": net.key_text}, {"max_scan_items": net.key_text}, {"max_scan_items": -1}),
+        *({"on_unreadable": net.key_text}, {"plaintext": net.key_text}, {"on_unreadable": net.secret}),
+    ):
+        with net.raises(TypeError, ValueError):
+            EncryptedSession("session", FailingStore(), net.key_text, **more)  # type: ignore[arg-type]  # likewise
+    for store in (None, FailingStore, net.key_text, object()):
+        with net.raises(TypeError):
+            EncryptedSession("session", store, net.key_text)
+        with net.raises(TypeError):
+            EncryptedSession.wrap(store, ring, ttl=60, upstream_key=net.key_text)
+    for session_id in ("", "\0", "\ud800", 5):
+        with net.raises(TypeError, ValueError):
+            EncryptedSession(session_id, FailingStore(), net.key_text)  # type: ignore[arg-type]  # likewise
+    EncryptedSession("another", FailingStore(), net.key_text)
+
+
+@case(
+    *("EncryptedSession", "EncryptedSession.session_id", "EncryptedSession.underlying_session"),
+    *("EncryptedSession.session_settings", "EncryptedSession.ttl", "EncryptedSession.clear_session"),
+    *("EncryptedSession.get_items", "EncryptedSession.add_items", "EncryptedSession.pop_item"),
+    *("EncryptedSession.read", "History"),
+)
+async def a_session_at_work(net: Net, folder: Path) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0  # asyncio logs each step with the repr of its task
+    async for store in each_store(folder):
+        session = EncryptedSession.wrap(
+            store, KeyRing(StaticKeyProvider(net.master())), ttl=60, upstream_key=net.key_text
+        )
+        await session.add_items([net.item()] * 3)  # type: ignore[list-item]  # messages
+        net.see(session)
+        assert (await session.get_items())[0] == net.item() == await session.pop_item()
+        history = await session.read()
+        assert len(history.items) == 2
+        net.add("repr of a history", f"{history!r} {history}")
+        await session._read_compaction_items(None)
+        await session._read_compaction_items(5)
+        net.see(session)
+        for wrong in (net.text.text, net.secret, True, -1):
+            with net.raises(TypeError, ValueError):
+                await session.get_items(wrong)  # type: ignore[arg-type]  # what is tested
+            with net.raises(TypeError, ValueError):
+                await session.read(wrong)  # type: ignore[arg-type]  # what is tested
+            with net.raises(TypeError, ValueError):
+                session.ttl = wrong  # type: ignore[assignment]  # what is tested
+        for name in ("session_id", "underlying_session"):
+            with net.raises(AttributeError):
+                setattr(session, name, net.key_text)
+        with net.raises(AttributeError):
+            session.no_such_attribute  # type: ignore[attr-defined]  # noqa: B018 - what is tested
+        net.add("settings", f"{session.session_settings!r}")
+        await session.clear_session()
+        net.add("at rest", repr(store.__dict__))
+
+
+async def each_store(folder: Path) -> AsyncIterator[Any]:
+    """A store with addressable rows and one without, ready to work and to fail."""
+    from agents import SQLiteSession
+
+    in_file = SQLiteSession("session", folder / "sessions.db")
+    try:
+        yield in_file
+    finally:
+        in_file.close()
+    yield FailingStore()
+
+
+@case("EncryptedSession.add_items")
+async def items_that_are_no_json(net: Net, folder: Path) -> None:
+    async for store in each_store(folder):
+        session = EncryptedSession.wrap(store, KeyRing(StaticKeyProvider(net.master())), ttl=60)
+        await session.add_items([net.item()])  # type: ignore[list-item]  # a message
+        for kind, item in rejections(net):
+            with net.raises(TypeError):
+                await session.add_items([net.item(), item, net.item()])
+            assert len((await session.read()).items) == 1, kind
+        for items in (net.item(), net.text.text, (item for item in [net.item()]), None, {net.text.text}):
+            with net.raises(TypeError):
+                await session.add_items(items)  # type: ignore[arg-type]  # what is tested
+        assert len((await session.read()).items) == 1
+
+
+@case("EncryptedSession.add_items")
+async def a_model_with_a_field_of_an_unexpected_type(net: Net, folder: Path) -> None:
+    """Pydantic would warn, and quote the value."""
+
+    class Counted(BaseModel):
+        role: str
+        content: int
+
+    session = EncryptedSession.wrap(FailingStore(), KeyRing(StaticKeyProvider(net.master())), ttl=60)
+    with contextlib.suppress(TypeError):
+        await session.add_items([Counted.model_construct(role="user", content=net.text.text)])  # type: ignore[list-item]
+
+
+@case("EncryptedSession")
+async def a_store_that_fails_in_the_midst(net: Net, folder: Path) -> None:
+    store = FailingStore()
+    session = EncryptedSession.wrap(store, KeyRing(StaticKeyProvider(net.master())), ttl=60)
+    for methods in ({"get_items"}, {"add_items"}, {"pop_item"}, {"clear_session"}, {"get_items", "add_items"}):
+        store.broken = set()
+        await session.clear_session()
+        await session.add_items([net.item()])  # type: ignore[list-item]  # a message
+        store.broken = methods
+        for use in uses(session, net):
+            with contextlib.suppress(EncryptedSessionError, AssertionError):
+                await fails_or_not(net, use, OSError)
+    assert {"get_items", "add_items", "pop_item", "clear_session"} <= set(store.calls)
+
+
+async def fails_or_not(net: Net, use: Callable[[], Awaitable[Any]], *kinds: type[BaseException]) -> bool:
+    """Whether it failed; if so, the error is seen."""
+    failed = True
+    with contextlib.ExitStack() as caught:
+        caught.enter_context(net.raises(*kinds, WentWellError))
+        await use()
+        failed = False
+        raise WentWellError
+    return failed
+
+
+class WentWellError(Exception):
+    """A use went well."""
+
+
+def uses(session: EncryptedSession, net: Net) -> list[Callable[[], Awaitable[Any]]]:
+    """Everything that a run does to a session."""
+
+    async def compact_tail() -> None:
+        snapshot = await session._get_compaction_snapshot(10)
+        if snapshot is not None:
+            net.add("repr of a snapshot", repr(snapshot))
+            await snapshot.replace_suffix(0, [net.item()])
+
+    return [
+        session.get_items,
+        functools.partial(session.get_items, 1),
+        session.read,
+        functools.partial(session.add_items, [net.item()]),  # type: ignore[list-item]  # a message
+        session.pop_item,
+        functools.partial(session._read_compaction_items, None),
+        functools.partial(session._read_compaction_items, 10),
+        functools.partial(session._atomic_replace_items, [net.item()]),
+        compact_tail,
+        session.clear_session,
+    ]
+
+
+@case("EncryptedSession")
+async def a_database_that_fails_in_the_midst(net: Net, folder: Path) -> None:
+    import sqlite3
+
+    from agents import SQLiteSession
+
+    async for store in each_store(folder):
+        if not isinstance(store, SQLiteSession):
+            continue
+        session = EncryptedSession.wrap(store, KeyRing(StaticKeyProvider(net.master())), ttl=60)
+        await session.add_items([net.item()] * 3)  # type: ignore[list-item]  # messages
+        snapshot = await session._get_compaction_snapshot(10)
+        with contextlib.closing(sqlite3.connect(folder / "sessions.db")) as other:
+            other.execute("DROP TABLE agent_messages")
+        for use in [*uses(session, net), functools.partial(snapshot.replace_suffix, 0, [net.item()])]:
+            assert await fails_or_not(net, use, sqlite3.Error)
+
+
+@case("EncryptedSession", "KeyProvider")
+async def a_provider_that_fails_in_the_midst(net: Net, folder: Path) -> None:
+    async for store in each_store(folder):
+        for kind in (KeyUnavailableError, KeyAccessDeniedError, InvalidKeyError, ProviderConfigError):
+            provider = FailingKeys(net.master())
+            writer = EncryptedSession.wrap(store, KeyRing(provider), ttl=60)
+            await writer.add_items([net.item()] * 2)  # type: ignore[list-item]  # messages
+            snapshot = await writer._get_compaction_snapshot(10)
+            provider = FailingKeys(net.master(), kind("the place said no"))
+            session = EncryptedSession.wrap(store, KeyRing(provider, retry=ONCE), ttl=60)
+            for use in uses(session, net)[:-1]:
+                net.add("use", str(await fails_or_not(net, use, kind)))
+            if snapshot is not None:
+                writer._sealed.keychain._ring.close()  # type: ignore[attr-defined]  # no key can be had from now on
+                with net.raises(KeyProviderError):
+                    await snapshot.replace_suffix(0, [net.item()])
+
+
+@case("EncryptedSession")
+async def what_compaction_cannot_write(net: Net, folder: Path) -> None:
+    async for store in each_store(folder):
+        session = EncryptedSession.wrap(store, KeyRing(StaticKeyProvider(net.master())), ttl=60)
+        await session.add_items([net.item()] * 2)  # type: ignore[list-item]  # messages
+        for _, item in rejections(net):
+            with net.raises(TypeError):
+                await session._atomic_replace_items([net.item(), item])
+            snapshot = await session._get_compaction_snapshot(10)
+            if snapshot is not None:
+                with net.raises(TypeError):
+                    await snapshot.replace_suffix(0, [net.item(), item])
+        assert len(await session.get_items()) == 2
+
+
+@case("EncryptedSession")
+async def cancellation(net: Net, folder: Path) -> None:
+    for place in ("provider", "get_items", "add_items", "pop_item"):
+        store = FailingStore()
+        writer = EncryptedSession.wrap(store, KeyRing(StaticKeyProvider(net.master())), ttl=60)
+        await writer.add_items([net.item()] * 2)  # type: ignore[list-item]  # messages
+        provider = FailingKeys(net.master())
+        if place == "provider":
+            provider.gate.clear()
+        else:
+            store.hanging = {place}
+        session = EncryptedSession.wrap(store, KeyRing(provider), ttl=60)
+        for use in (session.get_items, session.read, functools.partial(session.add_items, [net.item()])):  # type: ignore[list-item]
+            task = asyncio.ensure_future(use())  # type: ignore[operator,var-annotated]  # each is a method
+            await asyncio.wait([task], timeout=0.02)
+            task.cancel()
+            if await asyncio.wait([task]) and not task.cancelled() and task.exception() is None:
+                continue
+            with net.raises(asyncio.CancelledError):
+                await task
+        provider.gate.set()
+
+
+# -- What cannot be read --------------------------------------------------------------------------
+
+ESCAPES = "\x1b[2J\x1b]0;title\x07\r\n\u202e\x9b31m"
+
+
+@case("UnreadableItemsError", "UnreadableItemsError.of", "Finding", "Finding.place", "EncryptedSessionError", "History")
+async def rows_that_cannot_be_read(net: Net, folder: Path) -> None:
+    text = net.text.text
+    async for store in each_store(folder):
+        ring = KeyRing(StaticKeyProvider(net.master()))
+        session = EncryptedSession.wrap(store, ring, ttl=60)
+        await session.add_items([net.item()])  # type: ignore[list-item]  # a message
+        (good,) = await store.get_items()
+        rows = [
+            {
+                **good,
+                "payload": good["payload"][:60] + ("A" if good["payload"][60] != "A" else "B") + good["payload"][61:],
+            },
+            {**good, "kid": f"{ESCAPES}~00000000"},
+            {**good, "kid": "gone~00000000"},
+            {**good, "kid": text},
+            {**good, "v": 2, "more": text},
+            {**good, "payload": text},
+            {"__enc__": text},
+            net.item(),
+            {"role": "user", "content": [{"text": text}], text: 1},
+        ]
+        for row in rows:
+            await store.add_items([row])
+            for use in uses(session, net)[:3]:
+                with net.raises(UnreadableItemsError):
+                    await use()
+            with net.raises(UnreadableItemsError):
+                await session.pop_item()
+            await fails_or_not(
+                net, functools.partial(session._atomic_replace_items, [net.item()]), UnreadableItemsError
+            )
+            lenient = EncryptedSession.wrap(store, ring, ttl=60, on_unreadable="skip")
+            assert net.item() in await lenient.get_items()
+            history = await lenient.read()
+            net.add("history", repr(history.findings) + " ".join(finding.place() for finding in history.findings))
+            assert len(history.findings) == sum(history.outcomes.values()) - 1
+        net.see(Finding(0, "unauthentic", "a~00000000"))
+        net.see(EncryptedSessionError("what happened"))
+
+
+@case("UnreadableItemsError")
+async def terminal_escapes_in_rows(net: Net, folder: Path) -> None:
+    """Who can write the store shall not write to the terminal of who reads the log."""
+    async for store in each_store(folder):
+        ring = KeyRing(StaticKeyProvider(net.master()))
+        session = EncryptedSession.wrap(store, ring, ttl=60, on_unreadable="skip")
+        await session.add_items([net.item()])  # type: ignore[list-item]  # a message
+        (good,) = await store.get_items()
+        for kid in (ESCAPES, f"{ESCAPES}~00000000", f"name~{ESCAPES}", f"sentinel~00000000{ESCAPES}", "\n".join("ab")):
+            await store.add_items([{**good, "kid": kid}])
+        before = len(net.caught)
+        strict = EncryptedSession.wrap(store, ring, ttl=60)
+        with net.raises(UnreadableItemsError):
+            await strict.get_items()
+        with net.raises(UnreadableItemsError):
+            await strict.pop_item()
+        await session.get_items()
+        net.add("findings", repr((await session.read()).findings))
+        said = [shown for where, shown in net.caught[before:] if "Unreadable" in where or "log of" in where]
+        assert said
+        for shown in said:
+            assert not set(ESCAPES[:1] + "\x07\u202e\x9b") & set(shown)
+
+
+# -- The matrix -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", [pytest.param(run, id=run.__name__) for run in CASES])
+async def test_nothing_leaks(run: Case, net: Net, tmp_path: Path) -> None:
+    running = run(net, tmp_path)
+    if running is not None:
+        await running
+    assert net.caught
+
+
+def public_names(module: ModuleType) -> set[str]:
+    """The module's public names, and the public methods and properties of its classes."""
+    names: set[str] = set()
+    for name in module.__all__:
+        value = getattr(module, name)
+        names.add(name)
+        if inspect.isclass(value):
+            names |= {f"{name}.{member}" for member, what in vars(value).items() if is_public_member(member, what)}
+    return names
+
+
+def is_public_member(name: str, what: object) -> bool:
+    return not name.startswith("_") and isinstance(what, (type(public_names), classmethod, staticmethod, property))
+
+
+def test_every_public_name_has_a_case() -> None:
+    modules = (encrypted_sessions, keyproviders, keyproviders.local)
+    public = set().union(*map(public_names, modules))
+    assert public - COVERED - REVEALING == set(), "public names without a case in this file"
+    assert (COVERED | REVEALING) - public == set(), "cases for names that are not public any more"
+
+
+# -- The net itself -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", range(4))
+@pytest.mark.parametrize("after", range(3))
+def test_the_net_catches_a_sentinel_however_it_is_written(before: int, after: int) -> None:
+    sentinel = Sentinel(32)
+    around = b"x" * before + sentinel.bytes + b"y" * after
+    standard = base64.b64encode(around).decode()
+    shown = [around.decode(), repr(around), around.hex(), around.hex().upper(), standard, str(list(around))]
+    shown += [base64.urlsafe_b64encode(around).decode(), standard.rstrip("="), json.dumps({"a": around.decode()})]
+    shown += [f"...{sentinel.text[5:15]}...", f"...{sentinel.bytes.hex()[7:27]}"]
+    for form in shown:
+        assert sentinel.found_in(form), form
+    assert all(core in standard for core in list(base64_cores(sentinel.bytes))[before % 3 : before % 3 + 1])
+
+
+def test_the_net_catches_nothing_else() -> None:
+    assert Sentinel(32).found_in(str(list(range(256))) + Path(__file__).read_text(encoding="utf-8")) is None
+
+
+def test_the_net_sees_logs_causes_and_local_variables() -> None:
+    net = Net()
+
+    def fails() -> None:
+        kept = net.key_text
+        raise ValueError(len(kept))
+
+    inside = type(fails)(fails.__code__, {**globals(), "__name__": "keyproviders.x"}, "fails", None, fails.__closure__)
+    with net.raises(RuntimeError):
+        try:
+            inside()
+        except ValueError:
+            raise RuntimeError("later") from None
+    assert any("kept in keyproviders.x.fails" in leak for leak in net.leaks())
+    quiet = Net()
+    quiet.log_record(logging.makeLogRecord({"msg": "%s", "args": (quiet.text.text,), "name": "some.library"}))
+    assert "log of some.library" in quiet.leaks()[0]

@@ -1,0 +1,271 @@
+"""Real processes that work on one store, and are killed at random moments.
+
+`run()` starts one program, the nursery, which imports everything once and then forks a child for
+each piece of work, so that a hundred children cost seconds. Children write what they did to a log,
+line by line, each line on the disk before the next step. The nursery has no threads and opens no
+store: nothing but modules is shared by fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from encrypted_sessions import EncryptedSession, Key, KeyDestroyedError, KeyRing
+from keyring_fakes import ScriptedKeys, impatient_ring
+from stores import Place, open_store
+
+SESSION = "user-1"
+TIMEOUT_S = 120
+KILLED_WITHIN_S = 0.015
+"""A child is killed at a random moment of so many seconds after it began: several operations long."""
+
+
+def run(work: str, place: Place, log: Path, *, active: Key, destroyed: Key, rounds: int, seed: int = 0) -> list[str]:
+    """Let children work on a place; the lines of their log. Raises RuntimeError when one failed."""
+    order = {
+        "work": work,
+        "place": {name: value for name, value in asdict(place).items() if name != "memory"},
+        "log": str(log),
+        "keys": [active.reveal_base64(), destroyed.reveal_base64()],
+        "rounds": rounds,
+        "seed": seed,
+    }
+    nursery = subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that it can be ended with its children
+    )
+    try:
+        output, _ = nursery.communicate(json.dumps(order).encode(), timeout=TIMEOUT_S)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(nursery.pid, signal.SIGKILL)
+        nursery.communicate()
+        raise
+    if nursery.returncode != 0:
+        raise RuntimeError(f"the nursery ended with {nursery.returncode}:\n{output.decode(errors='replace')}")
+    return log.read_text().splitlines()
+
+
+# -- From here on: the nursery and its children ---------------------------------------------------
+
+
+class Child:
+    """What a child has to work with."""
+
+    def __init__(self, order: dict[str, Any], number: int) -> None:
+        self.number = number
+        self.place = Place(**order["place"])
+        self._log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._keys = order["keys"]
+        self._ready, self.ready = os.pipe()
+        self.go, self._go = os.pipe()
+        self.pid = 0
+
+    def log(self, *words: object, sync: bool = True) -> None:
+        """One line, on the disk when this returns."""
+        os.write(self._log, (" ".join(map(str, (self.number, *words))) + "\n").encode())
+        if sync:
+            os.fsync(self._log)
+
+    def ring(self) -> KeyRing:
+        from keyproviders import decode_key_text
+
+        active, destroyed = map(decode_key_text, self._keys)
+        provider = ScriptedKeys(Key("active", active), Key("destroyed", destroyed))
+        provider.fail("destroyed", KeyDestroyedError)
+        return impatient_ring(provider)
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[EncryptedSession]:
+        async with open_store(self.place, SESSION) as store:
+            yield EncryptedSession.wrap(store, self.ring(), ttl=None)
+
+    def wait_for_start(self) -> None:
+        """Say that all is open, and wait for the word to begin."""
+        os.write(self.ready, b"r")
+        os.read(self.go, 1)
+
+    # In the nursery.
+
+    def start(self, work: Callable[[Child], Coroutine[Any, Any, None]]) -> None:
+        self.pid = os.fork()
+        if not self.pid:
+            self._work(work)
+        os.close(self.ready)
+        if os.read(self._ready, 1) != b"r":
+            self.end()
+            raise SystemExit(f"child {self.number} ended before it began")
+
+    def _work(self, work: Callable[[Child], Coroutine[Any, Any, None]]) -> NoReturn:
+        status = 1
+        try:
+            asyncio.run(work(self))
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    def begin(self) -> None:
+        os.write(self._go, b"g")
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        if self.end() != -signal.SIGKILL:
+            raise SystemExit(f"child {self.number} ended by itself")
+
+    def end(self) -> int:
+        """Wait for its end: its exit code."""
+        _, status = os.waitpid(self.pid, 0)
+        for end in (self._ready, self.go, self._go, self._log):
+            os.close(end)
+        return os.waitstatus_to_exitcode(status)
+
+
+async def pop_all(child: Child) -> None:
+    """Pop until there is nothing left, then end."""
+    async with child.session() as session:
+        await session.read(1)
+        child.wait_for_start()
+        while (item := await session.pop_item()) is not None:
+            child.log(item["content"], sync=False)
+
+
+async def pop_until_killed(child: Child) -> None:
+    async with child.session() as session:
+        await session.read(1)
+        child.wait_for_start()
+        while (item := await session.pop_item()) is not None:
+            child.log(item["content"])
+        signal.pause()
+
+
+async def replace_all_until_killed(child: Child) -> None:
+    await _replace_until_killed(child, _replace_all)
+
+
+async def replace_suffix_until_killed(child: Child) -> None:
+    await _replace_until_killed(child, _replace_suffix)
+
+
+async def find_out(child: Child) -> None:
+    """Say which generation is there, then end."""
+    async with child.session() as session:
+        child.wait_for_start()
+        child.log("found", await _generation(session))
+
+
+Replace = Callable[[EncryptedSession, list[Any]], Coroutine[Any, Any, bool]]
+
+
+async def _replace_until_killed(child: Child, replace: Replace) -> None:
+    async with child.session() as session:
+        generation = await _generation(session)
+        child.log("found", generation)
+        child.wait_for_start()
+        while True:
+            child.log("begin", generation + 1)
+            if await replace(session, items_of(generation + 1)):
+                generation += 1
+                child.log("done", generation)
+            else:
+                # What the last child had sent to its server took effect only now.
+                generation = await _generation(session)
+                child.log("found", generation)
+
+
+async def _replace_all(session: EncryptedSession, items: list[Any]) -> bool:
+    from encrypted_sessions.errors import HistoryChangedError
+
+    try:
+        await session._read_compaction_items(None)
+        return await session._atomic_replace_items(items)
+    except HistoryChangedError:
+        return False
+
+
+async def _replace_suffix(session: EncryptedSession, items: list[Any]) -> bool:
+    snapshot = await session._get_compaction_snapshot(100)
+    return bool(snapshot.items) and bool(await snapshot.replace_suffix(0, items))
+
+
+def items_of(generation: int) -> list[Any]:
+    """A history that can be known again, of a length that changes."""
+    length = 20 + generation % 7
+    return [{"role": "user", "content": f"{generation}/{place}/{length}"} for place in range(length)]
+
+
+async def _generation(session: EncryptedSession) -> int:
+    """Which history is stored; -1 for one that was never written."""
+    history = await session.read()
+    first = str(dict(history.items[0])["content"]) if history.items else "-1/"
+    generation = int(first.split("/")[0])
+    return generation if history.items == items_of(generation) else -1
+
+
+WORK = {
+    function.__name__: function
+    for function in (pop_all, pop_until_killed, replace_all_until_killed, replace_suffix_until_killed)
+}
+
+
+def main() -> None:
+    order = json.load(sys.stdin)
+    work = WORK[order["work"]]
+    chance = random.Random(order["seed"])
+    if work is pop_all:
+        children = [Child(order, number) for number in range(order["rounds"])]
+        for child in children:
+            child.start(work)
+        for child in children:
+            child.begin()
+        _expect_success(children)
+        return
+    for number in range(order["rounds"]):
+        child = Child(order, number)
+        child.start(work)
+        child.begin()
+        time.sleep(chance.uniform(0, KILLED_WITHIN_S))
+        child.kill()
+    last = Child(order, order["rounds"])
+    last.start(pop_all if work is pop_until_killed else find_out)
+    last.begin()
+    _expect_success([last])
+
+
+def _expect_success(children: list[Child]) -> None:
+    codes = [child.end() for child in children]
+    if any(codes):
+        raise SystemExit(f"children ended with {codes}")
+
+
+if __name__ == "__main__":
+    # What children import is imported once, here.
+    import agents
+    import agents.extensions.memory as memory
+    import encrypted_sessions.rows.redis
+    import encrypted_sessions.rows.sqlalchemy
+    import encrypted_sessions.rows.async_sqlite
+    import encrypted_sessions.rows.sqlite
+
+    _ = (agents.SQLiteSession, memory.AsyncSQLiteSession, memory.SQLAlchemySession, memory.RedisSession)
+    with contextlib.suppress(ImportError):
+        import asyncpg
+    main()
