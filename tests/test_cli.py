@@ -109,7 +109,6 @@ def test_wrong_use_ends_with_2_and_says_so_on_stderr(arguments: list[str]):
     if arguments:
         assert result.stdout == ""
         assert "Error: " in result.stderr
-        assert "--help' for help." in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -61,10 +61,11 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as missing:
-        if missing.name not in {"rich", "typer"}:
+        package = str(missing.name).partition(".")[0]
+        if package not in {"rich", "typer"}:
             raise
         sys.exit(
-            f"Error: the command needs the package {missing.name}, which is not installed."
+            f"Error: the command needs the package {package}, which is not installed."
             " Run: pip install 'encrypted-sessions[cli]'"
         )
 

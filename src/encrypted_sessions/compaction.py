@@ -69,11 +69,11 @@ class _Judged(NamedTuple):
         """Places of the items, after the kept rows, that the SDK gets to see from `get_items`."""
         kept = self.kept()
         places = [place for place in range(kept, len(self.rows)) if self.verdicts[place].item is not None]
-        left_out = kept > 0 or len(places) < len(self.rows) - kept or not self.complete
-        if left_out:
-            lost = unpaired([self._item(place) for place in places], since=0)
-            places = [place for index, place in enumerate(places) if index not in lost]
-        return places
+        gaps = (place for place in range(kept, len(self.rows)) if self.verdicts[place].item is None)
+        oldest_gap = 0 if kept else next(gaps, len(self.rows))
+        since = sum(place < oldest_gap for place in places)
+        lost = unpaired(self.items(places), since=since)
+        return [place for index, place in enumerate(places) if index not in lost]
 
     def _item(self, place: int) -> dict[str, object]:
         item = self.verdicts[place].item
@@ -138,17 +138,19 @@ class Compaction:
             return None
         judged = await self._judge(limit, {})
         places = judged.visible()
+        whole = judged.complete and judged.kept() == 0
 
         @redact_frames
         async def replace_suffix(start: int, output: list[Any]) -> bool:
-            first = places[start] if start else judged.kept()
-            expected = judged.rows[first:]
-            if not expected:
+            if start >= len(places):
                 return False
+            # Of a whole history nothing stays, not even what expired before its first item.
+            first = 0 if start == 0 and whole else places[start]
+            expected = judged.rows[first:]
             sealed = await self._store.seal(output, judged.newest_timestamp(first))
             return await settle(rows.replace_tail(expected, sealed))
 
-        return Snapshot(judged.items(places), judged.complete and judged.kept() == 0, replace_suffix)
+        return Snapshot(judged.items(places), whole, replace_suffix)
 
     async def replace_all(self, output: list[Any]) -> bool:
         """Put `output` in place of the whole history. True, or an error and nothing replaced.

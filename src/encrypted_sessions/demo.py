@@ -31,7 +31,7 @@ from encrypted_sessions.demo_store import missing_extra, problem_with, shown, wi
 from encrypted_sessions.envelope import Envelope, parse_row
 from keyproviders import Key, KeyProviderError, KeyRing, ProviderConfigError, open_provider
 
-_STEP_TIMEOUT_S = 60
+_STEP_TIMEOUT_S = 120
 _INDENT = 3
 _NARROWEST, _WIDEST = 40, 100
 
@@ -145,7 +145,7 @@ class _Story:
 
     def _introduce(self) -> None:
         self._line(f"encrypted-sessions {version('encrypted-sessions')}: a conversation under lock and key", "bold")
-        self._wrapped("The agent is real, its model follows a script: no API key is needed, and no network.")
+        self._wrapped("A real agent with a scripted model: it needs no API key and no network.")
         if self.own_store:
             self._line("Store: SQLite, in a temporary folder that is removed at the end.")
         else:
@@ -178,14 +178,14 @@ class _Story:
             where = "the file"
         self._claim(
             len(words) > 1 and not [word for word in words if word.encode() in everywhere],
-            f"Not one of its {len(words)} longer words can be read in {where}.",
+            f"Not one of the {len(words)} longer words that were said can be read in {where}.",
             "words of the conversation can be read in the store",
         )
         return report
 
     def _another_process(self, start: dict[str, Any]) -> dict[str, Any]:
         self._chapter("It is stopped, and started again")
-        self._say(f"Process {start['pid']} was killed. A new one opens the conversation, and the guest asks:")
+        self._say(f"Process {start['pid']} was killed. A new one opens the conversation:")
         report = self._step("go-on")
         self._dialogue(report["turn"])
         count = len(start["items"])
@@ -205,7 +205,7 @@ class _Story:
         self._chapter("The key rotates")
         old = self._kid
         self.keys.insert(0, Key.generate("second"))
-        self._say(f"A new key is put first, the old one stays second: {self._kid}, {old}.")
+        self._say(f"A new key is put first: {self._kid}, {old}.")
         report = self._step("rotate")
         self._dialogue(report["turn"])
         count = len(before["items"])
@@ -229,9 +229,7 @@ class _Story:
 
     def _expiry(self, before: dict[str, Any]) -> dict[str, Any]:
         self._chapter("Old items expire")
-        self._say(
-            f"A new process opens the conversation with a ttl of {SHORT_TTL_S} seconds, and the guest asks again:"
-        )
+        self._say(f"A new process opens the conversation with a ttl of {SHORT_TTL_S} seconds:")
         report = self._step("expire")
         self._dialogue(report["turn"])
         rows: list[str] = before["rows"]

@@ -348,6 +348,20 @@ async def test_compaction_on_demand_refuses_a_history_with_an_unreadable_row(
         assert await chat.rows() == rows
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "plain"])  # which has no settings
+async def test_compaction_on_demand_refuses_an_unreadable_row_beyond_the_limit_of_the_session(
+    kind: str, request: pytest.FixtureRequest, clock: Clock
+) -> None:
+    async with open_chat(kind, request, on_unreadable="skip") as chat:
+        await stores.write_raw_row(chat.place, CHAT, await UNREADABLE["plaintext"](chat.ring, clock))
+        await chat.session.add_items(questions("one", "two", "three"))
+        rows = await chat.rows()
+        chat.encrypted.session_settings = SessionSettings(limit=2)
+        with pytest.raises(UnreadableItemsError):
+            await chat.session.run_compaction({"force": True})
+        assert await chat.rows() == rows
+
+
 @row_addressable
 @every_policy
 async def test_compaction_on_demand_refuses_a_row_that_the_store_would_hide(
@@ -465,6 +479,22 @@ async def test_what_another_process_appends_during_compaction_on_demand_is_not_l
         with pytest.raises(EncryptedSessionError):
             await chat.session.run_compaction({"force": True})
         assert await chat.encrypted.get_items() == questions(*before, "from elsewhere")
+
+
+@every_kind
+async def test_one_compaction_does_not_vouch_for_what_another_of_the_same_session_has_read(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    async def append_and_read() -> None:
+        await chat.elsewhere("from elsewhere")
+        reading = asyncio.create_task(chat.encrypted._read_compaction_items(None))
+        assert "from elsewhere" in texts_of((await reading)[0])
+
+    async with open_chat(kind, request, meanwhile=append_and_read) as chat:
+        await chat.session.add_items(questions("one"))
+        with pytest.raises(EncryptedSessionError):
+            await chat.session.run_compaction({"force": True})
+        assert await chat.encrypted.get_items() == questions("one", "from elsewhere")
 
 
 @row_addressable

@@ -153,6 +153,9 @@ class Net:
 
     def leaks(self) -> list[str]:
         """Where a piece of a sentinel came out, each place once."""
+        together = "\0".join({shown for _, shown in self.caught})
+        if not any(sentinel.found_in(together) for sentinel in (self.key, self.text)):
+            return []
         found: dict[str, str] = {}
         for where, shown in self.caught:
             for sentinel in (self.key, self.text):
@@ -176,12 +179,21 @@ def chain(error: BaseException) -> list[BaseException]:
 
 def our_locals(error: BaseException) -> Iterator[tuple[str, str, str]]:
     """The local variables of our packages' frames, as an error tracker would record them."""
-    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for module, summary in zip(modules, shown.stack, strict=True):
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_globals.get("__name__", "")
         if module.partition(".")[0] in _PACKAGES:
-            for name, value in (summary.locals or {}).items():
-                yield f"{module}.{summary.name}", name, value
+            for name, value in frame.f_locals.items():
+                yield f"{module}.{frame.f_code.co_name}", name, shown_local(value)
+
+
+def shown_local(value: object) -> str:
+    """Its repr. One that raises would break the tracker, so ours may not."""
+    try:
+        return repr(value)
+    except Exception:
+        if type(value).__module__.partition(".")[0] in _PACKAGES:
+            raise
+        return f"<{type(value).__name__} whose repr fails>"
 
 
 def parts(thing: object, depth: int = 3) -> Iterator[tuple[str, object]]:

@@ -29,12 +29,17 @@ from stores import Place, open_store
 
 SESSION = "user-1"
 TIMEOUT_S = 120
-KILLED_WITHIN_S = 0.015
-"""A child is killed at a random moment of so many seconds after it began: several operations long."""
+MEASURED = 8
+"""Operations of the first child, which is not killed: they say how long one takes on this machine."""
+KILLED_WITHIN = 4
+"""Every other child is killed at a random moment of the time that so many operations take."""
 
 
 def run(work: str, place: Place, log: Path, *, active: Key, destroyed: Key, rounds: int, seed: int = 0) -> list[str]:
-    """Let children work on a place; the lines of their log. Raises RuntimeError when one failed."""
+    """Let children work on a place; the lines of their log. Raises RuntimeError when one failed.
+
+    Of children that are killed, number 0 and the last one (`rounds` + 1) are not.
+    """
     order = {
         "work": work,
         "place": {name: value for name, value in asdict(place).items() if name != "memory"},
@@ -70,12 +75,15 @@ class Child:
 
     def __init__(self, order: dict[str, Any], number: int) -> None:
         self.number = number
+        self.operations: int | None = None
+        """How many operations it shall do before it ends by itself; None: no end."""
         self.place = Place(**order["place"])
         self._log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._keys = order["keys"]
         self._ready, self.ready = os.pipe()
         self.go, self._go = os.pipe()
         self.pid = 0
+        self._began = self._took = 0.0
 
     def log(self, *words: object, sync: bool = True) -> None:
         """One line, on the disk when this returns."""
@@ -100,6 +108,17 @@ class Child:
         """Say that all is open, and wait for the word to begin."""
         os.write(self.ready, b"r")
         os.read(self.go, 1)
+        self._began = time.perf_counter()
+
+    def goes_on(self) -> bool:
+        """Whether there is more to do; asked before each operation."""
+        if self.operations == 0:
+            took = time.perf_counter() - self._began
+            os.write(self.ready, str(took / MEASURED).encode())
+            return False
+        if self.operations is not None:
+            self.operations -= 1
+        return True
 
     # In the nursery.
 
@@ -131,9 +150,15 @@ class Child:
         if self.end() != -signal.SIGKILL:
             raise SystemExit(f"child {self.number} ended by itself")
 
+    def measured(self) -> float:
+        """How long one operation took, in seconds, as a child says that ended by itself."""
+        _expect_success([self])
+        return self._took
+
     def end(self) -> int:
         """Wait for its end: its exit code."""
         _, status = os.waitpid(self.pid, 0)
+        self._took = float(os.read(self._ready, 100) or 0)
         for end in (self._ready, self.go, self._go, self._log):
             os.close(end)
         return os.waitstatus_to_exitcode(status)
@@ -152,9 +177,12 @@ async def pop_until_killed(child: Child) -> None:
     async with child.session() as session:
         await session.read(1)
         child.wait_for_start()
-        while (item := await session.pop_item()) is not None:
-            child.log(item["content"])
-        signal.pause()
+        while child.goes_on():
+            item = await session.pop_item()
+            if item is None:
+                signal.pause()
+            else:
+                child.log(item["content"])
 
 
 async def replace_all_until_killed(child: Child) -> None:
@@ -180,7 +208,7 @@ async def _replace_until_killed(child: Child, replace: Replace) -> None:
         generation = await _generation(session)
         child.log("found", generation)
         child.wait_for_start()
-        while True:
+        while child.goes_on():
             child.log("begin", generation + 1)
             if await replace(session, items_of(generation + 1)):
                 generation += 1
@@ -238,13 +266,18 @@ def main() -> None:
             child.begin()
         _expect_success(children)
         return
-    for number in range(order["rounds"]):
+    first = Child(order, 0)
+    first.operations = MEASURED
+    first.start(work)
+    first.begin()
+    window = KILLED_WITHIN * first.measured()
+    for number in range(1, order["rounds"] + 1):
         child = Child(order, number)
         child.start(work)
         child.begin()
-        time.sleep(chance.uniform(0, KILLED_WITHIN_S))
+        time.sleep(chance.uniform(0, window))
         child.kill()
-    last = Child(order, order["rounds"])
+    last = Child(order, order["rounds"] + 1)
     last.start(pop_all if work is pop_until_killed else find_out)
     last.begin()
     _expect_success([last])
@@ -260,9 +293,9 @@ if __name__ == "__main__":
     # What children import is imported once, here.
     import agents
     import agents.extensions.memory as memory
+    import encrypted_sessions.rows.async_sqlite
     import encrypted_sessions.rows.redis
     import encrypted_sessions.rows.sqlalchemy
-    import encrypted_sessions.rows.async_sqlite
     import encrypted_sessions.rows.sqlite
 
     _ = (agents.SQLiteSession, memory.AsyncSQLiteSession, memory.SQLAlchemySession, memory.RedisSession)

@@ -1,0 +1,68 @@
+"""What is compared: the bare store, the SDK's own encrypted session over it, and this library's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from agents.extensions.memory import EncryptedSession as SdkEncryptedSession
+from cryptography.fernet import Fernet
+
+from encrypted_sessions import EncryptedSession, KeyRing
+from stores import Place, open_store
+
+SESSION = "user-1"
+TTL = 86_400
+
+BARE, SDK, OURS = "bare store", "SDK's class", "this library"
+SUBJECTS = (BARE, SDK, OURS)
+
+_WORDS = "The table by the window is free on Saturday at eight, and so is the one beside the door. "
+
+
+def message(size: int) -> dict[str, Any]:
+    """A message whose JSON, as it is sealed, has `size` bytes."""
+    empty = len(json.dumps({"role": "user", "content": ""}, separators=(",", ":")))
+    return {"role": "user", "content": (_WORDS * (size // len(_WORDS) + 1))[: size - empty]}
+
+
+def deep(levels: int) -> dict[str, Any]:
+    """A value inside so many dicts and lists."""
+    value: Any = {"leaf": "text", "number": 1}
+    for level in range(levels):
+        value = {"below": value} if level % 2 else [value]
+    return {"type": "function_call_output", "call_id": "call_1", "output": value}
+
+
+def bushy() -> dict[str, Any]:
+    """A tree of some 240 dicts and lists, four levels high, in 4 KiB."""
+
+    def grow(height: int) -> Any:
+        if height == 0:
+            return {"id": 1, "name": "text", "flags": [True, None, 1.5]}
+        branches = [grow(height - 1) for _ in range(3)]
+        return branches if height % 2 else {f"branch_{place}": branch for place, branch in enumerate(branches)}
+
+    return {"type": "function_call_output", "call_id": "call_1", "output": grow(4)}
+
+
+def wrapped(subject: str, store: Any, keys: KeyRing | None = None) -> Any:
+    """The session that a subject is, over a store."""
+    if subject == BARE:
+        return store
+    if subject == SDK:
+        return SdkEncryptedSession(SESSION, store, Fernet.generate_key().decode("ascii"), ttl=TTL)
+    return EncryptedSession.wrap(store, keys or KeyRing.ephemeral(), ttl=TTL)
+
+
+@contextlib.asynccontextmanager
+async def all_three(folder: str, kind: str = "sqlite") -> AsyncIterator[dict[str, Any]]:
+    """Each subject over a store of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+        sessions = {}
+        for number, subject in enumerate(SUBJECTS):
+            place = Place(kind, f"{folder}/{number}.db", f"s{number}")
+            sessions[subject] = wrapped(subject, await stack.enter_async_context(open_store(place, SESSION)))
+        yield sessions

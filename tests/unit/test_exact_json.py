@@ -1,0 +1,198 @@
+"""What goes in comes out, equal and of the same types; anything else is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from encrypted_sessions.exact_json import MAX_DEPTH, NotJsonError, decode_item, decode_json, encode_item
+from json_values import bad_items, given_back, items, same, texts
+
+
+@given(items())
+def test_an_allowed_item_comes_back_exactly(item: dict[str, Any]) -> None:
+    assert same(decode_item(encode_item(item)), given_back(item))
+
+
+@given(items())
+def test_what_is_written_is_compact_utf_8_json_that_any_parser_reads(item: dict[str, Any]) -> None:
+    written = encode_item(item).decode("utf-8")
+    assert same(json.loads(written), given_back(item))
+    assert written == json.dumps(given_back(item), ensure_ascii=False, separators=(",", ":")).encode(
+        "utf-8", "backslashreplace"
+    ).decode("utf-8")
+
+
+@given(bad_items())
+def test_anything_else_is_a_type_error_that_says_so(item: object) -> None:
+    with pytest.raises(TypeError, match=r"^an item .*; nothing was written$"):
+        encode_item(item)
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_any_bytes_are_json_of_an_object_or_an_error(data: bytes) -> None:
+    try:
+        item = decode_item(data)
+    except NotJsonError:
+        return
+    assert same(item, json.loads(data))
+
+
+@given(
+    st.text(max_size=40) | st.sampled_from(['{"a":1}', " {}\n", "[]", "1", "NaN", "\ufeff{}", '{"a":1} x', "", "nul"])
+)
+def test_any_text_is_read_as_pythons_own_parser_reads_it(text: str) -> None:
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        with pytest.raises(NotJsonError):
+            decode_json(text)
+    else:
+        assert repr(decode_json(text)) == repr(expected)
+
+
+def nested(depth: int, wrap: Callable[[Any], Any], innermost: Any) -> Any:
+    value = innermost
+    for _ in range(depth):
+        value = wrap(value)
+    return value
+
+
+def as_list(inner: Any) -> Any:
+    return [inner]
+
+
+def as_dict(inner: Any) -> Any:
+    return {"a": inner}
+
+
+#: What goes around a value, and how that comes back.
+WRAPS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "lists": (as_list, as_list),
+    "dicts": (as_dict, as_dict),
+    "tuples": (lambda inner: (inner,), as_list),
+    "ordered dicts": (lambda inner: OrderedDict(a=inner), as_dict),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPS)
+@pytest.mark.parametrize("innermost", [1, "", [], {}], ids=repr)
+def test_an_item_may_be_nested_as_deep_as_the_bound(kind: str, innermost: Any) -> None:
+    levels = MAX_DEPTH - 1 - isinstance(innermost, (dict, list))  # the item itself is a level
+    wrap, given = WRAPS[kind]
+    assert decode_item(encode_item({"a": nested(levels, wrap, innermost)})) == {"a": nested(levels, given, innermost)}
+
+
+@pytest.mark.parametrize("kind", WRAPS)
+@pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 700, 990, 2_000, 100_000])
+def test_an_item_nested_deeper_is_refused(kind: str, levels: int) -> None:
+    with pytest.raises(TypeError, match="nested deeper than 500 levels"):
+        encode_item({"a": nested(levels, WRAPS[kind][0], 1)})
+
+
+def test_an_item_that_holds_itself_is_refused() -> None:
+    item: dict[str, Any] = {"role": "user"}
+    for inside in (item, [item], [[], {"a": item}], (item,)):
+        item["content"] = inside
+        with pytest.raises(TypeError, match="holds itself"):
+            encode_item(item)
+
+
+def test_the_same_value_twice_is_no_circle() -> None:
+    shared = {"a": [1, 2]}
+    item = {"one": shared, "two": [shared, shared]}
+    assert decode_item(encode_item(item)) == item
+
+
+@pytest.mark.parametrize("digits", [4299, 4300])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_integer_of_4300_digits_comes_back(digits: int, sign: int) -> None:
+    number = sign * (10**digits - 1)
+    assert decode_item(encode_item({"n": number})) == {"n": number}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("digits", [4301, 10_000])
+def test_an_integer_of_more_digits_is_refused(digits: int, sign: int) -> None:
+    with pytest.raises(TypeError, match="an integer of more than 4,300 digits"):
+        encode_item({"n": [sign * 10 ** (digits - 1)]})
+
+
+@given(texts(), texts())
+def test_a_surrogate_pair_in_two_characters_is_refused_wherever_it_stands(before: str, after: str) -> None:
+    pair = "\ud83d\ude00"
+    for item in ({"a": before + pair + after}, {"a": [{before + pair + after: 1}]}):
+        with pytest.raises(TypeError, match="a surrogate pair as two characters"):
+            encode_item(item)
+
+
+HIGH, LOW = "\ud83d", "\ude00"
+
+
+@pytest.mark.parametrize("text", [HIGH, LOW, LOW + HIGH, HIGH * 2, f"a{HIGH}b{LOW}c", HIGH + r"\udc00"], ids=ascii)
+def test_a_surrogate_that_stands_alone_comes_back(text: str) -> None:
+    for item in ({"a": text}, {text: text}, {"a": [text, text[::-1]] if len(text) == 1 else [text]}):
+        assert same(decode_item(encode_item(item)), item)
+
+
+def test_two_strings_that_end_and_begin_with_the_halves_of_a_pair_are_no_pair() -> None:
+    item = {"a\ud83d": "\ude00b", "list": ["\ud83d", "\ude00"]}
+    assert decode_item(encode_item(item)) == item
+
+
+class Part(BaseModel):
+    text: str
+    more: dict[str, int] = {}
+
+
+class Message(BaseModel):
+    role: str
+    content: list[Part]
+    score: float | None = None
+
+
+def test_a_pydantic_model_is_dumped_in_json_mode() -> None:
+    message = Message(role="user", content=[Part(text="a\0b", more={"n": 10**20})])
+    assert decode_item(encode_item(message)) == message.model_dump(mode="json")
+
+
+@dataclasses.dataclass
+class Data:
+    role: str = "user"
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", b"{}", ["role"], ("role", "user"), Data(), Message, dict], ids=repr)
+def test_what_is_neither_a_dict_nor_a_model_is_named_by_its_type(value: object) -> None:
+    kind = value.__name__ if isinstance(value, type) else type(value).__name__
+    with pytest.raises(TypeError, match=f"an item must be a dict or a Pydantic model, not .*{kind}"):
+        encode_item(value)
+
+
+def test_a_model_that_cannot_be_dumped_is_a_type_error_without_its_words() -> None:
+    class Odd(BaseModel):
+        content: object
+
+    for content in (object(), b"\xff secret", decimal.Context()):
+        with pytest.raises(TypeError, match="Odd") as caught:
+            encode_item(Odd(content=content))
+        assert "secret" not in str(caught.value)
+        assert caught.value.__context__ is None
+        assert caught.value.__cause__ is None
+
+
+@given(bad_items())
+@settings(max_examples=50)
+def test_a_refusal_brings_no_other_error_along(item: object) -> None:
+    with pytest.raises(TypeError) as caught:
+        encode_item(item)
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
