@@ -219,11 +219,11 @@ def test_what_is_wrapped_must_be_a_session() -> None:
         EncryptedSession(SESSION_ID, "agents.db", KEY)
 
 
-@row("a store whose `session_id` is not there yet, such as a new `OpenAIConversationsSession`")
-def test_a_store_must_know_its_session_id() -> None:
+@row("an `OpenAIConversationsSession` beneath, which keeps its items at OpenAI")
+def test_a_store_at_openai_takes_no_sealed_items() -> None:
     store = OpenAIConversationsSession(openai_client=SimpleNamespace())  # type: ignore[arg-type]  # never asked
     SdkSession(SESSION_ID, store, KEY)
-    with pytest.raises(ValueError, match="Session ID not yet available"):
+    with pytest.raises(ValueError, match="keeps its items at OpenAI"):
         EncryptedSession(SESSION_ID, store, KEY)
 
 

@@ -27,6 +27,11 @@ def session_id(value: object) -> str:
 
 def underlying_session(value: Any) -> Any:
     """A session: the five members. Refuses what compacts beneath the encryption."""
+    if type(value).__qualname__ == "OpenAIConversationsSession":
+        raise ValueError(
+            "OpenAIConversationsSession keeps its items at OpenAI, which takes no sealed ones. Wrap a session that"
+            " stores its items with you"
+        )
     missing = [name for name in _SESSION_MEMBERS if not callable(getattr(value, name, None))]
     if not hasattr(value, "session_id"):
         missing.append("session_id")

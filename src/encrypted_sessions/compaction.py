@@ -10,19 +10,22 @@ longer for being summarised.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 from weakref import ref
 
 from encrypted_sessions.errors import HistoryChangedError, UnreadableItemsError
-from encrypted_sessions.outcomes import Outcome, Tally, Verdict
+from encrypted_sessions.outcomes import Outcome, Tally, Verdict, describe
 from encrypted_sessions.pairing import unpaired
 from encrypted_sessions.rows import HistoryMovedError, PlainStore, Row
 from encrypted_sessions.rows.plain import call
 from encrypted_sessions.sealed_store import ATTEMPTS, SealedStore, always_changing
 from encrypted_sessions.settling import settle
 from keyproviders import redact_frames
+
+logger = logging.getLogger("encrypted_sessions")
 
 #: What compaction may replace.
 _REPLACEABLE: tuple[Outcome, ...] = ("ok", "expired")
@@ -91,11 +94,16 @@ class _Judged(NamedTuple):
             default=None,
         )
 
-    def refuse_unreplaceable(self) -> None:
-        """Raise UnreadableItemsError if any row may not be replaced."""
+    def tally(self) -> Tally:
+        """What was met, newest row first."""
         tally = Tally()
         for verdict in reversed(self.verdicts):
             tally.add(verdict)
+        return tally
+
+    def refuse_unreplaceable(self) -> None:
+        """Raise UnreadableItemsError if any row may not be replaced."""
+        tally = self.tally()
         outcomes = tally.outcomes()
         raising = tuple(name for name in outcomes if name not in (*_REPLACEABLE, "unpaired"))
         if raising:
@@ -139,6 +147,12 @@ class Compaction:
         judged = await self._judge(limit, {})
         places = judged.visible()
         whole = judged.complete and judged.kept() == 0
+        if judged.kept():
+            logger.warning(
+                "compaction keeps what cannot be read, and what is older: it replaces only items after the last such"
+                " row, from a user message on (%s)",
+                describe(judged.tally().outcomes()),
+            )
 
         @redact_frames
         async def replace_suffix(start: int, output: list[Any]) -> bool:

@@ -78,6 +78,14 @@ class PutBackError(EncryptedSessionError):
         super().__init__(message)
         self.stored = stored
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuilt with the item when it crosses a process boundary."""
+        return _put_back_error, (str(self), self.stored)
+
+
+def _put_back_error(message: str, stored: object) -> PutBackError:
+    return PutBackError(message, stored=stored)
+
 
 class HistoryChangedError(EncryptedSessionError):
     """The stored history changed under an operation that may not go on then. Nothing was lost."""
