@@ -59,7 +59,7 @@ def encode_item(item: object) -> bytes:
     try:
         text = _codec()[0].encode(item)
         if not _reads_back_equal(text, item):
-            _check_exact(dict(item))
+            _check_exact(item)
     except NotExactError as error:
         refused = str(error)
     except (TypeError, ValueError, RecursionError) as error:
@@ -159,34 +159,25 @@ def _reads_back_equal(text: str, item: dict[str, Any]) -> bool:
 def _check_exact(container: Any, depth: int = 1) -> None:
     """Refuse what json would write, but not give back equal.
 
-    Runs for every value of every item that is written: hence type(), and a loop for each kind.
+    Runs for every value of many items that are written: hence type(), and a loop for each kind.
     """
     if depth > MAX_DEPTH:
         raise NotExactError(f"an item is nested deeper than {MAX_DEPTH} levels")
-    if type(container) is dict:
+    if isinstance(container, dict):
         for key, value in container.items():
             if type(key) is not str and not isinstance(key, str):
                 raise NotExactError(f"an item has a key of type {type(key).__name__}, and JSON keys are str")
             kind = type(value)
-            if kind is dict or kind is list or kind is tuple:
+            if kind is dict or kind is list or (kind is not str and _is_container(value)):
                 _check_exact(value, depth + 1)
-            elif kind is not str:
-                _check_rare(value, depth)
     else:
         for value in container:
             kind = type(value)
-            if kind is dict or kind is list or kind is tuple:
+            if kind is dict or kind is list or (kind is not str and _is_container(value)):
                 _check_exact(value, depth + 1)
-            elif kind is not str:
-                _check_rare(value, depth)
 
 
-def _check_rare(value: Any, depth: int) -> None:
-    """The same for what is no plain dict, list or str. A subclass is written as what it derives from."""
-    if isinstance(value, int):
-        if not _TOO_LOW < value < _TOO_HIGH:
-            raise NotExactError(f"an item holds an integer of more than {_MAX_DIGITS:,} digits")
-    elif isinstance(value, dict):
-        _check_exact(dict(value), depth + 1)
-    elif isinstance(value, (list, tuple)):
-        _check_exact(value, depth + 1)
+def _is_container(value: object) -> bool:
+    if isinstance(value, int) and not _TOO_LOW < value < _TOO_HIGH:
+        raise NotExactError(f"an item holds an integer of more than {_MAX_DIGITS:,} digits")
+    return isinstance(value, (dict, list, tuple))
