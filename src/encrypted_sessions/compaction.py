@@ -69,14 +69,19 @@ class _Judged(NamedTuple):
         )
 
     def visible(self) -> list[int]:
-        """Places of the items, after the kept rows, that the SDK gets to see from `get_items`."""
+        """Places of the items after the kept rows, as `get_items` returns them.
+
+        Of a part of a history it is not known whether an output's call was left out or lies further
+        back: then such an output is shown, and the SDK leaves compaction out.
+        """
+        places = [place for place, verdict in enumerate(self.verdicts) if verdict.item is not None]
+        lost: set[int] = set()
+        if self.complete:
+            oldest_gap = next((n for n, verdict in enumerate(self.verdicts) if verdict.item is None), len(self.rows))
+            since = sum(place < oldest_gap for place in places)
+            lost = unpaired(self.items(places), since=since)
         kept = self.kept()
-        places = [place for place in range(kept, len(self.rows)) if self.verdicts[place].item is not None]
-        gaps = (place for place in range(kept, len(self.rows)) if self.verdicts[place].item is None)
-        oldest_gap = 0 if kept else next(gaps, len(self.rows))
-        since = sum(place < oldest_gap for place in places)
-        lost = unpaired(self.items(places), since=since)
-        return [place for index, place in enumerate(places) if index not in lost]
+        return [place for index, place in enumerate(places) if index not in lost and place >= kept]
 
     def _item(self, place: int) -> dict[str, object]:
         item = self.verdicts[place].item

@@ -408,6 +408,38 @@ async def test_automatic_compaction_keeps_an_unreadable_row_that_lies_beyond_the
         assert len(rows) == 3
 
 
+def call_and_late_output() -> tuple[list[Any], list[Any]]:
+    """A call that waited for an approval while the conversation went on, and what came after it."""
+    call = {"type": "function_call", "call_id": "call_1", "name": "quokka_refund", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "call_1", "output": f"{MARK} refunded"}
+    return [*questions("refund me"), call], [*questions("meanwhile"), output, *questions("thanks")]
+
+
+@row_addressable
+async def test_an_output_whose_call_lies_before_an_unreadable_row_is_not_replaced_unseen(
+    kind: str, request: pytest.FixtureRequest, clock: Clock
+) -> None:
+    before, after = call_and_late_output()
+    async with open_chat(kind, request, on_unreadable="skip") as chat:
+        await chat.encrypted.add_items(before)
+        await stores.write_raw_row(chat.place, CHAT, await UNREADABLE["plaintext"](chat.ring, clock))
+        await chat.encrypted.add_items(after)
+        await run(agent_that_says("one"), "first", chat.session)
+        history = await chat.encrypted.get_items()
+        assert after[1] in history or "refunded" in texts_of([asked["input"] for asked in chat.compactor.requests])
+
+
+@every_kind
+async def test_an_output_whose_call_lies_beyond_the_limit_is_not_replaced_unseen(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    before, after = call_and_late_output()
+    async with open_chat(kind, request) as chat:
+        await chat.encrypted.add_items([*before, *after])
+        await run(agent_that_says("one"), "first", chat.session, session_settings=SessionSettings(limit=len(after)))
+        assert (await chat.encrypted.get_items())[:4] == [*before, *after[:2]]
+
+
 @without_rows
 @every_unreadable
 async def test_automatic_compaction_is_left_out_with_a_warning_where_rows_cannot_be_addressed(
@@ -528,23 +560,40 @@ async def test_appends_between_any_two_steps_of_compaction_on_demand_are_not_los
 
 
 @every_kind
+@pytest.mark.parametrize("delay_ms", [0, 0.5, 1, 2, 4, 8, 16])
 async def test_a_cancelled_compaction_leaves_the_old_history_or_the_new_one(
-    kind: str, request: pytest.FixtureRequest
+    kind: str, delay_ms: float, request: pytest.FixtureRequest
 ) -> None:
-    outcomes = set()
-    for turns in range(0, 60, 3):
-        async with open_chat(kind, request) as chat:
-            await chat.session.add_items(questions("one", "two"))
-            compaction = asyncio.create_task(chat.session.run_compaction({"force": True}))
-            for _ in range(turns):
-                await asyncio.sleep(0)
+    async with open_chat(kind, request) as chat:
+        await chat.session.add_items(questions("one", "two"))
+        compaction = asyncio.create_task(chat.session.run_compaction({"force": True}))
+        await asyncio.sleep(delay_ms / 1000)
+        compaction.cancel()
+        await asyncio.gather(compaction, return_exceptions=True)
+        assert await chat.encrypted.get_items() in (questions("one", "two"), SUMMARY)
+        await assert_sealed(chat.place)
+
+
+@without_rows
+@pytest.mark.parametrize("step", ["clear_session", "add_items"])
+async def test_a_compaction_cancelled_between_clearing_and_adding_finishes_first(
+    kind: str, step: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_chat(kind, request) as chat:
+        await chat.encrypted.add_items(questions("one", "two"))
+        # Without the SDK around it, which waits for a replacement that has begun.
+        compaction = asyncio.create_task(chat.encrypted._atomic_replace_items(SUMMARY))
+        carry_out = getattr(chat.encrypted.underlying_session, step)
+
+        async def cancelled_here(*items: Any) -> None:
             compaction.cancel()
-            await asyncio.gather(compaction, return_exceptions=True)
-            history = await chat.encrypted.get_items()
-            assert history in (questions("one", "two"), SUMMARY)
-            outcomes.add(texts_of(history))
-            await assert_sealed(chat.place)
-    assert outcomes
+            await asyncio.sleep(0)
+            await carry_out(*items)
+
+        monkeypatch.setattr(chat.encrypted.underlying_session, step, cancelled_here)
+        with pytest.raises(asyncio.CancelledError):
+            await compaction
+        assert await chat.encrypted.get_items() == SUMMARY
 
 
 # -- The seam to the SDK ------------------------------------------------------------------------

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from agents import Agent, Model, ModelResponse, RunConfig, Runner, Usage
 from agents.testing import assistant_message
-
-from measuring import Samples, Table, in_turn, ms
+from measuring import Samples, Table, Taken, in_turn, ms
 from subjects import BARE, OURS, SDK, SUBJECTS, all_three
 
 TARGET = 0.9
@@ -64,7 +62,7 @@ _KINDS = (("the session's part", _session_turn), ("with the Runner", _run_turn))
 async def measure(*, quick: bool) -> Table:
     table = Table(
         "An agent loop",
-        ("turns", *SUBJECTS, "SDK's / bare", "ours / bare", "ours / SDK's", "target", "met"),
+        ("turns", *SUBJECTS, "SDK's / bare", "ours / bare", "ours / SDK's", "in CPU time", "target", "met"),
         "A whole conversation over a SQLite file: every turn reads the history and adds a question and an answer."
         " First the calls of the session alone, then the same through `Runner.run` (a model that answers at once,"
         " tracing off), which copies the history several times on every turn, whatever the session. The three"
@@ -75,8 +73,8 @@ async def measure(*, quick: bool) -> Table:
         for turns, rounds in plan:
             samples = Samples()
             for _ in range(rounds):
-                for subject, seconds in (await conversations(turns, make_turn())).items():
-                    samples.add(subject, seconds)
+                for subject, taken in (await conversations(turns, make_turn())).items():
+                    samples.add(subject, taken)
             ratio, label = samples.ratio(OURS, SDK), f"{turns}, {kind}"
             table.add(
                 label,
@@ -84,23 +82,24 @@ async def measure(*, quick: bool) -> Table:
                 f"{samples.ratio(SDK, BARE):.2f}",
                 f"{samples.ratio(OURS, BARE):.2f}",
                 f"{ratio:.2f}",
+                f"{samples.cpu_ratio(OURS, SDK):.2f}",
                 *table.judged(label, ratio, TARGET),
             )
     return table
 
 
-async def conversations(turns: int, turn: Turn) -> dict[str, float]:
-    """Seconds that each subject's conversation took."""
-    seconds = dict.fromkeys(SUBJECTS, 0.0)
+async def conversations(turns: int, turn: Turn) -> dict[str, Taken]:
+    """What each subject's conversation took."""
+    turns_taken: dict[str, list[Taken]] = {subject: [] for subject in SUBJECTS}
     with tempfile.TemporaryDirectory() as folder:
         async with all_three(folder) as sessions:
             for session in sessions.values():
-                await session.get_items()
+                await session.get_items()  # opens connections
             for order in in_turn(SUBJECTS, turns):
                 for subject in order:
-                    began = time.perf_counter()
+                    start = Taken.since()
                     await turn(subject, sessions[subject])
-                    seconds[subject] += time.perf_counter() - began
+                    turns_taken[subject].append(Taken.since(start))
             for session in sessions.values():
                 assert len(await session.get_items()) == 2 * turns
-    return seconds
+    return {subject: Taken(*map(sum, zip(*taken, strict=True))) for subject, taken in turns_taken.items()}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass
@@ -60,25 +62,42 @@ def in_turn(names: Sequence[str], rounds: int) -> Iterator[list[str]]:
         yield order[::-1] if number % 2 else order
 
 
+class Taken(NamedTuple):
+    """Seconds by the clock on the wall, and of processor time of all threads."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def since(cls, start: Taken | None = None) -> Taken:
+        """What was taken since `start`, which is what this gave without an argument."""
+        now = (time.perf_counter(), time.process_time())
+        return cls(*now) if start is None else cls(now[0] - start.wall, now[1] - start.cpu)
+
+
 class Samples:
-    """Numbers of each subject, one for each round."""
+    """What each subject took, one value for each round."""
 
     def __init__(self) -> None:
-        self._taken: dict[str, list[float]] = {}
+        self._taken: dict[str, list[Taken]] = {}
 
-    def add(self, name: str, value: float) -> None:
-        self._taken.setdefault(name, []).append(value)
+    def add(self, name: str, taken: Taken) -> None:
+        self._taken.setdefault(name, []).append(taken)
 
     def median(self, name: str) -> float:
-        return statistics.median(self._taken[name])
-
-    def largest(self, name: str) -> float:
-        return max(self._taken[name])
+        return statistics.median(taken.wall for taken in self._taken[name])
 
     def ratio(self, name: str, to: str) -> float:
         """The median of the ratios within the rounds: what disturbs a round disturbs both of its halves."""
+        return self._ratio(name, to, 0)
+
+    def cpu_ratio(self, name: str, to: str) -> float:
+        """The same for processor time, which other work on the machine disturbs less."""
+        return self._ratio(name, to, 1)
+
+    def _ratio(self, name: str, to: str, place: int) -> float:
         pairs = zip(self._taken[name], self._taken[to], strict=True)
-        return statistics.median(mine / other for mine, other in pairs)
+        return statistics.median(mine[place] / other[place] for mine, other in pairs)
 
 
 def ms(seconds: float) -> str:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from agents.extensions.memory import EncryptedSession as SdkEncryptedSession
-from cryptography.fernet import Fernet
 
-from encrypted_sessions import EncryptedSession, KeyRing
+from encrypted_sessions import EncryptedSession, Key, KeyRing
+from keyproviders.local import StaticKeyProvider
 from stores import Place, open_store
 
 SESSION = "user-1"
@@ -48,13 +48,15 @@ def bushy() -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": "call_1", "output": grow(4)}
 
 
-def wrapped(subject: str, store: Any, keys: KeyRing | None = None) -> Any:
-    """The session that a subject is, over a store."""
+def session_of(subject: str, store: Any, key: Key) -> Any:
+    """The session that a subject is, over a store. The SDK's class reads our rows: it ignores the kid."""
     if subject == BARE:
         return store
     if subject == SDK:
-        return SdkEncryptedSession(SESSION, store, Fernet.generate_key().decode("ascii"), ttl=TTL)
-    return EncryptedSession.wrap(store, keys or KeyRing.ephemeral(), ttl=TTL)
+        if not hasattr(store, "session_settings"):
+            store.session_settings = None  # which the SDK's class needs, and a plain session may lack
+        return SdkEncryptedSession(SESSION, store, key.reveal_base64(), ttl=TTL)
+    return EncryptedSession.wrap(store, KeyRing(StaticKeyProvider(key)), ttl=TTL)
 
 
 @contextlib.asynccontextmanager
@@ -64,5 +66,6 @@ async def all_three(folder: str, kind: str = "sqlite") -> AsyncIterator[dict[str
         sessions = {}
         for number, subject in enumerate(SUBJECTS):
             place = Place(kind, f"{folder}/{number}.db", f"s{number}")
-            sessions[subject] = wrapped(subject, await stack.enter_async_context(open_store(place, SESSION)))
+            store = await stack.enter_async_context(open_store(place, SESSION))
+            sessions[subject] = session_of(subject, store, Key.generate("bench"))
         yield sessions

@@ -56,9 +56,7 @@ async def test_expired_rows_are_kept_while_their_key_cannot_be_asked_for(place: 
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_nothing_is_written_without_a_key_to_write_with(
-    place: Place, sealer: Sealer, failure: type[Exception]
-):
+async def test_nothing_is_written_without_a_key_to_write_with(place: Place, sealer: Sealer, failure: type[Exception]):
     sealer.provider.fail(ACTIVE, failure)
     async with sealer.session(place) as session:
         with pytest.raises(failure):
@@ -102,9 +100,7 @@ async def test_a_key_that_is_enabled_again_makes_its_rows_readable(place: Place,
         assert texts(await session.get_items()) == ["kept"]
 
 
-async def test_a_key_in_a_second_place_counts_and_a_place_that_cannot_answer_counts_more(
-    place: Place, sealer: Sealer
-):
+async def test_a_key_in_a_second_place_counts_and_a_place_that_cannot_answer_counts_more(place: Place, sealer: Sealer):
     from keyring_fakes import ScriptedKeys
     from keyproviders import Key, KeyRing, RetryPolicy
 

@@ -40,9 +40,7 @@ async def test_a_limit_gives_the_latest_in_order(place: Place, sealer: Sealer, l
 
 
 @pytest.mark.parametrize("limit", [255, 256, 257, 600, 1000, None])
-async def test_a_history_of_many_pages_comes_back_whole_and_in_order(
-    place: Place, sealer: Sealer, limit: int | None
-):
+async def test_a_history_of_many_pages_comes_back_whole_and_in_order(place: Place, sealer: Sealer, limit: int | None):
     await write_numbered(place, sealer, 700)
     async with sealer.session(place) as session:
         found = texts(await session.get_items(limit))

@@ -19,7 +19,9 @@ from stores import KINDS, ROW_ADDRESSABLE, Place, new_place, open_store, raw_row
 NO_JSON = ["", "{", "no json", '{"__enc__":1,"v":1', "NaN-", "\x01", "[" * 100_000, "1" * 5_000]
 NO_UTF8 = b'{"role":"user","content":"\xff\xfe"}'
 
-not_addressable = pytest.mark.parametrize("place", [kind for kind in KINDS if kind not in ROW_ADDRESSABLE], indirect=True)
+not_addressable = pytest.mark.parametrize(
+    "place", [kind for kind in KINDS if kind not in ROW_ADDRESSABLE], indirect=True
+)
 addressable = pytest.mark.parametrize("place", ROW_ADDRESSABLE, indirect=True)
 
 
@@ -46,9 +48,7 @@ async def assert_malformed(place: Place, sealer: Sealer, **options: Any) -> None
 
 @addressable
 @pytest.mark.parametrize("data", NO_JSON)
-async def test_a_row_that_is_no_json_is_malformed_where_rows_are_addressable(
-    place: Place, sealer: Sealer, data: str
-):
+async def test_a_row_that_is_no_json_is_malformed_where_rows_are_addressable(place: Place, sealer: Sealer, data: str):
     async with sealer.session(place):
         for row in (sealer.ok("first"), data, sealer.ok("last")):
             await write_raw_row(place, SESSION, row)
@@ -238,7 +238,9 @@ async def test_tables_may_have_other_names(kind: str, sealer: Sealer, request: p
         assert connection.execute("SELECT count(*) FROM lines").fetchone() == (2,)
 
 
-@pytest.mark.parametrize("session_id", ["a b", "ä'; --", 'quote"s', "%s", "{}", "user:1:messages", "\U0001f511", "x" * 300])
+@pytest.mark.parametrize(
+    "session_id", ["a b", "ä'; --", 'quote"s', "%s", "{}", "user:1:messages", "\U0001f511", "x" * 300]
+)
 async def test_a_session_id_may_be_any_text(place: Place, session_id: str):
     sealer = Sealer(session_id)
     async with sealer.session(place) as session:

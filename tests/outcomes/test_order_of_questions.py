@@ -88,9 +88,7 @@ async def test_plaintext_and_unsupported_rows_ask_no_place(place: Place, sealer:
 
 @pytest.mark.parametrize("age", [0, AGE, FUTURE])
 @pytest.mark.parametrize("damaged", [False, True])
-async def test_the_place_is_asked_before_the_check_and_the_time(
-    place: Place, sealer: Sealer, age: int, damaged: bool
-):
+async def test_the_place_is_asked_before_the_check_and_the_time(place: Place, sealer: Sealer, age: int, damaged: bool):
     def stored(key: Key) -> dict[str, Any]:
         envelope = sealer.envelope(message("x"), key, age=age)
         return altered(envelope) if damaged else envelope

@@ -114,7 +114,16 @@ async def test_a_call_whose_output_was_left_out_stays(place: Place, sealer: Seal
 
 @pytest.mark.parametrize(
     "outcome",
-    ["expired_unverified", "erased", "not_yet_valid", "key_disabled", "unknown_key", "unauthentic", "malformed", "plaintext"],
+    [
+        "expired_unverified",
+        "erased",
+        "not_yet_valid",
+        "key_disabled",
+        "unknown_key",
+        "unauthentic",
+        "malformed",
+        "plaintext",
+    ],
 )
 async def test_an_output_goes_with_its_call_for_whatever_reason_that_was_left_out(
     place: Place, sealer: Sealer, outcome: str
@@ -260,9 +269,7 @@ async def test_a_batch_carries_one_time_however_long_it_takes_to_seal(
     import base64
     import json
 
-    stamps = {
-        base64.urlsafe_b64decode(json.loads(row)["payload"])[1:9] for row in await raw_rows(place, SESSION)
-    }
+    stamps = {base64.urlsafe_b64decode(json.loads(row)["payload"])[1:9] for row in await raw_rows(place, SESSION)}
     assert len(stamps) == 1
 
 

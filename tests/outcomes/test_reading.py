@@ -134,9 +134,7 @@ async def test_letting_plaintext_in_lets_nothing_else_in(place: Place, sealer: S
     assert raised.value.outcomes == {"ok": 2, outcome_of(kind): 1}
 
 
-async def test_a_wrong_string_says_altered_or_sealed_with_another_key(
-    place: Place, caplog: pytest.LogCaptureFixture
-):
+async def test_a_wrong_string_says_altered_or_sealed_with_another_key(place: Place, caplog: pytest.LogCaptureFixture):
     async with open_store(place, SESSION) as store:
         right = EncryptedSession(SESSION, store, Key.generate().reveal_base64(), TTL)
         await right.add_items([message("one"), message("two")])

@@ -1,0 +1,58 @@
+"""What importing costs, in fresh interpreters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+
+from measuring import Samples, Table, Taken, in_turn, ms
+
+_TARGET = 1.5
+_FERNET = "import cryptography.fernet"
+_OURS = "import encrypted_sessions"
+_NAMES = "from encrypted_sessions import EncryptedSession, KeyRing"
+_NOT_LOADED = ("agents", "openai", "tenacity", "hvac", "boto3", "sqlalchemy", "redis", "typer", "rich")
+
+
+async def measure(*, quick: bool) -> Table:
+    table = Table(
+        "Importing",
+        ("statement", "median", "ratio", "target", "met"),
+        "In a fresh interpreter that has loaded asyncio, byte code cached, taking turns. The import loads none of"
+        f" {', '.join(_NOT_LOADED)}.",
+    )
+    samples = Samples()
+    with tempfile.TemporaryDirectory() as folder:
+        # Not the byte code that lies about, which may be of another state of the source.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        environment["PYTHONPYCACHEPREFIX"] = folder
+        statements = (_FERNET, _OURS, _NAMES)
+        for number, order in enumerate(in_turn(statements, 7 if quick else 61)):
+            for statement in order:
+                taken = _import(statement, environment)
+                if number:  # the first round compiles
+                    samples.add(statement, taken)
+    table.add(_FERNET, ms(samples.median(_FERNET)), "", "", "")
+    for statement in (_OURS, _NAMES):
+        ratio = samples.ratio(statement, _FERNET)
+        table.add(statement, ms(samples.median(statement)), f"{ratio:.2f}", *table.judged(statement, ratio, _TARGET))
+    return table
+
+
+def _import(statement: str, environment: dict[str, str]) -> Taken:
+    program = (
+        "import asyncio, sys, time\n"
+        "wall, cpu = time.perf_counter(), time.process_time()\n"
+        f"{statement}\n"
+        "print(time.perf_counter() - wall, time.process_time() - cpu,"
+        f" *[name for name in {_NOT_LOADED!r} if name in sys.modules])\n"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    wall, cpu, *loaded = output.split()
+    if loaded:
+        raise AssertionError(f"{statement} loads {', '.join(loaded)}")
+    return Taken(float(wall), float(cpu))

@@ -1,0 +1,110 @@
+"""`make bench`: how fast this library is, beside the SDK's own encrypted session and the bare store.
+
+Everything that is compared takes turns in one run, so that what else the machine does meets all of
+it alike. Figures are medians; a ratio is the median of the ratios within the turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import sqlite3
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
+
+import agent_loop
+import batches
+import event_loop
+import expired
+import imports
+import memory
+from measuring import Table
+
+Measurement = Callable[..., Awaitable[Table]]
+
+MEASUREMENTS: dict[str, Measurement] = {
+    "imports": imports.measure,
+    "batches": batches.measure,
+    "single": batches.measure_single,
+    "agent-loop": agent_loop.measure,
+    "event-loop": event_loop.measure,
+    "expired": expired.measure,
+    "memory": memory.measure,
+}
+
+_PAGE = """\
+# Benchmarks
+
+Written by `make bench ARGS='--write docs/benchmarks.md'`, which runs on any machine that can run the tests.
+
+"SDK's class" is `agents.extensions.memory.EncryptedSession`, with a Fernet key; "this library" is
+`EncryptedSession` with a key ring; both seal with AES-128-CBC and HMAC-SHA256. "bare store" is the session
+beneath, which seals nothing. All take turns in one run. Times are medians; a ratio is the median of the ratios
+within the turns. "in CPU time" is the same ratio in processor time, which other work on the machine disturbs less.
+A target is the most that a figure may be.
+
+Measured on {machine}.
+
+{verdict}
+
+{tables}"""
+
+
+def main() -> None:
+    options = _options()
+    names = options.only or list(MEASUREMENTS)
+    began = time.monotonic()
+    machine = _machine()
+    sys.stdout.write(f"{machine}\n\n")
+    tables = []
+    for name in names:
+        table = asyncio.run(MEASUREMENTS[name](quick=options.quick))
+        tables.append(table)
+        sys.stdout.write(f"{table.text()}\n")
+        sys.stdout.flush()
+    missed = [one for table in tables for one in table.missed]
+    verdict = "Targets missed: " + "; ".join(missed) + "." if missed else "All targets are met."
+    sys.stdout.write(f"{verdict}\nThis took {time.monotonic() - began:.0f} s.\n")
+    if options.write:
+        page = _PAGE.format(machine=machine, verdict=verdict, tables="\n".join(table.markdown() for table in tables))
+        options.write.write_text(page, encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="measure this alone; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and rows: below a minute, and rough")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the tables, as Markdown")
+    options = parser.parse_args()
+    if options.write and (options.only or options.quick):
+        parser.error("--write needs a whole run: without --only and --quick")
+    return options
+
+
+def _machine() -> str:
+    """What the figures depend on."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("cryptography", "openai-agents", "encrypted-sessions"))
+    return (
+        f"{_processor()} ({os.cpu_count()} logical), {platform.system()},"
+        f" {platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}"
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,378 @@
+"""What `encrypted_sessions.rows` uses of the installed Agents SDK that is not public.
+
+Where the SDK changes one of these, a test here fails; at run time a session then falls back to the
+weaker promise for plain sessions, with a warning.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stores
+from agents import SQLiteSession
+from agents.extensions.memory import AdvancedSQLiteSession, AsyncSQLiteSession, RedisSession, SQLAlchemySession
+from bulk_rows import as_json, texts, write_rows
+from encrypted_sessions import EncryptedSession, UnreadableItemsError
+from encrypted_sessions.rows import PlainStore, Row, RowStore, store_beneath
+from encrypted_sessions.rows.async_sqlite import AsyncSQLiteRows
+from encrypted_sessions.rows.redis import RedisRows
+from encrypted_sessions.rows.sqlalchemy import SQLAlchemyRows
+from encrypted_sessions.rows.sqlite import SQLiteRows
+from sealed_rows import SESSION, TTL, Sealer, message
+from stores import ROW_ADDRESSABLE, Place, new_place, open_store, raw_rows, replace_raw_row, write_raw_row
+
+ROWS_OF: dict[type[Any], type[RowStore]] = {
+    SQLiteSession: SQLiteRows,
+    AsyncSQLiteSession: AsyncSQLiteRows,
+    SQLAlchemySession: SQLAlchemyRows,
+    RedisSession: RedisRows,
+}
+
+
+@pytest.fixture(params=ROW_ADDRESSABLE)
+def place(request: pytest.FixtureRequest) -> Place:
+    return new_place(request.param, request)
+
+
+@pytest.fixture
+def sealer() -> Iterator[Sealer]:
+    sealer = Sealer()
+    yield sealer
+    sealer.ring.close()
+
+
+# -- Which class is which ---------------------------------------------------------------------------
+
+
+async def test_the_sdks_own_classes_are_known_by_their_names(place: Place):
+    async with open_store(place, SESSION) as store:
+        assert type(store_beneath(store)) is ROWS_OF[type(store)]
+
+
+@pytest.mark.parametrize("kind", ["advanced-sqlite", "plain"])
+async def test_any_other_class_is_used_through_its_own_methods(kind: str, request: pytest.FixtureRequest):
+    async with open_store(new_place(kind, request), SESSION) as store:
+        assert type(store_beneath(store)) is PlainStore
+
+
+async def test_a_subclass_may_keep_indexes_of_its_own_and_is_another_class(tmp_path: Path):
+    class Indexed(SQLiteSession):
+        pass
+
+    store = Indexed(SESSION, tmp_path / "a.db")
+    assert type(store_beneath(store)) is PlainStore
+    store.close()
+
+
+async def test_a_sqlite_database_in_memory_is_used_through_its_own_methods():
+    for store in (SQLiteSession(SESSION), SQLiteSession(SESSION, Path(":memory:"))):
+        assert type(store_beneath(store)) is PlainStore
+        store.close()
+    assert type(store_beneath(AsyncSQLiteSession(SESSION))) is PlainStore
+
+
+def test_the_class_with_branches_is_a_subclass_with_an_index_of_its_own():
+    assert issubclass(AdvancedSQLiteSession, SQLiteSession)
+
+
+# -- What is used of each ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", ROWS_OF.values(), ids=lambda rows: rows.__name__)
+def test_what_a_module_uses_of_its_class_is_what_it_says(rows: type[RowStore]):
+    source = Path(str(inspect.getsourcefile(rows))).read_text()
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Attribute)
+        and (node.value.attr, ast.unparse(node.value.value)) == ("_session", "self")
+        and node.attr.startswith("_")
+    }
+    assert used == set(rows.NEEDS)
+
+
+async def test_the_installed_sdk_has_all_of_it(place: Place):
+    async with open_store(place, SESSION) as store:
+        rows = ROWS_OF[type(store)]
+        assert [name for name in rows.NEEDS if not hasattr(store, name)] == []
+
+
+def parameters(function: Any) -> list[str]:
+    return [str(parameter).split(":")[0] for parameter in inspect.signature(function).parameters.values()]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "async-sqlite"])
+async def test_sqlite_sessions_insert_and_lock_as_expected(kind: str, request: pytest.FixtureRequest):
+    place = new_place(kind, request)
+    is_async = kind == "async-sqlite"
+    manager = AbstractAsyncContextManager if is_async else AbstractContextManager
+    async with open_store(place, SESSION) as store:
+        assert parameters(store._insert_items) == ["conn", "items"]
+        assert inspect.iscoroutinefunction(store._insert_items) == is_async
+        for name in ("_locked_connection", "_write_connection"):
+            assert parameters(getattr(store, name)) == []
+            assert isinstance(getattr(store, name)(), manager)
+        assert (store.messages_table, str(store.db_path)) == ("agent_messages", place.where)
+        await store.add_items([message("one")])
+        with stores._sqlite(place) as connection:
+            columns = [row[1] for row in connection.execute("PRAGMA table_info(agent_messages)")]
+            (schema,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'agent_messages'").fetchone()
+        assert columns == [b"id", b"session_id", b"message_data", b"created_at"]
+        # A number that was given to a row is never given to another one.
+        assert b"id INTEGER PRIMARY KEY AUTOINCREMENT" in schema
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "async-sqlite"])
+async def test_inserting_does_not_commit(kind: str, request: pytest.FixtureRequest):
+    place = new_place(kind, request)
+    async with open_store(place, SESSION) as store:
+        if kind == "sqlite":
+            with store._write_connection() as connection:
+                store._insert_items(connection, [message("one")])
+                connection.rollback()
+        else:
+            async with store._write_connection() as connection:
+                await store._insert_items(connection, [message("one")])
+                await connection.rollback()
+    assert await raw_rows(place, SESSION) == []
+
+
+@pytest.mark.parametrize("kind", ["sqlalchemy-sqlite", "sqlalchemy-postgres"])
+async def test_sqlalchemy_sessions_have_the_tables_and_methods_expected(kind: str, request: pytest.FixtureRequest):
+    place = new_place(kind, request)
+    async with open_store(place, SESSION) as store:
+        messages, sessions = store._messages.c, store._sessions.c
+        assert [column.name for column in messages] == ["id", "session_id", "message_data", "created_at"]
+        assert [column.name for column in sessions] == ["session_id", "created_at", "updated_at"]
+        assert messages.id.primary_key
+        assert parameters(store._lock_session) == ["sess", "create"]
+        assert inspect.signature(store._lock_session).parameters["create"].default is False
+        assert parameters(store._run_sqlite_write_with_retry) == ["operation"]
+        assert parameters(store._ensure_tables) == []
+        assert parameters(store._serialize_item) == ["item"]
+        assert isinstance(store._session(), AbstractAsyncContextManager)
+        assert store.engine.dialect.name == ("sqlite" if place.in_sqlite else "postgresql")
+
+
+async def test_redis_sessions_keep_a_list_under_the_key_expected(request: pytest.FixtureRequest):
+    place = new_place("redis", request)
+    async with open_store(place, SESSION) as store, stores._redis(place) as client:
+        assert store._messages_key == place.redis_key(SESSION)
+        assert parameters(store._serialize_item) == ["item"]
+        assert parameters(store._check_not_closed) == []
+        await store.add_items([message("one"), message("two")])
+        assert await client.type(place.redis_key(SESSION)) == b"list"
+        assert as_json(await client.lrange(place.redis_key(SESSION), 0, -1)) == [message("one"), message("two")]
+
+
+async def test_rows_are_in_the_order_of_the_store(place: Place):
+    async with open_store(place, SESSION) as store:
+        for number in range(6):
+            await store.add_items([message(f"{number} {half}") for half in "ab"])
+        rows = store_beneath(store)
+        assert isinstance(rows, RowStore)
+        page = await rows.page(None, 100)
+        assert stored_in(page[::-1]) == await store.get_items()
+        assert stored_in(page[2::-1]) == await store.get_items(3)
+
+
+def test_the_sdks_compaction_looks_for_the_methods_that_there_are():
+    module = importlib.import_module("agents.memory.openai_responses_compaction_session")
+    source = inspect.getsource(module)
+    for name in ("_read_compaction_items", "_get_compaction_snapshot", "_atomic_replace_items"):
+        assert name in source
+        assert callable(getattr(EncryptedSession, name))
+    from agents.memory.session import _CompactionSnapshot
+
+    assert list(_CompactionSnapshot.__dataclass_fields__) == ["items", "complete", "replace_suffix"]
+
+
+# -- Single rows are removed and replaced only if nothing changed ---------------------------------
+
+
+def stored_in(rows: Sequence[Row]) -> list[Any]:
+    return [json.loads(row.data) for row in rows]
+
+
+async def rows_of(place: Place, store: Any, *contents: str) -> tuple[RowStore, list[Row]]:
+    """Rows that were written past the store, the oldest first."""
+    for text in contents:
+        await write_raw_row(place, SESSION, json.dumps(message(text)))
+    rows = store_beneath(store)
+    assert isinstance(rows, RowStore)
+    return rows, (await rows.page(None, 100))[::-1]
+
+
+async def test_rows_are_removed_together_whether_or_not_they_are_the_newest(place: Place):
+    async with open_store(place, SESSION) as store:
+        rows, (one, two, three, four) = await rows_of(place, store, "1", "2", "3", "4")
+        assert await rows.remove([three, one], four)
+        assert texts(as_json(await raw_rows(place, SESSION))) == ["2", "4"]
+        (two_now, four_now) = (await rows.page(None, 100))[::-1]
+        assert (two_now.data, four_now.data) == (two.data, four.data)
+
+
+async def test_nothing_is_removed_when_a_newer_row_has_come(place: Place):
+    async with open_store(place, SESSION) as store:
+        rows, (one, two) = await rows_of(place, store, "1", "2")
+        await write_raw_row(place, SESSION, json.dumps(message("3")))
+        assert not await rows.remove([two], two)
+        assert not await rows.remove([one], two)
+        assert texts(as_json(await raw_rows(place, SESSION))) == ["1", "2", "3"]
+
+
+async def test_nothing_is_removed_when_one_of_the_rows_has_changed(place: Place):
+    async with open_store(place, SESSION) as store:
+        rows, (one, two, three) = await rows_of(place, store, "1", "2", "3")
+        await replace_raw_row(place, SESSION, 1, json.dumps(message("x")))
+        assert not await rows.remove([three, two, one], three)
+        assert texts(as_json(await raw_rows(place, SESSION))) == ["1", "x", "3"]
+        assert await rows.remove([three, one], three)
+        assert texts(as_json(await raw_rows(place, SESSION))) == ["x"]
+
+
+async def test_nothing_is_removed_twice(place: Place):
+    async with open_store(place, SESSION) as store:
+        rows, (_, two) = await rows_of(place, store, "1", "2")
+        assert await rows.remove([two], two)
+        assert not await rows.remove([two], two)
+        assert texts(as_json(await raw_rows(place, SESSION))) == ["1"]
+
+
+async def test_of_equal_rows_only_the_one_that_is_meant_is_removed(place: Place):
+    async with open_store(place, SESSION) as store:
+        rows, (_, _, last) = await rows_of(place, store, "same", "other", "same")
+        assert await rows.remove([last], last)
+        assert texts(as_json(await raw_rows(place, SESSION))) == ["same", "other"]
+
+
+async def test_a_tail_is_replaced_and_what_comes_later_is_newer(place: Place):
+    async with open_store(place, SESSION) as store:
+        rows, (_, two, three) = await rows_of(place, store, "1", "2", "3")
+        assert await rows.replace_tail([two, three], [message("x"), message("y"), message("z")])
+        await store.add_items([message("4")])
+        assert texts(await store.get_items()) == ["1", "x", "y", "z", "4"]
+
+
+@pytest.mark.parametrize("new", [[], [message("x")]])
+async def test_a_whole_history_is_replaced_also_by_nothing(place: Place, new: list[Any]):
+    async with open_store(place, SESSION) as store:
+        rows, everything = await rows_of(place, store, "1", "2", "3")
+        assert await rows.replace_tail(everything, new)
+        assert await store.get_items() == new
+        await store.add_items([message("next")])
+        assert await store.get_items() == [*new, message("next")]
+
+
+async def test_an_empty_history_is_replaced_only_while_it_is_empty(place: Place):
+    async with open_store(place, SESSION) as store:
+        rows, _ = await rows_of(place, store)
+        assert await rows.replace_tail([], [message("x"), message("y")])
+        assert texts(await store.get_items()) == ["x", "y"]
+        assert not await rows.replace_tail([], [message("z")])
+        assert texts(await store.get_items()) == ["x", "y"]
+
+
+async def test_nothing_is_replaced_when_a_newer_row_has_come(place: Place):
+    async with open_store(place, SESSION) as store:
+        rows, (_, two) = await rows_of(place, store, "1", "2")
+        await write_raw_row(place, SESSION, json.dumps(message("3")))
+        assert not await rows.replace_tail([two], [message("x")])
+        assert texts(as_json(await raw_rows(place, SESSION))) == ["1", "2", "3"]
+
+
+async def test_nothing_is_replaced_when_a_row_has_changed_or_gone(place: Place):
+    async with open_store(place, SESSION) as store:
+        rows, (one, two, three) = await rows_of(place, store, "1", "2", "3")
+        await replace_raw_row(place, SESSION, 1, json.dumps(message("x")))
+        assert not await rows.replace_tail([two, three], [message("y")])
+        assert await rows.remove([three], three)
+        assert not await rows.replace_tail([three], [message("y")])
+        assert not await rows.replace_tail([one, two, three], [message("y")])
+        assert texts(as_json(await raw_rows(place, SESSION))) == ["1", "x"]
+
+
+async def test_rows_of_other_sessions_are_out_of_reach(place: Place):
+    async with open_store(place, SESSION) as store, open_store(place, "user-2") as other:
+        await other.add_items([message("theirs")])
+        rows, everything = await rows_of(place, store, "1", "2")
+        assert texts(stored_in(everything)) == ["1", "2"]
+        assert await rows.replace_tail(everything, [])
+        assert texts(await other.get_items()) == ["theirs"]
+
+
+# -- When the SDK has changed -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def changed_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a release of the SDK had dropped what the modules use."""
+    for rows in ROWS_OF.values():
+        monkeypatch.setattr(rows, "NEEDS", (*rows.NEEDS, "_dropped", "_dropped_too"))
+
+
+@pytest.mark.usefixtures("changed_sdk")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda store, ring: EncryptedSession.wrap(store, ring, ttl=TTL),
+        lambda store, ring: EncryptedSession(SESSION, store, ring, TTL),
+    ],
+    ids=["wrap", "class"],
+)
+async def test_a_changed_sdk_is_a_warning_that_says_what_is_weaker(place: Place, sealer: Sealer, wrap: Any):
+    async with open_store(place, SESSION) as store:
+        with pytest.warns(RuntimeWarning, match="fall back to the weaker promise") as warned:
+            wrap(store, sealer.ring)
+    (warning,) = warned
+    assert f"{type(store).__name__} has no _dropped, _dropped_too" in str(warning.message)
+    assert warning.filename == __file__  # the line of the application that is affected
+
+
+@pytest.mark.usefixtures("changed_sdk")
+async def test_a_changed_sdk_is_used_through_its_public_methods(place: Place, sealer: Sealer):
+    async with open_store(place, SESSION) as store:
+        with pytest.warns(RuntimeWarning):
+            session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
+        await session.add_items([message("one"), message("two")])
+        assert texts(await session.get_items()) == ["one", "two"]
+        assert await session.pop_item() == message("two")
+        await write_rows(place, SESSION, [sealer.of("unauthentic")])
+        with pytest.raises(UnreadableItemsError):
+            await session.pop_item()
+        assert (await session.read()).outcomes == {"ok": 1, "unauthentic": 1}
+        with pytest.raises(UnreadableItemsError):
+            await session._atomic_replace_items([message("summary")])
+        assert (await session.read()).outcomes == {"ok": 1, "unauthentic": 1}
+        assert await session._get_compaction_snapshot(10) is None
+
+
+@pytest.mark.usefixtures("changed_sdk")
+async def test_the_weaker_promise_passes_over_no_erased_row(place: Place, sealer: Sealer):
+    async with open_store(place, SESSION) as store:
+        with pytest.warns(RuntimeWarning):
+            session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
+        rows = [sealer.ok("one"), sealer.of("erased")]
+        await write_rows(place, SESSION, rows)
+        with pytest.raises(UnreadableItemsError):
+            await session.pop_item()
+        assert as_json(await raw_rows(place, SESSION)) == as_json(rows)
+
+
+@pytest.mark.parametrize("name", ["_write_connection", "_insert_items", "_locked_connection"])
+async def test_any_single_thing_that_is_missing_is_found(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = SQLiteSession(SESSION, tmp_path / "a.db")
+    monkeypatch.delattr(SQLiteSession, name)
+    with pytest.warns(RuntimeWarning, match=f"SQLiteSession has no {name}, which"):
+        assert type(store_beneath(store)) is PlainStore
+    store.close()
