@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-import stores
 from agents import SQLiteSession
 from agents.extensions.memory import AdvancedSQLiteSession, AsyncSQLiteSession, RedisSession, SQLAlchemySession
+
+import stores
 from bulk_rows import as_json, texts, write_rows
 from encrypted_sessions import EncryptedSession, UnreadableItemsError
 from encrypted_sessions.rows import PlainStore, Row, RowStore, store_beneath

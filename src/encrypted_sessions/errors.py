@@ -71,7 +71,7 @@ class ScanBudgetError(EncryptedSessionError, RuntimeError):
 
 
 class PutBackError(EncryptedSessionError):
-    """A store took no item back that `pop_item` had taken from it. `stored` is that item, sealed."""
+    """A store took no item back that `pop_item` had taken from it. `stored` is that item, as it was stored."""
 
     def __init__(self, message: str, *, stored: object) -> None:
         """`stored` is what the store's own pop_item gave."""

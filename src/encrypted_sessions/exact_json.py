@@ -120,7 +120,10 @@ def _encoding(data: bytes) -> str:
 
 def decode_item(data: bytes) -> dict[str, Any]:
     """The item in bytes that `encode_item` gave. Raises NotJsonError for any other bytes."""
-    item = decode_json(data)
+    try:
+        item = decode_json(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise NotJsonError("not UTF-8") from None
     if not isinstance(item, dict):
         raise NotJsonError("not a JSON object")
     return item

@@ -142,7 +142,7 @@ async def _put_back(store: SealedStore, stored: Any, keywords: dict[str, Any]) -
     except Exception as error:
         raise PutBackError(
             "pop_item took an item from the store, could not return it, and the store did not take it back"
-            f" ({type(error).__name__}). It is, sealed as it was, this error's attribute `stored`: add it with"
+            f" ({type(error).__name__}). It is, as it was stored, this error's attribute `stored`: add it with"
             " session.underlying_session.add_items([error.stored])",
             stored=stored,
         ) from error

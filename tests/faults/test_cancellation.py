@@ -12,7 +12,7 @@ import pytest
 from bulk_rows import as_json, texts, write_rows
 from encrypted_sessions import EncryptedSession, KeyUnavailableError, UnreadableItemsError
 from sealed_rows import SESSION, TTL, Sealer, message
-from stores import KINDS, PlainSession, Place, new_place, open_store, raw_rows
+from stores import KINDS, Place, PlainSession, new_place, open_store, raw_rows
 
 MOMENTS = 60
 
@@ -233,3 +233,24 @@ async def test_readers_see_whole_histories_while_others_write(place: Place, seal
 
         await asyncio.gather(write(), read())
         assert len(await reader.get_items()) == 32
+
+
+@pytest.mark.parametrize("limit", [None, 500])
+async def test_readers_see_one_history_while_others_pop(place: Place, sealer: Sealer, limit: int | None):
+    """A walk over several pages starts again when the row where it stood is gone."""
+    async with open_store(place, SESSION) as one, open_store(place, SESSION) as other:
+        popper, reader = (EncryptedSession.wrap(store, sealer.ring, ttl=TTL) for store in (one, other))
+        await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(700)])
+
+        async def pop() -> None:
+            for number in range(699, 679, -1):
+                assert await popper.pop_item() == message(str(number))
+
+        async def read() -> None:
+            for _ in range(6):
+                found = [int(text) for text in texts(await reader.get_items(limit))]
+                first = 0 if limit is None else found[-1] + 1 - limit
+                assert found == list(range(first, found[-1] + 1))
+                assert 679 <= found[-1] <= 699
+
+        await asyncio.gather(pop(), read())

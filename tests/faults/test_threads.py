@@ -12,7 +12,7 @@ import pytest
 from bulk_rows import texts, write_rows
 from encrypted_sessions import EncryptedSession
 from sealed_rows import SESSION, TTL, Sealer, message
-from stores import KINDS, PlainSession, Place, new_place, open_store, raw_rows
+from stores import KINDS, Place, PlainSession, new_place, open_store, raw_rows
 
 THREADS = 3
 

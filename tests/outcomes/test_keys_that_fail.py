@@ -12,7 +12,8 @@ from encrypted_sessions import (
     KeyUnavailableError,
     UnreadableItemsError,
 )
-from keyring_fakes import ACTIVE, impatient_ring
+from keyproviders import Key, KeyRing, RetryPolicy
+from keyring_fakes import ACTIVE, ScriptedKeys, impatient_ring
 from sealed_rows import SESSION, Sealer, message
 from stores import Place, raw_rows
 
@@ -101,9 +102,6 @@ async def test_a_key_that_is_enabled_again_makes_its_rows_readable(place: Place,
 
 
 async def test_a_key_in_a_second_place_counts_and_a_place_that_cannot_answer_counts_more(place: Place, sealer: Sealer):
-    from keyring_fakes import ScriptedKeys
-    from keyproviders import Key, KeyRing, RetryPolicy
-
     second = ScriptedKeys(Key.generate("other"), sealer.disabled)
     ring = KeyRing(sealer.provider, also_read=[second], retry=RetryPolicy(attempts=1))
     sealer.ring.close()

@@ -6,8 +6,8 @@ import logging
 from typing import Any
 
 import pytest
-
 from agents.memory import SessionSettings
+
 from bulk_rows import counting, texts, write_rows
 from encrypted_sessions import EncryptedSession, EncryptedSessionError, UnreadableItemsError
 from sealed_rows import SESSION, TTL, Sealer, message

@@ -301,7 +301,7 @@ async def test_a_redis_key_that_holds_something_else_is_an_error_and_stays(place
 # -- A store that is closed, or in memory ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["sqlite", "async-sqlite", "redis"], indirect=True)
+@pytest.mark.parametrize("place", ["sqlite", "async-sqlite", "advanced-sqlite", "redis"], indirect=True)
 async def test_a_store_that_was_closed_meanwhile_says_so(place: Place, sealer: Sealer):
     async with open_store(place, SESSION) as store:
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)

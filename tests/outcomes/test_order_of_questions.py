@@ -5,6 +5,7 @@ Malformed, unsupported, plaintext; then what the place says of the key; then the
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from bulk_rows import write_rows
 from encrypted_sessions import KeyUnavailableError
 from keyproviders import Key
-from sealed_rows import AGE, SESSION, TTL, Sealer, altered, message
+from sealed_rows import AGE, SESSION, TTL, Sealer, altered, encode, message
 from stores import Place, new_place
 
 FUTURE = -1000
@@ -112,10 +113,6 @@ async def test_the_check_comes_before_time(place: Place, sealer: Sealer, age: in
 
 async def test_a_changed_timestamp_is_found_by_the_check(place: Place, sealer: Sealer):
     """Nobody can make an old row young again."""
-    import base64
-
-    from sealed_rows import encode
-
     old = sealer.envelope(message("x"), age=AGE)
     token = bytearray(base64.urlsafe_b64decode(old["payload"]))
     token[1:9] = sealer.now.to_bytes(8, "big")

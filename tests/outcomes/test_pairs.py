@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 from typing import Any
 
 import pytest
-
 from agents.run_internal.items import _TOOL_CALL_TO_OUTPUT_TYPE
+
 from bulk_rows import write_rows
 from encrypted_sessions import Finding
 from encrypted_sessions.pairing import OUTPUT_OF_CALL
-from sealed_rows import AGE, SESSION, Sealer, message, outcome_of
+from sealed_rows import AGE, SESSION, Sealer, altered, message, outcome_of
 from stores import Place, new_place, raw_rows
 
 
@@ -128,10 +130,6 @@ async def test_a_call_whose_output_was_left_out_stays(place: Place, sealer: Seal
 async def test_an_output_goes_with_its_call_for_whatever_reason_that_was_left_out(
     place: Place, sealer: Sealer, outcome: str
 ):
-    import json
-
-    from sealed_rows import altered
-
     call = call_of("function_call")
     rows = {
         "expired_unverified": sealer.row(call, sealer.unknown, age=AGE),
@@ -266,9 +264,6 @@ async def test_a_batch_carries_one_time_however_long_it_takes_to_seal(
     async with sealer.session(place) as session:
         await session.add_items([message(str(number)) for number in range(50)])
     monkeypatch.undo()
-    import base64
-    import json
-
     stamps = {base64.urlsafe_b64decode(json.loads(row)["payload"])[1:9] for row in await raw_rows(place, SESSION)}
     assert len(stamps) == 1
 

@@ -153,16 +153,36 @@ async def test_a_wrong_string_says_altered_or_sealed_with_another_key(place: Pla
 async def test_another_key_under_the_same_name_is_unknown_and_never_an_empty_history(
     place: Place, caplog: pytest.LogCaptureFixture
 ):
-    with KeyRings() as rings:
-        async with open_store(place, SESSION) as store:
-            right = EncryptedSession.wrap(store, rings.of(Key.generate("main")), ttl=TTL)
-            await right.add_items([message("one")])
-            wrong = EncryptedSession.wrap(store, rings.of(Key.generate("main")), ttl=TTL)
-            for refused in (wrong.get_items, wrong.pop_item):
-                with pytest.raises(UnreadableItemsError, match="1 unknown_key"):
-                    await refused()
-            assert "this name now means another key" in caplog.text
-            assert texts(await right.get_items()) == ["one"]
+    rings = [KeyRing(StaticKeyProvider(Key.generate("main"))) for _ in range(2)]
+    async with open_store(place, SESSION) as store:
+        right, wrong = (EncryptedSession.wrap(store, ring, ttl=TTL) for ring in rings)
+        await right.add_items([message("one")])
+        for refused in (wrong.get_items, wrong.pop_item):
+            with pytest.raises(UnreadableItemsError, match="1 unknown_key"):
+                await refused()
+        assert "this name now means another key" in caplog.text
+        assert texts(await right.get_items()) == ["one"]
+    for ring in rings:
+        ring.close()
+
+
+async def test_rows_of_the_sdks_class_need_its_string(place: Place, sealer: Sealer):
+    string = Key.generate().reveal_base64()
+    async with open_store(place, SESSION) as store:
+        theirs = EncryptedSession(SESSION, store, string, TTL)
+        await theirs.add_items([message("theirs")])
+        without = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
+        with pytest.raises(UnreadableItemsError, match="need upstream_key="):
+            await without.get_items()
+        assert (await without.read()).findings == (Finding(0, "unknown_key", "hkdf-v1"),)
+        ours = EncryptedSession.wrap(store, sealer.ring, ttl=TTL, upstream_key=string)
+        await ours.add_items([message("ours")])
+        assert texts(await ours.get_items()) == ["theirs", "ours"]
+        mistaken = EncryptedSession.wrap(store, sealer.ring, ttl=TTL, upstream_key=Key.generate().reveal_base64())
+        assert (await mistaken.read()).outcomes == {"ok": 1, "unauthentic": 1}
+        # To a string, every kid is its own.
+        assert (await theirs.read()).outcomes == {"ok": 1, "unauthentic": 1}
+    assert "hkdf-v1" not in sealer.provider.asked
 
 
 async def test_a_row_moved_here_from_another_session_is_unauthentic(place: Place, sealer: Sealer):
@@ -185,21 +205,3 @@ async def test_destroyed_keys_are_told_once(place: Place, sealer: Sealer, caplog
                 await session.get_items()
     told = [record for record in caplog.records if record.name == "encrypted_sessions"]
     assert [record.levelname for record in told] == ["WARNING"]
-
-
-class KeyRings:
-    """Rings over single keys, closed together."""
-
-    def __init__(self) -> None:
-        self._rings: list[KeyRing] = []
-
-    def of(self, key: Key) -> KeyRing:
-        self._rings.append(KeyRing(StaticKeyProvider(key)))
-        return self._rings[-1]
-
-    def __enter__(self) -> KeyRings:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for ring in self._rings:
-            ring.close()

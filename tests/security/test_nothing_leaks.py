@@ -91,12 +91,15 @@ class FailingStore(PlainSession):
         super().__init__("session", [])
         self.broken: set[str] = set()
         self.hanging: set[str] = set()
+        self.hangs = asyncio.Event()
+        self.released = asyncio.Event()
         self.calls: list[str] = []
 
     async def _enter(self, method: str) -> None:
         self.calls.append(method)
         if method in self.hanging:
-            await asyncio.Event().wait()
+            self.hangs.set()
+            await self.released.wait()
         if method in self.broken:
             raise OSError("the disk is full")
 
@@ -394,7 +397,7 @@ def wrong_arguments_for_a_ring(net: Net, folder: Path) -> None:
     for policy in (CachePolicy, RetryPolicy):
         for field in policy.__slots__:
             with net.raises(TypeError):
-                policy(**{field: net.key_text})
+                policy(**{field: "5"})
         net.see(policy())
 
 
@@ -733,6 +736,30 @@ async def cancellation(net: Net, folder: Path) -> None:
             with net.raises(asyncio.CancelledError):
                 await task
         provider.gate.set()
+
+
+@case("EncryptedSession", "EncryptedSessionError")
+async def errors_that_carry_something(net: Net, folder: Path) -> None:
+    """A store that does not take an item back, a budget that is used up, a history that changes."""
+    store = FailingStore()
+    session = EncryptedSession(
+        "session", store, KeyRing(StaticKeyProvider(net.master())), ttl=60, max_scan_items=2, upstream_key=net.key_text
+    )
+    await session.add_items([net.item()] * 3)  # type: ignore[list-item]  # messages
+    with net.raises(RuntimeError):
+        await session.get_items()
+    await session._read_compaction_items(None)
+    await session.add_items([net.item()])  # type: ignore[list-item]  # a message
+    with net.raises(EncryptedSessionError):
+        await session._atomic_replace_items([net.item()])
+    store.hanging = {"pop_item"}
+    popping = asyncio.ensure_future(session.pop_item())
+    await store.hangs.wait()
+    popping.cancel()
+    store.broken, store.hanging = {"add_items"}, set()
+    store.released.set()
+    with net.raises(EncryptedSessionError):
+        await popping
 
 
 # -- What cannot be read --------------------------------------------------------------------------

@@ -137,7 +137,7 @@ class Child:
         try:
             asyncio.run(work(self))
             status = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - nothing of the nursery's stack may run in a child
             traceback.print_exc()
         finally:
             sys.stderr.flush()

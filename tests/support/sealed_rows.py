@@ -1,8 +1,9 @@
 """Rows of every outcome, sealed without the library, so that a test can write what it likes.
 
 The stored bytes are spelled out here once more, from the published format: HKDF-SHA256 and Fernet of
-the cryptography package, and the envelope around them. `Sealer` has a key for each answer that a place can give, and a row for each outcome that reading
-can have. Times are set in the rows, not in the clock.
+the cryptography package, and the envelope around them. `Sealer` has a key for each answer that a
+place can give, and a row for each outcome that reading can have. Times are set in the rows, not in
+the clock.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -61,9 +63,7 @@ OUTCOMES: Final = (
     *MALFORMED,
 )
 UNREADABLE: Final = tuple(
-    name
-    for name in OUTCOMES
-    if name.split(",")[0].split(":")[0] not in ("ok", "expired", "expired_unverified", "erased")
+    name for name in OUTCOMES if re.split("[,:]", name)[0] not in ("ok", "expired", "expired_unverified", "erased")
 )
 
 AGE: Final = 10_000
@@ -72,7 +72,7 @@ AGE: Final = 10_000
 
 def outcome_of(kind: str) -> str:
     """The name of the outcome: "malformed: a list" is "malformed"."""
-    return kind.split(",")[0].split(":")[0]
+    return re.split("[,:]", kind)[0]
 
 
 def message(text: str) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def test_a_payload_in_another_spelling_is_malformed(payload: str) -> None:
 @example(b"\xff\xfe{\x00}\x00")
 @example(b"{\x00}\x00")
 @example(b"\xef\xbb\xbf{}")
-@example(b'{"a":' * 2000 + b"1" + b"}" * 2000)
+@example(b'{"a":' * 200_000 + b"1" + b"}" * 200_000)
 @example(b'{"n":' + b"9" * 5000 + b"}")
 def test_any_bytes_that_are_sealed_are_an_item_or_malformed(plaintext: bytes) -> None:
     history = read(envelope(CIPHER._seal(plaintext, NOW, bytes(16))))

@@ -17,9 +17,18 @@ from pydantic import BaseModel
 from encrypted_sessions.exact_json import MAX_DEPTH, NotJsonError, decode_item, decode_json, encode_item
 from json_values import bad_items, given_back, items, same, texts
 
+#: Brackets in little text, and much text in few brackets: which checks are quicker depends on that.
+SHAPES: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "with many brackets": {"more": [[[], {}, [{}]]] * 10},
+    "with much text": {"more": "word " * 500},
+}
 
-@given(items())
-def test_an_allowed_item_comes_back_exactly(item: dict[str, Any]) -> None:
+
+@pytest.mark.parametrize("more", SHAPES.values(), ids=SHAPES)
+@given(item=items())
+def test_an_allowed_item_comes_back_exactly(more: dict[str, Any], item: dict[str, Any]) -> None:
+    item = {**item, **more}
     assert same(decode_item(encode_item(item)), given_back(item))
 
 
@@ -32,10 +41,11 @@ def test_what_is_written_is_compact_utf_8_json_that_any_parser_reads(item: dict[
     ).decode("utf-8")
 
 
-@given(bad_items())
-def test_anything_else_is_a_type_error_that_says_so(item: object) -> None:
+@pytest.mark.parametrize("more", SHAPES.values(), ids=SHAPES)
+@given(item=bad_items())
+def test_anything_else_is_a_type_error_that_says_so(more: dict[str, Any], item: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=r"^an item .*; nothing was written$"):
-        encode_item(item)
+        encode_item({**item, **more})
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
