@@ -281,6 +281,8 @@ class KeyRing:
 def _checked_provider(provider: object, argument: str) -> KeyProvider:
     if isinstance(provider, str):
         raise TypeError(f"{argument} must be a provider, not a str; KeyRing.from_url() takes a URL")
+    if isinstance(provider, type):
+        raise TypeError(f"{argument} must be a provider, not the class {provider.__name__} itself; make one of it")
     if not isinstance(provider, KeyProvider):
         raise TypeError(f"{argument} must have active() and get(name), which {type(provider).__name__} lacks")
     return provider

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import isfinite
 from typing import NoReturn
 
+from .redaction import redact_frames
+
 __all__ = ["CachePolicy", "RetryPolicy"]
 
 
@@ -48,6 +50,7 @@ class _Policy:
     def __hash__(self) -> int:
         return hash(self._values())
 
+    @redact_frames
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a {type(self).__name__} cannot be changed, so {name!r} cannot be set; make a new one")
 
@@ -93,6 +96,7 @@ class CachePolicy(_Policy):
     max_keys: int
     miss_memory_s: float
 
+    @redact_frames
     def __init__(
         self,
         fresh_s: float = 300.0,
@@ -131,6 +135,7 @@ class RetryPolicy(_Policy):
     wait_min_s: float
     wait_max_s: float
 
+    @redact_frames
     def __init__(
         self,
         attempts: int = 4,

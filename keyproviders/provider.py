@@ -69,6 +69,7 @@ class Key:
         keep("_kid", None)
 
     @classmethod
+    @redact_frames
     def generate(cls, name: str | None = None) -> Key:
         """A new key of 32 bytes from the operating system's source of randomness."""
         return cls(name, os.urandom(SECRET_BYTES))
@@ -143,6 +144,7 @@ class Key:
             " goes; hand over the provider's URL, and let the other process fetch the key"
         )
 
+    @redact_frames
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Key cannot be changed, so {name!r} cannot be set; make a new Key")
 

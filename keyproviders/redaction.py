@@ -33,6 +33,8 @@ def redact_frames(function: _Function) -> _Function:
     ``@staticmethod`` and ``@classmethod`` belong above this decorator. It does nothing for a
     generator, whose frame runs after the decorated call has returned.
     """
+    if not callable(function):
+        raise TypeError(f"function must be callable, not {type(function).__name__}")
     if iscoroutinefunction(function):
         started = cast("Callable[..., Coroutine[Any, Any, Any]]", function)
 

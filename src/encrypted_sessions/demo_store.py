@@ -29,6 +29,9 @@ _ASYNC_DRIVERS = {
 #: No '@' but the one after user and password, so that no part of a password passes for a host.
 _HARMLESS = re.compile(r"(?P<scheme>[a-z0-9+]+)://(?P<user>[^@/?#]*@)?(?P<place>[^@?#]*)([?#][^@]*)?", re.IGNORECASE)
 
+# Two letters or more: C:\demo.db is a path.
+_URL_WITHOUT_SLASHES = re.compile(r"[A-Za-z][A-Za-z0-9+-]+:")
+
 
 def kind_of(store: str) -> Literal["file", "redis", "sql"]:
     """Which of the three ways of writing a store this is."""
@@ -50,8 +53,7 @@ def problem_with(store: str) -> str | None:
         return f"names no async driver: begin it with {driver}:// instead of {scheme}://"
     if separator and not rest:
         return f"says nothing after {scheme}://"
-    # Two letters or more: C:\demo.db is a path.
-    if not separator and re.match(r"[A-Za-z][A-Za-z0-9+-]+:", store):
+    if not separator and _URL_WITHOUT_SLASHES.match(store):
         return (
             "looks like a URL and has no '//' after the scheme; an SQLite file is given as a plain path,"
             " a database as in postgresql+asyncpg://host/name, Redis as in redis://host:6379/0"
@@ -68,7 +70,8 @@ def missing_extra(store: str) -> str | None:
 def shown(store: str) -> str:
     """The store without user, password and options."""
     if kind_of(store) == "file":
-        return store
+        # A URL whose slashes were forgotten may hold a password all the same.
+        return store.partition(":")[0] + ":..." if _URL_WITHOUT_SLASHES.match(store) else store
     parts = _HARMLESS.fullmatch(store)
     if parts is None:
         return store.partition("://")[0] + "://..."

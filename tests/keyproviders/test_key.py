@@ -136,10 +136,16 @@ def test_a_traceback_with_locals_shows_no_secret() -> None:
     def by_text() -> None:
         decode_key_text("*" + base64.b64encode(SENTINEL).decode())
 
-    for mistake in (by_key, by_text):
+    def by_name() -> None:
+        Key.generate(base64.b64encode(SENTINEL).decode())
+
+    def by_setting() -> None:
+        Key("a", bytes(32)).secret = bytes(SENTINEL)  # type: ignore[misc] # what is tested
+
+    for mistake in (by_key, by_text, by_name, by_setting):
         try:
             mistake()
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:
             shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
         else:
             pytest.fail("nothing was refused")

@@ -317,6 +317,7 @@ def test_a_ring_cannot_be_pickled_and_its_repr_has_no_secret() -> None:
     [
         ({"provider": "env:KEYS"}, r"KeyRing.from_url\(\) takes a URL"),
         ({"provider": A}, "must have active"),
+        ({"provider": Place}, "not the class Place itself"),
         ({"also_read": "env:KEYS"}, "also_read must be a list"),
         ({"also_read": [5]}, "also_read must have active"),
         ({"cache": RetryPolicy()}, "cache must be a CachePolicy"),

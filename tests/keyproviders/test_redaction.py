@@ -124,3 +124,9 @@ async def test_an_async_result_passes_through() -> None:
         return 2 * number
 
     assert await double(4) == 8
+
+
+@pytest.mark.parametrize("no_function", [None, 5, "f"])
+def test_what_is_no_function_is_refused(no_function: Any) -> None:
+    with pytest.raises(TypeError, match="function must be callable"):
+        redact_frames(no_function)

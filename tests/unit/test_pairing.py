@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from agents.run_internal import items as sdk_items
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from encrypted_sessions.pairing import OUTPUT_OF_CALL, unpaired
@@ -99,7 +99,14 @@ def histories() -> st.SearchStrategy[list[Item]]:
     return st.lists(calls | outputs | searches | requests | hosted | responses | others, max_size=14)
 
 
+SEARCH = {"type": "tool_search_call", "call_id": ""}
+FOUND = {"type": "tool_search_output", "call_id": ""}
+
+
 @given(histories(), st.integers(0, 15))
+@example([SEARCH, FOUND, FOUND], 0)  # an empty id is an id
+@example([{"type": "tool_search_call"}, FOUND], 0)
+@example([{"type": "tool_search_call"}, {"type": "tool_search_output"}, {"type": "tool_search_output"}], 0)
 def test_the_outputs_that_lost_their_call_are_those_of_the_definition(history: list[Item], since: int) -> None:
     assert unpaired(history, since=since) == lost_by_definition(history, since)
 
