@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from .errors import (
@@ -14,18 +15,66 @@ from .errors import (
 from .events import log
 from .provider import Key, KeyProvider
 
-__all__ = ["Search", "ask_active", "place_of"]
+__all__ = ["Place", "Search"]
 
 
-def place_of(provider: KeyProvider) -> str:
-    """The words for a provider in messages: its own, or else the name of its class."""
-    place = getattr(provider, "place", None)
-    return place if isinstance(place, str) and place else type(provider).__name__
+class Place:
+    """A provider as the ring asks it: with words for it, its answers checked, and ready after a fork."""
 
+    def __init__(self, provider: KeyProvider) -> None:
+        self._provider = provider
+        words = getattr(provider, "place", None)
+        self.words = words if isinstance(words, str) and words else type(provider).__name__
+        self._renewing = threading.Lock()
+        self._forked = False
 
-def ask_active(provider: KeyProvider) -> Key:
-    """The provider's active key. One call; raises what the provider raises."""
-    return _checked(provider.active(), provider, "active()")
+    def active(self) -> Key:
+        """The provider's active key. One call; raises what the provider raises."""
+        self._be_ready()
+        return self._checked(self._provider.active(), "active()")
+
+    def get(self, name: str) -> Key:
+        """The provider's key of that name. One call; raises what the provider raises."""
+        self._be_ready()
+        return self._checked(self._provider.get(name), f"get({name!r})")
+
+    @property
+    def closes(self) -> bool:
+        """Whether the provider has anything to close."""
+        return callable(getattr(self._provider, "close", None))
+
+    def close(self) -> None:
+        """Close the provider; its failure ends in the log."""
+        try:
+            closing = getattr(self._provider, "close", None)
+            if callable(closing):
+                closing()
+        except Exception as error:  # noqa: BLE001 - it is over either way
+            log.warning("closing %s failed: %s", self.words, type(error).__name__)
+
+    def after_fork(self) -> None:
+        """This process is a child: the provider's connections are its parent's."""
+        self._renewing = threading.Lock()
+        self._forked = True
+
+    def _be_ready(self) -> None:
+        # Not in the fork itself, where an error reaches nobody: before the first call, and again
+        # before the next one if it fails.
+        if self._forked:
+            with self._renewing:
+                if self._forked:
+                    renew = getattr(self._provider, "after_fork", None)
+                    if callable(renew):
+                        renew()
+                    self._forked = False
+
+    def _checked(self, answer: object, question: str) -> Key:
+        if not isinstance(answer, Key):
+            raise InvalidKeyError(
+                f"{self.words} answered {question} with a {type(answer).__name__}, not with a Key; this is a mistake"
+                " in the provider"
+            )
+        return answer
 
 
 class Search:
@@ -41,7 +90,7 @@ class Search:
     So it can be called again after KeyUnavailableError, and asks only those that were unavailable.
     """
 
-    def __init__(self, places: Sequence[KeyProvider], name: str | None, fingerprint: str) -> None:
+    def __init__(self, places: Sequence[Place], name: str | None, fingerprint: str) -> None:
         self._waiting = list(places)
         self._asked_for = name if name is not None else fingerprint
         self._fingerprint = fingerprint
@@ -63,22 +112,19 @@ class Search:
                 self._waiting.append(place)
             except Exception as error:  # noqa: BLE001 - another place may still have the key
                 self._failed.append(error)
-        raise self._verdict(unavailable)
+        raise (*unavailable, *self._failed, *sorted(self._missing, key=_rank))[0]
 
-    def _ask(self, place: KeyProvider) -> Key:
-        key = _checked(place.get(self._asked_for), place, f"get({self._asked_for!r})")
+    def _ask(self, place: Place) -> Key:
+        key = place.get(self._asked_for)
         if key.fingerprint != self._fingerprint:
             message = (
-                f"{place_of(place)} has another key under the name {self._asked_for!r}: this name"
-                f" now means another key ({key.kid}, not {self._kid}); put the former key back"
-                " under a name of its own, or what was sealed with it cannot be read"
+                f"{place.words} has another key under the name {self._asked_for!r}: this name now means another key"
+                f" ({key.kid}, not {self._kid}); put the former key back under a name of its own, or what was"
+                " sealed with it cannot be read"
             )
             log.error("%s", message)
             raise KeyNotFoundError(message)
         return key
-
-    def _verdict(self, unavailable: Sequence[Exception]) -> Exception:
-        return (*unavailable, *self._failed, *sorted(self._missing, key=_rank))[0]
 
 
 def _rank(error: KeyNotFoundError) -> int:
@@ -86,12 +132,3 @@ def _rank(error: KeyNotFoundError) -> int:
     if isinstance(error, KeyDisabledError):
         return 0
     return 1 if isinstance(error, KeyDestroyedError) else 2
-
-
-def _checked(answer: object, provider: KeyProvider, question: str) -> Key:
-    if not isinstance(answer, Key):
-        raise InvalidKeyError(
-            f"{place_of(provider)} answered {question} with a {type(answer).__name__}, not with a"
-            " Key; this is a mistake in the provider"
-        )
-    return answer

@@ -23,12 +23,16 @@ class _BuiltIn(NamedTuple):
 # Schemes that are only announced are here too: nobody may take such a URL for the text of a key.
 _BUILT_IN = {
     "env": _BuiltIn("local", "EnvKeyProvider", None),
-    "file": _BuiltIn(None, "FileKeyProvider", None),
+    "file": _BuiltIn("local", "FileKeyProvider", None),
     "vault-kv": _BuiltIn(None, "VaultKVProvider", "vault"),
     "vault-transit": _BuiltIn(None, "VaultTransitProvider", "vault"),
     "aws-secretsmanager": _BuiltIn(None, "SecretsManagerProvider", "aws"),
     "aws-kms": _BuiltIn(None, "KMSProvider", "aws"),
 }
+
+# The entry-point group by which other packages offer providers: ``scheme = "package.module:factory"``,
+# where ``factory(url, *, allow_insecure=False)`` gives a KeyProvider.
+_GROUP = "keyproviders"
 
 _SCHEME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789+.-")
 _LONGEST_SCHEME = 32
@@ -55,6 +59,9 @@ def looks_like_provider_url(text: str) -> bool:
 def open_provider(url: str, *, allow_insecure: bool = False) -> KeyProvider:
     """The provider that reads keys at ``url``, such as ``env:SESSION_KEYS``. No I/O happens yet.
 
+    Other packages offer providers through the entry-point group ``keyproviders``: the name is the
+    scheme, the value a ``factory(url, *, allow_insecure=False)``. Built-in schemes come first.
+
     ``allow_insecure=True`` lets a provider use a connection that is not protected; it warns then.
 
     Raises TypeError for a wrong type and ProviderConfigError for a URL that no provider reads, or
@@ -68,11 +75,33 @@ def open_provider(url: str, *, allow_insecure: bool = False) -> KeyProvider:
     scheme = _scheme_of(url)
     built_in = _BUILT_IN.get(scheme)
     if built_in is None:
-        raise ProviderConfigError(f"no provider of keys reads URLs that begin with {scheme}: ; {_what_is_known()}")
+        return _third_party(scheme, url, allow_insecure=allow_insecure)
     if built_in.module is None:
         raise ProviderConfigError(f"{scheme}: names a provider that this release does not have yet; {_what_is_known()}")
     provider = getattr(import_module(f".{built_in.module}", __package__), built_in.name)
     opened: KeyProvider = provider.from_url(url, allow_insecure=allow_insecure)
+    return opened
+
+
+def _third_party(scheme: str, url: str, *, allow_insecure: bool) -> KeyProvider:
+    # Looked for only now, after the built-in ones: a package that is installed tomorrow cannot take
+    # over a scheme, and costs nothing when its scheme is not asked for.
+    from importlib.metadata import entry_points  # noqa: PLC0415 - reads what is installed
+
+    found = list(entry_points(group=_GROUP, name=scheme))
+    if not found:
+        raise ProviderConfigError(f"no provider of keys reads URLs that begin with {scheme}: ; {_what_is_known()}")
+    if len(found) > 1:
+        owners = ", ".join(sorted(f"{one.dist.name if one.dist else '?'} ({one.value})" for one in found))
+        raise ProviderConfigError(
+            f"several packages read URLs that begin with {scheme}: : {owners}; uninstall all but one"
+        )
+    opened = found[0].load()(url, allow_insecure=allow_insecure)
+    if not isinstance(opened, KeyProvider):
+        raise ProviderConfigError(
+            f"{found[0].value}, which reads URLs that begin with {scheme}: , gave a {type(opened).__name__}, not a"
+            " provider with active() and get(name)"
+        )
     return opened
 
 

@@ -36,8 +36,20 @@ def deep(levels: int) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": "call_1", "output": value}
 
 
+def tool_result() -> dict[str, Any]:
+    """What a tool may give: 12 records with lists and dicts in them, some 3 KiB."""
+    record = {
+        "id": 10_423,
+        "name": "The table by the window",
+        "free": [{"day": "Saturday", "from": "20:00", "seats": 2}, {"day": "Sunday", "from": "19:30", "seats": 4}],
+        "price": {"amount": 12.5, "currency": "EUR", "tax": {"rate": 0.19, "included": True}},
+        "note": None,
+    }
+    return {"type": "function_call_output", "call_id": "call_1", "output": {"count": 12, "tables": [record] * 12}}
+
+
 def bushy() -> dict[str, Any]:
-    """A tree of some 240 dicts and lists, four levels high, in 4 KiB."""
+    """A tree of some 200 dicts and lists with hardly any text: the worst case for exact JSON."""
 
     def grow(height: int) -> Any:
         if height == 0:

@@ -57,7 +57,7 @@ from keyproviders import (
     parse_kid,
     redact_frames,
 )
-from keyproviders.local import EnvKeyProvider, StaticKeyProvider
+from keyproviders.local import EnvKeyProvider, FileKeyProvider, StaticKeyProvider
 from leaks import Net, Sentinel, base64_cores
 from stores import PlainSession
 
@@ -296,6 +296,46 @@ def keys_given_in_code(net: Net, folder: Path) -> None:
     for wrong in (net.secret, [net.key_text], {"key": net.key_text}):
         with net.raises(TypeError):
             StaticKeyProvider(wrong)  # type: ignore[arg-type]  # what is tested
+
+
+@case("FileKeyProvider", "FileKeyProvider.active", "FileKeyProvider.get", "FileKeyProvider.from_url")
+def keys_in_files(net: Net, folder: Path) -> None:
+    good = net.key_text
+    path = folder / "keys"
+    path.touch(mode=0o600)
+    provider = FileKeyProvider(path)
+    path.write_text(f"# ours\nnew={good}\n")
+    net.see(provider)
+    net.see(provider.active())
+    with net.raises(KeyNotFoundError):
+        provider.get("no-such-name")
+    bad = [text for text in damaged(good) if "\ud800" not in text]
+    bad += [f"name={text}" for text in bad] + [f"{good}={good}", f"{good},,{good}", f"a={good}\nb", f"na me={good}"]
+    for text in bad:
+        path.write_text(text)
+        with net.raises(InvalidKeyError):
+            provider.active()
+        with net.raises(InvalidKeyError):
+            provider.get("new")
+    mounted = folder / "mounted"
+    mounted.mkdir(mode=0o700)
+    (mounted / "a").touch(mode=0o600)
+    (mounted / "ACTIVE").touch(mode=0o600)
+    for text in bad:
+        (mounted / "a").write_text(text)
+        with net.raises(InvalidKeyError):
+            FileKeyProvider(mounted).active()
+    (mounted / "a").write_text(good)
+    (mounted / "ACTIVE").write_text(good)
+    with net.raises(InvalidKeyError):
+        FileKeyProvider(mounted).active()
+    for wrong in (good, good.rstrip("="), f"a={good}"):
+        with net.raises(ProviderConfigError):
+            FileKeyProvider(wrong)
+        with net.raises(ProviderConfigError):
+            FileKeyProvider.from_url(f"file:{wrong}")
+    with net.raises(TypeError):
+        FileKeyProvider(net.secret)  # type: ignore[arg-type]  # what is tested
 
 
 @case("EnvKeyProvider", "EnvKeyProvider.active", "EnvKeyProvider.get", "EnvKeyProvider.from_url")

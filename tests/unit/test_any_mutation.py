@@ -146,7 +146,7 @@ def aliases() -> Iterator[str]:
             yield text.rstrip("=")[:-1] + other + "=" * text.count("=")
 
 
-@pytest.mark.parametrize("payload", list(aliases()), ids=lambda payload: repr(payload[-12:]))
+@pytest.mark.parametrize("payload", list(aliases()), ids=lambda _: "")
 def test_a_payload_in_another_spelling_is_malformed(payload: str) -> None:
     assert outcome({**ENVELOPE, "payload": payload}) == "malformed"
 
@@ -193,6 +193,11 @@ def test_the_time_of_a_token_decides_by_the_second(timestamp: int) -> None:
 
 
 @given(st.sampled_from(["__enc__", "v", "kid", "payload"]), values())
+@example("__enc__", True)  # equal to 1, and not 1
+@example("__enc__", 1.0)
+@example("v", True)
+@example("v", 1.0)
+@example("kid", [KEY.kid])
 def test_a_field_of_any_other_value_is_never_other_content(field: str, value: Any) -> None:
     stored = {**ENVELOPE, field: value}
     unchanged = same(value, ENVELOPE[field])
@@ -211,7 +216,7 @@ def test_fields_added_change_nothing(more: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["test", "older", "", "no-such-name"])
-@pytest.mark.parametrize("key", [KEY, OLDER], ids=repr)
+@pytest.mark.parametrize("key", [KEY, OLDER], ids=["active", "older"])
 async def test_a_key_that_is_held_is_known_by_its_fingerprint_and_opens_only_what_it_sealed(
     name: str, key: Key
 ) -> None:

@@ -30,7 +30,7 @@ from keyproviders import (
     parse_kid,
     redact_frames,
 )
-from keyproviders.local import EnvKeyProvider, StaticKeyProvider
+from keyproviders.local import EnvKeyProvider, FileKeyProvider, StaticKeyProvider
 from stores import PlainSession
 
 KEY_TEXT = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4="
@@ -231,6 +231,11 @@ def wrong_key_material() -> list[Wrong]:
             ["keys 1 and 2", "same name", "'test'"],
         ),
         (lambda: StaticKeyProvider(KEY).get(None), TypeError, ["name", "str", "NoneType"]),
+        (lambda: FileKeyProvider(None), TypeError, ["path", "str", "NoneType"]),
+        (lambda: FileKeyProvider(b"/keys"), TypeError, ["path", "str", "bytes"]),
+        (lambda: FileKeyProvider(""), ProviderConfigError, ["empty", "file:/etc/keys"]),
+        (lambda: FileKeyProvider(KEY_TEXT), ProviderConfigError, ["a key was given", "path"]),
+        (lambda: open_provider("file://host/keys"), ProviderConfigError, ["no other machine", "file:///path"]),
         (lambda: EnvKeyProvider(None), TypeError, ["variable", "str", "NoneType"]),
         (lambda: EnvKeyProvider(""), ProviderConfigError, ["environment variable", "0 characters", "env:SESSION_KEYS"]),
         (lambda: EnvKeyProvider("A B"), ProviderConfigError, ["environment variable", "3 characters"]),
@@ -355,7 +360,7 @@ async def test_a_negative_limit_is_refused_also_from_the_settings(method: str, t
 
 
 @pytest.mark.parametrize(
-    "items", [None, "text", b"bytes", {"role": "user"}, 5, {1}, iter([{"role": "user"}])], ids=repr
+    "items", [None, "text", b"bytes", {"role": "user"}, 5, {1}, iter([{"role": "user"}])], ids=lambda value: type(value).__name__
 )
 async def test_items_that_are_no_list_are_refused_and_nothing_is_written(items: Any) -> None:
     inner = store()

@@ -158,10 +158,17 @@ def test_a_row_is_what_its_json_says_however_it_is_spaced(
 def common_rows() -> st.SearchStrategy[bytes]:
     return st.builds(
         lambda kid, token, separators: json.dumps(pack(kid, token), separators=separators).encode(),
-        st.sampled_from(["hkdf-v1", "name~01234567", "~01234567"]),
-        tokens(),
+        st.sampled_from(
+            ["hkdf-v1", "name~01234567", "~01234567", 'a"b~01234567', r"a\b~01234567", "é~01234567", "\x7f", ""]
+        ),
+        st.just(TOKEN) | tokens(),
         st.sampled_from([(",", ":"), (", ", ": ")]),
     )
+
+
+@given(common_rows())
+def test_a_row_as_stores_write_it_is_what_its_json_says(row: bytes) -> None:
+    assert kind_of(parse_row(row)) == kind_of(parse_row(row.decode())) == expected(json.loads(row))
 
 
 @given(common_rows(), st.integers(0, 200), st.binary(max_size=3), st.integers(0, 3))

@@ -1,0 +1,665 @@
+"""The rules of a ring, one test for each, with a clock that only the test moves."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from keyproviders import (
+    CachePolicy,
+    InvalidKeyError,
+    Key,
+    KeyAccessDeniedError,
+    KeyDestroyedError,
+    KeyDisabledError,
+    KeyNotFoundError,
+    KeyProviderError,
+    KeyUnavailableError,
+    ProviderConfigError,
+    RetryPolicy,
+)
+from keyproviders.testing import FakeKeyProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Making = Callable[..., Any]
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+# Failures that say nothing about whether the key may be used.
+COASTING = [
+    KeyUnavailableError("down"),
+    InvalidKeyError("junk"),
+    ProviderConfigError("broken"),
+    RuntimeError("foreign"),
+]
+DENIALS = [KeyAccessDeniedError("no"), KeyNotFoundError("gone")]
+ENDS = [KeyDisabledError("disabled"), KeyDestroyedError("destroyed")]
+
+
+def ids(errors: list[Any]) -> list[str]:
+    return [type(error).__name__ for error in errors]
+
+
+class Failing(FakeKeyProvider):
+    """Raises what it is told to, for everything or for one question."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: dict[str, Exception] = {}
+
+    def _answer(self, question: str, name: str) -> Key:
+        key = super()._answer(question, name)
+        error = self.errors.get(question) or self.errors.get("*")
+        if error is not None:
+            raise error
+        return key
+
+
+def two_keys(still: Making, **kwargs: Any) -> tuple[Any, Key, Key]:
+    """A ring that holds an older key and the active one."""
+    s = still(provider=Failing(), **kwargs)
+    older = s.place.key()
+    active = s.place.rotate()
+    assert s.ring.active_sync() is active
+    assert s.ring.get_sync(older.kid) is older
+    s.place.asked.clear()
+    s.events.clear()
+    return s, older, active
+
+
+# The active key.
+
+
+def test_a_fresh_active_key_is_not_asked_for_again(still: Making) -> None:
+    s = still()
+    for _ in range(239):
+        s.ring.active_sync()
+        s.run(1)
+    assert s.place.asked == ["active"]
+
+
+def test_it_is_refreshed_in_the_background_from_eighty_percent_of_its_freshness(still: Making) -> None:
+    s = still()
+    s.ring.active_sync()
+    s.run(239)
+    assert s.place.asked == ["active"]
+    s.run(1)
+    assert s.place.asked == ["active", "active"]
+    assert s.told() == ["fetched", "refreshed"]
+
+
+def test_each_freshness_is_drawn_from_ten_percent_around() -> None:
+    from keyproviders.holding import Holding
+
+    drawn = set()
+    for _ in range(300):
+        holding = Holding(CachePolicy(), "here")
+        holding.active_is(Key.generate("a"), 0.0)
+        drawn.add(holding.write_quiet_until(0.0))
+    assert 216 <= min(drawn) < 220
+    assert 260 < max(drawn) <= 264
+    assert len(drawn) > 200
+
+
+def test_the_timer_runs_while_the_ring_was_used_within_six_hours(still: Making) -> None:
+    s = still()
+    s.ring.active_sync()
+    s.run(6 * HOUR, step=10)
+    asked = len(s.place.asked)
+    assert asked == 1 + 6 * 15
+    s.run(6 * HOUR, step=10)
+    assert len(s.place.asked) == asked
+    s.ring.active_sync()
+    assert len(s.place.asked) == asked + 1
+
+
+def test_a_rotation_is_noticed_and_the_former_key_is_still_held(still: Making) -> None:
+    s = still()
+    former = s.ring.active_sync()
+    newer = s.place.rotate()
+    s.run(239)
+    assert s.ring.active_sync() is former
+    s.run(2)
+    assert s.ring.active_sync() is newer
+    assert s.ring.get_sync(former.kid) is former
+    assert s.place.asked == ["active", "active"]
+
+
+@pytest.mark.parametrize("error", COASTING, ids=ids(COASTING))
+def test_while_the_place_fails_writing_ends_after_900_s_and_reading_after_24_h(still: Making, error: Exception) -> None:
+    s, older, active = two_keys(still)
+    s.place.errors["*"] = error
+    s.time.pass_by(899)
+    assert s.ring.active_sync() is active
+    s.time.pass_by(1)
+    with pytest.raises(type(error), match=str(error)):
+        s.ring.active_sync()
+    assert s.ring.get_sync(active.kid) is active
+    s.run(DAY - 900 - 60, step=60)
+    s.run(59)
+    for key in (active, older):
+        assert s.ring.get_sync(key.kid) is key
+    s.time.pass_by(1)
+    for key in (active, older):
+        with pytest.raises(type(error)):
+            s.ring.get_sync(key.kid)
+    assert s.ring.health().held == ()
+
+
+def test_the_error_at_the_end_of_writing_says_how_old_the_key_is(still: Making) -> None:
+    s = still()
+    s.ring.active_sync()
+    s.place.go_down()
+    s.time.pass_by(900)
+    with pytest.raises(KeyUnavailableError, match="was last confirmed 900 s ago: too long to write"):
+        s.ring.active_sync()
+
+
+@pytest.mark.parametrize("error", [*COASTING, *DENIALS], ids=ids([*COASTING, *DENIALS]))
+def test_a_failure_never_extends_a_clock(still: Making, error: Exception) -> None:
+    s, _, active = two_keys(still)
+    s.place.errors["*"] = error
+    for _ in range(898):
+        s.time.pass_by(1)
+        try:
+            assert s.ring.active_sync() is active
+        except type(error):
+            assert error in DENIALS
+    s.time.pass_by(2)
+    with pytest.raises(type(error)):
+        s.ring.active_sync()
+
+
+def test_the_place_coming_back_ends_an_outage_by_itself(still: Making) -> None:
+    s = still()
+    s.ring.active_sync()
+    s.place.go_down()
+    s.run(2000)
+    assert not s.ring.health().can_write
+    s.place.come_back()
+    s.run(25)
+    assert s.ring.health().can_write
+    assert s.ring.active_sync() is s.place.key()
+
+
+def test_failed_refreshes_are_at_least_ten_seconds_apart(still: Making) -> None:
+    s = still()
+    s.ring.active_sync()
+    s.place.go_down()
+    s.run(240)
+    for _ in range(68):
+        before = len(s.place.asked)
+        s.run(9.5, step=0.5)
+        s.ring.active_sync()
+        assert len(s.place.asked) <= before + 1
+    assert len(s.place.asked) == 2 + 64
+
+
+def test_a_refresh_waits_as_long_as_the_place_asks_but_no_longer_than_a_minute(still: Making) -> None:
+    for asked_s, pause_s in ((25, 25), (500, 60), (1, 10)):
+        s = still(provider=Failing())
+        s.ring.active_sync()
+        s.place.errors["*"] = KeyUnavailableError("later", retry_after_s=asked_s)
+        s.run(240)
+        assert len(s.place.asked) == 2
+        s.run(pause_s - 1)
+        assert len(s.place.asked) == 2
+        s.run(1)
+        assert len(s.place.asked) == 3
+
+
+def test_use_beyond_freshness_is_told_once_in_an_outage(still: Making) -> None:
+    s = still()
+    s.ring.active_sync()
+    s.place.go_down()
+    for _ in range(60):
+        s.run(10)
+        s.ring.active_sync()
+    assert s.told().count("served stale") == 1
+    s.place.come_back()
+    s.run(30)
+    s.place.go_down()
+    s.run(400)
+    s.ring.active_sync()
+    assert s.told().count("served stale") == 2
+
+
+# Denial.
+
+
+@pytest.mark.parametrize("error", DENIALS, ids=ids(DENIALS))
+def test_a_denial_of_the_active_key_coasts_for_its_grace_and_then_drops_all_keys(
+    still: Making, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    s, older, active = two_keys(still)
+    s.place.errors["active"] = error
+    s.run(240)
+    assert any(record.levelno == logging.ERROR for record in caplog.records)
+    s.run(299)
+    assert s.ring.active_sync() is active
+    assert [s.ring.get_sync(key.kid) for key in (active, older)] == [active, older]
+    s.run(1)
+    assert s.ring.health().held == ()
+    with pytest.raises(type(error)):
+        s.ring.active_sync()
+    assert s.told()[-2:] == ["dropped", "denied" if isinstance(error, KeyAccessDeniedError) else "failed"]
+
+
+def test_a_denial_that_ends_within_its_grace_is_forgotten(still: Making) -> None:
+    s = still()
+    s.ring.active_sync()
+    for _ in range(5):
+        s.place.deny()
+        s.run(240 + 280)
+        s.place.come_back()
+        s.run(11)
+    assert s.ring.active_sync() is s.place.key()
+    assert "dropped" not in s.told()
+
+
+def test_an_outage_after_a_denial_does_not_prolong_its_grace(still: Making) -> None:
+    s = still()
+    s.ring.active_sync()
+    s.place.deny()
+    s.run(240)
+    s.place.go_down()
+    s.run(299)
+    assert s.ring.health().can_write
+    s.run(1)
+    assert not s.ring.health().can_write
+    assert s.ring.health().held == ()
+
+
+@pytest.mark.parametrize("error", DENIALS, ids=ids(DENIALS))
+def test_a_denial_of_an_older_key_drops_that_key_only(still: Making, error: Exception) -> None:
+    s, older, active = two_keys(still)
+    s.place.errors[older.name or ""] = error
+    s.run(HOUR)
+    assert s.ring.get_sync(older.kid) is older
+    s.run(299)
+    assert s.ring.get_sync(older.kid) is older
+    s.run(1)
+    with pytest.raises(type(error)):
+        s.ring.get_sync(older.kid)
+    assert s.ring.active_sync() is active
+    assert s.ring.get_sync(active.kid) is active
+
+
+@pytest.mark.parametrize("error", ENDS, ids=ids(ENDS))
+def test_a_disabled_or_destroyed_key_is_dropped_at_once(still: Making, error: Exception) -> None:
+    s, older, active = two_keys(still)
+    s.place.errors[older.name or ""] = error
+    s.run(HOUR)
+    s.ring.get_sync(older.kid)  # asked again in the background
+    with pytest.raises(type(error)):
+        s.ring.get_sync(older.kid)
+    s.place.errors["active"] = s.place.errors[active.name or ""] = error
+    s.run(240)
+    for find in (s.ring.active_sync, lambda: s.ring.get_sync(active.kid)):
+        with pytest.raises(type(error)):
+            find()
+    assert s.ring.health().held == ()
+
+
+def test_failures_that_a_person_must_mend_are_logged_as_errors_from_the_first(
+    still: Making, caplog: pytest.LogCaptureFixture
+) -> None:
+    for error in (*COASTING[1:], *DENIALS):
+        s, _, _ = two_keys(still)
+        s.place.errors["*"] = error
+        caplog.clear()
+        s.run(240)
+        assert [record.levelno for record in caplog.records] == [logging.ERROR], error
+
+
+def test_the_words_of_a_foreign_error_are_not_logged(still: Making, caplog: pytest.LogCaptureFixture) -> None:
+    s = still(provider=Failing())
+    s.ring.active_sync()
+    s.place.errors["*"] = RuntimeError("https://user:hunter2@host")
+    s.run(300)
+    assert "RuntimeError" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert not any("hunter2" in event.message for event in s.events)
+
+
+# Older keys.
+
+
+def test_an_older_key_is_asked_for_again_when_it_is_used_after_an_hour(still: Making) -> None:
+    s, older, _ = two_keys(still)
+    s.run(HOUR - 1)
+    s.ring.get_sync(older.kid)
+    assert older.name not in s.place.asked
+    s.run(1)
+    s.ring.get_sync(older.kid)
+    s.ring.get_sync(older.kid)
+    assert s.place.asked.count(older.name) == 1
+    s.run(HOUR - 2)
+    s.ring.get_sync(older.kid)
+    assert s.place.asked.count(older.name) == 1
+
+
+def test_an_older_key_that_nobody_uses_is_not_asked_for_and_ends_after_24_h(still: Making) -> None:
+    s, older, active = two_keys(still)
+    for _ in range(24):
+        s.ring.active_sync()
+        s.run(HOUR - 1, step=60)
+    assert older.kid in s.ring.health().held
+    s.run(30)
+    assert older.name not in s.place.asked
+    assert s.ring.health().held == (active.kid,)
+
+
+def test_an_older_key_that_is_used_lives_on_as_long_as_the_place_confirms_it(still: Making) -> None:
+    s, older, _ = two_keys(still)
+    for _ in range(72):
+        s.run(HOUR, step=60)
+        assert s.ring.get_sync(older.kid) is older
+
+
+def test_an_outage_of_an_older_key_does_not_touch_the_active_one(still: Making) -> None:
+    s, older, active = two_keys(still)
+    s.place.errors[older.name or ""] = KeyUnavailableError("down")
+    for _ in range(23 * 6):
+        s.run(600, step=20)
+        assert s.ring.get_sync(older.kid) is older
+        assert s.ring.active_sync() is active
+    assert s.ring.health().can_write
+
+
+def test_older_keys_behind_one_that_failed_are_not_asked_for_in_an_outage(still: Making) -> None:
+    s = still()
+    keys = [s.place.key(), *(s.place.rotate() for _ in range(30))]
+    s.ring.active_sync()
+    for key in keys:
+        s.ring.get_sync(key.kid)
+    s.run(HOUR)
+    s.place.go_down()
+    s.place.asked.clear()
+    s.crew.hold = True
+    for key in keys[:-1]:
+        assert s.ring.get_sync(key.kid) is key
+    s.crew.let_go()
+    assert len(s.place.asked) == 1
+
+
+def test_in_an_outage_a_use_of_an_older_key_that_is_due_needs_no_thought(still: Making) -> None:
+    s, older, active = two_keys(still)
+    s.place.go_down()
+    s.run(HOUR)
+    s.ring.get_sync(older.kid)
+    s.ring.get_sync(active.kid)
+    for key in (older, active):
+        assert s.ring._quiet_get(key.kid) is key
+
+
+def test_no_more_than_the_given_number_of_older_keys_is_held(still: Making) -> None:
+    s = still(cache=CachePolicy(max_keys=3))
+    keys = [s.place.key(), *(s.place.rotate() for _ in range(5))]
+    s.ring.active_sync()
+    for key in keys[:3]:
+        s.ring.get_sync(key.kid)
+        s.time.pass_by(1)
+    s.ring.get_sync(keys[0].kid)
+    s.time.pass_by(1)
+    s.ring.get_sync(keys[3].kid)
+    assert set(s.ring.health().held) == {keys[index].kid for index in (0, 2, 3, 5)}
+    assert s.told().count("dropped") == 1
+
+
+# Kids that are not held.
+
+
+def miss(s: Any, kid: str) -> type[Exception]:
+    try:
+        s.ring.get_sync(kid)
+    except KeyProviderError as error:
+        return type(error)
+    raise AssertionError("it was found")
+
+
+def invented(number: int) -> str:
+    return f"invented~{number:08x}"
+
+
+def test_two_thousand_invented_kids_cost_at_most_21_calls_in_ten_seconds(still: Making) -> None:
+    s = still()
+    answers = []
+    for number in range(2000):
+        before = len(s.place.asked)
+        answers.append((miss(s, invented(number)), len(s.place.asked) - before))
+        s.time.pass_by(10 / 2000)
+    assert len(s.place.asked) <= 21
+    for answer, calls in answers:
+        assert answer is (KeyNotFoundError if calls else KeyUnavailableError)
+
+
+def test_a_kid_that_was_not_asked_for_says_when_it_can_be(still: Making) -> None:
+    s = still()
+    for number in range(20):
+        miss(s, invented(number))
+    s.time.pass_by(4)
+    with pytest.raises(KeyUnavailableError, match="was not asked for invented~00000063") as caught:
+        s.ring.get_sync(invented(99))
+    assert caught.value.retry_after_s == pytest.approx(6)
+    s.time.pass_by(6)
+    assert miss(s, invented(99)) is KeyNotFoundError
+
+
+def test_a_history_with_twenty_dead_kids_is_answered_at_once_and_again(still: Making) -> None:
+    s = still()
+    for _ in range(3):
+        assert {miss(s, invented(number)) for number in range(20)} == {KeyNotFoundError}
+    assert len(s.place.asked) == 20
+    # Without a permit a remembered answer counts at any age.
+    s.time.pass_by(31)
+    assert {miss(s, invented(number)) for number in range(20)} == {KeyNotFoundError}
+    assert len(s.place.asked) == 23
+
+
+def test_a_miss_is_remembered_for_30_s(still: Making) -> None:
+    s = still()
+    for seconds, calls in ((0, 1), (29, 1), (1, 2)):
+        s.time.pass_by(seconds)
+        miss(s, invented(1))
+        assert len(s.place.asked) == calls
+
+
+def test_a_thousand_misses_are_remembered(still: Making) -> None:
+    s = still(cache=CachePolicy(miss_memory_s=1e6))
+    for number in range(1001):
+        assert miss(s, invented(number)) is KeyNotFoundError
+        s.time.pass_by(10)
+    asked = len(s.place.asked)
+    assert miss(s, invented(1)) is KeyNotFoundError
+    assert len(s.place.asked) == asked
+    assert miss(s, invented(0)) is KeyNotFoundError
+    assert len(s.place.asked) == asked + 1
+
+
+@pytest.mark.parametrize("end", ["disable", "destroy"])
+def test_what_was_said_about_a_key_is_remembered_with_its_kind(still: Making, end: str) -> None:
+    s = still()
+    older = s.place.key()
+    s.place.rotate()
+    getattr(s.place, end)(older.name)
+    kinds = {miss(s, older.kid) for _ in range(3)}
+    assert kinds == {KeyDisabledError if end == "disable" else KeyDestroyedError}
+    assert len(s.place.asked) == 1
+
+
+def test_a_refresh_forgets_the_misses(still: Making) -> None:
+    import asyncio
+
+    s = still()
+    older = s.place.key()
+    s.place.rotate()
+    s.place.disable(older.name)
+    assert miss(s, older.kid) is KeyDisabledError
+    s.place.enable(older.name)
+    assert miss(s, older.kid) is KeyDisabledError
+    asyncio.run(s.ring.refresh())
+    assert s.ring.get_sync(older.kid) is older
+
+
+def test_good_keys_cost_no_permits(still: Making) -> None:
+    s = still()
+    keys = [s.place.key(), *(s.place.rotate() for _ in range(50))]
+    assert [s.ring.get_sync(key.kid) for key in keys] == keys
+    assert {miss(s, invented(number)) for number in range(20)} == {KeyNotFoundError}
+
+
+def test_a_look_up_that_was_not_answered_is_not_remembered(still: Making) -> None:
+    s = still()
+    older = s.place.key()
+    s.place.rotate()
+    for fail in (s.place.go_down, s.place.deny):
+        fail()
+        miss(s, older.kid)
+    s.place.come_back()
+    assert s.ring.get_sync(older.kid) is older
+
+
+# A ring that has nothing.
+
+
+def test_a_cold_ring_asks_again_at_each_use_but_does_not_flood_a_place_that_refuses(still: Making) -> None:
+    s = still()
+    s.place.deny()
+    for _ in range(1000):
+        with pytest.raises(KeyAccessDeniedError):
+            s.ring.active_sync()
+        s.time.pass_by(0.01)
+    assert len(s.place.asked) <= 31
+    s.place.come_back()
+    s.time.pass_by(1)
+    assert s.ring.active_sync() is s.place.key()
+
+
+def test_a_place_that_is_back_is_asked_at_the_next_use(still: Making) -> None:
+    s = still()
+    s.place.go_down()
+    for _ in range(5):
+        with pytest.raises(KeyUnavailableError):
+            s.ring.active_sync()
+    s.place.come_back()
+    assert s.ring.active_sync() is s.place.key()
+
+
+def test_an_outage_is_tried_four_times(still: Making) -> None:
+    s = still(retry=RetryPolicy())
+    s.place.go_down()
+    with pytest.raises(KeyUnavailableError):
+        s.ring.active_sync()
+    assert s.place.asked == ["active"] * 4
+
+
+# Time, health, events.
+
+
+def test_a_machine_that_was_suspended_has_aged_its_keys() -> None:
+    from keyproviders.clock import AgeClock
+
+    wall, monotonic = [1e9], [50.0]
+    clock = AgeClock(lambda: wall[0], lambda: monotonic[0])
+    start = clock()
+    wall[0] += 10
+    monotonic[0] += 10
+    assert clock() - start == 10
+    wall[0] += 3600  # the monotonic clock stood still
+    assert clock() - start == 3610
+    wall[0] -= 7200  # somebody set the wall clock back
+    assert clock() - start == 3610
+    monotonic[0] += 5
+    wall[0] += 5
+    assert clock() - start == 3615
+
+
+def test_health_tells_what_the_ring_could_do(still: Making) -> None:
+    s = still()
+    assert s.ring.health()[:4] == (False, False, None, ())
+    key = s.ring.active_sync()
+    s.time.pass_by(5)
+    health = s.ring.health()
+    assert health[:4] == (True, True, 5, (key.kid,))
+    assert health.counts == {"calls": 1, "fetched": 1, "waiting": 0}
+    s.place.go_down()
+    s.time.pass_by(900)
+    assert s.ring.health()[:2] == (True, False)
+    s.time.pass_by(DAY)
+    assert s.ring.health()[:2] == (False, False)
+
+
+def test_each_event_tells_what_where_and_which(still: Making) -> None:
+    s = still()
+    key = s.ring.active_sync()
+    s.place.go_down()
+    s.run(DAY, step=60)
+    assert list(dict.fromkeys(s.told())) == ["fetched", "failed", "dropped"]
+    for event in s.events:
+        assert event.place == s.place.place
+        assert event.kid == key.kid
+        assert event.message.startswith(event.place)
+        assert key.reveal_base64() not in repr(event)
+    assert {event.error for event in s.events if event.what == "failed"} == {"KeyUnavailableError"}
+
+
+def test_an_on_event_that_fails_harms_nobody(still: Making, caplog: pytest.LogCaptureFixture) -> None:
+    s = still()
+    s.ring._teller._on_event = lambda event: 1 / 0
+    assert s.ring.active_sync() is s.place.key()
+    assert "on_event failed on 'fetched'" in caplog.text
+
+
+def test_a_listener_may_use_the_ring(still: Making) -> None:
+    s = still()
+    found = []
+    s.ring._teller._on_event = lambda event: found.append(s.ring.active_sync())
+    assert s.ring.active_sync() is s.place.key()
+    assert found == [s.place.key()]
+
+
+def told_by(find: Callable[[], object]) -> str:
+    """The error of a use of the ring, with all the local variables of its traceback."""
+    try:
+        find()
+    except Exception as error:  # noqa: BLE001 - whatever it raises
+        return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    return ""
+
+
+@pytest.mark.parametrize("error", [*COASTING, *DENIALS, *ENDS], ids=ids([*COASTING, *DENIALS, *ENDS]))
+def test_no_mood_of_the_place_brings_a_secret_into_a_log_an_event_an_error_or_a_repr(
+    still: Making, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = bytes(range(60, 92))
+    sentinel = Key("3", secret)
+    s, _, _ = two_keys(still)
+    s.place._keys["3"] = sentinel
+    s.place._active = "3"
+    s.run(300)
+    assert s.ring.active_sync() is sentinel
+    s.place.errors["*"] = error
+    shown: list[str] = []
+    for seconds in (300, 700, HOUR, DAY):
+        s.run(seconds, step=max(10.0, seconds / 50))
+        shown += [told_by(s.ring.active_sync), told_by(lambda: s.ring.get_sync(sentinel.kid))]
+        shown += [repr(s.ring), repr(s.ring.health()), repr(s.place)]
+    shown += [repr(event) for event in s.events]
+    everything = caplog.text + "".join(shown)
+    assert sentinel.kid in everything
+    assert type(error).__name__ in everything
+    for form in (
+        secret.decode("ascii"),
+        secret.hex(),
+        base64.b64encode(secret).decode()[:40],
+        base64.urlsafe_b64encode(secret).decode()[:40],
+    ):
+        assert form not in everything
