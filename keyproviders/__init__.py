@@ -10,6 +10,9 @@ tracebacks.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .errors import (
     InvalidKeyError,
     KeyAccessDeniedError,
@@ -20,12 +23,14 @@ from .errors import (
     KeyUnavailableError,
     ProviderConfigError,
 )
-from .events import KeyEvent
-from .keyring import KeyRing, RingHealth
-from .policies import CachePolicy, RetryPolicy
 from .provider import Key, KeyProvider, decode_key_text, parse_kid
 from .redaction import redact_frames
-from .registry import known_schemes, looks_like_provider_url, open_provider
+
+if TYPE_CHECKING:
+    from .events import KeyEvent
+    from .keyring import KeyRing, RingHealth
+    from .policies import CachePolicy, RetryPolicy
+    from .registry import known_schemes, looks_like_provider_url, open_provider
 
 __all__ = [
     "CachePolicy",
@@ -50,3 +55,28 @@ __all__ = [
     "parse_kid",
     "redact_frames",
 ]
+
+# Loaded when first asked for (PEP 562): the ring and what it stands on are half of what there is to
+# import, and a program that takes its key from a string needs none of it.
+_HOMES = {
+    "CachePolicy": "policies",
+    "KeyEvent": "events",
+    "KeyRing": "keyring",
+    "RetryPolicy": "policies",
+    "RingHealth": "keyring",
+    "known_schemes": "registry",
+    "looks_like_provider_url": "registry",
+    "open_provider": "registry",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

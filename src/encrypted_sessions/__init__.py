@@ -8,6 +8,8 @@ session = EncryptedSession.wrap(SQLiteSession("user-123", "agents.db"), keys, tt
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from encrypted_sessions.errors import (
     EncryptedSessionError,
     UnreadableItemsError,
@@ -23,10 +25,12 @@ from keyproviders import (
     KeyDisabledError,
     KeyNotFoundError,
     KeyProviderError,
-    KeyRing,
     KeyUnavailableError,
     ProviderConfigError,
 )
+
+if TYPE_CHECKING:
+    from keyproviders import KeyRing
 
 __all__ = [
     "EncryptedSession",
@@ -46,3 +50,16 @@ __all__ = [
     "UnreadableItemsError",
     "WeakKeyWarning",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name != "KeyRing":  # the one name that is costly to import, and that not everybody needs
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from keyproviders import KeyRing  # noqa: PLC0415 - as was just said
+
+    globals()[name] = KeyRing
+    return KeyRing
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from keyproviders import KeyRing, looks_like_provider_url
+if TYPE_CHECKING:
+    from keyproviders import KeyRing
 
 ON_UNREADABLE = ("raise", "skip")
 PLAINTEXT = ("raise", "read")
@@ -59,6 +60,8 @@ def key_string(value: object, argument: str) -> str:
         raise TypeError(f"{argument} must be {_expected(argument)}, not {_kind(value)}")
     if not value:
         raise ValueError(f"{argument} is empty; give {_expected(argument)}")
+    from keyproviders import looks_like_provider_url  # noqa: PLC0415 - a ring needs no such look
+
     if looks_like_provider_url(value):
         scheme = value.partition(":")[0].strip()
         raise ValueError(
@@ -74,9 +77,16 @@ def _expected(argument: str) -> str:
     return "a non-empty str or a KeyRing" if argument == "encryption_key" else "a non-empty str"
 
 
+def is_key_ring(value: object) -> TypeGuard[KeyRing]:
+    """Whether this is a key ring."""
+    from keyproviders import KeyRing  # noqa: PLC0415 - loaded with the first session, not with the package
+
+    return isinstance(value, KeyRing)
+
+
 def key_ring(value: object, argument: str) -> KeyRing:
     """A key ring."""
-    if not isinstance(value, KeyRing):
+    if not is_key_ring(value):
         raise TypeError(
             f"{argument} must be a KeyRing, not {_kind(value)}; for instance KeyRing.from_url('env:SESSION_KEYS')"
         )

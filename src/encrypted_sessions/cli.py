@@ -13,7 +13,7 @@ INTERRUPTED = 3
 
 _EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."
 
-_ABOUT = f"""Encrypted, expiring sessions for AI agents: make a key, see a demonstration.
+_ABOUT = f"""Encrypted, expiring sessions for AI agents: make a key, check your keys, see a demonstration.
 
 {_EXIT_CODES}"""
 
@@ -38,6 +38,15 @@ wrong key explains itself. No network, no API key, a few seconds; nothing is lef
 --store says where to keep it.
 
 {_EXIT_CODES}"""
+
+_DOCTOR = """Check that keys can be had and used, and say what to do where they cannot.
+
+It goes the way of an application: opens the provider, fetches the active key, finds it again as
+another process would, seals a probe and reads it back. It says how long each step took, how old the
+key is, what a process would do in an outage, and whether another package took the place of
+keyproviders. No secret is printed and nothing is written; the probe is kept in memory.
+
+Exit codes: 0 all is well, 1 something is not, 2 wrong use, 3 interrupted (Ctrl-C)."""
 
 _KEYS = (
     "Where your keys are, such as env:SESSION_KEYS. They are only read: the rotation and the wrong key are left out."
@@ -128,7 +137,43 @@ def application() -> "typer.Typer":
             typer.echo("Interrupted.", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
+    _add_doctor(app)
     return app
+
+
+def _add_doctor(app: "typer.Typer") -> None:
+    import typer  # noqa: PLC0415 - as in `application`
+
+    @app.command(help=_DOCTOR, short_help="Check that keys can be had and used.")
+    def doctor(
+        url: Annotated[
+            str | None,
+            typer.Argument(
+                metavar="URL",
+                envvar="ENCRYPTED_SESSIONS_KEYS",
+                show_default=False,
+                help="Where your keys are, such as env:SESSION_KEYS.",
+            ),
+        ] = None,
+        *,
+        as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    ) -> None:
+        import asyncio  # noqa: PLC0415 - only commands that do something need these
+        import logging  # noqa: PLC0415
+
+        from encrypted_sessions import doctor_report  # noqa: PLC0415
+        from encrypted_sessions.doctor import examine  # noqa: PLC0415
+
+        # What goes wrong is told once, as a finding.
+        logging.getLogger("keyproviders").addHandler(logging.NullHandler())
+        try:
+            found = asyncio.run(examine(url))
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        typer.echo(doctor_report.as_json(found) if as_json else doctor_report.in_words(found).rstrip())
+        if not found.ok:
+            raise typer.Exit(FAILED)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ The Agents SDK (0.24.0) writes and reads the same object, and ignores the value 
 from __future__ import annotations
 
 import binascii
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from encrypted_sessions.exact_json import NotJsonError, decode_json
 
@@ -42,11 +42,14 @@ Plain = dict[str, Any]
 NoEnvelope = Literal["malformed", "unsupported"]
 
 
-class Envelope(NamedTuple):
+class Envelope:
     """A well-formed envelope: nothing in it is proven yet."""
 
-    kid: str
-    token: bytes
+    __slots__ = ("kid", "token")
+
+    def __init__(self, kid: str, token: bytes) -> None:
+        self.kid = kid
+        self.token = token
 
     @property
     def timestamp(self) -> int:

@@ -86,7 +86,9 @@ def _judge(
     expected = Path(str(ours.dist.locate_file(f"{PACKAGE}/__init__.py"))).resolve()
     if origin != expected:
         return f"{PACKAGE} is loaded from {origin}, and not from {expected}, where it was installed", _make_way(origin)
-    changed = [file for file, digest in sorted(ours.files.items()) if digest and not _is_as_installed(ours, file, digest)]
+    changed = [
+        file for file, digest in sorted(ours.files.items()) if digest and not _is_as_installed(ours, file, digest)
+    ]
     if changed:
         shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         return f"{shown}: changed since {ours.words} was installed", f"{again}; find out who changed it"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 from encrypted_sessions.derivation import upstream_secret
 from encrypted_sessions.envelope import UPSTREAM_KID
@@ -20,22 +20,14 @@ from keyproviders import (
     KeyDestroyedError,
     KeyDisabledError,
     KeyNotFoundError,
-    KeyRing,
 )
+
+if TYPE_CHECKING:
+    from keyproviders import KeyRing
 
 #: Derived ciphers kept per session. More keys than this in one history is rare, and costs a
 #: derivation (some 20 microseconds) per key and read.
 _KEPT_CIPHERS = 32
-
-
-class Keychain(Protocol):
-    """What a session needs of its keys."""
-
-    async def active(self) -> tuple[str, SessionCipher]:
-        """The kid and cipher to seal with now."""
-
-    async def find(self, kids: Iterable[str]) -> Mapping[str, SessionCipher | Outcome]:
-        """For each kid its cipher, or why there is none."""
 
 
 class StringKeychain:
@@ -102,3 +94,7 @@ class RingKeychain:
             while len(self._ciphers) > _KEPT_CIPHERS:
                 self._ciphers.popitem(last=False)
         return cipher
+
+
+#: What a session needs of its keys: `active`, the kid and cipher to seal with now, and `find`.
+Keychain = StringKeychain | RingKeychain

@@ -84,28 +84,42 @@ class Finding(NamedTuple):
         return f"{self.position} {self.outcome}" + (f" (kid {self.kid})" if self.kid else "")
 
 
-class History(NamedTuple):
+class History:
     """What `EncryptedSession.read` found. Its repr shows no item.
 
     `items` in order, oldest first. `outcomes` counts every row that was looked at, by name, "ok"
     always included. `findings` tells of up to 20 rows that could not be read, newest first.
     """
 
-    items: list[TResponseInputItem]
-    outcomes: Mapping[str, int]
-    findings: tuple[Finding, ...]
+    __slots__ = ("findings", "items", "outcomes")
+
+    def __init__(
+        self, items: list[TResponseInputItem], outcomes: Mapping[str, int], findings: tuple[Finding, ...]
+    ) -> None:
+        self.items = items
+        self.outcomes = outcomes
+        self.findings = findings
 
     def __repr__(self) -> str:
         return f"History({len(self.items)} items, outcomes={self.outcomes!r}, findings={self.findings!r})"
 
 
-class Verdict(NamedTuple):
+class Verdict:
     """What became of one row. `item` is set for "ok" alone, and for plaintext that is let in."""
 
-    outcome: Outcome
-    kid: str | None = None
-    timestamp: int | None = None
-    item: dict[str, object] | None = None
+    __slots__ = ("item", "kid", "outcome", "timestamp")
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        kid: str | None = None,
+        timestamp: int | None = None,
+        item: dict[str, object] | None = None,
+    ) -> None:
+        self.outcome = outcome
+        self.kid = kid
+        self.timestamp = timestamp
+        self.item = item
 
     def __repr__(self) -> str:
         return f"Verdict({self.outcome!r}, kid={_shown(self.kid)!r}, timestamp={self.timestamp})"

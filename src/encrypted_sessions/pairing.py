@@ -34,7 +34,7 @@ def unpaired(items: Sequence[dict[str, Any]], *, since: int) -> set[int]:
     within reach, which is for the reader to see as the store gives it.
     """
     lost: set[int] = set()
-    waiting: Counter[tuple[str, str]] = Counter()
+    waiting: Counter[tuple[str, str | None]] = Counter()
     for index, item in enumerate(items):
         call = _answered_by(item)
         if call is not None:
@@ -46,14 +46,14 @@ def unpaired(items: Sequence[dict[str, Any]], *, since: int) -> set[int]:
         if not waiting[output]:
             if index >= since:
                 lost.add(index)
-        elif not output[1]:
+        elif output[1] is None:
             waiting[output] -= 1  # a search without an id is answered once
     return lost
 
 
-# A pair is known by its output's type and the id that both carry ("" for a tool search without
+# A pair is known by its output's type and the id that both carry (None for a tool search without
 # one, whose outputs answer the calls before it one by one).
-def _answered_by(item: dict[str, Any]) -> tuple[str, str] | None:
+def _answered_by(item: dict[str, Any]) -> tuple[str, str | None] | None:
     """The pair that this item opens, if it is a call."""
     kind = item.get("type")
     if not isinstance(kind, str):
@@ -67,7 +67,7 @@ def _answered_by(item: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def _answer_to(item: dict[str, Any]) -> tuple[str, str] | None:
+def _answer_to(item: dict[str, Any]) -> tuple[str, str | None] | None:
     """The pair that this item closes, if it is an output."""
     kind = item.get("type")
     if kind == _APPROVAL:
@@ -77,7 +77,7 @@ def _answer_to(item: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def _pair(output: str, shared_id: object) -> tuple[str, str] | None:
+def _pair(output: str, shared_id: object) -> tuple[str, str | None] | None:
     if isinstance(shared_id, str):
         return output, shared_id
-    return (output, "") if output == "tool_search_output" else None
+    return (output, None) if output == "tool_search_output" else None

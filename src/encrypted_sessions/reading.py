@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from encrypted_sessions.envelope import Envelope, parse, parse_row
 from encrypted_sessions.errors import ScanBudgetError
@@ -31,12 +30,15 @@ EXPIRED_FOR_SURE_S = 120
 _SLICE_S = 0.003
 
 
-class Terms(NamedTuple):
+class Terms:
     """What a row is measured against: the time, the session's ttl (None: no end), its policy."""
 
-    now: int
-    ttl: int | None
-    read_plaintext: bool
+    __slots__ = ("now", "read_plaintext", "ttl")
+
+    def __init__(self, now: int, ttl: int | None, *, read_plaintext: bool) -> None:
+        self.now = now
+        self.ttl = ttl
+        self.read_plaintext = read_plaintext
 
 
 class Breather:
@@ -100,8 +102,7 @@ class Judge:
 
 
 def _open(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Verdict:
-    kid, token = envelope
-    timestamp = envelope.timestamp
+    kid, token, timestamp = envelope.kid, envelope.token, envelope.timestamp
     expired = terms.ttl is not None and terms.now > timestamp + terms.ttl
     if isinstance(opener, str):
         gone = opener == "unknown_key" and expired
@@ -120,13 +121,15 @@ def _open(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Verdict
         return Verdict("malformed", kid, timestamp)
 
 
-class Scan(NamedTuple):
-    """A walk through a history: its items, oldest first, and what else was met."""
+class Scan:
+    """A walk through a history: its items, oldest first, what else was met, and the newest row."""
 
-    items: list[dict[str, object]]
-    tally: Tally
-    #: The newest row met, None in an empty history.
-    newest: Row | None
+    __slots__ = ("items", "newest", "tally")
+
+    def __init__(self, items: list[dict[str, object]], tally: Tally, newest: Row | None) -> None:
+        self.items = items
+        self.tally = tally
+        self.newest = newest
 
     def __repr__(self) -> str:
         return f"Scan({len(self.items)} items, {self.tally.outcomes()!r})"

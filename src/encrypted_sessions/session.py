@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from encrypted_sessions import checks
@@ -12,18 +11,19 @@ from encrypted_sessions.derivation import upstream_secret
 from encrypted_sessions.errors import UnreadableItemsError, WeakKeyWarning
 from encrypted_sessions.keychain import Keychain, RingKeychain, StringKeychain
 from encrypted_sessions.outcomes import UNREADABLE, History, Outcome, Tally, describe
-from encrypted_sessions.popping import pop
 from encrypted_sessions.reading import Terms
 from encrypted_sessions.rows import store_beneath
 from encrypted_sessions.rows.plain import accepts_wrapper, call, settings_limit
 from encrypted_sessions.sealed_store import SealedStore
-from keyproviders import KeyRing, redact_frames
+from encrypted_sessions.warning import warn_caller
+from keyproviders import redact_frames
 
 if TYPE_CHECKING:
     from agents import RunContextWrapper, TResponseInputItem
     from agents.memory import SessionSettings
 
     from encrypted_sessions.compaction import Compaction
+    from keyproviders import KeyRing
 
 logger = logging.getLogger("encrypted_sessions")
 
@@ -89,11 +89,11 @@ class EncryptedSession:
         self._compactor: Compaction | None = None
         self._told: set[str] = set()
         if underlying_session.session_id != session_id:
-            warnings.warn(
+            warn_caller(
                 f"the wrapper's session id {session_id!r} is not its store's"
                 f" {underlying_session.session_id!r}: rows are stored under the one and sealed"
                 " for the other. EncryptedSession.wrap(store, ...) takes the store's id",
-                stacklevel=3,
+                UserWarning,
             )
 
     @classmethod
@@ -186,6 +186,8 @@ class EncryptedSession:
         Expired rows at the tail are removed. A row that cannot be read stays, and raises
         UnreadableItemsError, also under on_unreadable="skip".
         """
+        from encrypted_sessions.popping import pop  # noqa: PLC0415 - few sessions pop
+
         return await pop(self._sealed, self._keywords(wrapper))  # type: ignore[return-value]  # what was sealed was an item
 
     @redact_frames
@@ -259,7 +261,7 @@ class EncryptedSession:
         return checks.limit(settings_limit(self.underlying_session) if limit is None else limit)
 
     def _terms(self) -> Terms:
-        return Terms(int(_now()), self._ttl, self._read_plaintext)
+        return Terms(int(_now()), self._ttl, read_plaintext=self._read_plaintext)
 
     def _report(self, tally: Tally, limit: int | None) -> None:
         if tally.met(self._raising()):
@@ -313,7 +315,7 @@ class EncryptedSession:
 def _keychain(encryption_key: str | KeyRing, upstream_key: str | None, session_id: str) -> Keychain:
     if upstream_key is not None:
         checks.key_string(upstream_key, "upstream_key")
-    if isinstance(encryption_key, KeyRing):
+    if checks.is_key_ring(encryption_key):
         return RingKeychain(encryption_key, session_id, upstream_key)
     text = checks.key_string(encryption_key, "encryption_key")
     if upstream_key is not None:
@@ -322,11 +324,10 @@ def _keychain(encryption_key: str | KeyRing, upstream_key: str | None, session_i
         )
     secret, is_key = upstream_secret(text)
     if not is_key:
-        warnings.warn(
+        warn_caller(
             "encryption_key is not 32 random bytes in base64. It works, and whoever copies the"
             " store can try out passwords against it without limit: use the output of"
             " 'encrypted-sessions keygen', or a KeyRing",
             WeakKeyWarning,
-            stacklevel=4,
         )
     return StringKeychain(secret, session_id)

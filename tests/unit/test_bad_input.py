@@ -360,7 +360,9 @@ async def test_a_negative_limit_is_refused_also_from_the_settings(method: str, t
 
 
 @pytest.mark.parametrize(
-    "items", [None, "text", b"bytes", {"role": "user"}, 5, {1}, iter([{"role": "user"}])], ids=lambda value: type(value).__name__
+    "items",
+    [None, "text", b"bytes", {"role": "user"}, 5, {1}, iter([{"role": "user"}])],
+    ids=lambda value: type(value).__name__,
 )
 async def test_items_that_are_no_list_are_refused_and_nothing_is_written(items: Any) -> None:
     inner = store()

@@ -132,7 +132,7 @@ def expected(stored: Any) -> tuple[str, Any]:
 
 def kind_of(found: Any) -> tuple[str, Any]:
     if isinstance(found, Envelope):
-        return "envelope", tuple(found)
+        return "envelope", (found.kid, found.token)
     return ("plaintext", found) if isinstance(found, dict) else (found, None)
 
 

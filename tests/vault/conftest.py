@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import threading
@@ -15,7 +16,10 @@ import pytest
 
 from keyproviders import Key
 
-pytest.importorskip("hvac", reason="hvac is not installed: pip install 'encrypted-sessions[vault]'")
+# Every test here talks to a server through hvac.
+collect_ignore_glob = ["*.py"] if importlib.util.find_spec("hvac") is None else []
+if importlib.util.find_spec("keyproviders.testing") is None:
+    collect_ignore_glob.append("test_conformance.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -102,6 +106,7 @@ class ScriptedVault:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hung up is no news
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()

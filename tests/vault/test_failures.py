@@ -91,7 +91,15 @@ def test_a_denial_means_one_new_login_and_one_repetition(vault, reply, status: i
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("3", 3.0), ("0", 0.0), ("soon", None), ("", None), ("-1", None), (formatdate(0, usegmt=True), 0.0)],
+    [
+        ("3", 3.0),
+        ("0", 0.0),
+        ("soon", None),
+        ("", None),
+        ("-1", None),
+        ("9" * 400, 86_400.0),
+        (formatdate(0, usegmt=True), 0.0),
+    ],
 )
 def test_retry_after_is_passed_on(vault, reply, provider, header: str, seconds: float | None):
     vault.on("GET", PATH, reply(429, {"errors": ["slow down"]}, {"Retry-After": header}))
@@ -173,6 +181,27 @@ def test_a_standby_may_send_to_the_active_server(vault, reply, provider):
     assert vault.tokens() == ["TOKEN", "TOKEN"]
 
 
+def test_a_proxy_of_the_environment_is_not_between_us_and_this_machine(vault, token_file: Path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    key = Key.generate()
+    vault.has_key(key)
+    provider = VaultKvKeyProvider("agents/session-key", address=vault.url, auth="token-file", token_file=token_file)
+    assert provider.active().secret == key.secret
+    provider.close()
+
+
+def test_a_proxy_that_does_not_answer_is_an_outage_that_shows_no_password(token_file: Path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:S3cret@127.0.0.1:1")
+    provider = VaultKvKeyProvider("x", address="https://vault.invalid", auth="token-file", token_file=token_file)
+    error = failure(provider)
+    assert type(error) is KeyUnavailableError
+    assert "S3cret" not in str(error)
+    provider.close()
+
+
 def test_a_redirect_without_end_is_a_wrong_setting(vault, reply, provider):
     vault.on("GET", PATH, reply(307, None, {"Location": PATH}))
     assert type(failure(provider)) is ProviderConfigError
@@ -228,8 +257,7 @@ def test_a_name_that_is_no_version_is_not_found_without_a_call(vault, provider, 
 
 
 def stored(fields: object):
-    body = {"data": {"data": fields, "metadata": {"version": 1, "created_time": "2026-11-23T01:52:43Z"}}}
-    return body
+    return {"data": {"data": fields, "metadata": {"version": 1, "created_time": "2026-11-23T01:52:43Z"}}}
 
 
 SECRET = "correct-horse-battery-staple"
@@ -309,9 +337,7 @@ def certificate(folder: Path, host: str = "127.0.0.1") -> tuple[Path, Path]:
     cert_path, key_path = folder / f"{host}.crt", folder / f"{host}.key"
     cert_path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     key_path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return cert_path, key_path
 
@@ -425,9 +451,7 @@ def test_no_token_and_no_key_is_shown_by_an_error(vault, reply, provider, token_
 
 def test_the_server_cannot_echo_a_credential_into_an_error(vault, reply):
     vault.on("POST", "/v1/auth/approle/login", lambda asked: reply(400, {"errors": [f"bad {asked.body['secret_id']}"]}))
-    provider = VaultKvKeyProvider(
-        "x", address=vault.url, auth="approle", role_id="r", secret_id="S3cret" * 4
-    )
+    provider = VaultKvKeyProvider("x", address=vault.url, auth="approle", role_id="r", secret_id="S3cret" * 4)
     with pytest.raises(KeyAccessDeniedError) as caught:
         provider.active()
     assert "S3cret" not in str(caught.value)
@@ -444,4 +468,3 @@ def test_a_server_that_does_not_connect_has_no_frames_of_requests_in_its_error(t
     assert error.__cause__ is error.__context__ is None
     shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     assert "site-packages/requests" not in shown
-

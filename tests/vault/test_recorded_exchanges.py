@@ -68,14 +68,21 @@ def url_of(vault, scenario: Scenario) -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}"
 
 
-def by_name(found: Iterable[Scenario]) -> Any:
-    return pytest.mark.parametrize("scenario", [pytest.param(one, id=one.name) for one in found])
+def by_name(names: Iterable[str]) -> Any:
+    """Each scenario of these names in either recording."""
+    found = [
+        pytest.param(recording[name], id=f"{name}-{which}")
+        for name in names
+        for which, recording in (("recorded", RECORDED), ("live", LIVE))
+        if name in recording
+    ]
+    return pytest.mark.parametrize("scenario", found)
 
 
 # hvac itself: were it to change, the data would not show what the provider meets any more.
 
 
-@by_name([*RECORDED.values(), *LIVE.values()])
+@by_name(sorted(RECORDED.keys() | LIVE.keys()))
 def test_hvac_still_makes_of_it_what_was_recorded(vault, reply, scenario: Scenario):
     play(vault, reply, scenario)
     url = url_of(vault, scenario)
@@ -93,7 +100,7 @@ def test_hvac_still_makes_of_it_what_was_recorded(vault, reply, scenario: Scenar
         healthy = request["path"] == "/v1/sys/health"
         try:
             returned = client.adapter.request(request["method"], request["path"], raise_exception=not healthy, **body)
-        except Exception as error:
+        except (hvac.exceptions.VaultError, OSError) as error:
             raised = error
         finally:
             client.adapter.close()
@@ -199,6 +206,7 @@ NOT_ASKED = {
 
 
 def test_every_scenario_is_a_test_or_asks_what_this_provider_does_not():
+    assert LIVE.keys() <= READS.keys() | LOGINS.keys() | ALONE
     assert READS.keys() | LOGINS.keys() | ALONE | NOT_ASKED == RECORDED.keys()
     assert len(READS) + len(LOGINS) + len(ALONE) + len(NOT_ASKED) == len(RECORDED) == 72
 
@@ -225,11 +233,12 @@ def ends_as(end: End, call: Callable[[], Key]) -> KeyProviderError | None:
     return caught.value
 
 
-@by_name(RECORDED[name] for name in READS)
+@by_name(READS)
 def test_a_recorded_read_ends_as_the_failure_table_says(vault, reply, token_file: Path, scenario: Scenario):
     play(vault, reply, scenario)
     vault.on(
-        "GET", "/v1/sys/internal/ui/mounts/old/agents/session-key",
+        "GET",
+        "/v1/sys/internal/ui/mounts/old/agents/session-key",
         reply(200, RECORDED["mount-info-v1"].exchanges[0]["response"]["body"]),
     )
     exchanges = scenario.exchanges or RECORDED["kv2-read-current"].exchanges
@@ -257,7 +266,7 @@ def test_a_recorded_read_ends_as_the_failure_table_says(vault, reply, token_file
     provider.close()
 
 
-@by_name(RECORDED[name] for name in LOGINS)
+@by_name(LOGINS)
 def test_a_recorded_login_ends_as_the_failure_table_says(
     vault, reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scenario: Scenario
 ):
@@ -334,17 +343,22 @@ def test_a_mount_that_is_another_than_was_given_is_named(vault, reply, token_fil
     info = json.loads(json.dumps(RECORDED["mount-info-v2"].exchanges[0]["response"]["body"]))
     info["data"]["path"] = "team-a/kv/"
     vault.on("GET", "/v1/sys/internal/ui/mounts/team-a/kv/agents/x", reply(200, info))
-    provider = VaultKvKeyProvider("kv/agents/x", mount="team-a", address=vault.url, auth="token-file", token_file=token_file)
+    provider = VaultKvKeyProvider(
+        "kv/agents/x", mount="team-a", address=vault.url, auth="token-file", token_file=token_file
+    )
     with pytest.raises(ProviderConfigError, match=r"write vault-kv:agents/x\?mount=team-a/kv"):
         provider.active()
     provider.close()
 
 
-def test_a_look_that_is_denied_changes_nothing(vault, reply, token_file: Path):
-    vault.on("GET", "/v1/sys/internal/ui/mounts/secret/agents/none", reply(403, {"errors": ["permission denied"]}))
-    provider = VaultKvKeyProvider("agents/none", address=vault.url, auth="token-file", token_file=token_file)
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_a_look_that_does_not_succeed_changes_nothing_and_costs_no_login(vault, reply, status: int):
+    vault.on("POST", "/v1/auth/approle/login", vault.granted("t"))
+    vault.on("GET", "/v1/sys/internal/ui/mounts/secret/agents/none", reply(status, {"errors": ["no"]}))
+    provider = VaultKvKeyProvider("agents/none", address=vault.url, auth="approle", role_id="r")
     with pytest.raises(KeyNotFoundError):
         provider.active()
+    assert len(vault.asked) == 3
     provider.close()
 
 

@@ -11,13 +11,16 @@ promise that SECURITY.md describes.
 from __future__ import annotations
 
 import importlib
-import warnings
 from typing import Any
 
-from encrypted_sessions.rows.base import PAGE, Cursor, HistoryMovedError, Row, RowStore
-from encrypted_sessions.rows.plain import PlainStore
+from encrypted_sessions.rows.base import PAGE, HistoryMovedError, Row, RowCursor, RowStore
+from encrypted_sessions.rows.plain import PlainCursor, PlainStore
+from encrypted_sessions.warning import warn_caller
 
 __all__ = ["PAGE", "Cursor", "HistoryMovedError", "PlainStore", "Row", "RowStore", "store_beneath"]
+
+#: A walk from the newest row to the oldest.
+Cursor = RowCursor | PlainCursor
 
 # By name, so that no class has to be imported to be recognised.
 _ROW_STORES = {
@@ -38,13 +41,12 @@ def store_beneath(session: Any) -> RowStore | PlainStore:
     rows: type[RowStore] = getattr(importlib.import_module(f"encrypted_sessions.rows.{module}"), name)
     missing = [needed for needed in rows.NEEDS if not hasattr(session, needed)]
     if missing:
-        warnings.warn(
+        warn_caller(
             f"the installed Agents SDK's {kind.__name__} has no {', '.join(missing)}, which this"
             " release uses to remove single rows: pop_item and compaction fall back to the weaker"
             " promise for stores without addressable rows (see SECURITY.md). Upgrade"
             " encrypted-sessions.",
             RuntimeWarning,
-            stacklevel=4,
         )
         return PlainStore(session)
     return rows(session)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 #: Rows read at once. Small enough that a page is no burden to the event loop or to memory.
 PAGE = 256
@@ -22,21 +22,6 @@ class Row(NamedTuple):
 
     id: Any
     data: object
-
-
-class Cursor(Protocol):
-    """A walk from the newest row to the oldest."""
-
-    fetched: int
-    exhausted: bool
-
-    async def fetch(self, count: int | None, *, at_most: int | None = None) -> list[Row]:
-        """The next rows, newest first: up to `count`, or as many as suits the store.
-
-        Adds no more than `at_most` to `fetched`; nothing comes back where that does not suffice to
-        get on. `exhausted` is set with the rows after which there are no more. Raises HistoryMovedError
-        when the row where the walk stood is no longer there.
-        """
 
 
 class RowStore(ABC):
@@ -85,7 +70,12 @@ class RowCursor:
         self.exhausted = False
 
     async def fetch(self, count: int | None, *, at_most: int | None = None) -> list[Row]:
-        """As `Cursor.fetch`."""
+        """The next rows, newest first: up to `count`, or as many as suits the store.
+
+        Adds no more than `at_most` to `fetched`; nothing comes back where that does not suffice to
+        get on. `exhausted` is set with the rows after which there are no more. Raises
+        HistoryMovedError when the row where the walk stood is no longer there.
+        """
         count = min(PAGE if count is None else count, PAGE if at_most is None else at_most, PAGE)
         if count <= 0:
             return []

@@ -39,7 +39,7 @@ class PlainCursor:
         self.exhausted = False
 
     async def fetch(self, count: int | None, *, at_most: int | None = None) -> list[Row]:
-        """As `Cursor.fetch`; without a count, all the rest."""
+        """As `RowCursor.fetch`; without a count, all the rest."""
         if count is None and at_most is None:
             stored = await call(self._session.get_items, *self._everything(), **self._keywords)
             self.exhausted = True

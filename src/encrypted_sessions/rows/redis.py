@@ -27,32 +27,42 @@ if last < 0 then return {0, {}} end
 return {first, redis.call('LRANGE', KEYS[1], first, last)}
 """
 
-# newest, mark, then (place, element) ... -> 1 if all were there unchanged and are gone now
-_REMOVE = """
-if redis.call('LINDEX', KEYS[1], -1) ~= ARGV[1] then return 0 end
-for i = 3, #ARGV, 2 do
-  if redis.call('LINDEX', KEYS[1], ARGV[i]) ~= ARGV[i + 1] then return 0 end
-end
-for i = 3, #ARGV, 2 do redis.call('LSET', KEYS[1], ARGV[i], ARGV[2]) end
-redis.call('LREM', KEYS[1], 0, ARGV[2])
+# A client that lost the reply sends the script again (redis-py does so by itself). Each change has a
+# number of its own, noted for a while beside the list, so that the second time it is only confirmed.
+_ONCE = """
+local done = KEYS[1] .. ':change:' .. ARGV[1]
+if redis.pcall('GET', done) == '1' then return 1 end
+"""
+_DONE = """
+redis.pcall('SET', done, '1', 'PX', 60000)
 return 1
 """
 
-# number expected, expected oldest first ..., new oldest first ... -> 1 if replaced
-_REPLACE_TAIL = """
-local expected = tonumber(ARGV[1])
+# number, newest, then (place, element) ... -> 1 if all were there unchanged and are gone now
+_REMOVE = f"""{_ONCE}
+if redis.call('LINDEX', KEYS[1], -1) ~= ARGV[2] then return 0 end
+for i = 3, #ARGV, 2 do
+  if redis.call('LINDEX', KEYS[1], ARGV[i]) ~= ARGV[i + 1] then return 0 end
+end
+local mark = 'removed:' .. ARGV[1]
+for i = 3, #ARGV, 2 do redis.call('LSET', KEYS[1], ARGV[i], mark) end
+redis.call('LREM', KEYS[1], 0, mark)
+{_DONE}"""
+
+# number, how many expected, expected oldest first ..., new oldest first ... -> 1 if replaced
+_REPLACE_TAIL = f"""{_ONCE}
+local expected = tonumber(ARGV[2])
 local length = redis.call('LLEN', KEYS[1])
 if length < expected or (expected == 0 and length > 0) then return 0 end
 for i = 1, expected do
-  if redis.call('LINDEX', KEYS[1], i - expected - 1) ~= ARGV[i + 1] then return 0 end
+  if redis.call('LINDEX', KEYS[1], i - expected - 1) ~= ARGV[i + 2] then return 0 end
 end
 local expires_in = redis.call('PTTL', KEYS[1])
 if expected == length then redis.call('DEL', KEYS[1])
 else redis.call('LTRIM', KEYS[1], 0, length - expected - 1) end
-for i = expected + 2, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
+for i = expected + 3, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
 if expires_in > 0 then redis.call('PEXPIRE', KEYS[1], expires_in) end
-return 1
-"""
+{_DONE}"""
 
 
 class RedisRows(RowStore):
@@ -82,12 +92,11 @@ class RedisRows(RowStore):
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
-        mark = b"removed:" + os.urandom(16)
         places = [argument for row in rows for argument in (row.id, row.data)]
-        return bool(await self._run(_REMOVE, newest.data, mark, *places))
+        return bool(await self._run(_REMOVE, os.urandom(16).hex(), newest.data, *places))
 
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """As `RowStore.replace_tail`. A time to live of the key stays what it was."""
         new = [await self._session._serialize_item(envelope) for envelope in envelopes]
         old = [row.data for row in expected]
-        return bool(await self._run(_REPLACE_TAIL, len(old), *old, *new))
+        return bool(await self._run(_REPLACE_TAIL, os.urandom(16).hex(), len(old), *old, *new))

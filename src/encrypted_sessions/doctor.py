@@ -1,0 +1,298 @@
+"""What `encrypted-sessions doctor` checks. It prints nothing; `doctor_report` says it in words.
+
+`await examine("env:SESSION_KEYS")` goes the way that an application goes, from the URL of the keys
+to an item that was sealed and read back, and says where the way ends.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any, Literal, NamedTuple, NoReturn
+
+from encrypted_sessions.errors import EncryptedSessionError
+from encrypted_sessions.installed import whose_package
+from encrypted_sessions.session import EncryptedSession
+from keyproviders import (
+    CachePolicy,
+    InvalidKeyError,
+    Key,
+    KeyAccessDeniedError,
+    KeyDestroyedError,
+    KeyDisabledError,
+    KeyNotFoundError,
+    KeyProvider,
+    KeyProviderError,
+    KeyRing,
+    KeyUnavailableError,
+    ProviderConfigError,
+    RetryPolicy,
+    open_provider,
+    redact_frames,
+)
+
+__all__ = ["Check", "Diagnosis", "examine"]
+
+VARIABLE = "ENCRYPTED_SESSIONS_KEYS"
+
+#: With spaces, which no ciphertext in base64 has.
+_PROBE = "a probe of the doctor"
+
+_CACHE = CachePolicy()
+_RETRY = RetryPolicy()
+
+Status = Literal["ok", "failed", "not tried"]
+
+
+class Check(NamedTuple):
+    """One step: what was looked at, how it ended, how long it took, and what to do if it failed.
+
+    ``name`` is one of ``packages``, ``open``, ``fetch``, ``look up``, ``seal and read``. ``found``
+    says in words what came out; ``error`` is the name of the error's class. ``took_s`` is in
+    seconds, None for a step that was not tried. ``advice`` is None unless the step failed.
+    """
+
+    name: str
+    status: Status
+    found: str
+    took_s: float | None = None
+    error: str | None = None
+    advice: str | None = None
+
+
+class Diagnosis(NamedTuple):
+    """What was found. It holds no secret, and nothing of the URL but what the provider itself shows.
+
+    ``place`` and ``kid`` are None where it did not get so far. ``key_age_s`` is None when the place
+    does not say when the key was made. ``warnings`` are what the provider warned of. ``cache`` and
+    ``retry`` are the numbers that the ring goes by in an outage.
+    """
+
+    checks: tuple[Check, ...]
+    place: str | None
+    kid: str | None
+    key_created_at: datetime | None
+    key_age_s: float | None
+    warnings: tuple[str, ...]
+    cache: CachePolicy
+    retry: RetryPolicy
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.status == "ok" for check in self.checks)
+
+
+#: What to do, where the message of the error does not know: from the special to the general.
+_ADVICE: tuple[tuple[type[KeyProviderError], str], ...] = (
+    (ProviderConfigError, "change the setting that the message names, and start the process again"),
+    (
+        InvalidKeyError,
+        "write a key there, as `encrypted-sessions keygen` prints; if one was there, look for a cut or added character",
+    ),
+    (
+        KeyAccessDeniedError,
+        "allow this process to read the key: look at the user, role or policy that it runs under",
+    ),
+    (
+        KeyDisabledError,
+        "enable the key at its place, or make another one active; what it sealed needs it back",
+    ),
+    (
+        KeyDestroyedError,
+        "make another key active; what the destroyed one sealed cannot be read again",
+    ),
+    (KeyNotFoundError, "put a key there and make it the active one; check the name in the URL"),
+    (
+        KeyUnavailableError,
+        "see that the place runs and can be reached, then run doctor again; who holds a key goes on meanwhile",
+    ),
+)
+
+_UNKNOWN = (
+    "this is no error that a provider should raise, and its words may hold anything, so they are not shown; report it"
+    " to the provider's author"
+)
+
+
+@redact_frames
+async def examine(
+    url: str | None,
+    *,
+    cache: CachePolicy = _CACHE,
+    retry: RetryPolicy = _RETRY,
+) -> Diagnosis:
+    """Check the keys of ``url`` as an application would use them; None: no URL was given.
+
+    ``cache`` and ``retry`` are those of the application's ring, the defaults if it sets none. It
+    takes as long as the provider does, and raises nothing for what it finds. Nothing is written
+    anywhere: the probe is kept in memory.
+    """
+    examination = _Examination(cache, retry)
+    examination.look_at_packages()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        await examination.go_the_way(url)
+    return examination.diagnosis(tuple(sorted({str(one.message) for one in caught})))
+
+
+class _StopError(Exception):
+    """A step failed, and what comes after it has no ground."""
+
+
+class _Examination:
+    _STEPS = ("open", "fetch", "look up", "seal and read")
+
+    def __init__(self, cache: CachePolicy, retry: RetryPolicy) -> None:
+        self._cache = cache
+        self._retry = retry
+        self._checks: list[Check] = []
+        self._place: str | None = None
+        self._kid: str | None = None
+        self._created_at: datetime | None = None
+
+    def diagnosis(self, warned: tuple[str, ...]) -> Diagnosis:
+        reached = {check.name for check in self._checks}
+        left = [Check(name, "not tried", "a step before it failed") for name in self._STEPS if name not in reached]
+        age_s = None
+        if self._created_at is not None:
+            age_s = (datetime.now(timezone.utc) - self._created_at).total_seconds()
+        return Diagnosis(
+            (*self._checks, *left),
+            self._place,
+            self._kid,
+            self._created_at,
+            age_s,
+            warned,
+            self._cache,
+            self._retry,
+        )
+
+    def look_at_packages(self) -> None:
+        began = time.perf_counter()
+        found = whose_package()
+        took_s = time.perf_counter() - began
+        if found.problem is not None:
+            self._checks.append(Check("packages", "failed", found.problem, took_s, None, found.advice))
+        else:
+            by = f", installed by {', '.join(found.owners)}" if found.owners else ""
+            self._checks.append(Check("packages", "ok", f"keyproviders is loaded from {found.loaded_from}{by}", took_s))
+
+    async def go_the_way(self, url: str | None) -> None:
+        rings: list[KeyRing] = []
+        try:
+            url, first = self._ring_of(url)
+            rings.append(first)
+            key = await self._fetch(first)
+            second = await self._look_up(url, key, rings)
+            await self._seal_and_read(first, second, key)
+        except _StopError:
+            pass
+        finally:
+            for ring in rings:
+                await ring.aclose()
+
+    # -- The steps ---------------------------------------------------------------------------
+
+    def _ring_of(self, url: str | None) -> tuple[str, KeyRing]:
+        if url is None:
+            self._failed(
+                "open",
+                "no URL was given",
+                advice=f"give one, as in `encrypted-sessions doctor env:SESSION_KEYS`, or set {VARIABLE}",
+            )
+        with self._step("open") as found:
+            provider = open_provider(url)
+            self._place = _words_for(provider)
+            found(f"{self._place}, read by {type(provider).__name__}")
+        return url, KeyRing(provider, cache=self._cache, retry=self._retry)
+
+    async def _fetch(self, ring: KeyRing) -> Key:
+        with self._step("fetch", ring) as found:
+            key = await ring.active()
+            self._kid, self._created_at = key.kid, key.created_at
+            found(f"the active key is {key.kid}{_calls(ring)}")
+        return key
+
+    async def _look_up(self, url: str, key: Key, rings: list[KeyRing]) -> KeyRing:
+        with self._step("look up") as found:
+            # A ring that holds nothing yet, as in another process.
+            other = KeyRing(open_provider(url), cache=self._cache, retry=self._retry)
+            rings.append(other)
+            await other.get(key.kid)
+            found("another process finds it by its id")
+        return other
+
+    async def _seal_and_read(self, writes: KeyRing, reads: KeyRing, key: Key) -> None:
+        with self._step("seal and read") as found:
+            store = _MemorySession()
+            probe: Any = {"role": "user", "content": _PROBE}
+            await EncryptedSession.wrap(store, writes, ttl=60).add_items([probe])
+            if _PROBE in str(store.items):
+                raise EncryptedSessionError("the probe can be read in the store")
+            if await EncryptedSession.wrap(store, reads, ttl=60).get_items() != [probe]:
+                raise EncryptedSessionError("another item came back than the probe")
+            found(f"a probe was sealed with {key.kid} and read back")
+
+    # -- How a step ends ----------------------------------------------------------------------
+
+    @contextmanager
+    def _step(self, name: str, ring: KeyRing | None = None) -> Iterator[Callable[[str], None]]:
+        found: list[str] = []
+        began = time.perf_counter()
+        # Noted here, raised outside: an error's context is an error too, and holds frames.
+        problem: tuple[str, str, str] | None = None
+        try:
+            yield found.append
+        except KeyProviderError as error:
+            advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), _UNKNOWN)
+            problem = str(error) + _calls(ring), advice, type(error).__name__
+        except EncryptedSessionError as error:
+            problem = str(error), "report this: it should never happen", type(error).__name__
+        except Exception as error:  # noqa: BLE001 - a provider of somebody else may raise anything
+            problem = f"{type(error).__name__} was raised{_calls(ring)}", _UNKNOWN, type(error).__name__
+        took_s = time.perf_counter() - began
+        if problem is not None:
+            self._failed(name, problem[0], took_s, problem[2], problem[1])
+        self._checks.append(Check(name, "ok", found[-1], took_s))
+
+    def _failed(
+        self, name: str, found: str, took_s: float = 0.0, error: str | None = None, advice: str | None = None
+    ) -> NoReturn:
+        self._checks.append(Check(name, "failed", found, took_s, error, advice))
+        raise _StopError
+
+
+class _MemorySession:
+    """A store for the probe, gone with it."""
+
+    session_id = "encrypted-sessions-doctor"
+    session_settings = None
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    async def get_items(self, limit: int | None = None) -> list[Any]:
+        return self.items if limit is None else self.items[max(0, len(self.items) - limit) :]
+
+    async def add_items(self, items: list[Any]) -> None:
+        self.items.extend(items)
+
+    async def pop_item(self) -> Any:
+        return self.items.pop() if self.items else None
+
+    async def clear_session(self) -> None:
+        self.items.clear()
+
+
+def _words_for(provider: KeyProvider) -> str:
+    place = getattr(provider, "place", None)
+    return place if isinstance(place, str) and place else type(provider).__name__
+
+
+def _calls(ring: KeyRing | None) -> str:
+    calls = 0 if ring is None else ring.health().counts.get("calls", 0)
+    return f" (asked {calls} times)" if calls > 1 else ""
