@@ -16,13 +16,16 @@ TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Mak
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-tree test-wheel check lint types contracts coverage format bench wheel requirements clean
+.PHONY: help demo demo-outage test test-tree test-wheel check lint types contracts coverage format bench wheel requirements clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.ready ## an encrypted conversation: stopped, started again, rotated, expired
 	@$(BIN)/encrypted-sessions demo $(ARGS)
+
+demo-outage: $(VENV)/.ready ## a key server stopped, continued and killed under a running agent
+	@$(BIN)/python -m encrypted_sessions.demo_outage
 
 test: test-tree test-wheel ## the whole suite, on the tree and on the built wheel
 

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from .errors import KeyProviderError
 
-__all__ = ["KeyEvent", "Teller", "event_of"]
+__all__ = ["LEVELS", "KeyEvent", "Teller", "event_of"]
 
 log = logging.getLogger("keyproviders")
 
-_LEVELS = {
+#: What can happen, and how loud the log says it.
+LEVELS = {
     "fetched": logging.INFO,
     "refreshed": logging.DEBUG,
     "failed": logging.ERROR,
@@ -82,7 +83,7 @@ class Teller:
 
     def tell(self, event: KeyEvent) -> None:
         """Tell one event. Call it without holding a lock."""
-        level = _LEVELS[event.what]
+        level = LEVELS[event.what]
         if event.what == "failed" and event.error is not None:
             level = _MILDER.get(event.error, level)
         log.log(level, "%s", event.message)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import KeyProviderError, KeyUnavailableError
+from .errors import KeyUnavailableError
 from .provider import Key
 
 if TYPE_CHECKING:
@@ -109,15 +109,17 @@ class Flight:
 
 
 def copy_of(error: BaseException) -> BaseException:
-    """An error of our tree as a new object, for several callers may raise it at the same time.
+    """An error as a new object, for several callers may raise it at the same time.
 
     Each raise writes to the exception: its traceback would grow by every caller, and keep the
-    frames of all of them. What is not ours is raised as it is.
+    frames of all of them. Only a foreign error that cannot be made anew is raised as it is.
     """
-    if not isinstance(error, KeyProviderError):
+    try:
+        # Without __init__, whose arguments are not known.
+        copied = type(error).__new__(type(error), *error.args)
+        copied.__dict__.update(error.__dict__)
+    except Exception:  # noqa: BLE001 - whatever a foreign type's __new__ raises
         return error
-    copied = type(error).__new__(type(error), *error.args)
-    copied.__dict__.update(error.__dict__)
     copied.__cause__ = error.__cause__
     copied.__suppress_context__ = True
     return copied

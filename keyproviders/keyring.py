@@ -40,7 +40,7 @@ from .asking import Place, Search
 from .clock import AgeClock
 from .crew import CREW, survive_forks
 from .errors import KeyNotFoundError, KeyProviderError, KeyUnavailableError
-from .events import KeyEvent, Teller, log
+from .events import LEVELS, KeyEvent, Teller, log
 from .flights import Flight, Signal, Steps, copy_of, take_steps, take_steps_async
 from .holding import Holding
 from .local import StaticKeyProvider
@@ -247,7 +247,7 @@ class KeyRing:
                 can_write=self._holding.to_write(now) is not None,
                 last_healthy_s=None if healthy_at is None else now - healthy_at,
                 held=self._holding.kids,
-                counts={**self._counts, "waiting": len(self._flights)},
+                counts={"calls": 0, **dict.fromkeys(LEVELS, 0), **self._counts, "waiting": len(self._flights)},
                 stuck=tuple(self._in_words(self._stuck())),
             )
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from documents import ROOT
-from encrypted_sessions.demo_outage import POLICY, Outage, Turn
+from encrypted_sessions import demo_outage
+from encrypted_sessions.demo_outage import POLICY, Outage, Turn, main, show
 from encrypted_sessions.demo_outage_server import HttpKeyProvider, KeyServer
 from keyproviders import CachePolicy, KeyAccessDeniedError, KeyProvider, KeyUnavailableError
 from keyproviders.testing import KeyProviderConformance
@@ -42,23 +43,41 @@ def server_of(line: str) -> int:
     return int(line.rstrip().rpartition(" ")[2])
 
 
-def test_no_turn_fails_and_nothing_is_left_behind(tmp_path: Path) -> None:
-    with start(tmp_path) as demo:
-        out, err = demo.communicate(timeout=200)
-    assert (demo.returncode, err) == (0, "")
-    lines = out.splitlines()
+def test_no_turn_fails_and_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    lines: list[str] = []
+    seen = show(lines.append)
+    assert seen.failed == 0
+    assert len(seen.turns_within) > 10
     happened = [line.split("  ", 2)[-1].strip() for line in lines if " s  " in line]
     for act in ("stopped (SIGSTOP)", "continued (SIGCONT)", "killed (SIGKILL)", "started again"):
-        assert any(act in line for line in happened), out
+        assert any(act in line for line in happened), lines
     assert lines[-1].startswith("Turns within the bounds: ")
     assert lines[-1].endswith(" Failed turns: 0.")
-    assert "shortened" in out
-    assert "KeyUnavailableError: the key server on port" in out
-    assert "too long to write" in out
+    assert "shortened" in "".join(lines)
+    assert seen.write_error.startswith("KeyUnavailableError: the key server on port")
+    assert "too long to write" in seen.write_error
+    assert seen.read_error.startswith("KeyUnavailableError: ")
+    assert seen.read_while_not_writing > 0
+    assert seen.back_after_s is not None
     pids = [server_of(line) for line in lines if "process" in line and "key server" in line and " s  " in line]
     assert len(pids) == 2
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("turn_failed", "code"), [(False, 0), (True, 1)])
+def test_the_exit_code_says_whether_a_turn_failed(
+    turn_failed: bool, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pretend(say: Callable[[str], None]) -> Outage:
+        say("a line")
+        return Outage([Turn(1.0, 0.1, "an error" if turn_failed else None)], write_ended_s=10.0)
+
+    monkeypatch.setattr(demo_outage, "show", pretend)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert main() == code
+    assert capsys.readouterr().out == "a line\n"
 
 
 def test_an_interrupted_demo_takes_its_server_along(tmp_path: Path) -> None:

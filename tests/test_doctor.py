@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import doctest
 import hashlib
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from documents import ROOT
 from encrypted_sessions import doctor, doctor_report, installed
 from encrypted_sessions.cli import application
 from encrypted_sessions.doctor import Diagnosis, examine
@@ -172,6 +175,13 @@ async def test_what_a_provider_should_not_raise_is_named_and_not_quoted(monkeypa
     assert "report it to the provider's author" in doctor_report.in_words(found)
 
 
+async def test_a_provider_that_hangs_is_a_finding(fake: FakeKeyProvider) -> None:
+    fake.slow_down(1)
+    found = await examine("fake:", retry=RetryPolicy(attempts=1, deadline_s=0.05))
+    assert (found.checks[2].status, found.checks[2].error) == ("failed", "KeyUnavailableError")
+    assert "did not answer within 0.05 s" in found.checks[2].found
+
+
 async def test_a_provider_that_cannot_even_be_opened_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(url: str) -> Any:
         raise ImportError("no module of that name")
@@ -203,6 +213,13 @@ async def test_the_age_of_a_key_is_told_where_the_place_knows_it(fake: FakeKeyPr
     found = await examine("fake:")
     assert (found.key_created_at, found.ok) == (made, True)
     assert "The key's age: 40 days (made " in doctor_report.in_words(found)
+
+
+def test_the_page_shows_what_is_printed() -> None:
+    page = (ROOT / "docs" / "when-the-key-server-is-down.md").read_text(encoding="utf-8")
+    shown = page.partition("```console\n")[2].partition("   ```")[0]
+    printed = invoke("file:/nowhere/session-keys").stdout
+    assert doctest.OutputChecker().check_output(textwrap.dedent(shown), printed, doctest.ELLIPSIS), printed
 
 
 async def test_the_numbers_are_those_of_the_ring_that_is_asked_about(fake: FakeKeyProvider) -> None:
@@ -320,8 +337,9 @@ def test_a_package_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert whose_package([str(tmp_path)]).problem == "there is no package keyproviders to import"
 
 
-def test_this_very_installation_can_be_looked_at() -> None:
+def test_this_very_installation_is_in_order() -> None:
     found = installed.whose_package()
+    assert found.problem is None
     assert found.loaded_from == str(Path(sys.modules["keyproviders"].__file__ or "").resolve())
 
 

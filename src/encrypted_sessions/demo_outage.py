@@ -257,8 +257,9 @@ def main() -> int:
     if not hasattr(signal, "SIGSTOP"):
         sys.stderr.write("Error: this system cannot stop and continue a process, which the demo shows.\n")
         return 1
-    # As by Ctrl-C, so that nothing is left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for told_to_end in (signal.SIGTERM, signal.SIGHUP):
+        # As by Ctrl-C, so that nothing is left behind.
+        signal.signal(told_to_end, signal.default_int_handler)
 
     def say(line: str) -> None:
         sys.stdout.write(f"{line}\n")

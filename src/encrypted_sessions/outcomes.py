@@ -100,6 +100,13 @@ class History:
         self.outcomes = outcomes
         self.findings = findings
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, History):
+            return NotImplemented
+        return (self.items, self.outcomes, self.findings) == (other.items, other.outcomes, other.findings)
+
+    __hash__ = None  # type: ignore[assignment]  # items can be changed
+
     def __repr__(self) -> str:
         return f"History({len(self.items)} items, outcomes={self.outcomes!r}, findings={self.findings!r})"
 

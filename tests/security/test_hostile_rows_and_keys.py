@@ -195,17 +195,26 @@ async def test_a_closed_ring_opens_nothing_though_sessions_have_used_it(database
 # -- Errors of one request are not those of another -----------------------------------------------
 
 
+class StrangeError(Exception):
+    """An error that no provider should raise, and some SDK does."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Down:
     """A provider that is down, and slow to say so."""
 
     place = "a provider that is down"
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[KeyUnavailableError | StrangeError] = KeyUnavailableError) -> None:
         self.gate = threading.Event()
+        self._kind = kind
 
     def active(self) -> Key:
         self.gate.wait(10)
-        raise KeyUnavailableError("connection refused", retry_after_s=7)
+        raise self._kind("connection refused", retry_after_s=7)
 
     def get(self, name: str) -> Key:
         return self.active()
@@ -215,16 +224,19 @@ def shown(error: BaseException) -> str:
     return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
 
 
-async def test_who_waits_for_the_same_answer_gets_an_error_of_their_own() -> None:
-    provider = Down()
+@pytest.mark.parametrize("kind", [KeyUnavailableError, StrangeError])
+async def test_who_waits_for_the_same_answer_gets_an_error_of_their_own(
+    kind: type[KeyUnavailableError | StrangeError],
+) -> None:
+    provider = Down(kind)
     ring = KeyRing(provider, retry=RetryPolicy(attempts=1))
 
-    async def request(user: str) -> KeyUnavailableError:
+    async def request(user: str) -> KeyUnavailableError | StrangeError:
         said_by_the_user = f"the words of {user}"
         session = EncryptedSession.wrap(PlainSession(user, []), ring, ttl=60)
         try:
             await session.add_items([message(said_by_the_user)])
-        except KeyUnavailableError as error:
+        except kind as error:
             return error
         raise AssertionError("nothing was raised")
 

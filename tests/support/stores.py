@@ -240,8 +240,11 @@ async def everything_at_rest(place: Place) -> bytes:
         async with _redis(place) as client:
             async for key in client.scan_iter(match=f"{place.prefix}*"):
                 found.append(key)
-                if await client.type(key) == b"list":
+                kind = await client.type(key)
+                if kind == b"list":
                     found += await client.lrange(key, 0, -1)
+                elif kind == b"string":
+                    found.append(await client.get(key))
                 else:
                     found += [part for pair in (await client.hgetall(key)).items() for part in pair]
         return b"\n".join(found)

@@ -437,6 +437,38 @@ def test_a_function_that_makes_a_client_logs_in_again_after_a_denial(vault, repl
     clients[0].adapter.close()
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, KeyAccessDeniedError), (403, KeyAccessDeniedError), (404, ProviderConfigError), (503, KeyUnavailableError)],
+)
+def test_a_function_that_fails_to_log_in_fails_as_a_login_does(vault, reply, status: int, error: type[Exception]):
+    import hvac
+
+    vault.on("POST", "/v1/auth/ldap/login/me", reply(status, {"errors": ["not you"]}))
+
+    def make():
+        client = hvac.Client(url=vault.url, token="")
+        try:
+            client.auth.ldap.login("me", "S3cret")
+        finally:
+            client.adapter.close()
+        return client
+
+    with pytest.raises(error, match="not you") as caught:
+        VaultKvKeyProvider("x", client=make).active()
+    assert caught.value.__context__ is None
+
+
+def test_a_function_that_finds_nobody_to_log_in_at_is_unavailable():
+    import hvac
+
+    def make():
+        hvac.Client(url="http://127.0.0.1:1", token="").auth.ldap.login("me", "S3cret")
+
+    with pytest.raises(KeyUnavailableError, match="connection refused"):
+        VaultKvKeyProvider("x", client=make).active()
+
+
 def test_a_ready_client_that_is_denied_is_denied(vault, reply):
     import hvac
 

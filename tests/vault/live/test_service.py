@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from agents import SQLiteSession
 
 from encrypted_sessions import EncryptedSession
@@ -64,12 +65,8 @@ async def test_nothing_fails_through_rotations_and_a_pause_of_the_server(stored_
 
         # A process that starts now has nothing to go on with, and says so.
         cold = ring()
-        try:
+        with pytest.raises(KeyUnavailableError):
             await session(cold).get_items()
-        except KeyUnavailableError as error:
-            assert "no answer within 2 s" in str(error) or "did not answer" in str(error)
-        else:
-            raise AssertionError("a cold process read without a key")
 
         stored_place.server.resume()
         assert await contents(session(cold)) == everything
