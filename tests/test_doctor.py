@@ -7,6 +7,7 @@ import doctest
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -351,3 +352,18 @@ async def test_a_package_that_is_not_ours_is_a_failed_check(
     assert not found.ok
     assert status_of(found) == {**dict.fromkeys(STEPS, "ok"), "packages": "failed"}
     assert "To do: remove it" in doctor_report.in_words(found)
+
+
+def test_an_import_over_somebody_elses_keyproviders_says_so_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "keyproviders").mkdir()
+    (tmp_path / "keyproviders" / "__init__.py").write_text("# somebody else's\n")
+    run = subprocess.run(
+        [sys.executable, "-c", "import encrypted_sessions"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("ImportError: ")
+    assert "To do: " in run.stderr.splitlines()[-1]

@@ -10,24 +10,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from encrypted_sessions.errors import (
-    EncryptedSessionError,
-    UnreadableItemsError,
-    WeakKeyWarning,
-)
-from encrypted_sessions.outcomes import Finding, History
-from encrypted_sessions.session import EncryptedSession
-from keyproviders import (
-    InvalidKeyError,
-    Key,
-    KeyAccessDeniedError,
-    KeyDestroyedError,
-    KeyDisabledError,
-    KeyNotFoundError,
-    KeyProviderError,
-    KeyUnavailableError,
-    ProviderConfigError,
-)
+try:
+    from encrypted_sessions.errors import (
+        EncryptedSessionError,
+        UnreadableItemsError,
+        WeakKeyWarning,
+    )
+    from encrypted_sessions.outcomes import Finding, History
+    from encrypted_sessions.session import EncryptedSession
+    from keyproviders import (
+        InvalidKeyError,
+        Key,
+        KeyAccessDeniedError,
+        KeyDestroyedError,
+        KeyDisabledError,
+        KeyNotFoundError,
+        KeyProviderError,
+        KeyUnavailableError,
+        ProviderConfigError,
+    )
+except ImportError as error:
+    # Another distribution may have put a package of that name in place of ours.
+    from encrypted_sessions.installed import whose_package
+
+    found = whose_package()
+    if found.problem is None:
+        raise
+    raise ImportError(f"{found.problem}. To do: {found.advice}") from error
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
