@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from copy import copy
 from typing import TYPE_CHECKING, TypeVar
 
 from .errors import KeyUnavailableError
@@ -115,11 +116,14 @@ def copy_of(error: BaseException) -> BaseException:
     frames of all of them. Only a foreign error that cannot be made anew is raised as it is.
     """
     try:
-        # Without __init__, whose arguments are not known.
-        copied = type(error).__new__(type(error), *error.args)
-        copied.__dict__.update(error.__dict__)
-    except Exception:  # noqa: BLE001 - whatever a foreign type's __new__ raises
-        return error
+        copied = copy(error)
+    except Exception:  # noqa: BLE001 - whatever a foreign type's __init__ raises
+        try:
+            # Without __init__, whose arguments are not those in `args`.
+            copied = type(error).__new__(type(error), *error.args)
+            copied.__dict__.update(error.__dict__)
+        except Exception:  # noqa: BLE001 - whatever its __new__ raises
+            return error
     copied.__cause__ = error.__cause__
     copied.__suppress_context__ = True
     return copied

@@ -155,21 +155,20 @@ async def scan(
     newer_than_gap = 0  # items newer than the oldest row that was left out
     newest: Row | None = None
     long_expired = 0
-    fetched: list[Row] = []
-    place = 0  # in `fetched`
+    fetched: list[Row] = []  # and not judged yet
     complete = ended_early = False
 
     while not (complete or ended_early) and (limit is None or len(items) < limit):
         wanted = None if limit is None else limit - len(items)
-        if place == len(fetched):
+        if not fetched:
             # The first page is what a history without gaps needs, and no row more.
             if wanted is not None and newest is not None:
                 wanted = max(wanted, EXPIRED_ROWS_THAT_END_A_SEARCH)
-            fetched, place = await _fetch(cursor, wanted, budget), 0
+            fetched = await _fetch(cursor, wanted, budget)
             newest = newest or (fetched[0] if fetched else None)
         # No row more than can be returned: a key is asked for only when its row comes up.
-        page = fetched[place : place + (PAGE if limit is None else min(PAGE, limit - len(items)))]
-        place += len(page)
+        page = fetched[: PAGE if limit is None else min(PAGE, limit - len(items))]
+        del fetched[: len(page)]  # so that sealed rows and items are not all in memory at once
         for verdict in await judge.verdicts(page):
             tally.add(verdict)
             if verdict.item is not None:
@@ -185,7 +184,7 @@ async def scan(
                     break
             else:
                 long_expired = 0
-        complete = cursor.exhausted and place == len(fetched)
+        complete = cursor.exhausted and not fetched
 
     items.reverse()
     kinds.reverse()

@@ -12,13 +12,18 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import redis
 
 from documents import ROOT
 from encrypted_sessions import EncryptedSession, Key, KeyRing
@@ -38,13 +43,17 @@ agent = agents.Agent(name="helper", model=ScriptedModel(steps))
 """
 
 
+def blocks_under(heading: str) -> list[str]:
+    """The Python blocks under a heading of the page."""
+    source = PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    found: list[str] = re.findall(r"^```python\n(.*?)^```$", source, re.MULTILINE | re.DOTALL)
+    assert found, f"the page has no recipe {heading!r}"
+    return found
+
+
 def recipe(heading: str) -> str:
     """The first Python block under a heading of the page."""
-    source = PAGE.read_text(encoding="utf-8")
-    after = source.partition(f"\n## {heading}\n")[2]
-    found = re.search(r"^```python\n(.*?)^```$", after, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"the page has no recipe {heading!r}"
-    return found[1]
+    return blocks_under(heading)[0]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -126,14 +135,170 @@ def test_a_web_application_without_keys_does_not_start(tmp_path: Path) -> None:
 
 # -- Servers that fork ------------------------------------------------------------------------------
 
-#: What gunicorn with --preload and Celery's prefork pool do: load the module, then fork.
+#: Its answers tell in which process the module was loaded, and in which it was asked. They are given only when
+#: two processes are asked at the same time: the server has both of its children at work.
+AN_AGENT_IN_TWO_PROCESSES = """
+import os, time
+from pathlib import Path
+import agents
+from agents.testing import ModelStep, ScriptedModel, assistant_message
+
+agents.set_tracing_disabled(True)
+LOADED_IN = os.getpid()
+
+def tell(call):
+    Path(f"{os.getpid()}.asked").touch()
+    last = time.monotonic() + 20
+    while len(list(Path().glob("*.asked"))) < 2:
+        if time.monotonic() > last:
+            raise TimeoutError("no second process was asked")
+        time.sleep(0.01)
+    return [assistant_message(f"{LOADED_IN} {os.getpid()} {calls_of_the_ring()}")]
+
+def calls_of_the_ring():
+    ring = globals().get("KEYS")
+    return ring.health().counts["calls"] if ring else "-"
+
+agent = agents.Agent(name="helper", model=ScriptedModel([ModelStep.respond(tell)] * 50))
+"""
+
+#: A line for the end of the module: with it, the ring holds a key when the server forks.
+USED_BEFORE = "\nKEYS.active_sync()\n"
+
+
+@contextmanager
+def running(folder: Path, *module_and_options: str, **more: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A Python program that serves, and its log. It ends in good order, warns of nothing, and leaves no process."""
+    log = folder / "log"
+    # Celery warns whoever runs it as root. That is about the one who runs the tests.
+    warnings = ["-W", "error", "-W", "ignore:You're running the worker with superuser"]
+    command = [sys.executable, *warnings, "-m", *module_and_options]
+    with log.open("wb") as file:
+        program = subprocess.Popen(
+            command, env=environment(**more), cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
+    family: list[psutil.Process] = []
+    try:
+        yield program, log
+        family = psutil.Process(program.pid).children(recursive=True)
+    finally:
+        end(program)
+    written = log.read_text(encoding="utf-8")
+    assert program.returncode == 0, written
+    assert not re.search("Traceback|Warning", written), written
+    assert len(family) >= 2
+    assert not [process for process in family if process.is_running()], written
+
+
+def end(program: subprocess.Popen[bytes]) -> None:
+    """End it as its init system would; if it does not follow within 20 s, end it and its children hard."""
+    if program.poll() is not None:
+        return
+    family = psutil.Process(program.pid).children(recursive=True)
+    program.terminate()
+    try:
+        program.wait(20)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        program.wait()
+
+
+def until(found: Callable[[], Any], program: subprocess.Popen[bytes], log: Path) -> Any:
+    """What `found` gives as soon as it gives something."""
+    for _ in range(2_000):
+        if answer := found():
+            return answer
+        if program.poll() is not None:
+            break
+        time.sleep(0.01)
+    raise AssertionError(log.read_text(encoding="utf-8"))
+
+
+def write_module(folder: Path, *parts: str) -> None:
+    (folder / "recipe.py").write_text("\n".join([AN_AGENT_IN_TWO_PROCESSES, *parts]), encoding="utf-8")
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+#: What stands at the end of the module, and how often the ring of a child then asks for a key.
+made_or_used = pytest.mark.parametrize(
+    ("ending", "calls"), [("", "1"), (USED_BEFORE, "0")], ids=["made before", "used before"]
+)
+
+
+def ask_two_workers_of_gunicorn(folder: Path, path: str) -> tuple[int, list[list[str]]]:
+    """The process that gunicorn is, and the words that each of its two workers answers."""
+    options = ["--preload", "--workers", "2", "--worker-class", "uvicorn_worker.UvicornWorker"]
+    # Any free port; and no file in the home folder.
+    options += ["--bind", "127.0.0.1:0", "--no-control-socket"]
+    with running(folder, "gunicorn", *options, "recipe:app") as (gunicorn, log), ThreadPoolExecutor(2) as threads:
+        log_says = partial(re.search, r"Listening at: http://127\.0\.0\.1:(\d+)")
+        port = int(until(lambda: log_says(log.read_text(encoding="utf-8")), gunicorn, log)[1])
+        first = threads.submit(ask, port, "POST", f"{path}/ada", "hello")
+        # Whoever took the first question is busy with it: the second one goes to the other worker.
+        until(lambda: list(folder.glob("*.asked")), gunicorn, log)
+        second = threads.submit(ask, port, "POST", f"{path}/bob", "hello")
+        answers = [question.result(timeout=60) for question in (first, second)]
+        return gunicorn.pid, [str(body["answer"]).split() for _, body in answers]
+
+
+@forks
+@made_or_used
+def test_a_ring_goes_through_the_fork_of_gunicorn(ending: str, calls: str, tmp_path: Path) -> None:
+    ring, _, web = blocks_under("Servers that fork")
+    write_module(tmp_path, ring, web, ending)
+    parent, answers = ask_two_workers_of_gunicorn(tmp_path, "/answer")
+    assert [answer[0] for answer in answers] == [str(parent)] * 2
+    assert len({str(parent), *(answer[1] for answer in answers)}) == 3
+    assert [answer[2] for answer in answers] == [calls] * 2
+
+
+@forks
+def test_each_worker_of_gunicorn_has_the_ring_of_its_lifespan(tmp_path: Path) -> None:
+    write_module(tmp_path, recipe("A web application"))
+    parent, answers = ask_two_workers_of_gunicorn(tmp_path, "/chat")
+    assert [answer[0] for answer in answers] == [str(parent)] * 2
+    assert len({str(parent), *(answer[1] for answer in answers)}) == 3
+
+
+@forks
+@made_or_used
+def test_a_ring_goes_through_the_fork_of_celery(ending: str, calls: str, tmp_path: Path, redis_url: str) -> None:
+    ring, celery, _ = blocks_under("Servers that fork")
+    write_module(tmp_path, ring, celery, ending)
+    # A database of its own, that is empty again afterwards.
+    url = redis_url.removesuffix("/0") + "/9"
+    where = {"CELERY_BROKER_URL": url, "CELERY_RESULT_BACKEND": url}
+    options = ["--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO"]
+    ask_both = """
+import sys; sys.path.insert(0, '.')
+from recipe import answer
+for asked in [answer.delay(user, "hello") for user in ("ada", "bob")]:
+    print(asked.get(timeout=60))
+"""
+    try:
+        with running(tmp_path, "celery", "--app", "recipe", "worker", *options, **where) as (worker, _):
+            answers = [line.split() for line in run(tmp_path, ask_both, **where)]
+    finally:
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()
+    assert [answer[0] for answer in answers] == [str(worker.pid)] * 2
+    assert len({str(worker.pid), *(answer[1] for answer in answers)}) == 3
+    assert [answer[2] for answer in answers] == [calls] * 2
+
+
+#: A server whose parent goes on to use the ring after it has forked. gunicorn's and Celery's only wait.
 A_FORKING_SERVER = """
-import os, sys, traceback
-from recipe import KEYS, task
+import asyncio, os, sys, traceback
+from recipe import KEYS, turn
+
+def task(user, text):
+    return asyncio.run(turn(user, text))
 
 if "used before" in sys.argv:
     KEYS.active_sync()
-children = []
 for number in range(3):
     # One after the other: what is shown is the ring, not a store under load.
     reading, writing = os.pipe()
@@ -155,9 +320,9 @@ KEYS.close()
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@forks
 @pytest.mark.parametrize("used", ["used before", "made before"])
-def test_a_ring_goes_through_the_fork_of_a_server_that_preloads(used: str, tmp_path: Path) -> None:
+def test_parent_and_children_of_a_fork_both_work(used: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.py").write_text(AN_AGENT + recipe("Servers that fork"), encoding="utf-8")
     lines = run(tmp_path, f"import sys; sys.argv.append({used!r}); sys.path.insert(0, '.')\n{A_FORKING_SERVER}")
     # A child of a parent that held the key need not ask; one of a parent that did not asks once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import lru_cache
 from typing import Any
 
 from encrypted_sessions.rows.base import HistoryMovedError, Row
@@ -83,6 +84,17 @@ def accepts_wrapper(session: Any) -> bool:
 
 
 def _takes_wrapper(method: Any) -> bool:
+    # A signature takes some time to work out, and sessions of a class share their functions.
+    function = getattr(method, "__func__", None)
+    return _has_wrapper(method) if function is None else _function_has_wrapper(function)
+
+
+@lru_cache(maxsize=256)
+def _function_has_wrapper(function: Any) -> bool:
+    return _has_wrapper(function)
+
+
+def _has_wrapper(method: Any) -> bool:
     try:
         parameter = inspect.signature(method).parameters.get("wrapper")
     except (TypeError, ValueError):  # a method without a signature, of a C type or a mock
