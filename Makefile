@@ -16,7 +16,7 @@ TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Mak
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-outage test test-tree test-wheel check lint types contracts coverage format bench wheel requirements clean
+.PHONY: help demo demo-outage test test-tree test-wheel test-live check lint types contracts coverage format bench wheel requirements clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ test: test-tree test-wheel ## the whole suite, on the tree and on the built whee
 
 test-tree: $(VENV)/.ready ## the suite on the tree
 	$(BIN)/pytest $(PYTEST_OPTIONS) --cov --cov-report= --cov-fail-under=0 $(ARGS)
+
+test-live: $(VENV)/.ready ## what needs a real Vault or OpenBao: bao or vault on PATH
+	$(BIN)/pytest $(PYTEST_OPTIONS) -m live_vault $(ARGS)
 
 # The packages of the tree are out of reach here: what the wheel lacks is missing.
 test-wheel: wheel $(WHEEL_VENV)/.requirements ## the suite on the built wheel, from another folder
@@ -67,7 +70,7 @@ wheel: $(VENV)/.ready ## build dist/*.whl
 
 requirements: ## write requirements-dev.txt anew from requirements-dev.in and pyproject.toml (needs uv)
 	$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-		--extra agents --extra cli --extra redis --extra sql \
+		--extra agents --extra aws --extra cli --extra redis --extra sql --extra vault \
 		--custom-compile-command "make requirements" --output-file requirements-dev.txt \
 		pyproject.toml requirements-dev.in
 

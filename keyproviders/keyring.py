@@ -415,8 +415,8 @@ class KeyRing:
     def _not_asked(self, kid: str, now: float) -> KeyUnavailableError:
         wait_s = self._lookups.next_permit_in_s(now)
         return KeyUnavailableError(
-            f"{self._places[0].words} was not asked for {kid}: too many keys were asked for that it does not have;"
-            f" the next one can be asked for in {wait_s:.0f} s",
+            f"{self._places[0].words} was not asked for {kid}: too many look-ups came back without a key;"
+            f" the next one can go in {max(wait_s, 1):.0f} s",
             retry_after_s=wait_s,
         )
 

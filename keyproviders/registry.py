@@ -24,9 +24,9 @@ class _BuiltIn(NamedTuple):
 _BUILT_IN = {
     "env": _BuiltIn("local", "EnvKeyProvider", None),
     "file": _BuiltIn("local", "FileKeyProvider", None),
-    "vault-kv": _BuiltIn(None, "VaultKVProvider", "vault"),
+    "vault-kv": _BuiltIn("vault.kv", "VaultKvKeyProvider", "vault"),
     "vault-transit": _BuiltIn(None, "VaultTransitProvider", "vault"),
-    "aws-secretsmanager": _BuiltIn(None, "SecretsManagerProvider", "aws"),
+    "aws-secretsmanager": _BuiltIn("aws.secrets_manager", "AwsSecretsManagerKeyProvider", "aws"),
     "aws-kms": _BuiltIn(None, "KMSProvider", "aws"),
 }
 

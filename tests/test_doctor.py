@@ -359,7 +359,7 @@ def test_an_import_over_somebody_elses_keyproviders_says_so_and_what_to_do(tmp_p
     (tmp_path / "keyproviders" / "__init__.py").write_text("# somebody else's\n")
     run = subprocess.run(
         [sys.executable, "-c", "import encrypted_sessions"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,

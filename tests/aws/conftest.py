@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import os
 import secrets
@@ -17,12 +16,6 @@ from typing import Any
 import pytest
 
 from keyproviders import Key
-
-# Every test here talks to a server through botocore.
-_MISSING = any(importlib.util.find_spec(name) is None for name in ("boto3", "moto"))
-collect_ignore_glob = ["*.py"] if _MISSING else []
-if importlib.util.find_spec("keyproviders.testing") is None:
-    collect_ignore_glob.append("test_conformance.py")
 
 REGION = "eu-central-1"
 

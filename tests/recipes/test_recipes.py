@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ import psutil
 import pytest
 import redis
 
-from documents import ROOT
+from documents import ROOT, blocks
 from encrypted_sessions import EncryptedSession, Key, KeyRing
 from keyproviders import RetryPolicy
 from stores import PlainSession
@@ -148,7 +149,7 @@ LOADED_IN = os.getpid()
 
 def tell(call):
     Path(f"{os.getpid()}.asked").touch()
-    last = time.monotonic() + 20
+    last = time.monotonic() + 15
     while len(list(Path().glob("*.asked"))) < 2:
         if time.monotonic() > last:
             raise TimeoutError("no second process was asked")
@@ -162,6 +163,10 @@ def calls_of_the_ring():
 agent = agents.Agent(name="helper", model=ScriptedModel([ModelStep.respond(tell)] * 50))
 """
 
+#: Celery warns whoever runs it as root, which may be the one who runs the tests; and its way of storing a result
+#: is one that the Redis client calls deprecated.
+NOT_OURS = ["-W", "ignore:You're running the worker with superuser", "-W", "ignore:Call to deprecated setex"]
+
 #: A line for the end of the module: with it, the ring holds a key when the server forks.
 USED_BEFORE = "\nKEYS.active_sync()\n"
 
@@ -170,9 +175,7 @@ USED_BEFORE = "\nKEYS.active_sync()\n"
 def running(folder: Path, *module_and_options: str, **more: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A Python program that serves, and its log. It ends in good order, warns of nothing, and leaves no process."""
     log = folder / "log"
-    # Celery warns whoever runs it as root. That is about the one who runs the tests.
-    warnings = ["-W", "error", "-W", "ignore:You're running the worker with superuser"]
-    command = [sys.executable, *warnings, "-m", *module_and_options]
+    command = [sys.executable, "-W", "error", *NOT_OURS, "-m", *module_and_options]
     with log.open("wb") as file:
         program = subprocess.Popen(
             command, env=environment(**more), cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=file
@@ -217,6 +220,12 @@ def until(found: Callable[[], Any], program: subprocess.Popen[bytes], log: Path)
     raise AssertionError(log.read_text(encoding="utf-8"))
 
 
+def shown(program: str) -> list[str]:
+    """The command of the page that starts a program."""
+    commands = [shlex.split(block.text) for block in blocks(PAGE, "sh")]
+    return next(words for words in commands if words[0] == program)
+
+
 def write_module(folder: Path, *parts: str) -> None:
     (folder / "recipe.py").write_text("\n".join([AN_AGENT_IN_TWO_PROCESSES, *parts]), encoding="utf-8")
 
@@ -230,17 +239,16 @@ made_or_used = pytest.mark.parametrize(
 
 def ask_two_workers_of_gunicorn(folder: Path, path: str) -> tuple[int, list[list[str]]]:
     """The process that gunicorn is, and the words that each of its two workers answers."""
-    options = ["--preload", "--workers", "2", "--worker-class", "uvicorn_worker.UvicornWorker"]
     # Any free port; and no file in the home folder.
-    options += ["--bind", "127.0.0.1:0", "--no-control-socket"]
-    with running(folder, "gunicorn", *options, "recipe:app") as (gunicorn, log), ThreadPoolExecutor(2) as threads:
+    options = ["--bind", "127.0.0.1:0", "--no-control-socket"]
+    with running(folder, *shown("gunicorn"), *options) as (gunicorn, log), ThreadPoolExecutor(2) as threads:
         log_says = partial(re.search, r"Listening at: http://127\.0\.0\.1:(\d+)")
         port = int(until(lambda: log_says(log.read_text(encoding="utf-8")), gunicorn, log)[1])
         first = threads.submit(ask, port, "POST", f"{path}/ada", "hello")
         # Whoever took the first question is busy with it: the second one goes to the other worker.
         until(lambda: list(folder.glob("*.asked")), gunicorn, log)
         second = threads.submit(ask, port, "POST", f"{path}/bob", "hello")
-        answers = [question.result(timeout=60) for question in (first, second)]
+        answers = [question.result(timeout=20) for question in (first, second)]
         return gunicorn.pid, [str(body["answer"]).split() for _, body in answers]
 
 
@@ -271,15 +279,14 @@ def test_a_ring_goes_through_the_fork_of_celery(ending: str, calls: str, tmp_pat
     # A database of its own, that is empty again afterwards.
     url = redis_url.removesuffix("/0") + "/9"
     where = {"CELERY_BROKER_URL": url, "CELERY_RESULT_BACKEND": url}
-    options = ["--pool", "prefork", "--concurrency", "2", "--loglevel", "INFO"]
     ask_both = """
 import sys; sys.path.insert(0, '.')
 from recipe import answer
 for asked in [answer.delay(user, "hello") for user in ("ada", "bob")]:
-    print(asked.get(timeout=60))
+    print(asked.get(timeout=20))
 """
     try:
-        with running(tmp_path, "celery", "--app", "recipe", "worker", *options, **where) as (worker, _):
+        with running(tmp_path, *shown("celery"), "--concurrency", "2", **where) as (worker, _):
             answers = [line.split() for line in run(tmp_path, ask_both, **where)]
     finally:
         with redis.Redis.from_url(url) as client:

@@ -287,7 +287,7 @@ def wrong_rings() -> list[Wrong]:
         ),
         (lambda: open_provider("X"), ProviderConfigError, ["no scheme", "1 characters", "env:"]),
         (lambda: open_provider(""), ProviderConfigError, ["no scheme", "0 characters", "env:"]),
-        (lambda: open_provider("vault-kv://host/x"), ProviderConfigError, ["vault-kv:", "does not have yet", "env:"]),
+        (lambda: open_provider("aws-kms:alias/x"), ProviderConfigError, ["aws-kms:", "does not have yet", "env:"]),
         (lambda: redact_frames(None), TypeError, ["function", "NoneType"]),
         (lambda: redact_frames(5), TypeError, ["function", "int"]),
         (lambda: KeyUnavailableError(None), TypeError, ["message", "str", "NoneType"]),

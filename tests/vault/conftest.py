@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import threading
@@ -15,15 +14,6 @@ from typing import Any
 import pytest
 
 from keyproviders import Key
-
-# Every test here talks to a server through hvac.
-collect_ignore_glob = ["*.py"] if importlib.util.find_spec("hvac") is None else []
-if importlib.util.find_spec("keyproviders.testing") is None:
-    collect_ignore_glob.append("test_conformance.py")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "live_vault: needs the program bao or vault on PATH")
 
 
 @pytest.fixture(autouse=True)

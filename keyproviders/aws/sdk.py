@@ -1,0 +1,172 @@
+"""botocore as every part here uses it, and what it raises, translated in this one place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from keyproviders import (
+    KeyAccessDeniedError,
+    KeyDisabledError,
+    KeyNotFoundError,
+    KeyProviderError,
+    KeyUnavailableError,
+    ProviderConfigError,
+    redact_frames,
+)
+from keyproviders.vault.extras import import_sdk
+
+__all__ = ["CredentialsExpiredError", "asked", "botocore_session", "region_of"]
+
+_CONNECT_TIMEOUT_S = 1.0
+_READ_TIMEOUT_S = 2.0
+
+_LONGEST_WORDS = 400
+
+_Answer = TypeVar("_Answer")
+
+# The beginnings of error codes. Services spell the same thing in several ways.
+_TRANSIENT = (
+    "Throttl",
+    "TooManyRequests",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "SlowDown",
+    "RequestTimeout",
+    "InternalServiceError",
+    "InternalFailure",
+    "InternalError",
+    "ServiceUnavailable",
+    "IDPCommunicationError",
+)
+_EXPIRED = ("ExpiredToken", "RequestExpired", "TokenRefreshRequired")
+_DENIED = (
+    "AccessDenied",
+    "UnrecognizedClient",
+    "InvalidSignature",
+    "SignatureDoesNotMatch",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidAccessKeyId",
+    "MissingAuthenticationToken",
+    "NotAuthorized",
+    "InvalidIdentityToken",
+    "IDPRejectedClaim",
+    "OptInRequired",
+)
+
+# By the names of botocore's exceptions, some of which only newer releases have.
+_NO_ANSWER = (
+    "EndpointConnectionError",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "ConnectionClosedError",
+    "ProxyConnectionError",
+    "ResponseStreamingError",
+    "CredentialRetrievalError",
+    "MetadataRetrievalError",
+    "ConnectionError",
+    "HTTPClientError",
+)
+_NO_CREDENTIALS = (
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "TokenRetrievalError",
+    "SSOError",
+    "LoginError",
+    "NoAuthTokenError",
+)
+
+
+class CredentialsExpiredError(KeyAccessDeniedError):
+    """The credentials were good once: newer ones may be at hand."""
+
+
+def botocore_session(profile: str | None = None) -> Any:
+    """A session with botocore's own chain of credentials and settings, our time-outs, and no retries.
+
+    They hold for every client made from it, also for those that the chain makes itself, such as the
+    one that asks STS for the credentials of a role.
+    """
+    config = import_sdk("botocore.config", "aws").Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+    )
+    session = import_sdk("botocore.session", "aws").Session(profile=profile)
+    session.set_default_client_config(config)
+    return session
+
+
+def region_of(session: Any, given: str | None) -> str | None:
+    """The region: the given one, else botocore's own setting, else AWS_REGION.
+
+    Lambda, ECS and EKS set that last one for every program, and botocore does not read it.
+    """
+    return given or session.get_config_variable("region") or os.environ.get("AWS_REGION") or None
+
+
+@redact_frames
+def asked(doing: str, call: Callable[[], _Answer]) -> _Answer:
+    """The answer of ``call``, which uses botocore; what botocore raises becomes one of our errors.
+
+    The error has no context: the frames of botocore hold credentials.
+    """
+    exceptions = import_sdk("botocore.exceptions", "aws")
+    try:
+        return call()
+    except exceptions.ClientError as error:
+        failure = _refused(error.response, doing)
+    except exceptions.BotoCoreError as error:
+        failure = _failed(error, doing)
+    raise failure
+
+
+def _refused(response: dict[str, Any], doing: str) -> KeyProviderError:
+    """What an error code of a service means."""
+    error, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
+    code, status = str(error.get("Code", "")), metadata.get("HTTPStatusCode") or 0
+    said = " ".join(str(error.get("Message", "")).split())[:_LONGEST_WORDS] or "without words"
+    told = f"{doing}: AWS answered {code or 'no code'} ({status}: {said})"
+    if code.startswith(_EXPIRED):
+        return CredentialsExpiredError(f"{told}; renew the credentials of this process")
+    if code.startswith(_TRANSIENT) or status >= 500 or status == 429:
+        return KeyUnavailableError(told)
+    if code.startswith(_DENIED):
+        return KeyAccessDeniedError(f"{told}; check the identity of this process, its policy and its clock")
+    if code.startswith("ResourceNotFound"):
+        return KeyNotFoundError(f"{told}; check the name, the region and the account")
+    if code.startswith("InvalidRequest") and "delet" in said.lower():
+        return KeyDisabledError(f"{told}; aws secretsmanager restore-secret brings it back")
+    return ProviderConfigError(f"{told}; asking again will not change that: check the settings")
+
+
+def _failed(error: Exception, doing: str) -> KeyProviderError:
+    """What it means when botocore itself gave up. Its own words are shown only where they hold no secret."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    name = type(error).__name__
+    # A TLS failure is a ConnectionError too, so it is told apart first.
+    if "SSLError" in kinds:
+        if "EOF occurred" in str(error):
+            return KeyUnavailableError(f"{doing}: the connection ended while it was being set up")
+        ca = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+        return ProviderConfigError(
+            f"{doing}: the certificate was not accepted; it was checked against"
+            f" {ca or 'the public CAs that come with botocore, or ca_bundle of the AWS config file'}; give the CA that"
+            " signed it as AWS_CA_BUNDLE"
+        )
+    if kinds.intersection(_NO_ANSWER):
+        timeouts = {
+            "ConnectTimeoutError": f"no connection within {_CONNECT_TIMEOUT_S:g} s",
+            "ReadTimeoutError": f"no answer within {_READ_TIMEOUT_S:g} s",
+        }
+        return KeyUnavailableError(f"{doing}: {timeouts.get(name, name)}")
+    if kinds.intersection(_NO_CREDENTIALS):
+        return KeyAccessDeniedError(
+            f"{doing}: botocore found no usable AWS credentials ({name}); give this process a role, a profile or"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if name == "NoRegionError":
+        return ProviderConfigError(f"{doing}: no AWS region is set; give region= or set AWS_DEFAULT_REGION")
+    return ProviderConfigError(f"{doing}: {name}; check the settings for AWS")

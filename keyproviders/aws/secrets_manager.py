@@ -1,0 +1,301 @@
+"""Keys in AWS Secrets Manager: each version of a secret is a key."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from datetime import datetime, timezone
+from typing import Any
+
+from keyproviders import (
+    InvalidKeyError,
+    Key,
+    KeyNotFoundError,
+    KeyProviderError,
+    ProviderConfigError,
+    decode_key_text,
+    redact_frames,
+)
+from keyproviders.provider import is_key_name
+from keyproviders.vault.fields import read_field, read_text
+from keyproviders.vault.settings import is_insecure, warn_of_insecurity
+from keyproviders.vault.urls import split_url
+
+from .sdk import CredentialsExpiredError, asked, botocore_session, region_of
+
+__all__ = ["AwsSecretsManagerKeyProvider"]
+
+_FORM = "aws-secretsmanager:prod/agents/session-key"
+_SECRET_ID = re.compile(r"[A-Za-z0-9/_+=.@:!-]{1,2048}\Z")
+_ARN = re.compile(r"arn:[a-z-]+:secretsmanager:([a-z0-9-]+):\d{12}:secret:.+\Z")
+_KEY_BYTES = 32
+
+
+class AwsSecretsManagerKeyProvider:
+    """The versions of one secret: ``AwsSecretsManagerKeyProvider("prod/agents/session-key")``.
+
+    As a URL: ``aws-secretsmanager:prod/agents/session-key?region=eu-central-1``, with a name or an
+    ARN; the other arguments but ``client`` and ``allow_insecure`` are options of the URL.
+
+    The active key is the version with the label AWSCURRENT; the name of a key is its VersionId. The
+    secret is the key as base64, or a JSON object with the key in ``field`` (without it in ``key``,
+    or the only field), or 32 bytes of SecretBinary.
+
+    | argument | what it says | else |
+    |---|---|---|
+    | ``secret_id`` | name or ARN of the secret | |
+    | ``field`` | the field of a JSON secret | ``key``, or the only one |
+    | ``region`` | the region | that of the ARN, boto3's own settings, AWS_REGION |
+    | ``profile`` | a profile of the AWS config files | boto3's own settings |
+    | ``endpoint_url`` | another endpoint | boto3's own settings |
+    | ``client`` | a ready boto3 client, or a function that makes one | |
+    | ``allow_insecure`` | lets an endpoint with plain http be | False |
+
+    The identity needs ``secretsmanager:GetSecretValue`` on the secret, and ``kms:Decrypt`` where a
+    key of its own encrypts it. Each call is one GetSecretValue. Connecting may take 1 s and each
+    part of an answer 2 s; a ready client keeps its own settings.
+
+    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    """
+
+    @redact_frames
+    def __init__(
+        self,
+        secret_id: str,
+        *,
+        field: str | None = None,
+        region: str | None = None,
+        profile: str | None = None,
+        endpoint_url: str | None = None,
+        client: Any = None,
+        allow_insecure: bool = False,
+    ) -> None:
+        if not isinstance(secret_id, str):
+            raise TypeError(f"secret_id must be a str, not {type(secret_id).__name__}")
+        options = {"field": field, "region": region, "profile": profile, "endpoint_url": endpoint_url}
+        for name, value in options.items():
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"{name} must be a str or None, not {type(value).__name__}")
+            if value == "":
+                raise ProviderConfigError(f"{name} is empty; give a value, or leave it out")
+        if not isinstance(allow_insecure, bool):
+            raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
+        _check_secret_id(secret_id)
+        if client is not None:
+            beside = [name for name in ("region", "profile", "endpoint_url") if options[name] is not None]
+            if beside:
+                raise ProviderConfigError(
+                    f"client= is a ready client, which has its own settings, so {', '.join(beside)} would do nothing"
+                )
+            if not _is_client(client) and not callable(client):
+                raise TypeError(
+                    f"client must be a boto3 client of secretsmanager or a function that makes one, not a"
+                    f" {type(client).__name__}"
+                )
+        self._secret_id = secret_id
+        self._field = field
+        arn = _ARN.match(secret_id)
+        self._region = region or (arn[1] if arn else None)
+        self._profile = profile
+        self._endpoint_url = endpoint_url
+        self._given = client
+        self._allow_insecure = allow_insecure
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._closed = False
+        self._orphaned = False
+        self.place = f"aws-secretsmanager:{secret_id}"
+        if endpoint_url is not None:
+            self._check_endpoint(endpoint_url)
+
+    @classmethod
+    @redact_frames
+    def from_url(cls, url: str, *, allow_insecure: bool = False) -> AwsSecretsManagerKeyProvider:
+        """The provider of an ``aws-secretsmanager:`` URL. Raises ProviderConfigError."""
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a str, not {type(url).__name__}")
+        instead = "URLs are logged and shown; boto3's own chain finds credentials"
+        secret_id, options = split_url(
+            url,
+            options={"field", "region", "profile", "endpoint_url"},
+            refused={
+                "client": "pass it in code",
+                "allow_insecure": "only code can allow it: allow_insecure=True",
+                "aws_access_key_id": instead,
+                "aws_secret_access_key": instead,
+                "aws_session_token": instead,
+            },
+            form=_FORM,
+        )
+        given: dict[str, Any] = {**options, "allow_insecure": allow_insecure}
+        return cls(secret_id, **given)
+
+    @redact_frames
+    def active(self) -> Key:
+        """The version with the label AWSCURRENT."""
+        return self._fetch({"VersionStage": "AWSCURRENT"})
+
+    @redact_frames
+    def get(self, name: str) -> Key:
+        """The version of that VersionId."""
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
+        if not 32 <= len(name) <= 64 or not is_key_name(name):
+            raise KeyNotFoundError(
+                f"{self.place} has no key of that name: names there are VersionIds of 32 to 64 characters, so it was"
+                " not asked"
+            )
+        return self._fetch({"VersionId": name})
+
+    def close(self) -> None:
+        """Close the connections; a ready client is its owner's to close."""
+        with self._lock:
+            client, self._client, self._closed = self._client, None, True
+        closing = getattr(client, "close", None)
+        if closing is not None and not _is_client(self._given):
+            closing()
+
+    def after_fork(self) -> None:
+        """In a forked child: no connection of the parent is used again.
+
+        Raises ProviderConfigError for a ready client, which nobody but its maker could make anew.
+        """
+        self._lock = threading.Lock()
+        self._client = None
+        if _is_client(self._given):
+            self._orphaned = True
+            self._ready()
+
+    def __repr__(self) -> str:
+        return f"<AwsSecretsManagerKeyProvider {self.place}>"
+
+    def _fetch(self, which: dict[str, str]) -> Key:
+        doing = (
+            f"reading version {which['VersionId']} of {self.place}" if "VersionId" in which else f"reading {self.place}"
+        )
+        client = asked(doing, self._ready)
+        ask = {"SecretId": self._secret_id, **which}
+        try:
+            answer = asked(doing, lambda: client.get_secret_value(**ask))
+        except CredentialsExpiredError:
+            if _is_client(self._given):
+                raise
+            answer = None
+        if answer is None:
+            # A new session reads the environment, the files and the chain anew.
+            self._drop(client)
+            fresh = asked(doing, self._ready)
+            answer = asked(doing, lambda: fresh.get_secret_value(**ask))
+        return self._key(answer)
+
+    def _key(self, answer: dict[str, Any]) -> Key:
+        version = str(answer.get("VersionId", ""))
+        if not is_key_name(version):
+            raise InvalidKeyError(
+                f"a version of {self.place} has an id of {len(version)} characters that cannot be a key's name; write"
+                " one with an id of A-Z a-z 0-9 . _ - (Secrets Manager makes such ids itself)"
+            )
+        secret = self._secret(answer, f"version {version} of {self.place}")
+        created = answer.get("CreatedDate")
+        return Key(version, secret, created.astimezone(timezone.utc) if isinstance(created, datetime) else None)
+
+    def _secret(self, answer: dict[str, Any], where: str) -> bytes:
+        text, raw = answer.get("SecretString"), answer.get("SecretBinary")
+        if text is None:
+            if not isinstance(raw, bytes) or not raw:
+                raise InvalidKeyError(f"{where} is no key: it is empty")
+            if len(raw) == _KEY_BYTES and self._field is None:
+                return raw
+            text = _as_text(raw)
+            if text is None:
+                raise InvalidKeyError(
+                    f"{where} is no key: its {len(raw)} bytes are neither the {_KEY_BYTES} of a key nor text"
+                )
+        if not isinstance(text, str):
+            raise InvalidKeyError(f"{where} is no key: it is no text")
+        if self._field is None and not text.lstrip().startswith("{"):
+            return read_text(text, where)
+        fields = _as_object(text)
+        if fields is None:
+            wanted = f", so it has no field {self._field!r}" if self._field is not None else ""
+            raise InvalidKeyError(f"{where} is no key: its {len(text)} characters are no JSON object{wanted}")
+        return read_field(fields, self._field, where)
+
+    def _ready(self) -> Any:
+        with self._lock:
+            if self._closed:
+                raise KeyProviderError(f"the provider of {self.place} is closed")
+            if self._orphaned:
+                raise ProviderConfigError(
+                    "this process was forked, and a ready client= cannot be used in both processes; pass a function"
+                    " that makes one, as in client=lambda: boto3.client('secretsmanager')"
+                )
+            if self._client is None:
+                self._client = self._new_client()
+            return self._client
+
+    def _new_client(self) -> Any:
+        if self._given is not None:
+            client = self._given if _is_client(self._given) else self._given()
+            if not _is_client(client):
+                raise TypeError(f"the function given as client made no boto3 client but a {type(client).__name__}")
+            return client
+        session = botocore_session(self._profile)
+        client = session.create_client(
+            "secretsmanager", region_name=region_of(session, self._region), endpoint_url=self._endpoint_url
+        )
+        if self._endpoint_url is None:
+            # boto3's own settings may name one, such as AWS_ENDPOINT_URL.
+            self._check_endpoint(client.meta.endpoint_url)
+        return client
+
+    def _drop(self, client: Any) -> None:
+        with self._lock:
+            if self._client is client:
+                self._client = None
+
+    def _check_endpoint(self, url: str) -> None:
+        if "@" in url or "?" in url:
+            raise ProviderConfigError("the endpoint of Secrets Manager has a user or a query in it; take it out")
+        if not is_insecure(url):
+            return
+        problem = f"{url} is plain http off loopback: everybody on the way can read the keys; use https"
+        if not self._allow_insecure:
+            raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
+        warn_of_insecurity(problem)
+
+
+def _is_client(client: Any) -> bool:
+    return not isinstance(client, type) and hasattr(client, "get_secret_value")
+
+
+@redact_frames
+def _check_secret_id(secret_id: str) -> None:
+    if not _SECRET_ID.match(secret_id):
+        raise ProviderConfigError(
+            f"secret_id ({len(secret_id)} characters) is neither a name nor an ARN of a secret; write it as in {_FORM}"
+        )
+    try:
+        decode_key_text(secret_id)
+    except InvalidKeyError:
+        return
+    raise ProviderConfigError(
+        f"a key was given where the name of a secret belongs; put the key into Secrets Manager, and give the name of"
+        f" the secret, as in {_FORM}; if this really is its name, give the secret's ARN"
+    )
+
+
+def _as_text(raw: bytes) -> str | None:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _as_object(text: str) -> dict[str, object] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

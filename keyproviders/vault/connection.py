@@ -1,0 +1,294 @@
+"""One connection to a Vault or OpenBao server: requests that carry a good token, and answers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from keyproviders import KeyProviderError, ProviderConfigError, redact_frames
+
+from .extras import import_sdk
+from .failures import Answer, client_failure, transport_failure
+from .login import login_for
+from .settings import Endpoint, is_insecure, is_loopback, read_endpoint
+from .token import TokenKeeper
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from typing_extensions import TypedDict
+
+    class ConnectionOptions(TypedDict, total=False):
+        """The arguments of a connection, which every provider on it takes."""
+
+        address: str | None
+        namespace: str | None
+        auth: str | None
+        auth_mount: str | None
+        token: str | None
+        token_file: str | PathLike[str] | None
+        role: str | None
+        role_id: str | None
+        role_id_file: str | PathLike[str] | None
+        secret_id: str | None
+        secret_id_file: str | PathLike[str] | None
+        jwt_file: str | PathLike[str] | None
+        aws_region: str | None
+        aws_server_id: str | None
+        ca_cert: str | PathLike[str] | None
+        client_cert: str | PathLike[str] | None
+        client_key: str | PathLike[str] | None
+        client: Any
+        allow_insecure: bool
+
+
+__all__ = ["URL_OPTIONS", "URL_REFUSED", "VaultConnection"]
+
+_ENDPOINT = ("address", "namespace", "ca_cert", "client_cert", "client_key")
+_LOGIN = (
+    "auth_mount",
+    "token",
+    "token_file",
+    "role",
+    "role_id",
+    "role_id_file",
+    "secret_id",
+    "secret_id_file",
+    "jwt_file",
+    "aws_region",
+    "aws_server_id",
+)
+_FILES = frozenset({"token_file", "role_id_file", "secret_id_file", "jwt_file", "ca_cert", "client_cert", "client_key"})
+
+URL_REFUSED: Mapping[str, str] = {
+    "token": "URLs are logged and shown; set VAULT_TOKEN, or give token_file=, or pass it in code",
+    "secret_id": "URLs are logged and shown; set VAULT_SECRET_ID, or give secret_id_file=, or pass it in code",
+    "client": "pass it in code",
+    "allow_insecure": "only code can allow it: allow_insecure=True",
+}
+URL_OPTIONS = frozenset({*_ENDPOINT, *_LOGIN, "auth"} - set(URL_REFUSED))
+
+
+class VaultConnection:
+    """Requests to one server, each with a token that should work. Safe for several threads.
+
+    The settings are read when it is made; hvac is loaded, and the first connection and login are
+    made, at the first request. Either a ready ``client=`` (an ``hvac.Client``, or a function without
+    arguments that makes one, which is logged in and keeps its own settings), or the other arguments.
+
+    Raises TypeError, or ProviderConfigError for arguments that do not go together.
+    """
+
+    @redact_frames
+    def __init__(
+        self, *, auth: str | None = None, client: Any = None, allow_insecure: bool = False, **given: Any
+    ) -> None:
+        unknown = [name for name in given if name not in _ENDPOINT and name not in _LOGIN]
+        if unknown:
+            raise TypeError(f"a connection to Vault has no argument {unknown[0]!r}")
+        if not isinstance(allow_insecure, bool):
+            raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
+        texts = {name: _as_text(name, given.get(name)) for name in (*_ENDPOINT, *_LOGIN)}
+        auth = _as_text("auth", auth)
+        self._lock = threading.Lock()
+        self._adapter: Any = None
+        self._closed = False
+        self._orphaned = False
+        self._client = client
+        self._keeper: TokenKeeper | None = None
+        if client is None:
+            self._endpoint = read_endpoint(allow_insecure=allow_insecure, **{name: texts[name] for name in _ENDPOINT})
+            login = login_for(auth, {name: texts[name] for name in _LOGIN})
+            self._keeper = TokenKeeper(login, self._send, self._endpoint.words)
+            return
+        beside = [name for name in ("auth", *texts) if (auth if name == "auth" else texts[name]) is not None]
+        if beside:
+            raise ProviderConfigError(
+                f"client= is a ready client, which has its own settings, so {', '.join(beside)} would do nothing"
+            )
+        if not _is_client(client) and not callable(client):
+            raise TypeError(f"client must be an hvac.Client or a function that makes one, not {_kind(client)}")
+        self._endpoint = _endpoint_of(client if _is_client(client) else None)
+
+    @property
+    def words(self) -> str:
+        """The server, for messages."""
+        return self._endpoint.words
+
+    @property
+    def login_words(self) -> str:
+        """The login, for messages."""
+        return self._keeper.login.words if self._keeper is not None else "the given client"
+
+    @redact_frames
+    def ask(
+        self, method: str, path: str, *, doing: str, body: Mapping[str, Any] | None = None, again: bool = True
+    ) -> Answer:
+        """One request, and when it is denied one new login and one repetition (but for ``again=False``).
+
+        ``path`` is that of the API, quoted, such as ``/v1/secret/data/agents``; ``doing`` names in
+        messages what it is for. Gives whatever the server answers; raises KeyUnavailableError,
+        ProviderConfigError and what a login raises.
+        """
+        keeper = self._keeper
+        if keeper is None:
+            adapter = self._ready()
+            answer = self._send(method, path, doing=doing, body=body)
+            if answer.denied and again and not _is_client(self._client):
+                self._drop(adapter)
+                answer = self._send(method, path, doing=doing, body=body)
+            return answer
+        token = keeper.current()
+        answer = self._send(method, path, doing=doing, token=token.value, body=body)
+        if answer.denied and again:
+            other = keeper.replace(token)
+            if other is not None:
+                answer = self._send(method, path, doing=doing, token=other.value, body=body)
+        return answer
+
+    def close(self) -> None:
+        """Forget the token and close the connections; a ready client is its owner's to close."""
+        with self._lock:
+            adapter, self._adapter, self._closed = self._adapter, None, True
+        if self._keeper is not None:
+            self._keeper.forget()
+        if adapter is not None and not _is_client(self._client):
+            adapter.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: no connection of the parent is used again, or even closed.
+
+        Raises ProviderConfigError for a ready client, which nobody but its maker could make anew.
+        """
+        self._lock = threading.Lock()
+        self._adapter = None
+        if self._keeper is not None:
+            self._keeper.after_fork()
+        if _is_client(self._client):
+            self._orphaned = True
+            self._ready()
+
+    @redact_frames
+    def _send(
+        self, method: str, path: str, *, doing: str, token: str = "", body: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """One request and no more. The token goes with it rather than into the client, which others use too."""
+        adapter = self._ready()
+        headers = {"X-Vault-Token": token} if token else {}
+        try:
+            response = adapter.request(
+                method, path, headers=headers, raise_exception=False, **({} if body is None else {"json": dict(body)})
+            )
+            return Answer.of(response, token)
+        except OSError as error:
+            # Every error of requests is one. It is raised outside of this block, without the frames
+            # of requests, which hold the token.
+            failure = transport_failure(error, doing, self._endpoint)
+        raise failure
+
+    def _ready(self) -> Any:
+        with self._lock:
+            if self._closed:
+                raise KeyProviderError(f"the provider of {self._endpoint.words} is closed")
+            if self._orphaned:
+                raise ProviderConfigError(
+                    "this process was forked, and a ready client= cannot be used in both processes; pass a function"
+                    " that makes one, as in client=lambda: hvac.Client(...)"
+                )
+            if self._adapter is None:
+                self._adapter = self._new_adapter()
+            return self._adapter
+
+    def _drop(self, adapter: Any) -> None:
+        with self._lock:
+            if self._adapter is adapter:
+                self._adapter = None
+
+    def _new_adapter(self) -> Any:
+        if self._client is not None:
+            client = self._client if _is_client(self._client) else self._made_client()
+            if not _is_client(client):
+                raise TypeError(f"the function given as client made no hvac.Client but {_kind(client)}")
+            self._endpoint = _endpoint_of(client)
+            return client.adapter
+        adapters = import_sdk("hvac.adapters", "vault")
+        endpoint = self._endpoint
+        cert = (endpoint.client_cert, endpoint.client_key) if endpoint.client_key else endpoint.client_cert
+        # Not hvac.Client: it would fill in what the environment said when hvac was imported.
+        adapter = adapters.RawAdapter(
+            base_uri=endpoint.address,
+            namespace=endpoint.namespace,
+            cert=cert,
+            verify=True if endpoint.ca is None else endpoint.ca,
+            timeout=endpoint.timeouts,
+        )
+        if is_loopback(endpoint.address):
+            # A proxy of the environment would get the token, and could not reach this machine's own server.
+            adapter.session.trust_env = False
+        if not endpoint.allow_insecure:
+            adapter.session.hooks["response"].append(_refuse_insecure_redirect)
+        return adapter
+
+    def _made_client(self) -> Any:
+        """What the given function makes; it may log in meanwhile, and then its failures are ours to translate."""
+        doing = "the function given as client"
+        requests_errors = import_sdk("requests.exceptions", "vault").RequestException
+        hvac_errors = import_sdk("hvac.exceptions", "vault").VaultError
+        try:
+            return self._client()
+        except requests_errors as error:
+            failure = transport_failure(error, doing, self._endpoint)
+        except hvac_errors as error:
+            failure = client_failure(error, doing)
+        raise failure
+
+
+def _refuse_insecure_redirect(response: Any, **_: Any) -> None:
+    """A standby sends to the active server, and the token goes along: never in the clear."""
+    if response.is_redirect and is_insecure(urljoin(response.url, response.headers.get("Location", ""))):
+        raise ProviderConfigError(
+            f"{_origin(response.url)} redirects to plain http off loopback, and the token would go there in the"
+            " clear; set the server's api_addr to its https address"
+        )
+
+
+def _is_client(client: Any) -> bool:
+    return not isinstance(client, type) and hasattr(client, "adapter")
+
+
+def _endpoint_of(client: Any) -> Endpoint:
+    address = _origin(str(getattr(client.adapter, "base_uri", ""))) if client is not None else "the given client"
+    return Endpoint(
+        address=address,
+        namespace=getattr(client.adapter, "namespace", None) if client is not None else None,
+        ca=None,
+        ca_words="what the given client trusts",
+        client_cert=None,
+        client_key=None,
+        allow_insecure=True,
+        timeouts=None,
+    )
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _as_text(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if name in _FILES and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    if not value:
+        raise ProviderConfigError(f"{name} is empty; give a value, or leave it out")
+    return value
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"

@@ -1,0 +1,216 @@
+"""What a Vault or OpenBao server, or the way to it, can answer: translated here and nowhere else."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from keyproviders import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
+
+from .extras import import_sdk
+from .settings import Endpoint
+
+__all__ = ["Answer", "client_failure", "failure_of", "is_wrong_route", "transport_failure"]
+
+# Statuses after which the same request may succeed later: 412 (a replica that lags behind), 472 and
+# 473 (standbys), 503 (sealed), and what a proxy in front says.
+_TRANSIENT = frozenset({408, 412, 425, 429, 472, 473})
+_SETTING = frozenset({501})
+_DENIED = frozenset({401, 403})
+
+_LONGEST_WORDS = 400
+_LONGEST_WAIT_S = 86_400.0
+
+# OpenSSL's words for a connection that ended in the middle: an outage, not a mistake in a setting.
+_BROKEN_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+class Answer:
+    """One answer of the server: its status, its body as an object, and its errors as words."""
+
+    __slots__ = ("_sent", "body", "is_json", "retry_after_s", "status")
+
+    def __init__(self, status: int, body: object, retry_after: str | None = None, *, sent: str = "") -> None:
+        self.status = status
+        self._sent = sent
+        self.is_json = isinstance(body, dict)
+        self.body: Mapping[str, Any] = body if isinstance(body, dict) else {}
+        self.retry_after_s = _seconds(retry_after)
+
+    @classmethod
+    def of(cls, response: Any, sent: str) -> Answer:
+        """Of what an adapter of hvac returns: a ``requests`` response, or the body of a 200 by itself.
+
+        ``sent`` is the token that was sent, which no word of the answer may repeat.
+        """
+        if isinstance(response, dict):
+            return cls(200, response, sent=sent)
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        return cls(response.status_code, body, response.headers.get("Retry-After"), sent=sent)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the server did what was asked."""
+        return 200 <= self.status < 300
+
+    @property
+    def denied(self) -> bool:
+        """Whether another token might change the answer."""
+        return self.status in _DENIED
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.status in _TRANSIENT or (self.status >= 500 and self.status not in _SETTING)
+
+    def part(self, *names: str) -> Mapping[str, Any]:
+        """The object at this place in the body, or an empty one."""
+        found: Any = self.body
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def words(self, hide: Iterable[str] = ()) -> str:
+        """The server's own errors in one line, without the token that was sent and the secrets in ``hide``."""
+        errors = self.body.get("errors")
+        said = "; ".join(str(one) for one in errors) if isinstance(errors, list) else ""
+        for secret in (self._sent, *hide):
+            if secret:
+                said = said.replace(secret, "...")
+        said = " ".join(said.split())
+        return said if len(said) <= _LONGEST_WORDS else said[:_LONGEST_WORDS] + "..."
+
+
+def is_wrong_route(answer: Answer) -> bool:
+    """Whether a 404 says that there is nothing at this place at all: no such mount or namespace."""
+    said = answer.words()
+    return any(sign in said for sign in ("no handler for route", "route entry not found", "namespace not found"))
+
+
+def failure_of(
+    answer: Answer, doing: str, endpoint: str, *, login: bool = False, advice: str = "", hide: Iterable[str] = ()
+) -> KeyProviderError:
+    """The error that an answer stands for, which is none of those that the caller can read itself.
+
+    ``doing`` says what was asked for, as in "reading secret/agents"; ``login`` tells that a 400 is
+    about a credential; ``advice`` is what to do about a denial.
+    """
+    said = answer.words(hide) or "without words"
+    told = f"{doing} at {endpoint}: the server answered {answer.status} ({said})"
+    status = answer.status
+    if answer.denied or (login and status == 400):
+        return KeyAccessDeniedError(told + (f"; {advice}" if advice else ""))
+    if answer.transient:
+        return KeyUnavailableError(told, retry_after_s=answer.retry_after_s)
+    if status == 404 and is_wrong_route(answer):
+        return ProviderConfigError(f"{told}; check the mount, the namespace and the address")
+    if answer.ok:
+        return ProviderConfigError(
+            f"{doing} at {endpoint}: the answer is not what Vault or OpenBao would say; check the address"
+        )
+    return ProviderConfigError(f"{told}; asking again will not change that: check the address and the settings")
+
+
+def transport_failure(error: OSError, doing: str, endpoint: Endpoint) -> KeyProviderError:
+    """The error for a request that got no answer.
+
+    None of ``error``'s own words are shown: they can hold the password of a proxy.
+    """
+    exceptions = import_sdk("requests.exceptions", "vault")
+    told = f"{doing} at {endpoint.words}"
+    # A TLS failure is a ConnectionError too, so it is told apart first.
+    tls = _first(error, ssl.SSLError)
+    if isinstance(error, exceptions.SSLError) or tls is not None:
+        return _tls_failure(tls, told, endpoint)
+    if isinstance(error, exceptions.Timeout):
+        what, which = ("connection", 0) if isinstance(error, exceptions.ConnectTimeout) else ("answer", 1)
+        within = f"within {endpoint.timeouts[which]:g} s" if endpoint.timeouts else "in time"
+        return KeyUnavailableError(f"{told}: no {what} {within}")
+    if isinstance(error, exceptions.TooManyRedirects) or (
+        isinstance(error, exceptions.RequestException) and isinstance(error, ValueError)
+    ):
+        return ProviderConfigError(f"{told}: {type(error).__name__}; check the address and the settings of proxies")
+    if isinstance(error, exceptions.RequestException):
+        return KeyUnavailableError(f"{told}: {_reason(error)}")
+    # What requests does not wrap: a file of certificates that is not there.
+    return ProviderConfigError(
+        f"{told}: a file of certificates cannot be read; the CA is {endpoint.ca_words}"
+        + (f", the client certificate {endpoint.client_cert}" if endpoint.client_cert else "")
+    )
+
+
+def client_failure(error: Exception, doing: str) -> KeyProviderError:
+    """The error for one of hvac's, whose class is all that is left of the status.
+
+    Only where somebody else's code used hvac: in the function that makes a ready client.
+    """
+    name = type(error).__name__
+    told = f"{doing}: {name} ({Answer(0, {'errors': [str(error)]}).words()})"
+    if name in {"InvalidRequest", "Unauthorized", "Forbidden"}:
+        return KeyAccessDeniedError(f"{told}; check the credential that it logs in with")
+    if name in {"InvalidPath", "UnsupportedOperation", "ParamValidationError"}:
+        return ProviderConfigError(f"{told}; check the login that it uses")
+    return KeyUnavailableError(told)
+
+
+def _tls_failure(tls: BaseException | None, told: str, endpoint: Endpoint) -> KeyProviderError:
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        return ProviderConfigError(
+            f"{told}: its certificate was not accepted ({tls.verify_message}); it was checked against"
+            f" {endpoint.ca_words}; give the CA that signed it as ca_cert or VAULT_CACERT"
+        )
+    if isinstance(tls, _BROKEN_OFF):
+        return KeyUnavailableError(f"{told}: the connection ended while it was being set up")
+    reason = getattr(tls, "reason", None) or "no reason given"
+    return ProviderConfigError(
+        f"{told}: TLS failed ({reason}); the CA is {endpoint.ca_words}; check that the address speaks https"
+        + ("" if endpoint.client_cert else ", and whether it wants a client certificate (client_cert, client_key)")
+    )
+
+
+def _reason(error: BaseException) -> str:
+    names = {type(one).__name__ for one in _chain(error)}
+    if names & {"NameResolutionError", "gaierror"}:
+        return "the name of the host was not found"
+    inner = [one for one in _chain(error) if isinstance(one, OSError) and one.errno is not None and one.strerror]
+    if inner:
+        return str(inner[-1].strerror).lower()
+    if "ProxyError" in names:
+        return "the proxy did not take the connection"
+    return "the connection broke off"
+
+
+def _first(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    return next((one for one in _chain(error) if isinstance(one, kind)), None)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error with everything that it wraps: libraries keep that in several places."""
+    waiting: list[object] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting.extend((*one.args, getattr(one, "reason", None), one.__cause__, one.__context__))
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """The header Retry-After (RFC 9110, 10.2.3): seconds, or a date."""
+    if not retry_after:
+        return None
+    if retry_after.strip().isascii() and retry_after.strip().isdigit():
+        return min(float(retry_after), _LONGEST_WAIT_S)
+    try:
+        wait_s = parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(max(0.0, wait_s), _LONGEST_WAIT_S)

@@ -1,0 +1,310 @@
+"""Keys in the key/value store of Vault or OpenBao, version 2: each version of a secret is a key."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from keyproviders import (
+    Key,
+    KeyDestroyedError,
+    KeyDisabledError,
+    KeyNotFoundError,
+    KeyProviderError,
+    ProviderConfigError,
+    redact_frames,
+)
+
+from .connection import URL_OPTIONS, URL_REFUSED, VaultConnection
+from .failures import Answer, failure_of, is_wrong_route
+from .fields import read_field
+from .urls import split_url
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .connection import ConnectionOptions
+
+__all__ = ["VaultKvKeyProvider"]
+
+_FORM = "vault-kv:secret/agents/session-key"
+_DEFAULT_MOUNT = "secret"
+
+_VERSION = re.compile(r"[1-9][0-9]{0,17}\Z")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)\Z")
+
+# So many older versions are tried when the newest ones are deleted; a server keeps 10 by default.
+_MOST_STEPS = 32
+
+
+class VaultKvKeyProvider:
+    """The versions of one secret in a KV version 2 mount: ``VaultKvKeyProvider("agents/session-key")``.
+
+    As a URL: ``vault-kv:secret/agents/session-key`` (mount, then path), or
+    ``vault-kv:agents/session-key?mount=team-a/kv``; the other arguments are options of the URL, but
+    for ``token``, ``secret_id``, ``client`` and ``allow_insecure``.
+
+    The active key is the newest version that is neither deleted nor destroyed; the name of a key is
+    its version number. The key is in the field ``field``; without it in ``key``, or the only field.
+
+    | argument | what it says | else |
+    |---|---|---|
+    | ``address`` | ``https://host:port`` | BAO_ADDR, VAULT_ADDR |
+    | ``namespace`` | the namespace | BAO_NAMESPACE, VAULT_NAMESPACE |
+    | ``ca_cert`` | file or folder of the CA | BAO_/VAULT_CACERT, _CAPATH |
+    | ``client_cert``, ``client_key`` | files for mutual TLS | BAO_/VAULT_CLIENT_CERT, _CLIENT_KEY |
+    | ``auth`` | token, token-file, agent, approle, kubernetes, jwt or aws | token |
+    | ``auth_mount`` | where the login is mounted | the name of ``auth`` |
+    | ``token`` | for token | BAO_TOKEN, VAULT_TOKEN, ~/.vault-token |
+    | ``token_file`` | for token-file | |
+    | ``role_id``, ``role_id_file`` | for approle | BAO_ROLE_ID, VAULT_ROLE_ID |
+    | ``secret_id``, ``secret_id_file`` | for approle | BAO_SECRET_ID, VAULT_SECRET_ID |
+    | ``role`` | for kubernetes, jwt, aws | the login's default role |
+    | ``jwt_file`` | for kubernetes, jwt | the service account's token |
+    | ``aws_region``, ``aws_server_id`` | for aws: region of STS, server id header | botocore's settings; none |
+    | ``client`` | a ready hvac.Client, or a function that makes one | |
+    | ``allow_insecure`` | lets plain http and unverified TLS be | False |
+
+    The token needs one line of policy: read on ``<mount>/data/<path>``. Each call is one request.
+    Connecting may take 1 s and each part of an answer 2 s.
+
+    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    """
+
+    @redact_frames
+    def __init__(
+        self,
+        path: str,
+        *,
+        mount: str = _DEFAULT_MOUNT,
+        field: str | None = None,
+        **connection: Unpack[ConnectionOptions],
+    ) -> None:
+        for name, value in (("path", path), ("mount", mount)):
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+        if field is not None and not isinstance(field, str):
+            raise TypeError(f"field must be a str or None, not {type(field).__name__}")
+        if field == "":
+            raise ProviderConfigError("field is empty; give the name of a field, or leave it out")
+        self._mount = _checked_path("the mount", mount)
+        self._path = _checked_path("the path", path)
+        if self._path.startswith("data/"):
+            right = self._path.removeprefix("data/")
+            raise ProviderConfigError(
+                f"data/ belongs to the API and not to the path of a secret; write"
+                f" {_as_url(self._mount, right)}, or VaultKvKeyProvider({right!r}, mount={self._mount!r})"
+            )
+        self._field = field
+        self._connection = VaultConnection(**connection)
+        self._api = f"/v1/{quote(self._mount, safe='/')}/data/{quote(self._path, safe='/')}"
+        self._is_version_2 = False
+        self.place = _as_url(self._mount, self._path)
+
+    @classmethod
+    @redact_frames
+    def from_url(cls, url: str, *, allow_insecure: bool = False) -> VaultKvKeyProvider:
+        """The provider of a ``vault-kv:`` URL. Raises ProviderConfigError."""
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a str, not {type(url).__name__}")
+        path, options = split_url(url, options=URL_OPTIONS | {"mount", "field"}, refused=URL_REFUSED, form=_FORM)
+        if "mount" not in options:
+            mount, slash, path = path.partition("/")
+            if not slash:
+                raise ProviderConfigError(f"a vault-kv: URL has a mount and a path, as in {_FORM}")
+            options["mount"] = mount
+        given: dict[str, Any] = {**options, "allow_insecure": allow_insecure}
+        return cls(path, **given)
+
+    @redact_frames
+    def active(self) -> Key:
+        """The newest version that is neither deleted nor destroyed."""
+        answer = self._read(None)
+        if answer.ok:
+            return self._key(answer)
+        gone = self._gone(answer)
+        if gone is None:
+            raise self._failure(answer, None)
+        # The server names the newest version and does not fall back. One request for each older one
+        # needs no further line of policy, as one for the metadata would.
+        newest = first = _version(answer)
+        any_disabled = isinstance(gone, KeyDisabledError)
+        for version in range(newest - 1, max(0, newest - 1 - _MOST_STEPS), -1):
+            answer = self._read(version)
+            if answer.ok:
+                return self._key(answer)
+            older = self._gone(answer)
+            if older is None:
+                if answer.status == 404 and not is_wrong_route(answer):
+                    break  # the ones before fell out
+                raise self._failure(answer, version)
+            first = version
+            any_disabled = any_disabled or isinstance(older, KeyDisabledError)
+        if first == newest:
+            raise gone
+        which = f"{self.place} has no key to write with: its versions {first} to {newest} are"
+        if any_disabled:
+            raise KeyDisabledError(f"{which} deleted or destroyed; undelete one, or write a new one")
+        raise KeyDestroyedError(f"{which} destroyed for good; write a new one")
+
+    @redact_frames
+    def get(self, name: str) -> Key:
+        """The key of that version number."""
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
+        if not _VERSION.match(name):
+            raise KeyNotFoundError(
+                f"{self.place} has no key of that name: names there are version numbers, so it was not asked"
+            )
+        answer = self._read(int(name))
+        if answer.ok:
+            return self._key(answer)
+        raise self._gone(answer) or self._failure(answer, int(name))
+
+    def close(self) -> None:
+        """Close the connections and forget the token."""
+        self._connection.close()
+
+    def after_fork(self) -> None:
+        """Use no connection of the parent. Raises ProviderConfigError for a ready client."""
+        self._connection.after_fork()
+
+    def __repr__(self) -> str:
+        return f"<VaultKvKeyProvider {self.place}>"
+
+    def _read(self, version: int | None) -> Answer:
+        query = "" if version is None else f"?version={version}"
+        return self._connection.ask("get", self._api + query, doing=self._doing(version))
+
+    def _doing(self, version: int | None) -> str:
+        return f"reading {self.place}" if version is None else f"reading version {version} of {self.place}"
+
+    def _key(self, answer: Answer) -> Key:
+        metadata, data = answer.part("data", "metadata"), answer.part("data").get("data")
+        version = metadata.get("version")
+        if not isinstance(version, int) or not isinstance(data, dict):
+            if answer.is_json and answer.part("data"):
+                raise self._version_1()
+            raise failure_of(answer, f"reading {self.place}", self._connection.words)
+        self._is_version_2 = True
+        secret = read_field(data, self._field, f"version {version} of {self.place}")
+        return Key(str(version), secret, _time(metadata.get("created_time")))
+
+    def _gone(self, answer: Answer) -> KeyNotFoundError | None:
+        """What a 404 that knows the version says of it."""
+        metadata = answer.part("data", "metadata") if answer.status == 404 else {}
+        version = metadata.get("version")
+        if not isinstance(version, int):
+            return None
+        self._is_version_2 = True
+        which = f"version {version} of {self.place}"
+        if metadata.get("destroyed") is True:
+            when = _time(metadata.get("deletion_time"))
+            return KeyDestroyedError(
+                f"{which} (made {_said(metadata.get('created_time'))}) was destroyed for good"
+                + (
+                    f" after it was deleted at {when:%Y-%m-%d %H:%M:%S} UTC"
+                    if when
+                    else "; the server keeps no time of it"
+                )
+            )
+        return KeyDisabledError(
+            f"{which} was deleted at {_said(metadata.get('deletion_time'))}; to bring it back:"
+            f" vault kv undelete -mount={self._mount} -versions={version} {self._path}"
+        )
+
+    def _failure(self, answer: Answer, version: int | None) -> KeyProviderError:
+        doing, server = self._doing(version), self._connection.words
+        if answer.status != 404:
+            advice = (
+                f"{self._connection.login_words} may not read it; its policy needs"
+                f' path "{self._mount}/data/{self._path}" {{ capabilities = ["read"] }}'
+            )
+            return failure_of(answer, doing, server, advice=advice)
+        problem = None if self._is_version_2 else self._look_at_mount()
+        if problem is not None:
+            return problem
+        if is_wrong_route(answer):
+            return ProviderConfigError(
+                f"{doing} at {server}: the server has nothing there ({answer.words()}); check the mount"
+                f" {self._mount!r} and the namespace"
+            )
+        if version is None:
+            return KeyNotFoundError(
+                f"{self.place} does not exist at {server}; make it: vault kv put -mount={self._mount} {self._path}"
+                f" {self._field or 'key'}=..."
+            )
+        return KeyNotFoundError(
+            f"{self.place} has no version {version} at {server}; it never was, or it fell out when newer ones came"
+            " (max_versions, 10 by default)"
+        )
+
+    def _look_at_mount(self) -> KeyProviderError | None:
+        """What the mount says is wrong with it, where the token may ask; None when nothing is."""
+        path = f"/v1/sys/internal/ui/mounts/{quote(self._mount, safe='/')}/{quote(self._path, safe='/')}"
+        try:
+            answer = self._connection.ask("get", path, doing=f"looking at the mount of {self.place}", again=False)
+        except KeyProviderError:
+            # The secret is missing either way; this would only have said why.
+            return None
+        data = answer.part("data")
+        kind, mount = data.get("type"), data.get("path")
+        if not answer.ok or not isinstance(mount, str):
+            return None
+        if kind not in {"kv", "generic"}:
+            return ProviderConfigError(f"{self._mount} is no key/value store but a mount of the type {kind}")
+        if answer.part("data", "options").get("version") != "2":
+            return self._version_1()
+        self._is_version_2 = True
+        real = mount.strip("/")
+        if real == self._mount:
+            return None
+        rest = f"{self._mount}/{self._path}".removeprefix(real).strip("/").removeprefix("data/")
+        return ProviderConfigError(f"the mount is {real} and not {self._mount}; write {_as_url(real, rest)}")
+
+    def _version_1(self) -> ProviderConfigError:
+        return ProviderConfigError(
+            f"{self._mount} is a key/value store of version 1, which keeps no versions, so a rotation would lose the"
+            f" key before it; make one of version 2: vault kv enable-versioning {self._mount}"
+        )
+
+
+def _checked_path(what: str, path: str) -> str:
+    path = path.removesuffix("/")
+    parts = path.split("/")
+    if any(part in {"", ".", ".."} for part in parts) or not path.isprintable():
+        raise ProviderConfigError(
+            f"{what} ({len(path)} characters) is none: it is names with single slashes between them, as in {_FORM}"
+        )
+    return path
+
+
+def _as_url(mount: str, path: str) -> str:
+    if "/" in mount:
+        return f"vault-kv:{quote(path)}?mount={quote(mount)}"
+    return f"vault-kv:{quote(mount)}/{quote(path)}"
+
+
+def _version(answer: Answer) -> int:
+    version = answer.part("data", "metadata").get("version")
+    return version if isinstance(version, int) else 0
+
+
+def _time(text: object) -> datetime | None:
+    """RFC 3339 with up to nine digits of a second, as the server writes it."""
+    found = _TIME.match(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    fraction = (found[2] or "").ljust(6, "0")[:6]
+    zone = "+00:00" if found[3] == "Z" else found[3]
+    try:
+        return datetime.fromisoformat(f"{found[1]}.{fraction}{zone}").astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _said(text: object) -> str:
+    time = _time(text)
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time is not None else "an unknown time"

@@ -1,0 +1,368 @@
+"""The ways to a token, by the name of ``auth=``."""
+
+from __future__ import annotations
+
+import abc
+import base64
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+from urllib.parse import quote, urlsplit
+
+from keyproviders import KeyAccessDeniedError, ProviderConfigError, redact_frames
+
+from .extras import import_sdk
+from .failures import Answer, failure_of
+from .settings import from_environment
+
+__all__ = ["METHODS", "Grant", "Login", "Send", "login_for"]
+
+_SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+_TOKEN_FILE = "~/.vault-token"  # noqa: S105 - the name of the file where the servers' programs leave a token
+
+METHODS = ("token", "token-file", "agent", "approle", "kubernetes", "jwt", "aws")
+
+# Which arguments belong to which method: one that is not used is a mistake.
+_ARGUMENTS: Mapping[str, frozenset[str]] = {
+    "token": frozenset({"token"}),
+    "token-file": frozenset({"token_file"}),
+    "agent": frozenset(),
+    "approle": frozenset({"auth_mount", "role_id", "role_id_file", "secret_id", "secret_id_file"}),
+    "kubernetes": frozenset({"auth_mount", "role", "jwt_file"}),
+    "jwt": frozenset({"auth_mount", "role", "jwt_file"}),
+    "aws": frozenset({"auth_mount", "role", "aws_region", "aws_server_id"}),
+}
+
+
+class Send(Protocol):
+    """One request to the server; raises only for what got no answer."""
+
+    def __call__(
+        self, method: str, path: str, *, doing: str, token: str = "", body: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """The answer, whatever its status."""
+        ...
+
+
+class Grant:
+    """A token as it was granted. ``lease_s`` is its life in seconds, or 0 when it has no known end."""
+
+    __slots__ = ("lease_s", "renewable", "value")
+
+    def __init__(self, value: str, lease_s: float = 0.0, *, renewable: bool = False) -> None:
+        self.value = value
+        self.lease_s = lease_s
+        self.renewable = renewable
+
+    @classmethod
+    def of(cls, answer: Answer) -> Grant | None:
+        """The one in the answer to a login or a renewal, if it has one."""
+        auth = answer.part("auth")
+        value, lease_s = auth.get("client_token"), auth.get("lease_duration")
+        if not answer.ok or not isinstance(value, str) or not value:
+            return None
+        return cls(
+            value,
+            float(lease_s) if isinstance(lease_s, (int, float)) else 0.0,
+            renewable=auth.get("renewable") is True,
+        )
+
+
+class Login(abc.ABC):
+    """A way to get a token. ``words`` names it in messages."""
+
+    words: str
+    #: Whether each login brings a token of a new life.
+    brings_new = False
+    #: Whether the token is read anew before every request, which costs no request of its own.
+    reads_each_time = False
+
+    @abc.abstractmethod
+    def log_in(self, send: Send, server: str, /) -> Grant:
+        """A token. Raises KeyAccessDeniedError, KeyUnavailableError or ProviderConfigError."""
+
+
+class GivenToken(Login):
+    """A token from an argument, a variable, or the file that a command-line login leaves behind."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token or from_environment("TOKEN")
+        if token:
+            self.words = "the token given in code"
+        elif self._token:
+            self.words = "the token of VAULT_TOKEN or BAO_TOKEN"
+        else:
+            self.words = f"the token of {_TOKEN_FILE}"
+
+    @redact_frames
+    def log_in(self, send: Send, server: str, /) -> Grant:
+        """The token, with what it says of its own life: the one request that tells it."""
+        value = self._token or _read_secret(
+            Path(_TOKEN_FILE).expanduser(), "no token: set VAULT_TOKEN (or BAO_TOKEN), or choose another auth="
+        )
+        _check_header(value, self.words)
+        doing = f"looking up {self.words}"
+        answer = send("get", "/v1/auth/token/lookup-self", doing=doing, token=value)
+        if answer.transient:
+            raise failure_of(answer, doing, server, hide=(value,))
+        data = answer.part("data")
+        ttl_s = data.get("ttl")
+        if not answer.ok or not isinstance(ttl_s, (int, float)):
+            # Its policy may keep a token from looking at itself. Whether it is good, the read will say.
+            return Grant(value)
+        return Grant(value, float(ttl_s), renewable=data.get("renewable") is True)
+
+
+class TokenFile(Login):
+    """A file that an agent keeps fresh. It is read before each request, so a new token counts at once."""
+
+    reads_each_time = True
+
+    def __init__(self, token_file: str | None) -> None:
+        if not token_file:
+            raise ProviderConfigError("auth=token-file needs token_file=, the file that an agent writes its token to")
+        self._path = Path(token_file)
+        self.words = f"the token of {token_file}"
+
+    @redact_frames
+    def log_in(self, _send: Send, _server: str, /) -> Grant:
+        """The token that is in the file now."""
+        value = _read_secret(self._path, "is the agent running, and may this process read its file?")
+        _check_header(value, self.words)
+        return Grant(value)
+
+
+class Agent(Login):
+    """A proxy on this machine that adds the token itself."""
+
+    words = "the agent's own token"
+
+    def log_in(self, _send: Send, _server: str, /) -> Grant:
+        """No token at all."""
+        return Grant("")
+
+
+class _PostedLogin(Login):
+    """A login that posts a credential and is given a token."""
+
+    advice: str
+    brings_new = True
+
+    def __init__(self, method: str, auth_mount: str | None) -> None:
+        mount = (auth_mount or method).strip("/")
+        if not mount or any(part in {"", ".", ".."} for part in mount.split("/")):
+            raise ProviderConfigError(f"auth_mount is no path of a login ({len(mount)} characters)")
+        self._path = f"/v1/auth/{quote(mount, safe='/')}/login"
+        self.words = f"the {method} login at auth/{mount}"
+
+    @abc.abstractmethod
+    def _credential(self) -> dict[str, Any]:
+        """What is posted, read anew."""
+
+    def _secrets(self, credential: Mapping[str, Any]) -> Iterable[str]:
+        return [one for one in credential.values() if isinstance(one, str) and len(one) >= 8]
+
+    @redact_frames
+    def log_in(self, send: Send, server: str, /) -> Grant:
+        """One request; what the server says of the credential is the message."""
+        credential = self._credential()
+        answer = send("post", self._path, doing=self.words, body=credential)
+        grant = Grant.of(answer)
+        if grant is None:
+            _refuse_login(answer, self.words, server, self.advice, self._secrets(credential))
+        _check_header(grant.value, self.words)
+        return grant
+
+
+class AppRole(_PostedLogin):
+    """A role id and a secret id, each from an argument, a file or a variable."""
+
+    advice = "check the role id and the secret id: the secret id may have expired, or its uses may be spent"
+
+    def __init__(
+        self,
+        auth_mount: str | None,
+        *,
+        role_id: str | None,
+        role_id_file: str | None,
+        secret_id: str | None,
+        secret_id_file: str | None,
+    ) -> None:
+        super().__init__("approle", auth_mount)
+        self._role_id = _from_somewhere("role_id", role_id, role_id_file, "ROLE_ID")
+        # A role may do without a secret id; the server says so if it does not.
+        self._secret_id = _from_somewhere("secret_id", secret_id, secret_id_file, "SECRET_ID")
+        if self._role_id is None:
+            raise ProviderConfigError("auth=approle needs a role id: role_id=, role_id_file=, or VAULT_ROLE_ID")
+
+    def _credential(self) -> dict[str, Any]:
+        credential = {"role_id": self._role_id() if self._role_id else ""}
+        if self._secret_id is not None:
+            credential["secret_id"] = self._secret_id()
+        return credential
+
+    def _secrets(self, credential: Mapping[str, Any]) -> Iterable[str]:
+        return [credential["secret_id"]] if "secret_id" in credential else []
+
+
+class Jwt(_PostedLogin):
+    """The token of a service account, or any other JSON Web Token, read from a file at each login."""
+
+    def __init__(self, method: str, auth_mount: str | None, *, role: str | None, jwt_file: str | None) -> None:
+        super().__init__(method, auth_mount)
+        if method == "kubernetes":
+            jwt_file = jwt_file or _SERVICE_ACCOUNT
+            if not role:
+                raise ProviderConfigError("auth=kubernetes needs role=, the role of the login")
+        if not jwt_file:
+            raise ProviderConfigError("auth=jwt needs jwt_file=, the file with the token to log in with")
+        self._role, self._jwt_file = role, Path(jwt_file)
+        self.advice = f"check the role and the token in {jwt_file}"
+
+    def _credential(self) -> dict[str, Any]:
+        credential = {"jwt": _read_secret(self._jwt_file, "it holds the token to log in with")}
+        if self._role:
+            credential["role"] = self._role
+        return credential
+
+    def _secrets(self, credential: Mapping[str, Any]) -> Iterable[str]:
+        return [credential["jwt"]]
+
+
+class AwsIam(_PostedLogin):
+    """A signed question to AWS STS about who we are, which the server asks in our place."""
+
+    advice = "check the role, the AWS identity of this process, and aws_server_id"
+
+    def __init__(
+        self, auth_mount: str | None, *, role: str | None, aws_region: str | None, aws_server_id: str | None
+    ) -> None:
+        super().__init__("aws", auth_mount)
+        self._role, self._region, self._server_id = role, aws_region, aws_server_id
+
+    def _credential(self) -> dict[str, Any]:
+        credential = signed_identity(self._region, self._server_id)
+        if self._role:
+            credential["role"] = self._role
+        return credential
+
+
+@redact_frames
+def signed_identity(region: str | None, server_id: str | None) -> dict[str, Any]:
+    """A GetCallerIdentity of AWS STS, signed (SigV4) and not sent, as the aws login takes it.
+
+    The credentials come from botocore's own chain, whose inner requests have our time-outs.
+    """
+    from keyproviders.aws.sdk import asked, botocore_session, region_of  # noqa: PLC0415 - only this login needs AWS
+
+    body = "Action=GetCallerIdentity&Version=2011-06-15"
+
+    def sign() -> tuple[str, Any]:
+        session = botocore_session()
+        where = region_of(session, region)
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise KeyAccessDeniedError("the aws login: botocore found no AWS credentials in its chain")
+        url = session.create_client("sts", region_name=where).meta.endpoint_url.rstrip("/") + "/"
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded; charset=utf-8",
+            "Host": urlsplit(url).netloc,
+            **({"X-Vault-AWS-IAM-Server-ID": server_id} if server_id else {}),
+        }
+        request = import_sdk("botocore.awsrequest", "aws").AWSRequest("POST", url, headers, body)
+        signer = import_sdk("botocore.auth", "aws").SigV4Auth
+        # The one endpoint for the whole world counts as being in this region.
+        signer(credentials.get_frozen_credentials(), "sts", where or "us-east-1").add_auth(request)
+        return url, request
+
+    url, request = asked("the aws login", sign)
+    signed = {name: [value] for name, value in request.headers.items()}
+    return {
+        "iam_http_request_method": "POST",
+        "iam_request_url": _base64(url),
+        "iam_request_headers": _base64(json.dumps(signed)),
+        "iam_request_body": _base64(body),
+    }
+
+
+@redact_frames
+def login_for(auth: str | None, given: Mapping[str, str | None]) -> Login:
+    """The login of ``auth=`` with its arguments. Nothing is sent or read from files yet.
+
+    Raises ProviderConfigError for an unknown method, and for arguments that are missing or that
+    belong to another method.
+    """
+    method = auth or "token"
+    if method not in _ARGUMENTS:
+        raise ProviderConfigError(
+            f"auth has no method of that name ({len(method)} characters); it is one of {', '.join(METHODS)}; for any"
+            " other give a client= that is logged in"
+        )
+    for name, value in given.items():
+        if value is not None and name not in _ARGUMENTS[method]:
+            owners = [one for one in METHODS if name in _ARGUMENTS[one]]
+            raise ProviderConfigError(f"{name} means nothing with auth={method}; it goes with {' or '.join(owners)}")
+    if method == "token":
+        return GivenToken(given["token"])
+    if method == "token-file":
+        return TokenFile(given["token_file"])
+    if method == "agent":
+        return Agent()
+    if method == "approle":
+        return AppRole(
+            given["auth_mount"],
+            role_id=given["role_id"],
+            role_id_file=given["role_id_file"],
+            secret_id=given["secret_id"],
+            secret_id_file=given["secret_id_file"],
+        )
+    if method == "aws":
+        return AwsIam(
+            given["auth_mount"],
+            role=given["role"],
+            aws_region=given["aws_region"],
+            aws_server_id=given["aws_server_id"],
+        )
+    return Jwt(method, given["auth_mount"], role=given["role"], jwt_file=given["jwt_file"])
+
+
+def _refuse_login(answer: Answer, words: str, server: str, advice: str, hide: Iterable[str]) -> NoReturn:
+    if answer.ok and answer.part("auth").get("mfa_requirement"):
+        raise ProviderConfigError(f"{words} at {server} asks for a second factor; give a client= that is logged in")
+    raise failure_of(answer, words, server, login=True, advice=advice, hide=hide)
+
+
+def _from_somewhere(name: str, value: str | None, file: str | None, variable: str) -> Callable[[], str] | None:
+    if value and file:
+        raise ProviderConfigError(f"{name} and {name}_file were both given; give one")
+    if file:
+        path = Path(file)
+        return lambda: _read_secret(path, f"it holds the {name}")
+    found = value or from_environment(variable)
+    return (lambda: found) if found else None
+
+
+def _read_secret(path: Path, otherwise: str) -> str:
+    """The stripped text of a file. A file that is not there yet, or is empty, may be so for a moment only."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+        problem = "is empty"
+    except FileNotFoundError:
+        text, problem = "", "does not exist"
+    except (OSError, UnicodeDecodeError) as error:
+        text, problem = "", f"cannot be read ({getattr(error, 'strerror', None) or 'it is no UTF-8'})"
+    if not text:
+        raise ProviderConfigError(f"{os.fspath(path)} {problem}; {otherwise}")
+    return text
+
+
+def _check_header(value: str, words: str) -> None:
+    """Refuse what no header can hold: the HTTP client would show it in its own error."""
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        raise ProviderConfigError(f"{words} is no token: {len(value)} characters, some of which no token has")
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8")).decode("ascii")

@@ -1,0 +1,181 @@
+"""Where the server is and how it is trusted: from arguments, else from the variables people have."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from inspect import currentframe
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from keyproviders import ProviderConfigError
+
+__all__ = ["Endpoint", "from_environment", "is_insecure", "is_loopback", "read_endpoint", "warn_of_insecurity"]
+
+#: To connect and to wait for each part of an answer, in seconds.
+TIMEOUTS_S = (1.0, 2.0)
+
+_OURS = frozenset({"keyproviders", "encrypted_sessions"})
+
+# As the servers' own command-line programs read a flag.
+_TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
+_FALSE = frozenset({"0", "f", "F", "false", "False", "FALSE"})
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server, and what its connections need.
+
+    ``ca`` is a file or a folder of certificates, None for the ones that come with Python's client,
+    or False when nothing is verified. ``ca_words`` says the same in messages. ``timeouts`` are
+    seconds to connect and to wait, or None where a ready client has its own.
+    """
+
+    address: str
+    namespace: str | None
+    ca: str | bool | None
+    ca_words: str
+    client_cert: str | None
+    client_key: str | None
+    allow_insecure: bool
+    timeouts: tuple[float, float] | None = TIMEOUTS_S
+
+    @property
+    def words(self) -> str:
+        """For messages."""
+        return self.address + (f" (namespace {self.namespace})" if self.namespace else "")
+
+
+def from_environment(name: str) -> str | None:
+    """The variable BAO_name, else VAULT_name. One that is empty counts as not set."""
+    return os.environ.get(f"BAO_{name}") or os.environ.get(f"VAULT_{name}") or None
+
+
+def read_endpoint(
+    *,
+    address: str | None,
+    namespace: str | None,
+    ca_cert: str | None,
+    client_cert: str | None,
+    client_key: str | None,
+    allow_insecure: bool,
+) -> Endpoint:
+    """The endpoint of these arguments, each filled in from the environment as it is now.
+
+    Raises ProviderConfigError; warns when ``allow_insecure`` lets something through.
+    """
+    address = _checked_address(address or from_environment("ADDR"))
+    ca: str | bool | None
+    ca, ca_words = _ca(ca_cert)
+    cert = client_cert or from_environment("CLIENT_CERT")
+    key = client_key or from_environment("CLIENT_KEY")
+    if key and not cert:
+        raise ProviderConfigError(
+            "a client key was given (client_key, VAULT_CLIENT_KEY) without its certificate; give client_cert too"
+        )
+    if is_insecure(address):
+        _only_if_allowed(
+            allow_insecure, f"{address} is plain http off loopback: everybody on the way can read the keys; use https"
+        )
+    if address.startswith("https:") and _skips_verification():
+        _only_if_allowed(
+            allow_insecure,
+            f"the certificate of {address} would not be verified (VAULT_SKIP_VERIFY or BAO_SKIP_VERIFY is set), so"
+            " anybody on the way could hand out keys; unset it, and give the server's CA as ca_cert or VAULT_CACERT",
+        )
+        ca, ca_words = False, "nothing, for verification is switched off"
+    return Endpoint(
+        address=address,
+        namespace=namespace or from_environment("NAMESPACE"),
+        ca=ca,
+        ca_words=ca_words,
+        client_cert=cert,
+        client_key=key,
+        allow_insecure=allow_insecure,
+    )
+
+
+def warn_of_insecurity(problem: str) -> None:
+    """Warn of what ``allow_insecure=True`` lets be, at the line of the caller outside of this project."""
+    frame, level = currentframe(), 1
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _OURS:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"allow_insecure=True: {problem}", UserWarning, stacklevel=level)
+
+
+def is_insecure(url: str) -> bool:
+    """Whether this is plain http to another machine."""
+    parts = urlsplit(url)
+    return parts.scheme.lower() == "http" and not _is_loopback(parts.hostname or "")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether this leads to this very machine."""
+    return _is_loopback(urlsplit(url).hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _checked_address(address: str | None) -> str:
+    if not address:
+        raise ProviderConfigError(
+            "no address of a Vault or OpenBao server; set VAULT_ADDR (or BAO_ADDR) to it, or give address=,"
+            " as in https://vault.example:8200"
+        )
+    example = "write it as in https://vault.example:8200"
+    try:
+        parts = urlsplit(address)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_fine = False
+    if not port_is_fine:
+        raise ProviderConfigError(f"the address of the server is no URL ({len(address)} characters); {example}")
+    if parts.username is not None or parts.password is not None:
+        raise ProviderConfigError(f"the address of the server has a user or a password in it; {example}")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ProviderConfigError(
+            f"the address of the server is no http or https URL ({len(address)} characters); {example}"
+        )
+    if parts.query or parts.fragment:
+        raise ProviderConfigError(f"the address of the server has a part after '?' or '#'; {example}")
+    return address.rstrip("/")
+
+
+def _ca(ca_cert: str | None) -> tuple[str | None, str]:
+    given = (
+        (ca_cert, "ca_cert"),
+        (from_environment("CACERT"), "VAULT_CACERT or BAO_CACERT"),
+        (from_environment("CAPATH"), "VAULT_CAPATH or BAO_CAPATH"),
+        # requests would fall back on these by itself, and then no message could name them.
+        (os.environ.get("REQUESTS_CA_BUNDLE"), "REQUESTS_CA_BUNDLE"),
+        (os.environ.get("CURL_CA_BUNDLE"), "CURL_CA_BUNDLE"),
+    )
+    for path, source in given:
+        if path:
+            return path, f"{path} ({source})"
+    return None, "the public CAs that come with requests (no ca_cert, VAULT_CACERT or VAULT_CAPATH was given)"
+
+
+def _skips_verification() -> bool:
+    text = from_environment("SKIP_VERIFY")
+    if text is None or text in _FALSE:
+        return False
+    if text in _TRUE:
+        return True
+    raise ProviderConfigError(
+        f"VAULT_SKIP_VERIFY (or BAO_SKIP_VERIFY) is neither true nor false ({len(text)} characters); unset it"
+    )
+
+
+def _only_if_allowed(allowed: bool, problem: str) -> None:  # noqa: FBT001 - the one thing that it is about
+    if not allowed:
+        raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
+    warn_of_insecurity(problem)
