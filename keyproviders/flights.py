@@ -86,6 +86,11 @@ class Flight:
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None
 
+    @property
+    def name(self) -> str:
+        """What the place is asked for: the key's name, or its kid if it has none, or "" for the active key."""
+        return self.what.rpartition("~")[0] or self.what
+
     def land(self, key: Key | None, error: BaseException | None) -> bool:
         """Give it its end; False when it had one."""
         if self.landed.is_set():

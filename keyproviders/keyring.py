@@ -437,10 +437,15 @@ class KeyRing:
         return flight
 
     def _depart(self, turn: _Turn) -> None:
-        while self._queue and len(self._running) < _MOST_CALLS:
-            flight = self._queue.popleft()
-            self._running.add(flight)
-            turn.flights.append(flight)
+        names = {flight.name for flight in self._running}
+        for flight in list(self._queue):
+            if len(self._running) == _MOST_CALLS:
+                return
+            if flight.name not in names:  # one call at a time for each name, whatever the fingerprint
+                names.add(flight.name)
+                self._queue.remove(flight)
+                self._running.add(flight)
+                turn.flights.append(flight)
 
     # Turns.
 

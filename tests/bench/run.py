@@ -25,6 +25,7 @@ import event_loop
 import expired
 import imports
 import memory
+import ring
 from measuring import Table
 
 Measurement = Callable[..., Awaitable[Table]]
@@ -37,6 +38,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "event-loop": event_loop.measure,
     "expired": expired.measure,
     "memory": memory.measure,
+    "ring": ring.measure,
 }
 
 _PAGE = """\

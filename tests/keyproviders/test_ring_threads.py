@@ -335,3 +335,31 @@ def test_after_a_fork_the_provider_is_renewed_before_its_first_call_and_its_fail
     assert ring.active_sync() is place.key()
     assert place.renewed == 3
     ring.close()
+
+
+def test_two_public_ids_of_one_name_are_asked_for_one_after_the_other() -> None:
+    key = Key.generate("v1")
+    asking: list[str] = []
+    together: list[int] = []
+
+    class Place:
+        def active(self) -> Key:
+            return key
+
+        def get(self, name: str) -> Key:
+            asking.append(name)
+            together.append(asking.count(name))
+            time.sleep(0.05)
+            asking.remove(name)
+            return key
+
+    kids = [key.kid, *(f"v1~{number:08x}" for number in range(5))]
+    with ThreadPoolExecutor(len(kids)) as threads:
+        ring = KeyRing(Place())
+        answers = [threads.submit(ring.get_sync, kid) for kid in kids]
+    assert answers[0].result() == key
+    for answer in answers[1:]:
+        with pytest.raises(KeyNotFoundError, match="this name now means another key"):
+            answer.result()
+    assert together == [1] * len(kids)
+    ring.close()
