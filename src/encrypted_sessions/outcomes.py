@@ -48,9 +48,8 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
         "not_yet_valid": "sealed more than 60 s in the future: a clock is skewed, here or where it"
         " was written. Compare the clocks (NTP), then read again.",
         "key_disabled": "its key is disabled at its place and may come back. Enable it there, then read again.",
-        "unknown_key": "the place that stores keys was asked, or has no such name, and has no key"
-        " with this kid. Add the old key to the place or to also_read=; rows of the Agents SDK's"
-        " own class (kid 'hkdf-v1') need upstream_key=.",
+        "unknown_key": "no place that this process asks has a key with this kid. Add the old key there, or its"
+        " place to also_read=; rows of the Agents SDK's own class (kid 'hkdf-v1') need upstream_key=.",
         "unauthentic": "altered, or sealed with another key. Check that this process uses the key,"
         " and the session id, that wrote it.",
         "plaintext": "not encrypted. If it was written before encryption was switched on and you"

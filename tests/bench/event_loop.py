@@ -33,8 +33,9 @@ async def measure(*, quick: bool) -> Table:
         ),
         "Items of 200 B over a SQLite file. Another task asks for its turn all the time; a stall is the longest"
         " time that it waits, in each of several runs. The bare store reads this library's sealed rows; it"
-        " decodes their JSON in a thread, which keeps the interpreter to itself for 5 ms at a time. The last"
-        " line shows what giving turns costs.",
+        " decodes their JSON in a thread, which keeps the interpreter to itself for 5 ms at a time. The target"
+        " is for the median: the largest stall can be a full garbage collection of the process, which any of the"
+        " three may start. The last line shows what giving turns costs.",
     )
     with tempfile.TemporaryDirectory() as folder:
         async with all_three(folder) as sessions:

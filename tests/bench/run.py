@@ -94,7 +94,7 @@ def _machine() -> str:
     """What the figures depend on."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("cryptography", "openai-agents", "encrypted-sessions"))
     return (
-        f"{_processor()} ({os.cpu_count()} logical), {platform.system()},"
+        f"{_processor()} ({os.cpu_count()} logical processors), {platform.system()},"
         f" {platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}"
     )
 
