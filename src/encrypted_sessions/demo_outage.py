@@ -135,16 +135,18 @@ class _Story:
         await self._watch(lambda: not self._ring.health().can_write)
         self.seen.write_ended_s, self.seen.write_ended_age_s = self._now(), self._ring.health().last_healthy_s
         self.tell("ring", f"writing ends, {self.seen.write_ended_age_s:.1f} s after the last answer; reading goes on")
-        while self._ring.health().can_read:
-            await session.get_items()
-            self.seen.read_while_not_writing += 1
-            await asyncio.sleep(_LOOK_EVERY_S)
+        while not self.seen.read_error:
+            try:
+                await session.get_items()
+            except KeyProviderError as error:
+                if self._ring.health().can_read:
+                    raise
+                self.seen.read_error = f"{type(error).__name__}: {error}"
+            else:
+                self.seen.read_while_not_writing += 1
+                await asyncio.sleep(_LOOK_EVERY_S)
         self.seen.read_ended_age_s = self._ring.health().last_healthy_s
         self.tell("ring", f"reading ends, {self.seen.read_ended_age_s:.1f} s after the last answer")
-        try:
-            await session.get_items()
-        except KeyProviderError as error:
-            self.seen.read_error = f"{type(error).__name__}: {error}"
 
     async def _let_it_come_back(self, session: EncryptedSession) -> None:
         await asyncio.to_thread(self._server.start)

@@ -61,7 +61,7 @@ def _session_turn() -> Turn:
 _SESSION, _RUNNER = "session's calls", "with the Runner"
 # the kind, its turn, and how often conversations of how many turns are held
 _KINDS: tuple[tuple[str, Callable[[], Turn], Sequence[tuple[int, int]]], ...] = (
-    (_SESSION, _session_turn, ((50, 15), (200, 7), (400, 3))),
+    (_SESSION, _session_turn, ((50, 41), (200, 9), (400, 3))),
     (_RUNNER, _run_turn, ((50, 5), (200, 2), (400, 1))),
 )
 

@@ -23,7 +23,7 @@ import pytest
 from agents.testing import ScriptedModel, assistant_message
 
 from documents import ROOT, Block, blocks, documents
-from encrypted_sessions import Key
+from encrypted_sessions import Key, KeyRing
 
 WITH_EXAMPLES = [path for path in documents() if blocks(path, "python")]
 
@@ -53,7 +53,23 @@ def stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         store.close()
 
 
-@pytest.mark.usefixtures("stores")
+@pytest.fixture
+def rings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes the rings too: one that goes on would complain of its variable in the log of another test."""
+    opened: list[KeyRing] = []
+    first = KeyRing.__init__
+
+    def noted(self: KeyRing, *args: Any, **kwargs: Any) -> None:
+        first(self, *args, **kwargs)
+        opened.append(self)
+
+    monkeypatch.setattr(KeyRing, "__init__", noted)
+    yield
+    for ring in opened:
+        ring.close()
+
+
+@pytest.mark.usefixtures("stores", "rings")
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.name)
 def test_the_examples_of_a_document_run(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: asyncio.AbstractEventLoop
