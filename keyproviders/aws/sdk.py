@@ -15,7 +15,7 @@ from keyproviders import (
     ProviderConfigError,
     redact_frames,
 )
-from keyproviders.vault.extras import import_sdk
+from keyproviders.extras import import_sdk
 
 __all__ = ["CredentialsExpiredError", "asked", "botocore_session", "region_of"]
 

@@ -17,10 +17,10 @@ from keyproviders import (
     decode_key_text,
     redact_frames,
 )
+from keyproviders.fields import read_field, read_text
+from keyproviders.insecurity import is_insecure, warn_of_insecurity
 from keyproviders.provider import is_key_name
-from keyproviders.vault.fields import read_field, read_text
-from keyproviders.vault.settings import is_insecure, warn_of_insecurity
-from keyproviders.vault.urls import split_url
+from keyproviders.urls import split_url
 
 from .sdk import CredentialsExpiredError, asked, botocore_session, region_of
 

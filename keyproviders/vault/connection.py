@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from keyproviders import KeyProviderError, ProviderConfigError, redact_frames
+from keyproviders.extras import import_sdk
+from keyproviders.insecurity import is_insecure, is_loopback
 
-from .extras import import_sdk
 from .failures import Answer, client_failure, transport_failure
 from .login import login_for
-from .settings import Endpoint, is_insecure, is_loopback, read_endpoint
+from .settings import Endpoint, read_endpoint
 from .token import TokenKeeper
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from keyproviders import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
+from keyproviders.extras import import_sdk
 
-from .extras import import_sdk
 from .settings import Endpoint
 
 __all__ = ["Answer", "client_failure", "failure_of", "is_wrong_route", "transport_failure"]

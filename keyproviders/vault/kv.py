@@ -16,11 +16,11 @@ from keyproviders import (
     ProviderConfigError,
     redact_frames,
 )
+from keyproviders.fields import read_field
+from keyproviders.urls import split_url
 
 from .connection import URL_OPTIONS, URL_REFUSED, VaultConnection
 from .failures import Answer, failure_of, is_wrong_route
-from .fields import read_field
-from .urls import split_url
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

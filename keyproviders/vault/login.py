@@ -12,8 +12,8 @@ from typing import Any, NoReturn, Protocol
 from urllib.parse import quote, urlsplit
 
 from keyproviders import KeyAccessDeniedError, ProviderConfigError, redact_frames
+from keyproviders.extras import import_sdk
 
-from .extras import import_sdk
 from .failures import Answer, failure_of
 from .settings import from_environment
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
-from inspect import currentframe
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from keyproviders import ProviderConfigError
+from keyproviders.insecurity import is_insecure, warn_of_insecurity
 
-__all__ = ["Endpoint", "from_environment", "is_insecure", "is_loopback", "read_endpoint", "warn_of_insecurity"]
+__all__ = ["Endpoint", "from_environment", "read_endpoint"]
 
 #: To connect and to wait for each part of an answer, in seconds.
 TIMEOUTS_S = (1.0, 2.0)
-
-_OURS = frozenset({"keyproviders", "encrypted_sessions"})
 
 # As the servers' own command-line programs read a flag.
 _TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
@@ -94,34 +90,6 @@ def read_endpoint(
         client_key=key,
         allow_insecure=allow_insecure,
     )
-
-
-def warn_of_insecurity(problem: str) -> None:
-    """Warn of what ``allow_insecure=True`` lets be, at the line of the caller outside of this project."""
-    frame, level = currentframe(), 1
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _OURS:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(f"allow_insecure=True: {problem}", UserWarning, stacklevel=level)
-
-
-def is_insecure(url: str) -> bool:
-    """Whether this is plain http to another machine."""
-    parts = urlsplit(url)
-    return parts.scheme.lower() == "http" and not _is_loopback(parts.hostname or "")
-
-
-def is_loopback(url: str) -> bool:
-    """Whether this leads to this very machine."""
-    return _is_loopback(urlsplit(url).hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _checked_address(address: str | None) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from encrypted_sessions.rows.plain import METHODS
+
 if TYPE_CHECKING:
     from keyproviders import KeyRing
 
 ON_UNREADABLE = ("raise", "skip")
 PLAINTEXT = ("raise", "read")
-
-_SESSION_MEMBERS = ("get_items", "add_items", "pop_item", "clear_session")
 
 
 def session_id(value: object) -> str:
@@ -33,7 +33,7 @@ def underlying_session(value: Any) -> Any:
             "OpenAIConversationsSession keeps its items at OpenAI, which takes no sealed ones. Wrap a session that"
             " stores its items with you"
         )
-    missing = [name for name in _SESSION_MEMBERS if not callable(getattr(value, name, None))]
+    missing = [name for name in METHODS if not callable(getattr(value, name, None))]
     if not hasattr(value, "session_id"):
         missing.append("session_id")
     if missing or isinstance(value, type):

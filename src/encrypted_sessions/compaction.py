@@ -9,7 +9,6 @@ longer for being summarised.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
@@ -19,9 +18,9 @@ from weakref import ref
 from encrypted_sessions.errors import HistoryChangedError, UnreadableItemsError
 from encrypted_sessions.outcomes import Outcome, Tally, Verdict, describe
 from encrypted_sessions.pairing import unpaired
-from encrypted_sessions.rows import HistoryMovedError, PlainStore, Row
+from encrypted_sessions.rows import PlainStore, Row
 from encrypted_sessions.rows.plain import call
-from encrypted_sessions.sealed_store import ATTEMPTS, SealedStore, always_changing
+from encrypted_sessions.sealed_store import SealedStore, start_again_while_it_moves
 from encrypted_sessions.settling import settle
 from keyproviders import redact_frames
 
@@ -210,12 +209,7 @@ class Compaction:
 
     async def _judge(self, limit: int | None, keywords: dict[str, Any]) -> _Judged:
         """Rows from the newest on, until `limit` of them are items or there are no more."""
-        for _ in range(ATTEMPTS):
-            try:
-                return await self._judge_once(limit, keywords)
-            except HistoryMovedError:
-                await asyncio.sleep(0)
-        raise always_changing()
+        return await start_again_while_it_moves(lambda: self._judge_once(limit, keywords))
 
     async def _judge_once(self, limit: int | None, keywords: dict[str, Any]) -> _Judged:
         cursor = self._store.cursor(keywords)

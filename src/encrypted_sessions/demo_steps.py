@@ -155,22 +155,17 @@ async def _bare_row(settings: Settings, item: Any) -> str:
 
 
 async def _go_on(settings: Settings) -> dict[str, Any]:
-    async with _conversation(settings) as session:
-        before = await session.get_items()
-        turn = await _talk(session, "Which table did I book?", _recall_the_booking)
-        items = await session.get_items()
-    return {
-        "before": before,
-        "turn": turn,
-        "items": items,
-        "rows": await raw_rows(settings.store, settings.session_id),
-    }
+    return await _another_turn(settings, "Which table did I book?", _recall_the_booking)
 
 
 async def _rotate(settings: Settings) -> dict[str, Any]:
+    return await _another_turn(settings, "And under which name?", _recall_the_name)
+
+
+async def _another_turn(settings: Settings, said: str, answer: Callable[[ModelCall], str]) -> dict[str, Any]:
     async with _conversation(settings) as session:
         before = await session.get_items()
-        turn = await _talk(session, "And under which name?", _recall_the_name)
+        turn = await _talk(session, said, answer)
         items = await session.get_items()
     return {
         "before": before,

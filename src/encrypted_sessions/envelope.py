@@ -34,7 +34,9 @@ _COMMON_FORMS = (
     (b'{"__enc__": 1, "v": 1, "kid": "', b'", "payload": "'),
     (b'{"__enc__":1,"v":1,"kid":"', b'","payload":"'),
 )
-_KID_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
+#: The characters of a kid that looks like one.
+KID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
+_KID_BYTES = KID_CHARACTERS.encode("ascii")
 
 #: A JSON object that is no envelope: plaintext.
 Plain = dict[str, Any]

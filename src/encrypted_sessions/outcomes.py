@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from encrypted_sessions.envelope import KID_CHARACTERS
+
 if TYPE_CHECKING:
     from agents import TResponseInputItem
 
@@ -63,7 +65,7 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
 MAX_FINDINGS = 20
 
 # A kid is shown only if it looks like one: rows can be written by anybody who can write the store.
-_KID_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-")
+_KID_CHARACTERS = frozenset(KID_CHARACTERS)
 _LONGEST_KID = 128
 
 

@@ -8,7 +8,6 @@ back what does not open.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from encrypted_sessions.errors import PutBackError, UnreadableItemsError
@@ -16,7 +15,7 @@ from encrypted_sessions.exact_json import decode_json
 from encrypted_sessions.outcomes import PASSED_OVER, Tally, Verdict
 from encrypted_sessions.rows import HistoryMovedError, PlainStore, Row, RowStore
 from encrypted_sessions.rows.plain import call
-from encrypted_sessions.sealed_store import ATTEMPTS, SealedStore, always_changing
+from encrypted_sessions.sealed_store import SealedStore, start_again_while_it_moves
 from encrypted_sessions.settling import settle
 
 #: Expired rows removed in one step; a longer heap takes several.
@@ -47,20 +46,19 @@ class _Tail:
 
 
 async def _pop_row(store: SealedStore, rows: RowStore) -> dict[str, object] | None:
-    for _ in range(ATTEMPTS):
-        try:
-            tail = await _judge_tail(store)
-        except HistoryMovedError:
-            await asyncio.sleep(0)
-            continue
+    async def judge_and_remove() -> _Tail:
+        tail = await _judge_tail(store)
         if tail.due and tail.newest is not None and not await _remove(store, rows, tail, tail.newest):
-            await asyncio.sleep(0)
-            continue
+            raise HistoryMovedError
+        return tail
+
+    while True:
+        tail = await start_again_while_it_moves(judge_and_remove)
         if tail.unreadable is not None:
             raise _refusal(tail.unreadable, tail.tally)
         if tail.item is not None or tail.complete:
             return tail.item
-    raise always_changing()
+        # Expired rows are gone now, as many as go in one step: what lies before them is next.
 
 
 async def _remove(store: SealedStore, rows: RowStore, tail: _Tail, newest: Row) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from encrypted_sessions.envelope import pack
 from encrypted_sessions.errors import HistoryChangedError
@@ -13,7 +13,9 @@ from encrypted_sessions.reading import Breather, Judge, Scan, Terms, scan
 from encrypted_sessions.rows import Cursor, HistoryMovedError, PlainStore, RowStore
 
 #: How often an operation starts again because other writers changed the history under it.
-ATTEMPTS = 1000
+_ATTEMPTS = 1000
+
+_T = TypeVar("_T")
 
 
 class SealedStore:
@@ -49,12 +51,11 @@ class SealedStore:
         budget: int | None = None,
     ) -> Scan:
         """The latest items and what else was met (`reading.scan`), from one state of the store."""
-        for _ in range(ATTEMPTS):
-            try:
-                return await scan(self.cursor(keywords), self.keychain, self.terms(), limit=limit, budget=budget)
-            except HistoryMovedError:
-                await asyncio.sleep(0)
-        raise always_changing()
+
+        async def attempt() -> Scan:
+            return await scan(self.cursor(keywords), self.keychain, self.terms(), limit=limit, budget=budget)
+
+        return await start_again_while_it_moves(attempt)
 
     async def seal(self, items: Sequence[Any], timestamp: int | None = None) -> list[dict[str, Any]]:
         """Envelopes of items under the active key, all with one timestamp (default: now)."""
@@ -69,9 +70,17 @@ class SealedStore:
         return sealed
 
 
-def always_changing() -> HistoryChangedError:
-    """The error when other writers never left an operation time to finish."""
-    return HistoryChangedError(
-        f"other writers changed the history under each of {ATTEMPTS} attempts. Nothing was lost;"
+async def start_again_while_it_moves(attempt: Callable[[], Awaitable[_T]]) -> _T:
+    """What `attempt` gives, begun again whenever it raises HistoryMovedError.
+
+    Raises HistoryChangedError when other writers never left it time to finish.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return await attempt()
+        except HistoryMovedError:
+            await asyncio.sleep(0)
+    raise HistoryChangedError(
+        f"other writers changed the history under each of {_ATTEMPTS} attempts. Nothing was lost;"
         " try again when they are done"
     )

@@ -15,7 +15,7 @@ from encrypted_sessions.keychain import Keychain, RingKeychain, StringKeychain
 from encrypted_sessions.outcomes import UNREADABLE, History, Outcome, Tally, describe
 from encrypted_sessions.reading import Terms
 from encrypted_sessions.rows import store_beneath
-from encrypted_sessions.rows.plain import accepts_wrapper, call, settings_limit
+from encrypted_sessions.rows.plain import METHODS, accepts_wrapper, call, settings_limit
 from encrypted_sessions.sealed_store import SealedStore
 from encrypted_sessions.warning import warn_caller
 from keyproviders import redact_frames
@@ -318,7 +318,7 @@ class EncryptedSession:
 @cache
 def _know_signatures() -> None:
     """Work out once what the SDK's Runner asks several times on every turn, 75 us each time."""
-    for method in ("get_items", "add_items", "pop_item", "clear_session"):
+    for method in METHODS:
         function = getattr(EncryptedSession, method)
         function.__signature__ = inspect.signature(function)  # what inspect looks at first
 

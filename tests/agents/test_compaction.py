@@ -22,10 +22,10 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 import stores
 from encrypted_sessions import EncryptedSession, EncryptedSessionError, KeyRing, UnreadableItemsError
+from hand_clock import NOW, Clock
 from stores import KINDS, ROW_ADDRESSABLE, Place, Row
 
 MARK = "quokka"
-NOW = 1_800_000_000
 CHAT = "chat"
 
 SUMMARY = [
@@ -37,23 +37,6 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 every_policy = pytest.mark.parametrize("on_unreadable", ["raise", "skip"])
 row_addressable = pytest.mark.parametrize("kind", ROW_ADDRESSABLE)
 without_rows = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ROW_ADDRESSABLE])
-
-
-class Clock:
-    """The clock of encrypted_sessions, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("encrypted_sessions.session._now", clock)
-    return clock
 
 
 class Compactor:

@@ -18,32 +18,15 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 import stores
 from encrypted_sessions import EncryptedSession, KeyRing
+from hand_clock import Clock
 from stores import KINDS, Place
 
-NOW = 1_800_000_000
 TTL = 600
 CHAT = "chat"
 
 DOCUMENTED = "Cannot reconcile the pending Session write: history changed or is ambiguous"
 
 Ask = Callable[[Agent[Any], Any, Any], Awaitable[Any]]
-
-
-class Clock:
-    """The clock of encrypted_sessions, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("encrypted_sessions.session._now", clock)
-    return clock
 
 
 class Chat:

@@ -13,6 +13,9 @@ import keyproviders
 import keyproviders.errors
 from documents import ROOT, rows, section
 
+#: What both providers stand on, beside their own folders.
+SHARED = ("extras.py", "fields.py", "insecurity.py", "urls.py")
+
 #: What servers and operating systems say, which a page explains as well.
 OF_OTHERS = {
     "connection refused",
@@ -38,7 +41,8 @@ def said(module: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", ["vault.md", "aws-secrets-manager.md"])
 def test_the_messages_that_a_page_explains_exist(page: str):
     here = Path(keyproviders.__file__).parent
-    texts = [text for folder in ("vault", "aws") for module in (here / folder).glob("*.py") for text in said(module)]
+    modules = [*(here / "vault").glob("*.py"), *(here / "aws").glob("*.py"), *(here / name for name in SHARED)]
+    texts = [text for module in modules for text in said(module)]
     known = "\n".join([*texts, *(name for name in dir(keyproviders.errors))])
     explained = rows(section(ROOT / "docs" / page, "What messages mean, and what to do"))
     assert len(explained) > 15

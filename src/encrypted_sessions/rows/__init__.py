@@ -25,7 +25,7 @@ Cursor = RowCursor | PlainCursor
 # By name, so that no class has to be imported to be recognised.
 _ROW_STORES = {
     "agents.memory.sqlite_session.SQLiteSession": "sqlite.SQLiteRows",
-    "agents.extensions.memory.async_sqlite_session.AsyncSQLiteSession": ("async_sqlite.AsyncSQLiteRows"),
+    "agents.extensions.memory.async_sqlite_session.AsyncSQLiteSession": "async_sqlite.AsyncSQLiteRows",
     "agents.extensions.memory.sqlalchemy_session.SQLAlchemySession": "sqlalchemy.SQLAlchemyRows",
     "agents.extensions.memory.redis_session.RedisSession": "redis.RedisRows",
 }

@@ -11,11 +11,12 @@ from encrypted_sessions.rows.base import HistoryMovedError, Row
 #: What the SDK itself asks a store for when it wants everything, whatever the store's own limit.
 _ALL = 2**31 - 1
 
-_METHODS = ("get_items", "add_items", "pop_item", "clear_session")
+#: What the SDK calls on a session.
+METHODS = ("get_items", "add_items", "pop_item", "clear_session")
 
 
 class PlainStore:
-    """A session without addressable rows. It also hands on `wrapper`, for every store."""
+    """A session without addressable rows."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -80,7 +81,7 @@ def settings_limit(session: Any) -> Any:
 
 def accepts_wrapper(session: Any) -> bool:
     """Whether all four methods of a session take the SDK's `wrapper` keyword."""
-    return all(_takes_wrapper(getattr(session, name)) for name in _METHODS)
+    return all(_takes_wrapper(getattr(session, name)) for name in METHODS)
 
 
 def _takes_wrapper(method: Any) -> bool:
