@@ -1,7 +1,8 @@
 """Where keys come from: providers, and the ring in front of them.
 
 For users: ``KeyRing``, its ``CachePolicy`` and ``RetryPolicy``, ``Key``, ``open_provider``,
-``looks_like_provider_url``, ``known_schemes``, and the errors under ``KeyProviderError``.
+``looks_like_provider_url``, ``known_schemes``, and the errors under ``KeyProviderError``. For
+operators: ``open_keyset``, which changes the keyset that a fleet shares.
 
 For authors of providers: ``KeyProvider`` is what a provider must do, ``decode_key_text`` reads key
 material strictly, ``parse_kid`` splits a public id, and ``redact_frames`` keeps secrets out of
@@ -29,6 +30,7 @@ from .redaction import redact_frames
 if TYPE_CHECKING:
     from .events import KeyEvent
     from .keyring import KeyRing, RingHealth
+    from .keyset import open_keyset
     from .policies import CachePolicy, RetryPolicy
     from .registry import known_schemes, looks_like_provider_url, open_provider
 
@@ -51,6 +53,7 @@ __all__ = [
     "decode_key_text",
     "known_schemes",
     "looks_like_provider_url",
+    "open_keyset",
     "open_provider",
     "parse_kid",
     "redact_frames",
@@ -66,6 +69,7 @@ _HOMES = {
     "RingHealth": "keyring",
     "known_schemes": "registry",
     "looks_like_provider_url": "registry",
+    "open_keyset": "keyset",
     "open_provider": "registry",
 }
 

@@ -11,6 +11,7 @@ from .errors import (
     KeyDisabledError,
     KeyNotFoundError,
     KeyUnavailableError,
+    ProviderConfigError,
 )
 from .events import log
 from .provider import Key, KeyProvider
@@ -19,10 +20,21 @@ __all__ = ["Place", "Search"]
 
 
 class Place:
-    """A provider as the ring asks it: with words for it, its answers checked, and ready after a fork."""
+    """A provider as the ring asks it: with words for it, its answers checked, and ready after a fork.
 
-    def __init__(self, provider: KeyProvider) -> None:
+    ``writes_for_s`` is how long the ring may go on writing with a key that is active no longer;
+    ``asks_every_s`` how long it goes on with an answer before it asks again: for the active key, and
+    for another one.
+    """
+
+    def __init__(
+        self, provider: KeyProvider, asks_every_s: tuple[float, float], *, writes_for_s: float = 0.0
+    ) -> None:
         self._provider = provider
+        expect = getattr(provider, "expect", None)
+        if callable(expect):
+            expect(*asks_every_s)
+        self._writes_for_s = writes_for_s
         words = getattr(provider, "place", None)
         self.words = words if isinstance(words, str) and words else type(provider).__name__
         self._renewing = threading.Lock()
@@ -31,7 +43,9 @@ class Place:
     def active(self) -> Key:
         """The provider's active key. One call; raises what the provider raises."""
         self._be_ready()
-        return self._checked(self._provider.active(), "active()")
+        key = self._checked(self._provider.active(), "active()")
+        self._refuse_early_rotation()
+        return key
 
     def get(self, name: str) -> Key:
         """The provider's key of that name. One call; raises what the provider raises."""
@@ -67,6 +81,16 @@ class Place:
                     if callable(renew):
                         renew()
                     self._forked = False
+
+    def _refuse_early_rotation(self) -> None:
+        # Known after the first answer, and only where keys become active at a time of their own.
+        delay_s = getattr(self._provider, "activation_delay_s", None)
+        if isinstance(delay_s, (int, float)) and self._writes_for_s > delay_s:
+            raise ProviderConfigError(
+                f"{self.words}: this ring may go on writing with a key for {self._writes_for_s:g} s after another one"
+                f" became active (fresh_s + stale_write_s + 60 of its CachePolicy), and the keyset counts on"
+                f" {delay_s:g} s (its activation delay); lower these, or make a keyset with a longer --activation-delay"
+            )
 
     def _checked(self, answer: object, question: str) -> Key:
         if not isinstance(answer, Key):

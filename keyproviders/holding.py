@@ -186,6 +186,11 @@ class Holding:
     def active_is(self, key: Key, now: float) -> list[KeyEvent]:
         """The place said that this key is the active one."""
         self.healthy_at = now
+        former = self._active
+        if former is not None and former.key.fingerprint != key.fingerprint:
+            # How old its confirmation was before the place answered, the place alone knows: a key that
+            # is asked for often may be confirmed from a copy, and from now on it is asked for seldom.
+            self._ask_again_at(self._keys[former.key.fingerprint], now)
         known = self._active = Known(key, now)
         fresh_s = self._policy.fresh_s * self._jitter()
         self._fresh_until = now + fresh_s

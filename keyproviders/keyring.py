@@ -61,6 +61,7 @@ __all__ = ["KeyRing", "RingHealth"]
 _ACTIVE = ""  # no kid is empty, so this can stand for "the active key" among kids
 _MOST_CALLS = 4
 _CLOSE_S = 3.0
+_CLOCKS_S = 60.0  # so far apart the clocks of a fleet may be
 # A process without any key asks as often as its callers want one, so this is what keeps a busy one
 # from flooding a place that refuses: so many failures at once, and one more each second.
 _COLD_PERMITS = 20
@@ -144,8 +145,10 @@ class KeyRing:
         places += [
             open_provider(one) if isinstance(one, str) else _checked_provider(one, "also_read") for one in also_read
         ]
-        self._places = [Place(one) for one in places]
         self._cache = _checked_policy(cache, CachePolicy, "cache")
+        asks_every_s = (cache.fresh_s, cache.revalidate_s)
+        self._places = [Place(places[0], asks_every_s, writes_for_s=cache.fresh_s + cache.stale_write_s + _CLOCKS_S)]
+        self._places += [Place(one, asks_every_s) for one in places[1:]]
         self._retry = _checked_policy(retry, RetryPolicy, "retry")
         self._teller = Teller(on_event)
         self._clock = AgeClock() if clock is None else _checked_callable(clock, "clock")

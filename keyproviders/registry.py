@@ -13,21 +13,20 @@ __all__ = ["known_schemes", "looks_like_provider_url", "open_provider"]
 
 
 class _BuiltIn(NamedTuple):
-    """Where a scheme's provider is. ``module`` is None while no release has it yet."""
+    """Where a scheme's provider is, and the extra that it needs."""
 
-    module: str | None
+    module: str
     name: str
     extra: str | None
 
 
-# Schemes that are only announced are here too: nobody may take such a URL for the text of a key.
 _BUILT_IN = {
     "env": _BuiltIn("local", "EnvKeyProvider", None),
     "file": _BuiltIn("local", "FileKeyProvider", None),
     "vault-kv": _BuiltIn("vault.kv", "VaultKvKeyProvider", "vault"),
-    "vault-transit": _BuiltIn(None, "VaultTransitProvider", "vault"),
+    "vault-transit": _BuiltIn("keyset.provider", "KeysetKeyProvider", "vault"),
     "aws-secretsmanager": _BuiltIn("aws.secrets_manager", "AwsSecretsManagerKeyProvider", "aws"),
-    "aws-kms": _BuiltIn(None, "KMSProvider", "aws"),
+    "aws-kms": _BuiltIn("keyset.provider", "KeysetKeyProvider", "aws"),
 }
 
 # The entry-point group by which other packages offer providers: ``scheme = "package.module:factory"``,
@@ -76,8 +75,6 @@ def open_provider(url: str, *, allow_insecure: bool = False) -> KeyProvider:
     built_in = _BUILT_IN.get(scheme)
     if built_in is None:
         return _third_party(scheme, url, allow_insecure=allow_insecure)
-    if built_in.module is None:
-        raise ProviderConfigError(f"{scheme}: names a provider that this release does not have yet; {_what_is_known()}")
     provider = getattr(import_module(f".{built_in.module}", __package__), built_in.name)
     opened: KeyProvider = provider.from_url(url, allow_insecure=allow_insecure)
     return opened
@@ -117,10 +114,5 @@ def _scheme_of(url: str) -> str:
 
 
 def _what_is_known() -> str:
-    ready = ", ".join(f"{scheme}:" for scheme, where in _BUILT_IN.items() if where.module)
-    later = ", ".join(
-        f"{scheme}:" + (f" (extra [{where.extra}])" if where.extra else "")
-        for scheme, where in _BUILT_IN.items()
-        if not where.module
-    )
-    return f"this release reads {ready} as in env:SESSION_KEYS" + (f"; a later one reads {later}" if later else "")
+    known = ", ".join(f"{scheme}:" + (f" (extra [{of.extra}])" if of.extra else "") for scheme, of in _BUILT_IN.items())
+    return f"this release reads {known}, as in env:SESSION_KEYS"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 from hypothesis import settings
 
-from servers import PostgresServer, ProgramMissingError, RedisServer, Server
+from servers import MariaDbServer, PostgresServer, ProgramMissingError, RedisServer, Server
 
 # The SDK would try to send traces of scripted conversations over the network.
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
@@ -55,6 +55,11 @@ def _postgres() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def _mariadb() -> Iterator[Server]:
+    yield from _running(MariaDbServer)
+
+
+@pytest.fixture(scope="session")
 def _redis() -> Iterator[Server]:
     yield from _running(RedisServer)
 
@@ -63,6 +68,12 @@ def _redis() -> Iterator[Server]:
 def postgres_url(_postgres: Server) -> str:
     """`postgresql+asyncpg://…`: this worker's own server, with one empty database."""
     return _postgres.url
+
+
+@pytest.fixture(scope="session")
+def mariadb_url(_mariadb: Server) -> str:
+    """`mysql+pymysql://…`: this worker's own server, with one empty database."""
+    return _mariadb.url
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +87,13 @@ def postgres_server(_postgres: Server) -> Iterator[Server]:
     """The server behind `postgres_url`, to pause, resume, kill and start. It runs again after the test."""
     yield _postgres
     _postgres.restore()
+
+
+@pytest.fixture
+def mariadb_server(_mariadb: Server) -> Iterator[Server]:
+    """The server behind `mariadb_url`, likewise."""
+    yield _mariadb
+    _mariadb.restore()
 
 
 @pytest.fixture

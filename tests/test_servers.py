@@ -11,7 +11,7 @@ import pytest
 from servers import RedisServer, Server
 
 
-@pytest.fixture(params=["postgres_server", "redis_server"])
+@pytest.fixture(params=["postgres_server", "mariadb_server", "redis_server"])
 def server(request: pytest.FixtureRequest) -> Server:
     return request.getfixturevalue(request.param)
 

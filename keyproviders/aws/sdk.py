@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import binascii
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from keyproviders import (
     KeyAccessDeniedError,
-    KeyDisabledError,
-    KeyNotFoundError,
     KeyProviderError,
     KeyUnavailableError,
     ProviderConfigError,
@@ -17,7 +16,7 @@ from keyproviders import (
 )
 from keyproviders.extras import import_sdk
 
-__all__ = ["CredentialsExpiredError", "asked", "botocore_session", "region_of"]
+__all__ = ["CredentialsExpiredError", "Meaning", "asked", "botocore_session", "region_of"]
 
 _CONNECT_TIMEOUT_S = 1.0
 _READ_TIMEOUT_S = 2.0
@@ -83,6 +82,15 @@ class CredentialsExpiredError(KeyAccessDeniedError):
     """The credentials were good once: newer ones may be at hand."""
 
 
+class Meaning(NamedTuple):
+    """What an error code means at one service: codes that begin so, and where ``says`` is given, with that word."""
+
+    code: str
+    kind: type[KeyProviderError]
+    advice: str
+    says: str = ""
+
+
 def botocore_session(profile: str | None = None) -> Any:
     """A session with botocore's own chain of credentials and settings, our time-outs, and no retries.
 
@@ -108,37 +116,40 @@ def region_of(session: Any, given: str | None) -> str | None:
 
 
 @redact_frames
-def asked(doing: str, call: Callable[[], _Answer]) -> _Answer:
+def asked(doing: str, call: Callable[[], _Answer], meanings: tuple[Meaning, ...] = ()) -> _Answer:
     """The answer of ``call``, which uses botocore; what botocore raises becomes one of our errors.
 
-    The error has no context: the frames of botocore hold credentials.
+    ``meanings`` are those of the service; they come before what codes mean everywhere. The error has
+    no context: the frames of botocore hold credentials.
     """
     exceptions = import_sdk("botocore.exceptions", "aws")
     try:
         return call()
     except exceptions.ClientError as error:
-        failure = _refused(error.response, doing)
+        failure = _refused(error.response, doing, meanings)
     except exceptions.BotoCoreError as error:
         failure = _failed(error, doing)
+    except (binascii.Error, UnicodeDecodeError):
+        # Of botocore's parser, whose frames hold the answer.
+        failure = ProviderConfigError(f"{doing}: the answer is none that AWS would give; check the endpoint")
     raise failure
 
 
-def _refused(response: dict[str, Any], doing: str) -> KeyProviderError:
+def _refused(response: dict[str, Any], doing: str, meanings: tuple[Meaning, ...]) -> KeyProviderError:
     """What an error code of a service means."""
     error, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
     code, status = str(error.get("Code", "")), metadata.get("HTTPStatusCode") or 0
     said = " ".join(str(error.get("Message", "")).split())[:_LONGEST_WORDS] or "without words"
     told = f"{doing}: AWS answered {code or 'no code'} ({status}: {said})"
+    for meaning in meanings:
+        if code.startswith(meaning.code) and meaning.says in said.lower():
+            return meaning.kind(f"{told}{meaning.advice and '; '}{meaning.advice}")
     if code.startswith(_EXPIRED):
         return CredentialsExpiredError(f"{told}; renew the credentials of this process")
     if code.startswith(_TRANSIENT) or status >= 500 or status == 429:
         return KeyUnavailableError(told)
     if code.startswith(_DENIED):
         return KeyAccessDeniedError(f"{told}; check the identity of this process, its policy and its clock")
-    if code.startswith("ResourceNotFound"):
-        return KeyNotFoundError(f"{told}; check the name, the region and the account")
-    if code.startswith("InvalidRequest") and "delet" in said.lower():
-        return KeyDisabledError(f"{told}; aws secretsmanager restore-secret brings it back")
     return ProviderConfigError(f"{told}; asking again will not change that: check the settings")
 
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from datetime import datetime, timezone
 from typing import Any
 
 from keyproviders import (
     InvalidKeyError,
     Key,
+    KeyDisabledError,
     KeyNotFoundError,
-    KeyProviderError,
     ProviderConfigError,
     decode_key_text,
     redact_frames,
 )
 from keyproviders.fields import read_field, read_text
-from keyproviders.insecurity import is_insecure, warn_of_insecurity
 from keyproviders.provider import is_key_name
 from keyproviders.urls import split_url
 
-from .sdk import CredentialsExpiredError, asked, botocore_session, region_of
+from .connection import URL_OPTIONS, URL_REFUSED, AwsConnection, check_text
+from .sdk import Meaning
 
 __all__ = ["AwsSecretsManagerKeyProvider"]
 
@@ -30,6 +29,11 @@ _FORM = "aws-secretsmanager:prod/agents/session-key"
 _SECRET_ID = re.compile(r"[A-Za-z0-9/_+=.@:!-]{1,2048}\Z")
 _ARN = re.compile(r"arn:[a-z-]+:secretsmanager:([a-z0-9-]+):\d{12}:secret:.+\Z")
 _KEY_BYTES = 32
+
+_MEANINGS = (
+    Meaning("ResourceNotFound", KeyNotFoundError, "check the name, the region and the account"),
+    Meaning("InvalidRequest", KeyDisabledError, "aws secretsmanager restore-secret brings it back", says="delet"),
+)
 
 
 class AwsSecretsManagerKeyProvider:
@@ -73,41 +77,24 @@ class AwsSecretsManagerKeyProvider:
     ) -> None:
         if not isinstance(secret_id, str):
             raise TypeError(f"secret_id must be a str, not {type(secret_id).__name__}")
-        options = {"field": field, "region": region, "profile": profile, "endpoint_url": endpoint_url}
-        for name, value in options.items():
-            if value is not None and not isinstance(value, str):
-                raise TypeError(f"{name} must be a str or None, not {type(value).__name__}")
-            if value == "":
-                raise ProviderConfigError(f"{name} is empty; give a value, or leave it out")
-        if not isinstance(allow_insecure, bool):
-            raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
+        check_text("field", field)
         _check_secret_id(secret_id)
-        if client is not None:
-            beside = [name for name in ("region", "profile", "endpoint_url") if options[name] is not None]
-            if beside:
-                raise ProviderConfigError(
-                    f"client= is a ready client, which has its own settings, so {', '.join(beside)} would do nothing"
-                )
-            if not _is_client(client) and not callable(client):
-                raise TypeError(
-                    f"client must be a boto3 client of secretsmanager or a function that makes one, not a"
-                    f" {type(client).__name__}"
-                )
+        arn = _ARN.match(secret_id)
         self._secret_id = secret_id
         self._field = field
-        arn = _ARN.match(secret_id)
-        self._region = region or (arn[1] if arn else None)
-        self._profile = profile
-        self._endpoint_url = endpoint_url
-        self._given = client
-        self._allow_insecure = allow_insecure
-        self._lock = threading.Lock()
-        self._client: Any = None
-        self._closed = False
-        self._orphaned = False
         self.place = f"aws-secretsmanager:{secret_id}"
-        if endpoint_url is not None:
-            self._check_endpoint(endpoint_url)
+        self._connection = AwsConnection(
+            "secretsmanager",
+            "get_secret_value",
+            place=self.place,
+            meanings=_MEANINGS,
+            home=arn[1] if arn else None,
+            region=region,
+            profile=profile,
+            endpoint_url=endpoint_url,
+            client=client,
+            allow_insecure=allow_insecure,
+        )
 
     @classmethod
     @redact_frames
@@ -115,19 +102,7 @@ class AwsSecretsManagerKeyProvider:
         """The provider of an ``aws-secretsmanager:`` URL. Raises ProviderConfigError."""
         if not isinstance(url, str):
             raise TypeError(f"url must be a str, not {type(url).__name__}")
-        instead = "URLs are logged and shown; boto3's own chain finds credentials"
-        secret_id, options = split_url(
-            url,
-            options={"field", "region", "profile", "endpoint_url"},
-            refused={
-                "client": "pass it in code",
-                "allow_insecure": "only code can allow it: allow_insecure=True",
-                "aws_access_key_id": instead,
-                "aws_secret_access_key": instead,
-                "aws_session_token": instead,
-            },
-            form=_FORM,
-        )
+        secret_id, options = split_url(url, options=URL_OPTIONS | {"field"}, refused=URL_REFUSED, form=_FORM)
         given: dict[str, Any] = {**options, "allow_insecure": allow_insecure}
         return cls(secret_id, **given)
 
@@ -150,22 +125,14 @@ class AwsSecretsManagerKeyProvider:
 
     def close(self) -> None:
         """Close the connections; a ready client is its owner's to close."""
-        with self._lock:
-            client, self._client, self._closed = self._client, None, True
-        closing = getattr(client, "close", None)
-        if closing is not None and not _is_client(self._given):
-            closing()
+        self._connection.close()
 
     def after_fork(self) -> None:
         """In a forked child: no connection of the parent is used again.
 
         Raises ProviderConfigError for a ready client, which nobody but its maker could make anew.
         """
-        self._lock = threading.Lock()
-        self._client = None
-        if _is_client(self._given):
-            self._orphaned = True
-            self._ready()
+        self._connection.after_fork()
 
     def __repr__(self) -> str:
         return f"<AwsSecretsManagerKeyProvider {self.place}>"
@@ -174,20 +141,8 @@ class AwsSecretsManagerKeyProvider:
         doing = (
             f"reading version {which['VersionId']} of {self.place}" if "VersionId" in which else f"reading {self.place}"
         )
-        client = asked(doing, self._ready)
         ask = {"SecretId": self._secret_id, **which}
-        try:
-            answer = asked(doing, lambda: client.get_secret_value(**ask))
-        except CredentialsExpiredError:
-            if _is_client(self._given):
-                raise
-            answer = None
-        if answer is None:
-            # A new session reads the environment, the files and the chain anew.
-            self._drop(client)
-            fresh = asked(doing, self._ready)
-            answer = asked(doing, lambda: fresh.get_secret_value(**ask))
-        return self._key(answer)
+        return self._key(self._connection.ask(doing, lambda client: client.get_secret_value(**ask)))
 
     def _key(self, answer: dict[str, Any]) -> Key:
         version = str(answer.get("VersionId", ""))
@@ -221,53 +176,6 @@ class AwsSecretsManagerKeyProvider:
             wanted = f", so it has no field {self._field!r}" if self._field is not None else ""
             raise InvalidKeyError(f"{where} is no key: its {len(text)} characters are no JSON object{wanted}")
         return read_field(fields, self._field, where)
-
-    def _ready(self) -> Any:
-        with self._lock:
-            if self._closed:
-                raise KeyProviderError(f"the provider of {self.place} is closed")
-            if self._orphaned:
-                raise ProviderConfigError(
-                    "this process was forked, and a ready client= cannot be used in both processes; pass a function"
-                    " that makes one, as in client=lambda: boto3.client('secretsmanager')"
-                )
-            if self._client is None:
-                self._client = self._new_client()
-            return self._client
-
-    def _new_client(self) -> Any:
-        if self._given is not None:
-            client = self._given if _is_client(self._given) else self._given()
-            if not _is_client(client):
-                raise TypeError(f"the function given as client made no boto3 client but a {type(client).__name__}")
-            return client
-        session = botocore_session(self._profile)
-        client = session.create_client(
-            "secretsmanager", region_name=region_of(session, self._region), endpoint_url=self._endpoint_url
-        )
-        if self._endpoint_url is None:
-            # boto3's own settings may name one, such as AWS_ENDPOINT_URL.
-            self._check_endpoint(client.meta.endpoint_url)
-        return client
-
-    def _drop(self, client: Any) -> None:
-        with self._lock:
-            if self._client is client:
-                self._client = None
-
-    def _check_endpoint(self, url: str) -> None:
-        if "@" in url or "?" in url:
-            raise ProviderConfigError("the endpoint of Secrets Manager has a user or a query in it; take it out")
-        if not is_insecure(url):
-            return
-        problem = f"{url} is plain http off loopback: everybody on the way can read the keys; use https"
-        if not self._allow_insecure:
-            raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
-        warn_of_insecurity(problem)
-
-
-def _is_client(client: Any) -> bool:
-    return not isinstance(client, type) and hasattr(client, "get_secret_value")
 
 
 @redact_frames

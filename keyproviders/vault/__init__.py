@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .kv import VaultKvKeyProvider
+from .transit import VaultTransitKeyWrapper
 
-__all__ = ["VaultKvKeyProvider"]
+__all__ = ["VaultKvKeyProvider", "VaultTransitKeyWrapper"]

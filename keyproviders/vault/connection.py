@@ -6,16 +6,17 @@ import os
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from keyproviders import KeyProviderError, ProviderConfigError, redact_frames
 from keyproviders.extras import import_sdk
-from keyproviders.insecurity import is_insecure, is_loopback
 
+from .examination import of_given_token
 from .failures import Answer, client_failure, transport_failure
 from .login import login_for
-from .settings import Endpoint, read_endpoint
-from .token import TokenKeeper
+from .settings import Endpoint, read_endpoint, refuse_encrypted_key
+from .token import Replacements, Token, TokenKeeper
+from .transport import bound
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -100,6 +101,7 @@ class VaultConnection:
         self._orphaned = False
         self._client = client
         self._keeper: TokenKeeper | None = None
+        self._replacements = Replacements()
         if client is None:
             self._endpoint = read_endpoint(allow_insecure=allow_insecure, **{name: texts[name] for name in _ENDPOINT})
             login = login_for(auth, {name: texts[name] for name in _LOGIN})
@@ -135,20 +137,35 @@ class VaultConnection:
         ProviderConfigError and what a login raises.
         """
         keeper = self._keeper
-        if keeper is None:
-            adapter = self._ready()
-            answer = self._send(method, path, doing=doing, body=body)
-            if answer.denied and again and not _is_client(self._client):
-                self._drop(adapter)
-                answer = self._send(method, path, doing=doing, body=body)
-            return answer
-        token = keeper.current()
-        answer = self._send(method, path, doing=doing, token=token.value, body=body)
+        used = self._ready() if keeper is None else keeper.current()
+        answer = self._send(method, path, doing=doing, token=_value_of(used), body=body)
         if answer.denied and again:
-            other = keeper.replace(token)
+            other = self._another(used)
             if other is not None:
-                answer = self._send(method, path, doing=doing, token=other.value, body=body)
+                used = other
+                answer = self._send(method, path, doing=doing, token=_value_of(used), body=body)
+        if answer.ok:
+            self._replacements.worked(used)
         return answer
+
+    def _another(self, denied: Any) -> Any:
+        """Another token than the one that was denied, or another client of the given function, if there is one."""
+        keeper = self._keeper
+        if _is_client(self._client):
+            return None
+        if (keeper is None or keeper.login.brings_new) and not self._replacements.may_help(denied):
+            return None
+        if keeper is not None:
+            return keeper.replace(denied)
+        self._drop(denied)
+        return self._ready()
+
+    def examine(self) -> list[str]:
+        """How long a token is kept, in sentences; what needs a hand is warned of. Raises what ``ask`` raises."""
+        if self._keeper is None:
+            return ["The given client keeps its own token."]
+        login = self._keeper.login
+        return of_given_token(self, login.words) if login.keeping is None else [login.keeping]
 
     def close(self) -> None:
         """Forget the token and close the connections; a ready client is its owner's to close."""
@@ -166,6 +183,7 @@ class VaultConnection:
         """
         self._lock = threading.Lock()
         self._adapter = None
+        self._replacements.after_fork()
         if self._keeper is not None:
             self._keeper.after_fork()
         if _is_client(self._client):
@@ -184,9 +202,9 @@ class VaultConnection:
                 method, path, headers=headers, raise_exception=False, **({} if body is None else {"json": dict(body)})
             )
             return Answer.of(response, token)
-        except OSError as error:
-            # Every error of requests is one. It is raised outside of this block, without the frames
-            # of requests, which hold the token.
+        except (OSError, ValueError) as error:
+            # Every error of requests is an OSError; a redirect to nonsense is a ValueError. What it
+            # means is raised outside of this block, without the frames of requests, which hold the token.
             failure = transport_failure(error, doing, self._endpoint)
         raise failure
 
@@ -217,6 +235,7 @@ class VaultConnection:
             return client.adapter
         adapters = import_sdk("hvac.adapters", "vault")
         endpoint = self._endpoint
+        refuse_encrypted_key(endpoint.client_key or endpoint.client_cert)
         cert = (endpoint.client_cert, endpoint.client_key) if endpoint.client_key else endpoint.client_cert
         # Not hvac.Client: it would fill in what the environment said when hvac was imported.
         adapter = adapters.RawAdapter(
@@ -226,11 +245,7 @@ class VaultConnection:
             verify=True if endpoint.ca is None else endpoint.ca,
             timeout=endpoint.timeouts,
         )
-        if is_loopback(endpoint.address):
-            # A proxy of the environment would get the token, and could not reach this machine's own server.
-            adapter.session.trust_env = False
-        if not endpoint.allow_insecure:
-            adapter.session.hooks["response"].append(_refuse_insecure_redirect)
+        bound(adapter.session, endpoint.address, allow_insecure=endpoint.allow_insecure)
         return adapter
 
     def _made_client(self) -> Any:
@@ -245,15 +260,6 @@ class VaultConnection:
         except hvac_errors as error:
             failure = client_failure(error, doing)
         raise failure
-
-
-def _refuse_insecure_redirect(response: Any, **_: Any) -> None:
-    """A standby sends to the active server, and the token goes along: never in the clear."""
-    if response.is_redirect and is_insecure(urljoin(response.url, response.headers.get("Location", ""))):
-        raise ProviderConfigError(
-            f"{_origin(response.url)} redirects to plain http off loopback, and the token would go there in the"
-            " clear; set the server's api_addr to its https address"
-        )
 
 
 def _is_client(client: Any) -> bool:
@@ -289,6 +295,10 @@ def _as_text(name: str, value: Any) -> str | None:
     if not value:
         raise ProviderConfigError(f"{name} is empty; give a value, or leave it out")
     return value
+
+
+def _value_of(used: Any) -> str:
+    return used.value if isinstance(used, Token) else ""
 
 
 def _kind(value: object) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -12,14 +14,17 @@ from keyproviders import KeyAccessDeniedError, KeyProviderError, KeyUnavailableE
 from keyproviders.extras import import_sdk
 
 from .settings import Endpoint
+from .transport import RefusedAnswerError
 
-__all__ = ["Answer", "client_failure", "failure_of", "is_wrong_route", "transport_failure"]
+__all__ = ["Answer", "client_failure", "failure_of", "is_wrong_route", "time_of", "transport_failure"]
 
 # Statuses after which the same request may succeed later: 412 (a replica that lags behind), 472 and
 # 473 (standbys), 503 (sealed), and what a proxy in front says.
 _TRANSIENT = frozenset({408, 412, 425, 429, 472, 473})
 _SETTING = frozenset({501})
 _DENIED = frozenset({401, 403})
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)\Z")
 
 _LONGEST_WORDS = 400
 _LONGEST_WAIT_S = 86_400.0
@@ -50,7 +55,7 @@ class Answer:
             return cls(200, response, sent=sent)
         try:
             body = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         return cls(response.status_code, body, response.headers.get("Retry-After"), sent=sent)
 
@@ -83,7 +88,7 @@ class Answer:
         for secret in (self._sent, *hide):
             if secret:
                 said = said.replace(secret, "...")
-        said = " ".join(said.split())
+        said = "".join(one if one.isprintable() else "?" for one in " ".join(said.split()))
         return said if len(said) <= _LONGEST_WORDS else said[:_LONGEST_WORDS] + "..."
 
 
@@ -91,6 +96,19 @@ def is_wrong_route(answer: Answer) -> bool:
     """Whether a 404 says that there is nothing at this place at all: no such mount or namespace."""
     said = answer.words()
     return any(sign in said for sign in ("no handler for route", "route entry not found", "namespace not found"))
+
+
+def time_of(text: object) -> datetime | None:
+    """RFC 3339 with up to nine digits of a second, as the server writes it."""
+    found = _TIME.match(text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    fraction = (found[2] or "").ljust(6, "0")[:6]
+    zone = "+00:00" if found[3] == "Z" else found[3]
+    try:
+        return datetime.fromisoformat(f"{found[1]}.{fraction}{zone}").astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
 
 
 def failure_of(
@@ -117,24 +135,25 @@ def failure_of(
     return ProviderConfigError(f"{told}; asking again will not change that: check the address and the settings")
 
 
-def transport_failure(error: OSError, doing: str, endpoint: Endpoint) -> KeyProviderError:
+def transport_failure(error: OSError | ValueError, doing: str, endpoint: Endpoint) -> KeyProviderError:
     """The error for a request that got no answer.
 
     None of ``error``'s own words are shown: they can hold the password of a proxy.
     """
     exceptions = import_sdk("requests.exceptions", "vault")
     told = f"{doing} at {endpoint.words}"
+    refused = _first(error, RefusedAnswerError)
+    if refused is not None:
+        return ProviderConfigError(f"{told}: {refused}")
     # A TLS failure is a ConnectionError too, so it is told apart first.
     tls = _first(error, ssl.SSLError)
     if isinstance(error, exceptions.SSLError) or tls is not None:
         return _tls_failure(tls, told, endpoint)
-    if isinstance(error, exceptions.Timeout):
+    if isinstance(error, exceptions.Timeout) or _first(error, TimeoutError) is not None:
         what, which = ("connection", 0) if isinstance(error, exceptions.ConnectTimeout) else ("answer", 1)
         within = f"within {endpoint.timeouts[which]:g} s" if endpoint.timeouts else "in time"
         return KeyUnavailableError(f"{told}: no {what} {within}")
-    if isinstance(error, exceptions.TooManyRedirects) or (
-        isinstance(error, exceptions.RequestException) and isinstance(error, ValueError)
-    ):
+    if isinstance(error, (exceptions.TooManyRedirects, ValueError)):
         return ProviderConfigError(f"{told}: {type(error).__name__}; check the address and the settings of proxies")
     if isinstance(error, exceptions.RequestException):
         return KeyUnavailableError(f"{told}: {_reason(error)}")

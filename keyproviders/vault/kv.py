@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -20,7 +19,8 @@ from keyproviders.fields import read_field
 from keyproviders.urls import split_url
 
 from .connection import URL_OPTIONS, URL_REFUSED, VaultConnection
-from .failures import Answer, failure_of, is_wrong_route
+from .examination import of_versions
+from .failures import Answer, failure_of, is_wrong_route, time_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -33,7 +33,8 @@ _FORM = "vault-kv:secret/agents/session-key"
 _DEFAULT_MOUNT = "secret"
 
 _VERSION = re.compile(r"[1-9][0-9]{0,17}\Z")
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)\Z")
+_TOO_LARGE = 10**18
+_LONGEST_MOUNT = 200
 
 # So many older versions are tried when the newest ones are deleted; a server keeps 10 by default.
 _MOST_STEPS = 32
@@ -67,8 +68,9 @@ class VaultKvKeyProvider:
     | ``client`` | a ready hvac.Client, or a function that makes one | |
     | ``allow_insecure`` | lets plain http and unverified TLS be | False |
 
-    The token needs one line of policy: read on ``<mount>/data/<path>``. Each call is one request.
-    Connecting may take 1 s and each part of an answer 2 s.
+    The token needs one line of policy: read on ``<mount>/data/<path>``. Each call is one request;
+    while the newest version is deleted, one more for each older one until the first that is left, at
+    most 32. Connecting may take 1 s and an answer 2 s as a whole.
 
     Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
     """
@@ -123,19 +125,19 @@ class VaultKvKeyProvider:
         """The newest version that is neither deleted nor destroyed."""
         answer = self._read(None)
         if answer.ok:
-            return self._key(answer)
-        gone = self._gone(answer)
+            return self._key(answer, None)
+        gone = self._gone(answer, None)
         if gone is None:
             raise self._failure(answer, None)
         # The server names the newest version and does not fall back. One request for each older one
         # needs no further line of policy, as one for the metadata would.
-        newest = first = _version(answer)
+        newest = first = _version(answer) or 0
         any_disabled = isinstance(gone, KeyDisabledError)
         for version in range(newest - 1, max(0, newest - 1 - _MOST_STEPS), -1):
             answer = self._read(version)
             if answer.ok:
-                return self._key(answer)
-            older = self._gone(answer)
+                return self._key(answer, version)
+            older = self._gone(answer, version)
             if older is None:
                 if answer.status == 404 and not is_wrong_route(answer):
                     break  # the ones before fell out
@@ -160,8 +162,16 @@ class VaultKvKeyProvider:
             )
         answer = self._read(int(name))
         if answer.ok:
-            return self._key(answer)
-        raise self._gone(answer) or self._failure(answer, int(name))
+            return self._key(answer, int(name))
+        raise self._gone(answer, int(name)) or self._failure(answer, int(name))
+
+    def examine(self) -> list[str]:
+        """What is worth knowing of the secret and the login, in sentences; what needs a hand is warned of.
+
+        Up to three requests, none of which the policy needs to allow. Raises what a request raises
+        that got no answer.
+        """
+        return [*of_versions(self._connection, self._mount, self._path), *self._connection.examine()]
 
     def close(self) -> None:
         """Close the connections and forget the token."""
@@ -181,27 +191,25 @@ class VaultKvKeyProvider:
     def _doing(self, version: int | None) -> str:
         return f"reading {self.place}" if version is None else f"reading version {version} of {self.place}"
 
-    def _key(self, answer: Answer) -> Key:
-        metadata, data = answer.part("data", "metadata"), answer.part("data").get("data")
-        version = metadata.get("version")
-        if not isinstance(version, int) or not isinstance(data, dict):
-            if answer.is_json and answer.part("data"):
-                raise self._version_1()
-            raise failure_of(answer, f"reading {self.place}", self._connection.words)
+    def _key(self, answer: Answer, asked: int | None) -> Key:
+        version, data = _version(answer), answer.part("data").get("data")
+        if version is None and answer.part("data") and not answer.part("data", "metadata"):
+            raise self._version_1()
+        if version is None or not isinstance(data, dict) or asked not in {None, version}:
+            raise failure_of(answer, self._doing(asked), self._connection.words)
         self._is_version_2 = True
         secret = read_field(data, self._field, f"version {version} of {self.place}")
-        return Key(str(version), secret, _time(metadata.get("created_time")))
+        return Key(str(version), secret, time_of(answer.part("data", "metadata").get("created_time")))
 
-    def _gone(self, answer: Answer) -> KeyNotFoundError | None:
+    def _gone(self, answer: Answer, asked: int | None) -> KeyNotFoundError | None:
         """What a 404 that knows the version says of it."""
-        metadata = answer.part("data", "metadata") if answer.status == 404 else {}
-        version = metadata.get("version")
-        if not isinstance(version, int):
+        metadata, version = answer.part("data", "metadata"), _version(answer)
+        if answer.status != 404 or version is None or asked not in {None, version}:
             return None
         self._is_version_2 = True
         which = f"version {version} of {self.place}"
         if metadata.get("destroyed") is True:
-            when = _time(metadata.get("deletion_time"))
+            when = time_of(metadata.get("deletion_time"))
             return KeyDestroyedError(
                 f"{which} (made {_said(metadata.get('created_time'))}) was destroyed for good"
                 + (
@@ -251,15 +259,15 @@ class VaultKvKeyProvider:
             return None
         data = answer.part("data")
         kind, mount = data.get("type"), data.get("path")
-        if not answer.ok or not isinstance(mount, str):
+        if not answer.ok or not isinstance(mount, str) or not isinstance(kind, str):
             return None
         if kind not in {"kv", "generic"}:
-            return ProviderConfigError(f"{self._mount} is no key/value store but a mount of the type {kind}")
+            return ProviderConfigError(f"{self._mount} is no key/value store but a mount of the type {kind[:40]!r}")
         if answer.part("data", "options").get("version") != "2":
             return self._version_1()
         self._is_version_2 = True
         real = mount.strip("/")
-        if real == self._mount:
+        if real == self._mount or len(real) > _LONGEST_MOUNT:
             return None
         rest = f"{self._mount}/{self._path}".removeprefix(real).strip("/").removeprefix("data/")
         return ProviderConfigError(f"the mount is {real} and not {self._mount}; write {_as_url(real, rest)}")
@@ -287,24 +295,11 @@ def _as_url(mount: str, path: str) -> str:
     return f"vault-kv:{quote(mount)}/{quote(path)}"
 
 
-def _version(answer: Answer) -> int:
+def _version(answer: Answer) -> int | None:
     version = answer.part("data", "metadata").get("version")
-    return version if isinstance(version, int) else 0
-
-
-def _time(text: object) -> datetime | None:
-    """RFC 3339 with up to nine digits of a second, as the server writes it."""
-    found = _TIME.match(text) if isinstance(text, str) else None
-    if found is None:
-        return None
-    fraction = (found[2] or "").ljust(6, "0")[:6]
-    zone = "+00:00" if found[3] == "Z" else found[3]
-    try:
-        return datetime.fromisoformat(f"{found[1]}.{fraction}{zone}").astimezone(timezone.utc)
-    except (ValueError, OverflowError):
-        return None
+    return version if type(version) is int and 0 < version < _TOO_LARGE else None
 
 
 def _said(text: object) -> str:
-    time = _time(text)
+    time = time_of(text)
     return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time is not None else "an unknown time"

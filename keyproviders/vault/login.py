@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 from urllib.parse import quote, urlsplit
 
-from keyproviders import KeyAccessDeniedError, ProviderConfigError, redact_frames
+from keyproviders import KeyAccessDeniedError, KeyUnavailableError, ProviderConfigError, redact_frames
 from keyproviders.extras import import_sdk
 
 from .failures import Answer, failure_of
 from .settings import from_environment
 
-__all__ = ["METHODS", "Grant", "Login", "Send", "login_for"]
+__all__ = ["METHODS", "Grant", "Login", "Send", "login_for", "seconds_of"]
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 _TOKEN_FILE = "~/.vault-token"  # noqa: S105 - the name of the file where the servers' programs leave a token
+
+_LONGEST_S = 10**9
+# No token or id comes near, and no header is longer.
+_MOST_CHARACTERS = 65_536
 
 METHODS = ("token", "token-file", "agent", "approle", "kubernetes", "jwt", "aws")
 
@@ -46,6 +50,11 @@ class Send(Protocol):
         ...
 
 
+def seconds_of(value: object) -> float:
+    """A length of time in an answer; 0 for what is none. What is absurdly long is cut."""
+    return float(min(value, _LONGEST_S)) if isinstance(value, (int, float)) and value > 0 else 0.0
+
+
 class Grant:
     """A token as it was granted. ``lease_s`` is its life in seconds, or 0 when it has no known end."""
 
@@ -60,14 +69,10 @@ class Grant:
     def of(cls, answer: Answer) -> Grant | None:
         """The one in the answer to a login or a renewal, if it has one."""
         auth = answer.part("auth")
-        value, lease_s = auth.get("client_token"), auth.get("lease_duration")
-        if not answer.ok or not isinstance(value, str) or not value:
+        value = auth.get("client_token")
+        if not answer.ok or not isinstance(value, str) or not value or not _fits_header(value):
             return None
-        return cls(
-            value,
-            float(lease_s) if isinstance(lease_s, (int, float)) else 0.0,
-            renewable=auth.get("renewable") is True,
-        )
+        return cls(value, seconds_of(auth.get("lease_duration")), renewable=auth.get("renewable") is True)
 
 
 class Login(abc.ABC):
@@ -78,6 +83,8 @@ class Login(abc.ABC):
     brings_new = False
     #: Whether the token is read anew before every request, which costs no request of its own.
     reads_each_time = False
+    #: What becomes of the token of an idle process, as a sentence; None where only the server knows.
+    keeping: str | None = None
 
     @abc.abstractmethod
     def log_in(self, send: Send, server: str, /) -> Grant:
@@ -107,12 +114,9 @@ class GivenToken(Login):
         answer = send("get", "/v1/auth/token/lookup-self", doing=doing, token=value)
         if answer.transient:
             raise failure_of(answer, doing, server, hide=(value,))
-        data = answer.part("data")
-        ttl_s = data.get("ttl")
-        if not answer.ok or not isinstance(ttl_s, (int, float)):
-            # Its policy may keep a token from looking at itself. Whether it is good, the read will say.
-            return Grant(value)
-        return Grant(value, float(ttl_s), renewable=data.get("renewable") is True)
+        # Its policy may keep a token from looking at itself. Whether it is good, the read will say.
+        data = answer.part("data") if answer.ok else {}
+        return Grant(value, seconds_of(data.get("ttl")), renewable=data.get("renewable") is True)
 
 
 class TokenFile(Login):
@@ -125,11 +129,12 @@ class TokenFile(Login):
             raise ProviderConfigError("auth=token-file needs token_file=, the file that an agent writes its token to")
         self._path = Path(token_file)
         self.words = f"the token of {token_file}"
+        self.keeping = f"The token is read from {token_file} before each request: whoever keeps that file, keeps it."
 
     @redact_frames
     def log_in(self, _send: Send, _server: str, /) -> Grant:
         """The token that is in the file now."""
-        value = _read_secret(self._path, "is the agent running, and may this process read its file?")
+        value = _read_secret(self._path, "is the agent running, and may this process read its file?", may_come=True)
         _check_header(value, self.words)
         return Grant(value)
 
@@ -138,6 +143,7 @@ class Agent(Login):
     """A proxy on this machine that adds the token itself."""
 
     words = "the agent's own token"
+    keeping = "The agent adds a token of its own and keeps it."
 
     def log_in(self, _send: Send, _server: str, /) -> Grant:
         """No token at all."""
@@ -156,6 +162,9 @@ class _PostedLogin(Login):
             raise ProviderConfigError(f"auth_mount is no path of a login ({len(mount)} characters)")
         self._path = f"/v1/auth/{quote(mount, safe='/')}/login"
         self.words = f"the {method} login at auth/{mount}"
+        self.keeping = (
+            f"The token comes from {self.words}: a process that was idle for longer than it lives gets another."
+        )
 
     @abc.abstractmethod
     def _credential(self) -> dict[str, Any]:
@@ -172,7 +181,6 @@ class _PostedLogin(Login):
         grant = Grant.of(answer)
         if grant is None:
             _refuse_login(answer, self.words, server, self.advice, self._secrets(credential))
-        _check_header(grant.value, self.words)
         return grant
 
 
@@ -344,23 +352,36 @@ def _from_somewhere(name: str, value: str | None, file: str | None, variable: st
     return (lambda: found) if found else None
 
 
-def _read_secret(path: Path, otherwise: str) -> str:
-    """The stripped text of a file. A file that is not there yet, or is empty, may be so for a moment only."""
+def _read_secret(path: Path, otherwise: str, *, may_come: bool = False) -> str:
+    """The stripped text of a file.
+
+    One that is not there or is empty is a wrong setting, or with ``may_come`` an outage: whoever
+    writes it may be about to.
+    """
+    text, problem, comes = "", "is empty", may_come
     try:
-        text = path.read_text(encoding="utf-8").strip()
-        problem = "is empty"
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_MOST_CHARACTERS + 1).strip()
     except FileNotFoundError:
-        text, problem = "", "does not exist"
+        problem = "does not exist"
     except (OSError, UnicodeDecodeError) as error:
-        text, problem = "", f"cannot be read ({getattr(error, 'strerror', None) or 'it is no UTF-8'})"
-    if not text:
-        raise ProviderConfigError(f"{os.fspath(path)} {problem}; {otherwise}")
-    return text
+        problem, comes = f"cannot be read ({getattr(error, 'strerror', None) or 'it is no UTF-8'})", False
+    if len(text) > _MOST_CHARACTERS:
+        text, problem, comes = "", f"is larger than {_MOST_CHARACTERS} characters", False
+    if text:
+        return text
+    if comes:
+        raise KeyUnavailableError(f"{os.fspath(path)} {problem} (yet); {otherwise}")
+    raise ProviderConfigError(f"{os.fspath(path)} {problem}; {otherwise}")
+
+
+def _fits_header(value: str) -> bool:
+    return value.isascii() and value.isprintable() and " " not in value
 
 
 def _check_header(value: str, words: str) -> None:
     """Refuse what no header can hold: the HTTP client would show it in its own error."""
-    if not (value.isascii() and value.isprintable() and " " not in value):
+    if not _fits_header(value):
         raise ProviderConfigError(f"{words} is no token: {len(value)} characters, some of which no token has")
 
 

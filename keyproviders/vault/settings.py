@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 from keyproviders import ProviderConfigError
 from keyproviders.insecurity import is_insecure, warn_of_insecurity
 
-__all__ = ["Endpoint", "from_environment", "read_endpoint"]
+__all__ = ["Endpoint", "from_environment", "read_endpoint", "refuse_encrypted_key"]
 
-#: To connect and to wait for each part of an answer, in seconds.
+#: To connect, and to wait for an answer as a whole, in seconds.
 TIMEOUTS_S = (1.0, 2.0)
+
+_MOST_OF_A_KEY = 65_536
 
 # As the servers' own command-line programs read a flag.
 _TRUE = frozenset({"1", "t", "T", "true", "True", "TRUE"})
@@ -90,6 +92,20 @@ def read_endpoint(
         client_key=key,
         allow_insecure=allow_insecure,
     )
+
+
+def refuse_encrypted_key(path: str | None) -> None:
+    """Raise ProviderConfigError for a client key with a passphrase: OpenSSL would ask the terminal for it, and wait."""
+    try:
+        with open(path or os.devnull, "rb") as file:  # noqa: PTH123 - no pathlib for one read
+            encrypted = b"ENCRYPTED" in file.read(_MOST_OF_A_KEY)
+    except OSError:
+        return  # the client says so when it reads it
+    if encrypted:
+        raise ProviderConfigError(
+            f"the client key in {path} has a passphrase, which nobody can type here; store it without one, and let only"
+            " this process's user read it"
+        )
 
 
 def _checked_address(address: str | None) -> str:

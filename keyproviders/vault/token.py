@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable
 from math import inf
 
 from keyproviders import KeyProviderError, KeyUnavailableError, redact_frames
+from keyproviders.clock import AgeClock
 
 from .login import Grant, Login, Send
 
-__all__ = ["Token", "TokenKeeper"]
+__all__ = ["Replacements", "Token", "TokenKeeper"]
 
 _log = logging.getLogger("keyproviders")
 
@@ -25,6 +25,8 @@ _JITTER = 0.1
 # win at least this many seconds to count as one.
 _AGAIN = 0.1
 _SECOND = 1.0
+# A replacement that was denied too is not replaced for so long: each login leaves a token at the server.
+_USELESS_S = 30.0
 
 
 class Token:
@@ -51,13 +53,14 @@ class TokenKeeper:
         send: Send,
         server: str,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
         jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self.login = login
         self._send = send
         self._server = server
-        self._clock = clock
+        # The server's clock goes on while this machine is suspended.
+        self._clock = AgeClock() if clock is None else clock
         self._jitter = jitter
         self._token: Token | None = None
         self._lock = threading.Lock()
@@ -122,7 +125,7 @@ class TokenKeeper:
             doing = f"renewing {self.login.words}"
             try:
                 answer = self._send("post", "/v1/auth/token/renew-self", doing=doing, token=token.value, body={})
-            except KeyUnavailableError as error:
+            except KeyProviderError as error:
                 self._postpone(token, str(error))
                 return
             if answer.transient:
@@ -154,6 +157,40 @@ class TokenKeeper:
         left_s = token.ends_at - self._clock()
         token.due_at = self._clock() + max(_SECOND, left_s * _AGAIN)
         _log.warning("the token will end in %.0f s and could not be prolonged, which is tried again: %s", left_s, why)
+
+
+class Replacements:
+    """Whether it is worth while to put something else in the place of what was denied.
+
+    One that was put there a moment ago, and has been good for nothing since, need not be replaced
+    again: a policy that lacks a line must not cost a login at every request. Safe for several threads.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = AgeClock() if clock is None else clock
+        self._lock = threading.Lock()
+        self._replaced: object = None
+        self._since = -inf
+        self._has_helped = False
+
+    def may_help(self, denied: object) -> bool:
+        """Whether to replace this one. What is being replaced already may be so for every thread."""
+        with self._lock:
+            if denied is self._replaced:
+                return True
+            if not self._has_helped and self._clock() - self._since < _USELESS_S:
+                return False
+            self._replaced, self._since, self._has_helped = denied, self._clock(), False
+            return True
+
+    def worked(self, used: object) -> None:
+        """This one was good for something."""
+        if used is not self._replaced:
+            self._has_helped = True
+
+    def after_fork(self) -> None:
+        """A lock may be held by a thread that the child does not have."""
+        self._lock = threading.Lock()
 
 
 def _raise_again(kind: type[KeyProviderError], message: str, retry_after_s: float | None) -> None:

@@ -1,23 +1,17 @@
-"""Secrets Manager as moto plays it, over HTTP, and a proxy in front of it that can fail as the real one does."""
+"""Secrets and KMS keys in moto's server, each test's own, and the proxy in front of it."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import secrets
-import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aws_servers import REGION, Fault, FaultProxy, client_of, moto_server
 from keyproviders import Key
-
-REGION = "eu-central-1"
 
 
 @pytest.fixture(autouse=True)
@@ -33,108 +27,10 @@ def _a_clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
 
 
-@dataclass
-class Fault:
-    """What the proxy answers instead of passing the request on. ``breaks`` ends the connection."""
-
-    status: int = 400
-    code: str = ""
-    message: str = "told so"
-    body: bytes | None = None
-    breaks: bool = False
-    waits: threading.Event | None = None
-    #: Passed on after all, once it has waited.
-    passes: bool = False
-
-
-@dataclass
-class Asked:
-    """One request as the proxy saw it."""
-
-    target: str
-    body: Any
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class FaultProxy:
-    """In front of moto: answers with the faults that are queued, and passes on what comes after them."""
-
-    def __init__(self, behind: tuple[str, int]) -> None:
-        self.faults: list[Fault] = []
-        self.asked: list[Asked] = []
-        self._lock = threading.Lock()
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def do_POST(self) -> None:
-                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                fault = proxy.note(self.headers, content)
-                if fault is not None and fault.waits is not None:
-                    fault.waits.wait(30)
-                if fault is not None and fault.breaks:
-                    self.close_connection = True
-                    return
-                if fault is None or fault.passes:
-                    status, kind, answer = proxy.pass_on(behind, self.path, dict(self.headers.items()), content)
-                else:
-                    status, kind = fault.status, "application/x-amz-json-1.1"
-                    answer = fault.body
-                    if answer is None:
-                        answer = json.dumps({"__type": fault.code, "message": fault.message}).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hung up is no news
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-
-    def note(self, headers: Any, content: bytes) -> Fault | None:
-        try:
-            body = json.loads(content)
-        except ValueError:
-            body = content.decode()
-        with self._lock:
-            self.asked.append(Asked(headers.get("X-Amz-Target", "").rpartition(".")[2], body, dict(headers.items())))
-            return self.faults.pop(0) if self.faults else None
-
-    @staticmethod
-    def pass_on(
-        behind: tuple[str, int], path: str, headers: Mapping[str, str], content: bytes
-    ) -> tuple[int, str, bytes]:
-        connection = http.client.HTTPConnection(*behind, timeout=30)
-        try:
-            connection.request("POST", path, content, {**headers, "Connection": "close"})
-            response = connection.getresponse()
-            return response.status, response.getheader("Content-Type", ""), response.read()
-        finally:
-            connection.close()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
 @pytest.fixture(scope="session")
 def _moto() -> Iterator[tuple[str, int]]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()
-    server.stop()
+    with moto_server() as address:
+        yield address
 
 
 @pytest.fixture
@@ -170,16 +66,7 @@ class Secret:
 
 @pytest.fixture(scope="session")
 def _client(_moto: tuple[str, int]) -> Iterator[Any]:
-    import boto3
-
-    host, port = _moto
-    client = boto3.client(
-        "secretsmanager",
-        endpoint_url=f"http://{host}:{port}",
-        region_name=REGION,
-        aws_access_key_id="AKIDWRITER",
-        aws_secret_access_key="x",
-    )
+    client = client_of("secretsmanager", _moto)
     yield client
     client.close()
 
@@ -187,6 +74,40 @@ def _client(_moto: tuple[str, int]) -> Iterator[Any]:
 @pytest.fixture
 def secret(_client: Any) -> Secret:
     return Secret(_client)
+
+
+class Kms:
+    """One test's own KMS key with an alias, made past the proxy."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.arn = self.new_key()
+        self.id = self.arn.rpartition("/")[2]
+        self.alias = f"alias/agents-{secrets.token_hex(4)}"
+        client.create_alias(AliasName=self.alias, TargetKeyId=self.id)
+
+    def new_key(self, **more: Any) -> str:
+        """The ARN of another key."""
+        return str(self.client.create_key(**more)["KeyMetadata"]["Arn"])
+
+    def arn_of(self, name: str) -> str:
+        """The ARN of the key that any of its names means."""
+        return str(self.client.describe_key(KeyId=name)["KeyMetadata"]["Arn"])
+
+    def point_alias_to(self, arn: str) -> None:
+        self.client.update_alias(AliasName=self.alias, TargetKeyId=arn.rpartition("/")[2])
+
+
+@pytest.fixture(scope="session")
+def _kms_client(_moto: tuple[str, int]) -> Iterator[Any]:
+    client = client_of("kms", _moto)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def kms(_kms_client: Any) -> Kms:
+    return Kms(_kms_client)
 
 
 @pytest.fixture

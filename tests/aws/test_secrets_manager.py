@@ -321,7 +321,7 @@ def test_no_answer_within_the_time(proxy, secret, fault, monkeypatch):
 
 
 def test_one_second_to_connect_and_two_to_answer_and_nothing_is_repeated(provider):
-    config = provider._ready().meta.config
+    config = provider._connection.ready().meta.config
     assert (config.connect_timeout, config.read_timeout) == (1.0, 2.0)
     assert config.retries["total_max_attempts"] == 1
 
@@ -431,8 +431,8 @@ def test_a_url_takes_the_options():
     provider = AwsSecretsManagerKeyProvider.from_url(
         "aws-secretsmanager:prod/agents/session-key?field=key&region=eu-west-1&profile=p&endpoint_url=https://e.example"
     )
-    assert (provider._field, provider._region, provider._profile) == ("key", "eu-west-1", "p")
-    assert provider._endpoint_url == "https://e.example"
+    assert (provider._field, provider._connection._region, provider._connection._profile) == ("key", "eu-west-1", "p")
+    assert provider._connection._endpoint_url == "https://e.example"
     assert provider.place == "aws-secretsmanager:prod/agents/session-key"
 
 
@@ -523,10 +523,10 @@ def test_a_function_that_makes_no_client_is_a_type_error():
 def test_after_a_fork_connections_are_new(secret, provider):
     key = secret.write_key()
     provider.active()
-    before = provider._ready()
+    before = provider._connection.ready()
     provider.after_fork()
     assert provider.active() == key
-    assert provider._ready() is not before
+    assert provider._connection.ready() is not before
     before.close()
 
 

@@ -32,12 +32,6 @@ def test_another_text_does_not(text: str) -> None:
     assert not looks_like_provider_url(text)
 
 
-@pytest.mark.parametrize("scheme", ["vault-transit", "aws-kms"])
-def test_a_provider_that_comes_later_says_so(scheme: str) -> None:
-    with pytest.raises(ProviderConfigError, match=f"{scheme}: names a provider that this release does not have yet"):
-        open_provider(f"{scheme}://host/path")
-
-
 def test_an_unknown_scheme_names_the_known_ones_and_their_extras() -> None:
     with pytest.raises(ProviderConfigError, match="begin with gopher: ") as caught:
         open_provider("gopher://x")

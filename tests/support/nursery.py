@@ -49,15 +49,21 @@ def run(work: str, place: Place, log: Path, *, active: Key, destroyed: Key, roun
         "rounds": rounds,
         "seed": seed,
     }
+    launch(__file__, order)
+    return log.read_text().splitlines()
+
+
+def launch(program: str, order: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> None:
+    """Run a program that is a nursery, and wait for its end. Raises RuntimeError when it failed."""
     nursery = subprocess.Popen(
-        [sys.executable, __file__],
+        [sys.executable, program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,  # so that it can be ended with its children
     )
     try:
-        output, _ = nursery.communicate(json.dumps(order).encode(), timeout=TIMEOUT_S)
+        output, _ = nursery.communicate(json.dumps(order).encode(), timeout=timeout_s)
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(nursery.pid, signal.SIGKILL)
@@ -65,10 +71,11 @@ def run(work: str, place: Place, log: Path, *, active: Key, destroyed: Key, roun
         raise
     if nursery.returncode != 0:
         raise RuntimeError(f"the nursery ended with {nursery.returncode}:\n{output.decode(errors='replace')}")
-    return log.read_text().splitlines()
 
 
 # -- From here on: the nursery and its children ---------------------------------------------------
+
+Work = Callable[["Child"], Coroutine[Any, Any, None]]
 
 
 class Child:
@@ -123,16 +130,19 @@ class Child:
 
     # In the nursery.
 
-    def start(self, work: Callable[[Child], Coroutine[Any, Any, None]]) -> None:
+    def start(self, work: Work) -> None:
         self.pid = os.fork()
         if not self.pid:
             self._work(work)
         os.close(self.ready)
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
         if os.read(self._ready, 1) != b"r":
             self.end()
             raise SystemExit(f"child {self.number} ended before it began")
 
-    def _work(self, work: Callable[[Child], Coroutine[Any, Any, None]]) -> NoReturn:
+    def _work(self, work: Work) -> NoReturn:
         status = 1
         try:
             asyncio.run(work(self))
@@ -153,7 +163,7 @@ class Child:
 
     def measured(self) -> float:
         """How long one operation took, in seconds, as a child says that ended by itself."""
-        _expect_success([self])
+        expect_success([self])
         return self._took
 
     def end(self) -> int:
@@ -184,6 +194,23 @@ async def pop_until_killed(child: Child) -> None:
                 signal.pause()
             else:
                 child.log(item["content"])
+
+
+async def purge_until_killed(child: Child) -> None:
+    """Write items that expired long ago and one that did not, and purge, again and again."""
+    async with open_store(child.place, SESSION) as store:
+        session = EncryptedSession.wrap(store, child.ring(), ttl=600, purge_on_add=3)
+        await session.read(1)
+        child.wait_for_start()
+        number = 0
+        while child.goes_on():
+            number += 1
+            text = f"{child.number}/{number}"
+            expired = [{"role": "user", "content": f"expired {text}"}] * 300
+            await store.add_items(await session._sealed.seal(expired, int(time.time()) - 10_000))  # type: ignore[arg-type]
+            await session.add_items([{"role": "user", "content": text}])
+            child.log(text)
+            await session.purge_expired()
 
 
 async def replace_all_until_killed(child: Child) -> None:
@@ -244,7 +271,13 @@ async def _generation(session: EncryptedSession) -> int:
 
 WORK = {
     function.__name__: function
-    for function in (pop_all, pop_until_killed, replace_all_until_killed, replace_suffix_until_killed)
+    for function in (
+        pop_all,
+        pop_until_killed,
+        purge_until_killed,
+        replace_all_until_killed,
+        replace_suffix_until_killed,
+    )
 }
 
 
@@ -273,15 +306,20 @@ def main() -> None:
     for module in MODULES[order["place"]["kind"]]:
         importlib.import_module(module)
     work = WORK[order["work"]]
-    chance = random.Random(order["seed"])
     if work is pop_all:
         children = [Child(order, number) for number in range(order["rounds"])]
         for child in children:
             child.start(work)
         for child in children:
             child.begin()
-        _expect_success(children)
+        expect_success(children)
         return
+    kill_one_by_one(order, work)
+
+
+def kill_one_by_one(order: dict[str, Any], work: Work) -> None:
+    """Let children work, one after the other, each killed at a random moment."""
+    chance = random.Random(order["seed"])
     first = Child(order, 0)
     first.operations = MEASURED
     first.start(work)
@@ -295,7 +333,8 @@ def main() -> None:
         child.kill()
 
 
-def _expect_success(children: list[Child]) -> None:
+def expect_success(children: list[Child]) -> None:
+    """Wait for the end of each; SystemExit unless all ended well."""
     codes = [child.end() for child in children]
     if any(codes):
         raise SystemExit(f"children ended with {codes}")

@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL and Redis, each in a folder of its own and on a free port.
+"""Real servers for tests: PostgreSQL, MariaDB and Redis, each in a folder of its own and on a free port.
 
 A test never uses a server that was running before: it starts its own, and ends it by its process id.
 A server can be paused, resumed, killed and started again, so that tests can show what happens then.
@@ -276,6 +276,81 @@ class PostgresServer(Server):
         return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
 
+class MariaDbServer(Server):
+    """MariaDB with an empty database. It keeps its data over `kill()` and `start()`."""
+
+    name = "mariadb"
+    interrupt = signal.SIGTERM
+    crash = signal.SIGKILL
+
+    def __init__(self) -> None:
+        self._program = _system_program("mariadbd")
+        self._install = _system_program("mariadb-install-db")
+        # Anyone on this machine can reach the port.
+        self._password = secrets.token_hex(16)
+        super().__init__()
+        self._data = self.folder / "data"
+        self._pid_file = self.folder / "pid"
+        self._first_statements = self.folder / "first.sql"
+
+    @property
+    def url(self) -> str:
+        return f"mysql+pymysql://sessions:{self._password}@127.0.0.1:{self.port}/sessions"
+
+    def _prepare(self) -> None:
+        self._run(
+            [
+                str(self._install),
+                "--no-defaults",
+                f"--datadir={self._data}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                "--skip-name-resolve",
+                "--innodb-log-file-size=8M",
+                "--innodb-flush-method=nosync",
+            ]
+        )
+        # Run at every start; the server takes one statement a line.
+        self._first_statements.write_text(
+            "CREATE DATABASE IF NOT EXISTS sessions;\n"
+            f"CREATE USER IF NOT EXISTS sessions@'127.0.0.1' IDENTIFIED BY '{self._password}';\n"
+            "GRANT ALL ON *.* TO sessions@'127.0.0.1' WITH GRANT OPTION;\n"
+            "DROP USER IF EXISTS root@localhost;\n"
+        )
+        if self._user is not None:
+            self._first_statements.chmod(0o600)
+            os.chown(self._first_statements, self._user.pw_uid, self._user.pw_gid)
+
+    def _command(self) -> list[str]:
+        return [
+            str(self._program),
+            "--no-defaults",
+            f"--datadir={self._data}",
+            "--bind-address=127.0.0.1",
+            f"--port={self.port}",
+            f"--socket={self.folder / 'socket'}",
+            f"--pid-file={self._pid_file}",
+            f"--init-file={self._first_statements}",
+            "--skip-name-resolve",
+            "--innodb-buffer-pool-size=16M",
+            "--innodb-log-file-size=8M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--innodb-flush-method=nosync",
+            "--innodb-fast-shutdown=2",
+            "--max-connect-errors=1000000",
+        ]
+
+    def _ready(self, pid: int) -> bool:
+        # The port is open before anybody is let in. The greeting comes first thing after that.
+        try:
+            if self._pid_file.read_text().strip() != str(pid):
+                return False
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as connection:
+                return bool(connection.recv(4))
+        except OSError:
+            return False
+
+
 class RedisServer(Server):
     """Redis, in memory only: after `kill()` or `stop()` and `start()` it is empty."""
 
@@ -319,6 +394,14 @@ def _suspend(processes: Sequence[psutil.Process]) -> None:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"process {process.pid} did not stop within {STOP_TIMEOUT_S:.0f} s")
                 time.sleep(POLL_S)
+
+
+def _system_program(name: str) -> Path:
+    """A program of MariaDB: on PATH, or where Debian keeps servers, which is not on everybody's PATH."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
+    if found is None:
+        raise ProgramMissingError(f"MariaDB's {name} is not on PATH (Debian: apt-get install mariadb-server)")
+    return Path(found)
 
 
 def _postgres_programs() -> Path:

@@ -41,6 +41,9 @@ KEYS += ["AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=", "BAQEBAQEBAQEBAQEBAQEBA
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# What Transit wraps with is random; the version and the length stay.
+_CIPHERTEXT = re.compile(r"(vault:v\d+:)[A-Za-z0-9+/]{80}")
+SEALED = "c2VhbGVk" * 10
 _KEPT_HEADERS = ("Content-Type", "Retry-After", "X-Vault-Namespace")
 _SECRETS = {"jwt": "JWT", "secret_id": "SECRET_ID", "client_token": ISSUED, "accessor": "ACCESSOR", "id": "TOKEN"}
 
@@ -54,7 +57,10 @@ def cleaned(value: Any, name: str = "") -> Any:
     if isinstance(value, str):
         if value and name in _SECRETS:
             return _SECRETS[name]
+        if value and name == "plaintext":
+            return KEYS[0]
         text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8200", _TIME.sub(MOMENT, value))
+        text = _CIPHERTEXT.sub(rf"\g<1>{SEALED}", text)
         return _UUID.sub("00000000-0000-0000-0000-000000000000", text)
     if isinstance(value, int) and name in {"creation_time", "server_time_utc", "ttl"}:
         return 3600 if name == "ttl" else 1795398763
@@ -120,6 +126,10 @@ def read(path: str = PATH, version: int | None = None, mount: str = "secret") ->
     return lambda client: client.adapter.get(f"/v1/{mount}/data/{path}{query}")
 
 
+def metadata(path: str = f"metadata/{PATH}") -> Callable[[Any], Any]:
+    return lambda client: client.adapter.get(f"/v1/secret/{path}")
+
+
 def post(path: str, **body: Any) -> Callable[[Any], Any]:
     return lambda client: client.adapter.post(f"/v1/{path}", json=body)
 
@@ -129,6 +139,8 @@ def versions(to: Recorder, root: Any) -> None:
     for key in KEYS:
         kv.create_or_update_secret(PATH, {"key": key})
     to.record("kv2-read-current", "the newest version, with its metadata", read(), token)
+    to.record("kv2-metadata", "what the secret says of its versions", metadata(), token)
+    to.record("kv2-mount-config", "what its mount says of all secrets", metadata("config"), token)
     to.record("kv2-read-version", "an older version by number", read(version=2), token)
     kv.delete_secret_versions(PATH, [2])
     to.record("kv2-version-deleted", "a version that was soft-deleted", read(version=2), token)
@@ -165,6 +177,7 @@ def tokens(to: Recorder, root: Any) -> None:
     reader = token(ttl="1h")
     to.record("policy-allows", "exactly read on the one path", read(), reader)
     to.record("policy-version-by-query", "the same policy with ?version=", read(version=4), reader)
+    to.record("policy-denies-metadata", "the metadata of the very secret", metadata(), reader)
     to.record("policy-denies-path", "another path", read("agents/short"), reader)
     look = "/v1/auth/token/lookup-self"
     to.record("token-lookup-self", "a token looks itself up", lambda one: one.adapter.get(look), reader)
@@ -220,6 +233,36 @@ def logins(to: Recorder, root: Any, issuer: Any, reviewer: Any, some_ca: str) ->
     to.record("kubernetes-no-role", "no such role", post(login, role="none", jwt=right))
 
 
+def transit(to: Recorder, root: Any) -> None:
+    root.sys.enable_secrets_engine("transit")
+    root.adapter.post("/v1/transit/keys/agents", json={"derived": True})
+    root.adapter.post("/v1/transit/keys/plain", json={"derived": True})
+    token, bound, other = to.server.root_token, "YWdlbnRzL2sx", "YWdlbnRzL2sy"
+    datakey, decrypt = "transit/datakey/plaintext", "transit/decrypt"
+    made = to.record("transit-datakey", "a new key", post(f"{datakey}/agents", context=bound, bits=256), token)
+    sealed = made["data"]["ciphertext"]
+
+    def opening(name: str, shows: str, key: str = "agents", **body: Any) -> None:
+        to.record(name, shows, post(f"{decrypt}/{key}", **{"ciphertext": sealed, "context": bound, **body}), token)
+
+    opening("transit-decrypt", "the right context")
+    opening("transit-wrong-context", "another context", context=other)
+    to.record("transit-no-context", "no context", post(f"{decrypt}/agents", ciphertext=sealed), token)
+    damaged = sealed[:40] + ("A" if sealed[40] != "A" else "B") + sealed[41:]
+    opening("transit-damaged", "a changed byte", ciphertext=damaged)
+    opening("transit-no-prefix", "no vault:vN: before it", ciphertext=SEALED)
+    opening("transit-other-key", "another key", "plain")
+    opening("transit-missing-key", "no such key", "none")
+    to.record("transit-missing-key-datakey", "no such key", post(f"{datakey}/none", bits=256), token)
+    opening("transit-future-version", "a version that never was", ciphertext=sealed.replace(":v1:", ":v99:"))
+    root.adapter.post("/v1/transit/keys/agents/rotate")
+    again = post("transit/rewrap/agents", ciphertext=sealed, context=bound)
+    newer = to.record("transit-rewrap", "from one version to the next", again, token)["data"]["ciphertext"]
+    root.adapter.post("/v1/transit/keys/agents/config", json={"min_decryption_version": 2})
+    opening("transit-below-min-version", "a version below min_decryption_version")
+    opening("transit-rewrapped-opens", "the newer one", ciphertext=newer)
+
+
 def limits(to: Recorder, root: Any) -> None:
     quota = "/v1/sys/quotas/rate-limit/tight"
     root.adapter.post(quota, json={"path": "secret/", "rate": 1, "interval": "10s"})
@@ -251,6 +294,7 @@ def main() -> None:
         versions(recorder, root)
         tokens(recorder, root)
         logins(recorder, root, live.Issuer(), reviewer, live.make_certificate(folder)[0].read_text())
+        transit(recorder, root)
         limits(recorder, root)
         sealed(recorder, root)
         said = subprocess.run([live.PROGRAM, "version"], capture_output=True, text=True, check=True).stdout

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import threading
 import traceback
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
+from full_queue import full_queue
 from keyproviders import (
     InvalidKeyError,
     Key,
@@ -52,6 +60,40 @@ def test_a_status_that_passes_is_unavailable(vault, reply, provider, status: int
     assert len(vault.asked) == 1
 
 
+def test_the_ring_tries_again_what_passes(vault, reply, provider):
+    key = Key.generate()
+    passing = [reply(status, {"errors": ["not now"]}) for status in (503, 412)]
+    vault.on("GET", PATH, *passing, reply(breaks=True), reply(200, vault.secret(key)))
+    ring = KeyRing(provider, retry=RetryPolicy(wait_min_s=0.001, wait_max_s=0.002))
+    assert ring.active_sync().secret == key.secret
+    assert len(vault.asked) == 4
+    ring.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (405, ProviderConfigError),
+        (412, KeyUnavailableError),
+        (472, KeyUnavailableError),
+        (473, KeyUnavailableError),
+        (504, KeyUnavailableError),
+    ],
+)
+def test_a_status_that_hvac_hides_behind_one_exception_is_got_at_with_a_ready_client(vault, reply, status: int, kind):
+    import hvac
+
+    vault.on("GET", PATH, reply(status, {"errors": ["not now"]}))
+    client = hvac.Client(url=vault.url, token="t")
+    with pytest.raises(hvac.exceptions.UnexpectedError):
+        client.adapter.get(PATH)
+    provider = VaultKvKeyProvider("agents/session-key", client=client)
+    error = failure(provider)
+    assert type(error) is kind
+    assert f"answered {status} (not now)" in str(error)
+    client.adapter.close()
+
+
 @pytest.mark.parametrize("status", [400, 405, 501, 418])
 def test_a_status_that_stays_is_a_wrong_setting_and_never_retried(vault, reply, provider, status: int):
     vault.on("GET", PATH, reply(status, {"errors": ["unsupported operation"]}))
@@ -89,6 +131,57 @@ def test_a_denial_means_one_new_login_and_one_repetition(vault, reply, status: i
     provider.close()
 
 
+def test_a_policy_that_lacks_a_line_costs_one_login_and_not_one_at_every_request(vault, reply):
+    """Each login leaves a token at the server, and may use up a secret id."""
+    denied, key = reply(403, {"errors": ["permission denied"]}), Key.generate()
+    vault.on("GET", PATH, denied)
+    vault.on("POST", "/v1/auth/approle/login", *(vault.granted(f"t{number}") for number in range(50)))
+    provider = VaultKvKeyProvider("agents/session-key", address=vault.url, auth="approle", role_id="r")
+    start = threading.Barrier(5)
+
+    def ask() -> None:
+        start.wait(10)
+        assert type(failure(provider)) is KeyAccessDeniedError
+
+    threads = [threading.Thread(target=ask) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _ in range(10):
+        assert type(failure(provider)) is KeyAccessDeniedError
+    assert vault.paths().count("POST auth/approle/login") == 2  # the first one, and one in its place
+
+    # A grant that counts for the token in hand is noticed at once, one that needs a new token in half a minute.
+    vault.on("GET", PATH, reply(200, vault.secret(key)))
+    assert provider.active().secret == key.secret
+    vault.on(
+        "GET", PATH, lambda asked: denied if asked.headers["X-Vault-Token"] == "t1" else reply(200, vault.secret(key))
+    )
+    assert provider.active().secret == key.secret
+    assert vault.paths().count("POST auth/approle/login") == 3
+    provider.close()
+
+
+def test_a_function_that_makes_clients_is_not_called_at_every_denial(vault, reply):
+    import hvac
+
+    vault.on("GET", PATH, reply(403, {"errors": ["permission denied"]}))
+    made: list[hvac.Client] = []
+
+    def make() -> hvac.Client:
+        made.append(hvac.Client(url=vault.url, token=f"t{len(made)}"))
+        return made[-1]
+
+    provider = VaultKvKeyProvider("agents/session-key", client=make)
+    for _ in range(10):
+        assert type(failure(provider)) is KeyAccessDeniedError
+    assert len(made) == 2
+    provider.close()
+    for client in made:
+        client.adapter.close()
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
@@ -123,6 +216,18 @@ def test_the_host_has_no_address(token_file: Path):
     error = failure(provider)
     assert type(error) is KeyUnavailableError
     assert "name of the host was not found" in str(error)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses, which is another test")
+def test_no_connection_within_the_time(token_file: Path):
+    with full_queue() as port:
+        address = f"http://127.0.0.1:{port}"
+        provider = VaultKvKeyProvider("x", address=address, auth="token-file", token_file=token_file)
+        provider._connection._endpoint.__dict__["timeouts"] = (0.1, 2.0)
+        error = failure(provider)
+        provider.close()
+    assert type(error) is KeyUnavailableError
+    assert "no connection within 0.1 s" in str(error)
 
 
 def test_the_connection_breaks_off(vault, reply, provider):
@@ -388,6 +493,28 @@ def test_a_ca_that_is_not_there_is_a_wrong_setting(tls_vault, token_file: Path):
     assert type(error) is ProviderConfigError
     assert "/nowhere/ca.pem" in str(error)
     provider.close()
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_a_client_key_with_a_passphrase_is_refused_and_not_asked_for_at_the_terminal(tls_vault, token_file, form):
+    key_path = tls_vault.certificate.with_suffix(".key")
+    key = load_pem_private_key(key_path.read_bytes(), None)
+    sealed = key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"S3cret"))
+    both = key_path.with_suffix(".both")
+    key_path.write_bytes(sealed)
+    both.write_bytes(tls_vault.certificate.read_bytes() + sealed)
+    for given in ({"client_cert": tls_vault.certificate, "client_key": key_path}, {"client_cert": both}):
+        provider = VaultKvKeyProvider(
+            "x",
+            address=tls_vault.url,
+            auth="token-file",
+            token_file=token_file,
+            ca_cert=tls_vault.certificate,
+            **given,
+        )
+        with pytest.raises(ProviderConfigError, match="has a passphrase"):
+            provider.active()
+        provider.close()
 
 
 def test_https_to_a_server_of_plain_http_is_a_wrong_setting(vault, token_file: Path):

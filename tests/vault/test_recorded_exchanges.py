@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ import hvac
 import pytest
 
 from keyproviders import (
+    InvalidKeyError,
     Key,
     KeyAccessDeniedError,
     KeyDestroyedError,
@@ -22,7 +24,8 @@ from keyproviders import (
     KeyUnavailableError,
     ProviderConfigError,
 )
-from keyproviders.vault import VaultKvKeyProvider
+from keyproviders.keyset import WrappedKey
+from keyproviders.vault import VaultKvKeyProvider, VaultTransitKeyWrapper
 
 DATA = Path(__file__).parent / "data"
 NOTHING = {"errors": []}
@@ -113,7 +116,8 @@ def test_hvac_still_makes_of_it_what_was_recorded(vault, reply, scenario: Scenar
         assert f"{type(raised).__module__}.{type(raised).__name__}" == wanted
 
 
-# The provider: each scenario of key/value stores, tokens and logins ends as the failure table says.
+# The provider and the wrapper: each scenario of key/value stores, tokens, logins and Transit ends as the failure
+# table says.
 
 
 class End(NamedTuple):
@@ -179,6 +183,22 @@ LOGINS: dict[str, End] = {
     "sealed-login": fails(KeyUnavailableError, "503", "sealed"),
 }
 
+#: None: it gives what was recorded.
+TRANSIT: dict[str, End | None] = {
+    "transit-datakey": None,
+    "transit-decrypt": None,
+    "transit-wrong-context": fails(InvalidKeyError, "message authentication failed", "another keyset or name"),
+    "transit-no-context": fails(ProviderConfigError, "missing 'context'"),
+    "transit-damaged": fails(InvalidKeyError, "message authentication failed", "it was altered"),
+    "transit-other-key": fails(InvalidKeyError, "message authentication failed", "transit/plain is another key"),
+    "transit-missing-key": fails(KeyNotFoundError, "encryption key not found", "there is no transit/none"),
+    "transit-missing-key-datakey": fails(KeyNotFoundError, "encryption key not found", "there is no transit/none"),
+    "transit-future-version": fails(InvalidKeyError, "version is too new", "version 99 of transit/agents"),
+    "transit-rewrap": None,
+    "transit-below-min-version": fails(KeyDisabledError, "disallowed by policy (too old)", "min_decryption_version=1"),
+    "transit-rewrapped-opens": None,
+}
+
 #: Scenarios that have a test of their own below.
 ALONE = {
     "kv2-data-in-path",
@@ -191,24 +211,31 @@ ALONE = {
     "token-renew-expired",
     "token-batch-renew",
     "not-allowed-method",
+    "transit-no-prefix",
 }
 
-#: What no provider of keys in a key/value store asks: its metadata, the server's health, and Transit.
-NOT_ASKED = {
+#: What is asked for `doctor` alone: test_examination.py plays these.
+EXAMINED = {
     "kv2-metadata",
     "kv2-metadata-mixed",
     "kv2-missing-metadata",
     "kv2-metadata-max-versions",
     "policy-denies-metadata",
+}
+
+#: What nobody here asks: the server's health, and what a key says of itself.
+NOT_ASKED = {
     "health",
     "sealed-health",
-} | {name for name in RECORDED if name.startswith("transit-")}
+    "transit-key-info",
+}
 
 
-def test_every_scenario_is_a_test_or_asks_what_this_provider_does_not():
-    assert LIVE.keys() <= READS.keys() | LOGINS.keys() | ALONE
-    assert READS.keys() | LOGINS.keys() | ALONE | NOT_ASKED == RECORDED.keys()
-    assert len(READS) + len(LOGINS) + len(ALONE) + len(NOT_ASKED) == len(RECORDED) == 72
+def test_every_scenario_is_a_test_or_asks_what_nobody_here_asks():
+    tested = (READS.keys(), LOGINS.keys(), TRANSIT.keys(), ALONE, EXAMINED)
+    assert LIVE.keys() <= {"kv2-mount-config"}.union(*tested)
+    assert set().union(*tested, NOT_ASKED) == RECORDED.keys()
+    assert sum(map(len, tested)) + len(NOT_ASKED) == len(RECORDED) == 72
 
 
 def place_of(path: str) -> tuple[str, str, str | None]:
@@ -225,6 +252,11 @@ def ends_as(end: End, call: Callable[[], Key]) -> KeyProviderError | None:
         assert found.created_at is not None
         assert found.created_at.isoformat().startswith("2026-11-23T01:52:43")
         return None
+    return fails_as(end, call)
+
+
+def fails_as(end: End, call: Callable[[], object]) -> KeyProviderError:
+    assert end.error is not None
     with pytest.raises(end.error) as caught:
         call()
     assert type(caught.value) is end.error
@@ -411,3 +443,64 @@ def test_a_400_that_is_about_no_credential_is_a_wrong_setting(vault, reply, toke
     with pytest.raises(ProviderConfigError, match="mime: no media type"):
         provider.active()
     provider.close()
+
+
+# Transit.
+
+CONTEXT = {"keyset": "agents", "key": "k1", "created_at": "2026-11-23T01:43:35Z"}
+
+
+def wrapper_of(vault, reply, token_file: Path, scenario: Scenario) -> tuple[VaultTransitKeyWrapper, str, str]:
+    """The wrapper whose request was recorded, the operation, and the key-encryption key."""
+    sent = scenario.exchanges[0]["request"]
+    mount, _, rest = sent["path"].removeprefix("/v1/").partition("/")
+    operation, _, key = rest.rpartition("/")
+    play(vault, reply, scenario)
+    if operation == "datakey/plaintext":
+        # It asks without a context first, to see that the key is a derived one.
+        (recorded,) = vault.routes[sent["method"], sent["path"]]
+        first = RECORDED["transit-no-context"].exchanges[0]["response"]
+        vault.on(sent["method"], sent["path"], reply(first["status"], first["body"]), recorded)
+    wrapper = VaultTransitKeyWrapper(key, mount=mount, address=vault.url, auth="token-file", token_file=token_file)
+    return wrapper, operation, f"{mount}/{key}"
+
+
+@by_name(TRANSIT)
+def test_a_recorded_answer_of_transit_ends_as_the_failure_table_says(
+    vault, reply, token_file: Path, scenario: Scenario
+):
+    (exchange,) = scenario.exchanges
+    sent, answered = exchange["request"], exchange["response"]["body"].get("data", {})
+    wrapper, operation, kek = wrapper_of(vault, reply, token_file, scenario)
+    wrapped = WrappedKey(kek, sent["body"].get("ciphertext", ""))
+    call: Callable[[], object] = {
+        "datakey/plaintext": lambda: wrapper.generate(CONTEXT),
+        "decrypt": lambda: wrapper.unwrap(wrapped, CONTEXT),
+        "rewrap": lambda: wrapper.rewrap(wrapped, CONTEXT),
+    }[operation]
+    end = TRANSIT[scenario.name]
+    if end is not None:
+        fails_as(end, call)
+    else:
+        secret = base64.b64decode(answered.get("plaintext", ""))
+        again = WrappedKey(kek, answered.get("ciphertext", ""))
+        wanted = {"datakey/plaintext": (secret, again), "decrypt": secret, "rewrap": again}[operation]
+        assert call() == wanted
+    last = vault.asked[-1]
+    assert (last.method, last.path) == (sent["method"], sent["path"])
+    assert last.headers["X-Vault-Token"] == sent["headers"]["X-Vault-Token"]
+    assert {**last.body, "context": ""} == {**sent["body"], "context": ""}
+    assert json.loads(base64.b64decode(last.body["context"])) == CONTEXT
+    wrapper.close()
+
+
+@by_name(["transit-no-prefix"])
+def test_a_ciphertext_without_its_prefix_is_not_even_asked_for(vault, reply, token_file: Path, scenario: Scenario):
+    wrapper, _, kek = wrapper_of(vault, reply, token_file, scenario)
+    text = scenario.exchanges[0]["request"]["body"]["ciphertext"]
+    with pytest.raises(InvalidKeyError, match="none of Transit, such as vault:v1:"):
+        wrapper.unwrap(WrappedKey(kek, text), CONTEXT)
+    assert vault.asked == []
+    with pytest.raises(InvalidKeyError, match="no prefix"):
+        wrapper.unwrap(WrappedKey(kek, f"vault:v1:{text}"), CONTEXT)
+    wrapper.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from keyproviders import Key, KeyAccessDeniedError, KeyUnavailableError, ProviderConfigError
+from keyproviders import Key, KeyAccessDeniedError, KeyRing, KeyUnavailableError, ProviderConfigError
 from keyproviders.vault import VaultKvKeyProvider
 
 URL = "vault-kv:secret/agents/session-key"
@@ -285,15 +285,46 @@ def test_a_token_file_that_changed_during_the_request_is_tried_once_more(vault, 
     provider.close()
 
 
-@pytest.mark.parametrize("content", [None, "", " \n", b"\xff\xfe"])
-def test_a_token_file_without_a_token_is_a_wrong_setting(vault, token_file: Path, content: Any):
-    if content is None:
-        token_file.unlink()
-    else:
-        token_file.write_bytes(content.encode() if isinstance(content, str) else content)
-    provider = VaultKvKeyProvider("x", address=vault.url, auth="token-file", token_file=token_file)
-    with pytest.raises(ProviderConfigError, match=str(token_file)):
+@pytest.mark.parametrize("content", [None, "", " \n"])
+def test_a_token_file_that_is_not_written_yet_is_waited_for(vault, token_file: Path, content: str | None):
+    """An agent that starts beside the service, or writes its file anew, needs a moment."""
+    key = Key.generate()
+    vault.has_key(key)
+    token_file.unlink()
+    if content is not None:
+        token_file.write_text(content)
+    provider = VaultKvKeyProvider("agents/session-key", address=vault.url, auth="token-file", token_file=token_file)
+    with pytest.raises(KeyUnavailableError, match=rf"{token_file} (does not exist|is empty) \(yet\)"):
         provider.active()
+
+    def written(_: float) -> None:
+        token_file.write_text("TOKEN")
+
+    ring = KeyRing(provider, sleep=written)
+    assert ring.active_sync().secret == key.secret
+    ring.close()
+
+
+def test_a_token_file_that_cannot_be_read_is_a_wrong_setting(vault, token_file: Path, tmp_path: Path):
+    token_file.write_bytes(b"\xff\xfe")
+    for path in (token_file, tmp_path):
+        provider = VaultKvKeyProvider("x", address=vault.url, auth="token-file", token_file=path)
+        with pytest.raises(ProviderConfigError, match=f"{path} cannot be read"):
+            provider.active()
+        provider.close()
+
+
+def test_a_token_file_may_be_a_link_that_changes(vault, tmp_path: Path):
+    """As Kubernetes keeps its files: a link to a folder that is replaced as a whole."""
+    vault.has_key(Key.generate())
+    link = tmp_path / "link"
+    provider = VaultKvKeyProvider("agents/session-key", address=vault.url, auth="token-file", token_file=link)
+    for number, token in enumerate(("one", "two")):
+        (tmp_path / token).write_text(token)
+        (tmp_path / f"new{number}").symlink_to(tmp_path / token)
+        (tmp_path / f"new{number}").replace(link)
+        provider.active()
+    assert vault.tokens() == ["one", "two"]
     provider.close()
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from keyproviders import KeyAccessDeniedError, KeyUnavailableError
+from keyproviders import KeyAccessDeniedError, KeyUnavailableError, ProviderConfigError
+from keyproviders.clock import AgeClock
 from keyproviders.vault.failures import Answer
 from keyproviders.vault.login import Grant, Login
-from keyproviders.vault.token import TokenKeeper
+from keyproviders.vault.token import Replacements, TokenKeeper
 
 LIFE_S = 3_600
 
@@ -306,3 +307,57 @@ def test_a_token_shows_nothing_of_itself():
     token = bench.keeper.current()
     assert "t1" not in repr(token) + repr(bench.keeper)
     assert not hasattr(token, "__dict__")
+
+
+def test_a_machine_that_was_suspended_renews_its_token_when_it_wakes(monkeypatch: pytest.MonkeyPatch):
+    """The monotonic clock stands still meanwhile, and the server's goes on."""
+    wall = [1_000_000.0]
+    monkeypatch.setattr(AgeClock.__init__, "__defaults__", (lambda: wall[0], lambda: 50.0))
+    server = FakeServer()
+    keeper = TokenKeeper(FakeLogin(), server.send, "a server", jitter=lambda low, high: 0.0)
+    keeper.current()
+    wall[0] += 2_500
+    assert keeper.current().value == "t1"
+    assert server.renewals == ["t1"]
+    wall[0] += 4_000
+    assert keeper.current().value == "t2"
+
+
+def test_a_renewal_that_meets_a_wrong_setting_leaves_the_token_in_use():
+    bench = Bench()
+    bench.at(0)
+    bench.server.failure = ProviderConfigError("a redirect to nowhere")
+    assert bench.at(2_400) == "t1"
+    assert bench.login.count == 1
+
+
+# What was put in the place of something that was denied.
+
+
+def test_what_has_not_helped_is_not_replaced_again_for_half_a_minute():
+    now = [0.0]
+    replacements = Replacements(clock=lambda: now[0])
+    first, second, third = object(), object(), object()
+    assert replacements.may_help(first)
+    assert not replacements.may_help(second)
+    now[0] = 29.9
+    assert not replacements.may_help(second)
+    now[0] = 30.0
+    assert replacements.may_help(second)
+    assert not replacements.may_help(third)
+
+
+def test_what_has_helped_may_be_replaced_at_once():
+    replacements = Replacements(clock=lambda: 0.0)
+    first, second = object(), object()
+    assert replacements.may_help(first)
+    replacements.worked(second)
+    assert replacements.may_help(second)
+
+
+def test_all_threads_that_were_denied_the_same_may_replace_it():
+    replacements = Replacements(clock=lambda: 0.0)
+    first = object()
+    assert [replacements.may_help(first) for _ in range(3)] == [True] * 3
+    replacements.worked(first)  # for another path
+    assert not replacements.may_help(object())

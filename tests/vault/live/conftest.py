@@ -79,6 +79,40 @@ class VaultServer(Server):
         return not status["sealed"] and listens(pid, self.port)
 
 
+class LoggedVaultServer(VaultServer):
+    """In dev mode, with an audit device: everything that is asked stands in ``audit_log``."""
+
+    name = "vault-audit"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.folder / "audit.log"
+
+    def _prepare(self) -> None:
+        # OpenBao takes an audit device from its configuration alone, Vault from its API alone.
+        self._by_configuration = Path(self._program).name == "bao"
+
+    def _command(self) -> list[str]:
+        command = super()._command()
+        if not self._by_configuration:
+            return command
+        config = self.folder / "audit.hcl"
+        options = f'file_path = "{self.audit_log}"'
+        config.write_text(f'audit "file" "to-file" {{\n  options {{ {options} }}\n}}\n')
+        return [*command, f"-config={config}"]
+
+    def start(self) -> None:
+        super().start()
+        if not self._by_configuration:
+            root = self.client()
+            root.sys.enable_audit_device("file", path="to-file", options={"file_path": str(self.audit_log)})
+            root.adapter.close()
+
+    def audited(self) -> list[dict[str, Any]]:
+        """Each request and each response that was logged, in order."""
+        return [json.loads(line) for line in self.audit_log.read_text().splitlines()]
+
+
 class StoredVaultServer(VaultServer):
     """With TLS and file storage: sealed after each start, until ``unseal()``."""
 
@@ -321,6 +355,42 @@ class Place:
         self.root.adapter.close()
 
 
+class Transit:
+    """One test's own Transit mount in a server, with a derived key ``agents``, and whoever may use it."""
+
+    def __init__(self, server: VaultServer) -> None:
+        self.server = server
+        self.root = server.client()
+        self.mount = f"transit-{secrets.token_hex(4)}"
+        self.root.sys.enable_secrets_engine("transit", path=self.mount)
+        self.make_key("agents")
+
+    def make_key(self, name: str, *, derived: bool = True, **settings: Any) -> None:
+        self.write(f"keys/{name}", derived=derived, **settings)
+
+    def write(self, path: str, **body: Any) -> Any:
+        """Ask the mount for something, as root. Gives the body of the answer."""
+        answer = self.root.adapter.post(f"/v1/{self.mount}/{path}", json=body)
+        return answer if isinstance(answer, dict) else None
+
+    def rotate(self, times: int = 1, name: str = "agents") -> None:
+        for _ in range(times):
+            self.write(f"keys/{name}/rotate")
+
+    def rule(self, operation: str, key: str = "agents") -> str:
+        """A line of policy that allows one operation."""
+        return f'path "{self.mount}/{operation}/{key}" {{ capabilities = ["update"] }}'
+
+    def token(self, *rules: str, **given: Any) -> str:
+        """A token with exactly these lines of policy, and the default one."""
+        policy = f"transit-{secrets.token_hex(4)}"
+        self.root.sys.create_or_update_policy(policy, "\n".join(rules) or "# nothing")
+        return str(self.root.auth.token.create(policies=[policy], **given)["auth"]["client_token"])
+
+    def close(self) -> None:
+        self.root.adapter.close()
+
+
 def _running(make: Callable[[], VaultServer]) -> Iterator[VaultServer]:
     try:
         server = make()
@@ -354,6 +424,39 @@ def stored_place(_stored_server: StoredVaultServer) -> Iterator[Place]:
     """The same in the server with TLS and files, which is unsealed. It runs again after the test."""
     _stored_server.restore()
     made = Place(_stored_server)
+    yield made
+    made.close()
+    _stored_server.restore()
+
+
+@pytest.fixture(scope="session")
+def _logged_server() -> Iterator[LoggedVaultServer]:
+    for server in _running(LoggedVaultServer):
+        assert isinstance(server, LoggedVaultServer)
+        yield server
+
+
+@pytest.fixture
+def transit(_dev_server: VaultServer) -> Iterator[Transit]:
+    """A Transit mount of this test's own in the dev server."""
+    made = Transit(_dev_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def logged_transit(_logged_server: LoggedVaultServer) -> Iterator[Transit]:
+    """The same in the server that has an audit device."""
+    made = Transit(_logged_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stored_transit(_stored_server: StoredVaultServer) -> Iterator[Transit]:
+    """The same in the server with TLS and files, which is unsealed. It runs again after the test."""
+    _stored_server.restore()
+    made = Transit(_stored_server)
     yield made
     made.close()
     _stored_server.restore()

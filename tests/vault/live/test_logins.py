@@ -145,6 +145,8 @@ def test_an_identity_of_aws(place, monkeypatch: pytest.MonkeyPatch):
     try:
         place.root.sys.enable_auth_method("aws", path=mount)
     except hvac.exceptions.VaultError as error:
+        if "plugin not found in the catalog" not in str(error):
+            raise
         pytest.skip(f"this server has no aws login: {error.errors}")
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()

@@ -1,0 +1,184 @@
+"""One client of one AWS service: made when it is used, made anew when its credentials ended, never shared in a fork."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from keyproviders import KeyProviderError, ProviderConfigError, redact_frames
+from keyproviders.insecurity import is_insecure, warn_of_insecurity
+
+from .sdk import CredentialsExpiredError, Meaning, asked, botocore_session, region_of
+
+__all__ = ["URL_OPTIONS", "URL_REFUSED", "AwsConnection", "check_text"]
+
+_Answer = TypeVar("_Answer")
+
+_CREDENTIALS = "URLs are logged and shown; boto3's own chain finds credentials"
+
+URL_OPTIONS = frozenset({"region", "profile", "endpoint_url"})
+URL_REFUSED: Mapping[str, str] = {
+    "client": "pass it in code",
+    "allow_insecure": "only code can allow it: allow_insecure=True",
+    "aws_access_key_id": _CREDENTIALS,
+    "aws_secret_access_key": _CREDENTIALS,
+    "aws_session_token": _CREDENTIALS,
+}
+
+
+class AwsConnection:
+    """Requests to one service. Safe for several threads; nothing is loaded or sent before the first.
+
+    ``service`` is its name in botocore, ``method`` one that its clients have, ``place`` words for
+    messages, ``meanings`` what its error codes mean beside those of every service. ``home`` is the
+    region that a name or an ARN implies; ``region`` comes before it. Either a ready ``client`` (or
+    a function that makes one, without arguments), or the other settings.
+
+    Raises TypeError for a wrong type and ProviderConfigError for settings that cannot be meant.
+    """
+
+    @redact_frames
+    def __init__(
+        self,
+        service: str,
+        method: str,
+        *,
+        place: str,
+        meanings: tuple[Meaning, ...],
+        home: str | None = None,
+        region: str | None = None,
+        profile: str | None = None,
+        endpoint_url: str | None = None,
+        client: Any = None,
+        allow_insecure: bool = False,
+    ) -> None:
+        options = {"region": region, "profile": profile, "endpoint_url": endpoint_url}
+        for name, value in options.items():
+            check_text(name, value)
+        if not isinstance(allow_insecure, bool):
+            raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
+        self._service = service
+        self._method = method
+        self._place = place
+        self._meanings = meanings
+        self._region = region or home
+        self._profile = profile
+        self._endpoint_url = endpoint_url
+        self._given = client
+        self._allow_insecure = allow_insecure
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._closed = False
+        self._orphaned = False
+        if client is not None:
+            beside = [name for name, value in options.items() if value is not None]
+            if beside:
+                raise ProviderConfigError(
+                    f"client= is a ready client, which has its own settings, so {', '.join(beside)} would do nothing"
+                )
+            if not self._is_client(client) and not callable(client):
+                raise TypeError(
+                    f"client must be a boto3 client of {service} or a function that makes one, not a"
+                    f" {type(client).__name__}"
+                )
+        if endpoint_url is not None:
+            self._check_endpoint(endpoint_url)
+
+    @redact_frames
+    def ask(self, doing: str, call: Callable[[Any], _Answer]) -> _Answer:
+        """The answer of ``call``, which is given the client. ``doing`` names in messages what it is for.
+
+        Once more with a new client when the credentials have ended: a new session reads the
+        environment, the files and the chain anew. Raises what ``sdk.asked`` does.
+        """
+        client = asked(doing, self.ready)
+        try:
+            return asked(doing, lambda: call(client), self._meanings)
+        except CredentialsExpiredError:
+            if self._is_client(self._given):
+                raise
+        # Out of the except block, so that what fails now has no context.
+        self._drop(client)
+        fresh = asked(doing, self.ready)
+        return asked(doing, lambda: call(fresh), self._meanings)
+
+    @redact_frames
+    def region(self, doing: str) -> str | None:
+        """The region that requests go to, or None where a ready client does not say."""
+        found = getattr(getattr(asked(doing, self.ready), "meta", None), "region_name", None)
+        return found if isinstance(found, str) else None
+
+    def close(self) -> None:
+        """Close the connections; a ready client is its owner's to close."""
+        with self._lock:
+            client, self._client, self._closed = self._client, None, True
+        closing = getattr(client, "close", None)
+        if closing is not None and not self._is_client(self._given):
+            closing()
+
+    def after_fork(self) -> None:
+        """In a forked child: no connection of the parent is used again.
+
+        Raises ProviderConfigError for a ready client, which nobody but its maker could make anew.
+        """
+        self._lock = threading.Lock()
+        self._client = None
+        if self._is_client(self._given):
+            self._orphaned = True
+            self.ready()
+
+    def ready(self) -> Any:
+        """The client. Raises KeyProviderError once closed, and what botocore raises."""
+        with self._lock:
+            if self._closed:
+                raise KeyProviderError(f"the provider of {self._place} is closed")
+            if self._orphaned:
+                raise ProviderConfigError(
+                    "this process was forked, and a ready client= cannot be used in both processes; pass a function"
+                    f" that makes one, as in client=lambda: boto3.client({self._service!r})"
+                )
+            if self._client is None:
+                self._client = self._new_client()
+            return self._client
+
+    def _new_client(self) -> Any:
+        if self._given is not None:
+            client = self._given if self._is_client(self._given) else self._given()
+            if not self._is_client(client):
+                raise TypeError(f"the function given as client made no boto3 client but a {type(client).__name__}")
+            return client
+        session = botocore_session(self._profile)
+        client = session.create_client(
+            self._service, region_name=region_of(session, self._region), endpoint_url=self._endpoint_url
+        )
+        if self._endpoint_url is None:
+            # boto3's own settings may name one, such as AWS_ENDPOINT_URL.
+            self._check_endpoint(client.meta.endpoint_url)
+        return client
+
+    def _drop(self, client: Any) -> None:
+        with self._lock:
+            if self._client is client:
+                self._client = None
+
+    def _check_endpoint(self, url: str) -> None:
+        if "@" in url or "?" in url:
+            raise ProviderConfigError(f"the endpoint of {self._place} has a user or a query in it; take it out")
+        if not is_insecure(url):
+            return
+        problem = f"{url} is plain http off loopback: everybody on the way can read the keys; use https"
+        if not self._allow_insecure:
+            raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
+        warn_of_insecurity(problem)
+
+    def _is_client(self, client: Any) -> bool:
+        return not isinstance(client, type) and hasattr(client, self._method)
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise for a setting that is neither None nor a text. No value is shown."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a str or None, not {type(value).__name__}")
+    if value == "":
+        raise ProviderConfigError(f"{name} is empty; give a value, or leave it out")

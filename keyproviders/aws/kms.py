@@ -1,0 +1,320 @@
+"""Keys wrapped by a key of AWS KMS, which never leaves KMS itself."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from keyproviders import (
+    InvalidKeyError,
+    KeyAccessDeniedError,
+    KeyDisabledError,
+    KeyNotFoundError,
+    KeyUnavailableError,
+    ProviderConfigError,
+    decode_key_text,
+    redact_frames,
+)
+from keyproviders.keyset.binding import check_texts, check_wrapped, checked_context, checked_keks, whose
+from keyproviders.keyset.wrapping import WrappedKey
+
+from .connection import URL_OPTIONS, URL_REFUSED, AwsConnection
+from .kms_keys import KmsKeyArn, KmsKeyName
+from .sdk import Meaning
+
+__all__ = ["AwsKmsKeyWrapper"]
+
+_FORM = "aws-kms:alias/agents"
+_KEY_BYTES = 32
+_MOST_BYTES = 6_144  # that Decrypt and ReEncrypt take
+
+_MEANINGS = (
+    Meaning("KMSInternal", KeyUnavailableError, ""),
+    Meaning("DependencyTimeout", KeyUnavailableError, ""),
+    Meaning("KeyUnavailable", KeyUnavailableError, ""),
+    Meaning("LimitExceeded", ProviderConfigError, "a quota of KMS is used up: have it raised (AWS Service Quotas)"),
+    Meaning(
+        "AccessDenied", KeyAccessDeniedError, "check the policies of the KMS key and of this identity, and the context"
+    ),
+    Meaning("Disabled", KeyDisabledError, "aws kms enable-key brings the KMS key back"),
+    Meaning(
+        "KMSInvalidState",
+        KeyDisabledError,
+        "aws kms cancel-key-deletion and then enable-key bring it back, where it is to be deleted",
+        says="delet",
+    ),
+    Meaning("KMSInvalidState", KeyDisabledError, "aws kms describe-key shows its state, and what it waits for"),
+    Meaning("InvalidKeyUsage", ProviderConfigError, "it takes a symmetric KMS key that encrypts and decrypts"),
+    Meaning("NotFound", KeyNotFoundError, "check the name of the KMS key, the region and the account"),
+    Meaning(
+        "InvalidCiphertext",
+        InvalidKeyError,
+        "it was altered, or copied from another keyset or name, or wrapped with another context=; put back the"
+        " keyset's last good copy",
+    ),
+    Meaning(
+        "IncorrectKey",
+        InvalidKeyError,
+        "another KMS key wrapped it: the alias was moved, or the keyset was altered; to let the older key open it, add"
+        " also_kek= with its ARN, and to move the keyset: encrypted-sessions keys rewrap",
+    ),
+)
+
+
+class AwsKmsKeyWrapper:
+    """A key of AWS KMS that wraps the keys of a keyset: ``AwsKmsKeyWrapper("alias/agents")``.
+
+    As a URL: ``aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json``; ``region``, ``profile``,
+    ``endpoint_url`` and ``also_kek`` are options of it, ``context`` and ``client`` are not.
+
+    | argument | what it says | else |
+    |---|---|---|
+    | ``key_id`` | the symmetric KMS key: its id, its ARN, an alias (``alias/...``), an alias's ARN | |
+    | ``region`` | the region | that of the ARN, boto3's own settings, AWS_REGION |
+    | ``profile`` | a profile of the AWS config files | boto3's own settings |
+    | ``endpoint_url`` | another endpoint | boto3's own settings |
+    | ``context`` | str to str, bound to every key of the keyset for as long as it lives | nothing |
+    | ``client`` | a ready boto3 client, or a function that makes one | |
+    | ``also_kek`` | ARNs or ids of KMS keys that wrapped keys may still be under while they are moved | none |
+    | ``allow_insecure`` | lets an endpoint with plain http be | False |
+
+    Bound, as KMS's encryption context, are the name of the keyset, the name of the key, its time, and
+    ``context``. CloudTrail shows all of it in the clear, so it is no place for secrets.
+
+    | what | one request | needs |
+    |---|---|---|
+    | ``unwrap``: all that a service does | Decrypt | ``kms:Decrypt`` |
+    | ``generate``: create, rotate | GenerateDataKey | ``kms:GenerateDataKey`` |
+    | ``rewrap``, also from another KMS key of the region | ReEncrypt | ``kms:ReEncryptFrom``, ``kms:ReEncryptTo`` |
+
+    The ARN is what a keyset stores, also for an alias. KMS is always told which key to use: the one
+    that is named here, never just the one that made the bytes. Replicas of a multi-Region key count
+    as one key. Connecting may take 1 s and each part of an answer 2 s; a ready client keeps its own
+    settings.
+
+    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    """
+
+    URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"also_kek"}
+    URL_REFUSED: ClassVar[Mapping[str, str]] = {**URL_REFUSED, "context": "pass it in code"}
+
+    @redact_frames
+    def __init__(
+        self,
+        key_id: str,
+        *,
+        region: str | None = None,
+        profile: str | None = None,
+        endpoint_url: str | None = None,
+        context: Mapping[str, str] | None = None,
+        client: Any = None,
+        also_kek: str | tuple[str, ...] = (),
+        allow_insecure: bool = False,
+    ) -> None:
+        if not isinstance(key_id, str):
+            raise TypeError(f"key_id must be a str, not {type(key_id).__name__}")
+        self._key = _checked_name(key_id)
+        self._also = tuple(_checked_kek(text) for text in checked_keks(also_kek))
+        self._context = _checked_pairs(checked_context(context))
+        home = self._key.home[1] if self._key.home is not None else None
+        self.place = f"aws-kms:{key_id}"
+        self._connection = AwsConnection(
+            "kms",
+            "decrypt",
+            place=self.place,
+            meanings=_MEANINGS,
+            home=home,
+            region=region,
+            profile=profile,
+            endpoint_url=endpoint_url,
+            client=client,
+            allow_insecure=allow_insecure,
+        )
+        if home is not None and region is not None and region != home:
+            raise ProviderConfigError(
+                f"region is {region!r}, and the ARN in {self.place} is of {home}; leave region out, or give the ARN"
+                " that the key has there (replicas of a multi-Region key have one in each region)"
+            )
+
+    @classmethod
+    @redact_frames
+    def from_options(cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False) -> AwsKmsKeyWrapper:
+        """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
+        given: dict[str, Any] = {**options, "allow_insecure": allow_insecure}
+        if "also_kek" in given:
+            given["also_kek"] = tuple(given["also_kek"].split(","))
+        return cls(path, **given)
+
+    @redact_frames
+    def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
+        """32 new random bytes from KMS, and the same wrapped. An alias is resolved: ``kek`` is an ARN."""
+        bound, doing = self._bound(context), f"making {whose(context)} with {self.place}"
+        ask = {"KeyId": self._key.text, "KeySpec": "AES_256", "EncryptionContext": bound}
+        answer = self._connection.ask(doing, lambda client: client.generate_data_key(**ask))
+        return _secret(answer, doing), self._wrapped(answer, doing)
+
+    @redact_frames
+    def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
+        """The 32 bytes, if they were wrapped under this context by this key or one of ``also_kek``."""
+        bound = self._bound(context)
+        stored, blob = _read(wrapped, context)
+        doing = f"unwrapping {whose(context)}, which {stored} wrapped, with {self.place}"
+        name = self._name_for(stored, doing)
+        region = self._connection.region(doing)
+        self._check_region(stored, region, doing)
+        ask = {"KeyId": name.in_region(region), "CiphertextBlob": blob, "EncryptionContext": bound}
+        answer = self._connection.ask(doing, lambda client: client.decrypt(**ask))
+        opened_by = KmsKeyArn.read(answer.get("KeyId"))
+        if opened_by is None or not opened_by.is_same_key(stored):
+            raise self._refused(stored, doing, f"{name.text} ({opened_by or 'a key that KMS did not name'})")
+        return _secret(answer, doing)
+
+    @redact_frames
+    def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
+        """The same key under the newest material of this key. It stays within KMS.
+
+        It may come from any KMS key of this region that this identity may re-encrypt from.
+        """
+        bound = self._bound(context)
+        stored, blob = _read(wrapped, context)
+        doing = f"wrapping {whose(context)}, which {stored} wrapped, anew with {self.place}"
+        region = self._connection.region(doing)
+        self._check_region(stored, region, doing)
+        source = stored.in_region(region) if region is not None and stored.is_multi_region else stored
+        ask = {
+            "CiphertextBlob": blob,
+            "SourceKeyId": str(source),
+            "SourceEncryptionContext": bound,
+            "DestinationKeyId": self._key.text,
+            "DestinationEncryptionContext": bound,
+        }
+        answer = self._connection.ask(doing, lambda client: client.re_encrypt(**ask))
+        opened_by = KmsKeyArn.read(answer.get("SourceKeyId"))
+        if opened_by is None or not opened_by.is_same_key(stored):
+            raise InvalidKeyError(
+                f"{doing}: KMS opened it with {opened_by or 'a key without an ARN'}; the keyset was altered: put back"
+                " its last good copy"
+            )
+        return self._wrapped(answer, doing)
+
+    def close(self) -> None:
+        """Close the connections; a ready client is its owner's to close."""
+        self._connection.close()
+
+    def after_fork(self) -> None:
+        """Use no connection of the parent. Raises ProviderConfigError for a ready client."""
+        self._connection.after_fork()
+
+    def __repr__(self) -> str:
+        return f"<AwsKmsKeyWrapper {self.place}>"
+
+    def _bound(self, context: Mapping[str, str]) -> dict[str, str]:
+        check_texts(context)
+        return {**self._context, **context}
+
+    def _name_for(self, stored: KmsKeyArn, doing: str) -> KmsKeyName:
+        """What to call the stored key: as the settings do. An alias is tried if nothing else can mean it."""
+        found = {answer: name for name in (*self._also, self._key) if (answer := name.may_be(stored)) is not False}
+        name = found.get(True, found.get(None))
+        if name is None:
+            raise self._refused(stored, doing, self._key.text)
+        return name
+
+    def _refused(self, stored: KmsKeyArn, doing: str, instead: str) -> ProviderConfigError:
+        also = "".join(f" or {name.text}" for name in self._also)
+        return ProviderConfigError(
+            f"{doing}: this may use {instead}{also}, and no other key; name the one that wrapped it, or allow it with"
+            f" also_kek={stored}, or move the keyset: encrypted-sessions keys rewrap"
+        )
+
+    def _check_region(self, stored: KmsKeyArn, region: str | None, doing: str) -> None:
+        if region is None or region == stored.region or stored.is_multi_region:
+            return
+        raise ProviderConfigError(
+            f"{doing}: this asks KMS in {region}, where the key that wrapped it is not; set"
+            f" region={stored.region}, or use a multi-Region key (mrk-...) for both; for a keyset of its own in"
+            f" {region}, make a new one, and let rings have the old one as also_read"
+        )
+
+    def _wrapped(self, answer: Mapping[str, Any], doing: str) -> WrappedKey:
+        """What KMS wrapped, under the key that it says it used."""
+        kek, blob = KmsKeyArn.read(answer.get("KeyId")), answer.get("CiphertextBlob")
+        if kek is None or self._key.may_be(kek) is False:
+            raise InvalidKeyError(
+                f"{doing}: the answer names {kek or 'no ARN of a key'}, and {self._key.text} was meant"
+            )
+        if not isinstance(blob, bytes) or not 0 < len(blob) <= _MOST_BYTES:
+            raise InvalidKeyError(f"{doing}: the answer has no wrapped key in it")
+        return WrappedKey(str(kek), base64.b64encode(blob).decode("ascii"))
+
+
+def _secret(answer: Mapping[str, Any], doing: str) -> bytes:
+    secret = answer.get("Plaintext")
+    if not isinstance(secret, bytes) or len(secret) != _KEY_BYTES:
+        found = f"{len(secret)} bytes" if isinstance(secret, bytes) else "no bytes"
+        raise InvalidKeyError(f"{doing}: the answer has {found}, and a key has {_KEY_BYTES}")
+    return secret
+
+
+def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[KmsKeyArn, bytes]:
+    """The KMS key that wrapped it, and the bytes."""
+    check_wrapped(wrapped)
+    stored = KmsKeyArn.read(wrapped.kek)
+    if stored is None:
+        raise ProviderConfigError(
+            f"{whose(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is no ARN of a KMS key;"
+            " was it wrapped by another kind of place?"
+        )
+    blob = _bytes_of(wrapped.ciphertext)
+    if blob is None or not 0 < len(blob) <= _MOST_BYTES:
+        raise InvalidKeyError(
+            f"the wrapped bytes of {whose(context)} ({len(wrapped.ciphertext)} characters) are no base64 that KMS could"
+            " have wrapped; put back the keyset's last good copy"
+        )
+    return stored, blob
+
+
+def _bytes_of(text: str) -> bytes | None:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return raw if base64.b64encode(raw).decode("ascii") == text else None
+
+
+@redact_frames
+def _checked_name(key_id: str) -> KmsKeyName:
+    name = KmsKeyName.read(key_id)
+    if name is not None:
+        return name
+    try:
+        decode_key_text(key_id)
+    except InvalidKeyError:
+        pass
+    else:
+        raise ProviderConfigError(
+            f"a key was given where the name of a KMS key belongs; KMS makes the keys of a keyset itself, so name the"
+            f" KMS key, as in {_FORM}"
+        )
+    raise ProviderConfigError(
+        f"key_id ({len(key_id)} characters) is neither an id nor an ARN of a KMS key, nor an alias, which begins with"
+        f" alias/, as in {_FORM}"
+    )
+
+
+def _checked_kek(text: str) -> KmsKeyName:
+    name = KmsKeyName.read(text)
+    if name is None or "alias/" in text:
+        raise ProviderConfigError(
+            f"also_kek has one ({len(text)} characters) that is neither an ARN nor an id of a KMS key; write it as"
+            " `encrypted-sessions keys list` shows it"
+        )
+    return name
+
+
+def _checked_pairs(context: dict[str, str]) -> dict[str, str]:
+    if not all(context) or not all(context.values()):
+        raise ProviderConfigError("context has an empty name or value, which KMS does not take; leave it out")
+    return context

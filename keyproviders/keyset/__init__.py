@@ -1,0 +1,31 @@
+"""A keyset: several keys that lie wrapped in a store, the same for every process of a fleet.
+
+A ``KeyWrapper`` (AWS KMS, Vault Transit) makes and opens wrapped keys, a ``KeysetStore`` (a file, an
+SQL database) keeps the document that lists them. ``KeysetKeyProvider`` hands the keys to a ring;
+``KeysetManager``, which ``open_keyset(url)`` makes, is what an operator changes the keyset with.
+"""
+
+from __future__ import annotations
+
+from .document import KeysetRefusedError
+from .file_store import FileKeysetStore
+from .manager import KeyInfo, KeysetInfo, KeysetManager, open_keyset
+from .provider import KeysetKeyProvider
+from .sql_store import SqlKeysetStore
+from .store import KeysetStore, StoredKeyset
+from .wrapping import KeyWrapper, WrappedKey
+
+__all__ = [
+    "FileKeysetStore",
+    "KeyInfo",
+    "KeyWrapper",
+    "KeysetInfo",
+    "KeysetKeyProvider",
+    "KeysetManager",
+    "KeysetRefusedError",
+    "KeysetStore",
+    "SqlKeysetStore",
+    "StoredKeyset",
+    "WrappedKey",
+    "open_keyset",
+]

@@ -1,0 +1,224 @@
+"""Keys from a keyset: read at every call, unwrapped once in a while."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime, timezone
+from math import isfinite
+from typing import NamedTuple, NoReturn
+
+from keyproviders import (
+    InvalidKeyError,
+    Key,
+    KeyDestroyedError,
+    KeyDisabledError,
+    KeyNotFoundError,
+    KeyProviderError,
+    ProviderConfigError,
+    redact_frames,
+)
+from keyproviders.clock import AgeClock
+from keyproviders.provider import SECRET_BYTES, is_key_name
+
+from .document import KeyEntry, Keyset, time_text
+from .parts import Revision, check_clock, check_parts, close_parts, existing_keyset, renew_parts, words_for
+from .store import KeysetStore
+from .urls import open_keyset_url
+from .wrapping import KeyWrapper, WrappedKey
+
+__all__ = ["KeysetKeyProvider"]
+
+_NEW_S = 60.0  # a copy of this age is as good as new, whoever asks
+
+
+class _Copy(NamedTuple):
+    """An unwrapped key, what it was unwrapped from, and when."""
+
+    key: Key
+    wrapped: WrappedKey
+    created_at: int
+    unwrapped_at: float
+
+
+class KeysetKeyProvider:
+    """The keys of one keyset: ``KeysetKeyProvider(AwsKmsKeyWrapper("alias/agents"), FileKeysetStore(path))``.
+
+    As a URL: ``aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json``, or with
+    ``keyset=sql&dsn_env=DATABASE_URL&keyset_name=tenant-7``, or ``vault-transit:agents?keyset=...``.
+
+    Each call reads the keyset, so what is done in it is seen at the next one. A key is unwrapped when
+    it is first asked for, and again when its copy is older than ``revalidate_s`` (seconds), or when it
+    lies there in another wrapping. A copy of a key that the keyset no longer hands out is dropped.
+
+    ``name`` is the keyset's. A retired key is KeyDisabledError, a destroyed one KeyDestroyedError, a
+    keyset that is missing ProviderConfigError, and one that is damaged InvalidKeyError. ``clock``
+    gives Unix seconds. ``activation_delay_s`` is the keyset's own, None before the first call; a ring
+    whose writers would not see a new key in that time refuses the keyset.
+
+    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    """
+
+    @redact_frames
+    def __init__(
+        self,
+        wrapper: KeyWrapper,
+        store: KeysetStore,
+        *,
+        name: str = "default",
+        revalidate_s: float = 3_600,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        check_parts(wrapper, store, name)
+        check_clock(clock)
+        if isinstance(revalidate_s, bool) or not isinstance(revalidate_s, (int, float)):
+            raise TypeError(f"revalidate_s must be a number of seconds, not {type(revalidate_s).__name__}")
+        if not isfinite(revalidate_s) or revalidate_s <= 0:
+            raise ProviderConfigError(f"revalidate_s must be finite and more than 0; {revalidate_s} was given")
+        self._wrapper = wrapper
+        self._store = store
+        self._name = name
+        self._revalidate_s = revalidate_s
+        self._clock = clock
+        self._age_clock = AgeClock(wall=clock)
+        self.place = f"{wrapper.place} with {words_for(name, store)}"
+        self.activation_delay_s: int | None = None
+        self._copies: dict[str, _Copy] = {}
+        self._read: Revision | None = None
+        self._closed = False
+        self._asked_every_s = (0.0, 0.0)
+        self._new_locks()
+
+    def expect(self, active_s: float, other_s: float) -> None:
+        """A ring says how long it goes on with an answer: about the active key, and about another one.
+
+        So long before its end a copy is made anew, or what is done to the key-encryption key would be
+        noticed later than ``revalidate_s``. Of several rings the slowest counts.
+        """
+        before = self._asked_every_s
+        self._asked_every_s = max(before[0], active_s), max(before[1], other_s)
+
+    @classmethod
+    @redact_frames
+    def from_url(cls, url: str, *, allow_insecure: bool = False) -> KeysetKeyProvider:
+        """The provider of an ``aws-kms:`` or ``vault-transit:`` URL. Raises ProviderConfigError."""
+        wrapper, store, name = open_keyset_url(url, allow_insecure=allow_insecure)
+        return cls(wrapper, store, name=name)
+
+    @redact_frames
+    def active(self) -> Key:
+        """The key that the keyset says to encrypt with now."""
+        keyset = self._keyset()
+        return self._key(keyset, keyset.active(self._clock()), self._asked_every_s[0])
+
+    @redact_frames
+    def get(self, name: str) -> Key:
+        """The key of that name, unless it is retired or destroyed."""
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, not {type(name).__name__}")
+        if not is_key_name(name):
+            raise KeyNotFoundError(f"{self.place} has no key of that name: no key can have it, so it was not asked")
+        keyset = self._keyset()
+        entry = keyset.find(name)
+        if entry is None:
+            raise KeyNotFoundError(
+                f"{self.place} has no key {name!r}, and never had one; it has"
+                f" {', '.join(one.name for one in keyset.entries)}"
+            )
+        if entry.destroyed_at is not None:
+            raise KeyDestroyedError(
+                f"the key {name!r} of {self.place} was destroyed at {time_text(entry.destroyed_at)}"
+            )
+        if entry.retired_at is not None:
+            raise KeyDisabledError(
+                f"the key {name!r} of {self.place} was retired at {time_text(entry.retired_at)};"
+                " `encrypted-sessions keys restore` brings it back"
+            )
+        return self._key(keyset, entry, self._asked_every_s[1])
+
+    def close(self) -> None:
+        """Forget the keys, and close the wrapper and the store if they have anything to close."""
+        self._closed = True
+        self._copies = {}
+        close_parts(self._wrapper, self._store)
+
+    def after_fork(self) -> None:
+        """In a forked child: new locks here, and what the wrapper and the store need there."""
+        self._new_locks()
+        renew_parts(self._wrapper, self._store)
+
+    def __repr__(self) -> str:
+        return f"<KeysetKeyProvider {self.place}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            "a KeysetKeyProvider cannot be copied or pickled: it holds keys; make one in the other process, from the"
+            " same URL"
+        )
+
+    def _new_locks(self) -> None:
+        self._lock = threading.Lock()
+        self._unwrapping: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def _keyset(self) -> Keyset:
+        if self._closed:
+            raise KeyProviderError(f"the provider of {self.place} is closed")
+        read = existing_keyset(self._store, self._name, self._read)
+        self._read = read
+        keyset = read.keyset
+        self.activation_delay_s = keyset.activation_delay_s
+        self._drop(keyset)
+        return keyset
+
+    def _drop(self, keyset: Keyset) -> None:
+        """Let go of copies that the keyset no longer hands out like this, or that are too old to be used."""
+        now = self._age_clock()
+        with self._lock:
+            kept = {
+                entry.name: copy
+                for entry in keyset.entries
+                if entry.is_usable and (copy := self._copies.get(entry.name)) is not None
+                if self._is_good(copy, entry, now, 0.0)
+            }
+            self._copies = {} if self._closed else kept
+
+    def _is_good(self, copy: _Copy, entry: KeyEntry, now: float, lasts_s: float) -> bool:
+        same = copy.wrapped == entry.wrapped and copy.created_at == entry.created_at
+        longest_s = max(self._revalidate_s - lasts_s, min(_NEW_S, self._revalidate_s))
+        return same and now - copy.unwrapped_at < longest_s
+
+    def _key(self, keyset: Keyset, entry: KeyEntry, lasts_s: float) -> Key:
+        with self._lock:
+            copy = self._copies.get(entry.name)
+            one_at_a_time = self._unwrapping[entry.name]
+        if copy is not None and self._is_good(copy, entry, self._age_clock(), lasts_s):
+            return copy.key
+        with one_at_a_time:
+            # Another thread may have done it meanwhile.
+            with self._lock:
+                copy = self._copies.get(entry.name)
+            if copy is not None and self._is_good(copy, entry, self._age_clock(), lasts_s):
+                return copy.key
+            asked_at = self._age_clock()
+            key = self._unwrapped(keyset, entry)
+            with self._lock:
+                if not self._closed:
+                    self._copies[entry.name] = _Copy(key, _wrapped(entry), entry.created_at, asked_at)
+            return key
+
+    def _unwrapped(self, keyset: Keyset, entry: KeyEntry) -> Key:
+        secret: object = self._wrapper.unwrap(_wrapped(entry), keyset.context(entry))
+        if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
+            found = f"{len(secret)} bytes" if isinstance(secret, bytes) else f"a {type(secret).__name__}"
+            raise InvalidKeyError(
+                f"unwrapping the key {entry.name!r} of {self.place} gave {found}, and a key has {SECRET_BYTES} bytes"
+            )
+        return Key(entry.name, secret, datetime.fromtimestamp(entry.created_at, timezone.utc))
+
+
+def _wrapped(entry: KeyEntry) -> WrappedKey:
+    wrapped = entry.wrapped
+    assert wrapped is not None  # noqa: S101 - a usable key is not destroyed
+    return wrapped

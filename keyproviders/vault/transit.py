@@ -1,0 +1,343 @@
+"""Keys wrapped by the Transit engine of Vault or OpenBao, whose own keys never leave the server."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from urllib.parse import quote
+
+from keyproviders import (
+    InvalidKeyError,
+    KeyDisabledError,
+    KeyNotFoundError,
+    KeyProviderError,
+    ProviderConfigError,
+    redact_frames,
+)
+from keyproviders.fields import read_text
+from keyproviders.keyset.binding import check_texts, check_wrapped, checked_context, checked_keks, whose
+from keyproviders.keyset.wrapping import WrappedKey
+from keyproviders.provider import try_key_text
+
+from .connection import URL_OPTIONS, URL_REFUSED, VaultConnection
+from .failures import Answer, failure_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .connection import ConnectionOptions
+
+__all__ = ["VaultTransitKeyWrapper"]
+
+_DEFAULT_MOUNT = "transit"
+_BITS = 256
+
+# What the server itself takes as the name of a key (its GenericNameRegex).
+_KEY = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\Z")
+# A keyset holds the mount as part of a key-encryption key, which is printable ASCII there.
+_MOUNT_PART = re.compile(r"(?!\.{1,2}\Z)[!-.0-~]+\Z")
+_CIPHERTEXT = re.compile(r"vault:v([1-9][0-9]{0,8}):([A-Za-z0-9+/]+={0,2})\Z")
+
+# The server's own words, which are all that tells its answers of 400 apart.
+_NEEDS_CONTEXT = "missing 'context'"
+_NO_KEY = "encryption key not found"
+_TOO_OLD = "disallowed by policy (too old)"
+_SOFT_DELETED = "soft-deleted key"
+_TOO_NEW = "version is too new"
+_NOT_AUTHENTIC = "message authentication failed"
+_NO_CIPHERTEXT = ("invalid ciphertext", "no prefix")
+
+
+class _Kek(NamedTuple):
+    """A key of Transit: the mount, and the name in it."""
+
+    mount: str
+    key: str
+
+    @classmethod
+    def read(cls, text: str) -> _Kek | None:
+        """The one that a keyset or a setting names as ``mount/key``; None when it names none."""
+        mount, _, key = text.rpartition("/")
+        parts = mount.split("/")
+        if not _KEY.match(key) or not all(_MOUNT_PART.match(part) for part in parts):
+            return None
+        # A key that somebody gives in the place of a name is neither asked for nor shown.
+        return None if any(try_key_text(part)[0] for part in (key, *parts)) else cls(mount, key)
+
+    def __str__(self) -> str:
+        return f"{self.mount}/{self.key}"
+
+    def path(self, operation: str) -> str:
+        """As policies write it."""
+        return f"{self.mount}/{operation}/{self.key}"
+
+
+class VaultTransitKeyWrapper:
+    """A key of a Transit mount that wraps the keys of a keyset: ``VaultTransitKeyWrapper("agents")``.
+
+    As a URL: ``vault-transit:agents?mount=transit&keyset=file:/etc/agents/keyset.json``; the other
+    arguments are options of the URL, but for ``context``, ``token``, ``secret_id``, ``client`` and
+    ``allow_insecure``. Those of the connection and the login are as for ``VaultKvKeyProvider``.
+
+    The key must be a derived one (``derived=true``): only such a key binds a context. Bound are the
+    name of the keyset, the name of the key, its time, and what ``context`` adds, a mapping of str to
+    str that must be the same for as long as the keyset lives.
+
+    ``also_kek`` names further keys, as ``mount/key``, that wrapped keys may still be under while they
+    are moved here. Only ``rewrap`` takes any.
+
+    | what | policy: update on |
+    |---|---|
+    | ``unwrap``: all that a service does | ``<mount>/decrypt/<key>`` |
+    | ``generate``: create, rotate | ``<mount>/datakey/plaintext/<key>`` |
+    | ``rewrap`` under a newer version | ``<mount>/rewrap/<key>`` |
+    | ``rewrap`` from another key | decrypt on that one; datakey/plaintext and encrypt on this one |
+
+    ``unwrap`` is one request; so is ``rewrap`` under the same key, which stays within the server.
+    ``generate`` is two: the first one asks for a key without a context, which a derived key refuses.
+    Connecting may take 1 s and each part of an answer 2 s.
+
+    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    """
+
+    URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"mount", "also_kek"}
+    URL_REFUSED: ClassVar[Mapping[str, str]] = {**URL_REFUSED, "context": "pass it in code"}
+
+    @redact_frames
+    def __init__(
+        self,
+        key: str,
+        *,
+        mount: str = _DEFAULT_MOUNT,
+        context: Mapping[str, str] | None = None,
+        also_kek: str | tuple[str, ...] = (),
+        **connection: Unpack[ConnectionOptions],
+    ) -> None:
+        for name, value in (("key", key), ("mount", mount)):
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+        if _Kek.read(f"{_DEFAULT_MOUNT}/{key}") is None or "/" in key:
+            raise ProviderConfigError(
+                f"key ({len(key)} characters) is no name of a key of Transit, as in vault-transit:agents; the mount"
+                " goes into mount="
+            )
+        kek = _Kek.read(f"{mount.removesuffix('/')}/{key}")
+        if kek is None:
+            raise ProviderConfigError(
+                f"mount ({len(mount)} characters) is none: it is names with single slashes between them, as in"
+                " mount=team-a/transit"
+            )
+        self._kek = kek
+        self._also = _allowed(also_kek)
+        self._context = checked_context(context)
+        self._connection = VaultConnection(**connection)
+        elsewhere = "" if kek.mount == _DEFAULT_MOUNT else f"?mount={quote(kek.mount)}"
+        self.place = f"vault-transit:{kek.key}{elsewhere}"
+
+    @classmethod
+    @redact_frames
+    def from_options(
+        cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False
+    ) -> VaultTransitKeyWrapper:
+        """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
+        given: dict[str, Any] = {**options, "allow_insecure": allow_insecure}
+        if "also_kek" in given:
+            given["also_kek"] = tuple(given["also_kek"].split(","))
+        return cls(path, **given)
+
+    @redact_frames
+    def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
+        """32 new bytes from the server's own source of randomness, and the same wrapped."""
+        bound, doing = self._bound(context), f"making {whose(context)} with {self.place}"
+        self._check_derived(doing)
+        answer = self._ask("datakey/plaintext", self._kek, {"context": bound, "bits": _BITS}, doing)
+        ciphertext, _ = self._new_ciphertext(answer, doing)
+        return self._secret(answer, self._kek, doing), WrappedKey(str(self._kek), ciphertext)
+
+    @redact_frames
+    def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
+        """The 32 bytes, if they were wrapped under this context by this key or one of ``also_kek``."""
+        bound = self._bound(context)
+        kek, version = _read(wrapped, context)
+        if kek != self._kek and kek not in self._also:
+            allowed = " or ".join(str(one) for one in (self._kek, *self._also))
+            raise ProviderConfigError(
+                f"{whose(context)} is wrapped by {kek}, and {self.place} may use {allowed}; name its key in the URL,"
+                f" or allow it with also_kek={kek}, or move the keyset: encrypted-sessions keys rewrap"
+            )
+        return self._unwrapped(kek, version, wrapped.ciphertext, bound, context)
+
+    @redact_frames
+    def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
+        """The same key under the newest version of this key; ``wrapped`` itself when it is that already.
+
+        From one version to another the plain key stays within the server. From another key it comes
+        here and goes back.
+        """
+        bound, doing = self._bound(context), f"wrapping {whose(context)} anew with {self.place}"
+        kek, version = _read(wrapped, context)
+        if kek == self._kek:
+            body = {"ciphertext": wrapped.ciphertext, "context": bound}
+            answer = self._ask("rewrap", kek, body, doing, version=version)
+            ciphertext, new_version = self._new_ciphertext(answer, doing)
+            return wrapped if new_version <= version else WrappedKey(wrapped.kek, ciphertext)
+        # Asked first: where a policy allows it, encrypting makes a key that is not there.
+        self._check_derived(doing)
+        secret = self._unwrapped(kek, version, wrapped.ciphertext, bound, context)
+        body = {"plaintext": base64.b64encode(secret).decode("ascii"), "context": bound}
+        answer = self._ask("encrypt", self._kek, body, doing)
+        ciphertext, _ = self._new_ciphertext(answer, doing)
+        return WrappedKey(str(self._kek), ciphertext)
+
+    def close(self) -> None:
+        """Close the connections and forget the token."""
+        self._connection.close()
+
+    def after_fork(self) -> None:
+        """Use no connection of the parent. Raises ProviderConfigError for a ready client."""
+        self._connection.after_fork()
+
+    def __repr__(self) -> str:
+        return f"<VaultTransitKeyWrapper {self.place}>"
+
+    def _bound(self, context: Mapping[str, str]) -> str:
+        """All that is bound, as the server takes it: base64 of JSON with sorted names and no spaces."""
+        check_texts(context)
+        whole = {**self._context, **context}
+        text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
+        return base64.b64encode(text.encode("ascii")).decode("ascii")
+
+    def _unwrapped(self, kek: _Kek, version: int, ciphertext: str, bound: str, context: Mapping[str, str]) -> bytes:
+        doing = f"unwrapping {whose(context)} with {kek}"
+        answer = self._ask("decrypt", kek, {"ciphertext": ciphertext, "context": bound}, doing, version=version)
+        return self._secret(answer, kek, doing)
+
+    def _check_derived(self, doing: str) -> None:
+        """Refuse a key that ignores the context. It gives a data key without one; a derived key does not."""
+        answer = self._send("datakey/plaintext", self._kek, {"context": "", "bits": _BITS}, doing)
+        if answer.status == 400 and _NEEDS_CONTEXT in answer.words():
+            return
+        if not answer.ok:
+            raise self._failure(answer, "datakey/plaintext", self._kek, doing, None)
+        self._new_ciphertext(answer, doing)
+        raise ProviderConfigError(
+            f"{self._kek} at {self._connection.words} is no derived key: it binds nothing, and what it wraps would open"
+            f" in any keyset and under any name; make a derived one, under another name because a key cannot become"
+            f" one: vault write {self._kek.mount}/keys/NAME derived=true"
+        )
+
+    def _ask(
+        self, operation: str, kek: _Kek, body: Mapping[str, Any], doing: str, *, version: int | None = None
+    ) -> Answer:
+        answer = self._send(operation, kek, body, doing)
+        if not answer.ok:
+            raise self._failure(answer, operation, kek, doing, version)
+        return answer
+
+    def _send(self, operation: str, kek: _Kek, body: Mapping[str, Any], doing: str) -> Answer:
+        path = f"/v1/{quote(kek.path(operation), safe='/')}"
+        return self._connection.ask("post", path, doing=doing, body=body)
+
+    def _secret(self, answer: Answer, kek: _Kek, doing: str) -> bytes:
+        text = answer.part("data").get("plaintext")
+        if not isinstance(text, str):
+            raise failure_of(answer, doing, self._connection.words)
+        return read_text(text, f"what {kek} unwrapped")
+
+    def _new_ciphertext(self, answer: Answer, doing: str) -> tuple[str, int]:
+        """What the server wrapped, and the version of its key that did."""
+        text = answer.part("data").get("ciphertext")
+        version = _version(text) if isinstance(text, str) else None
+        if not isinstance(text, str) or version is None:
+            raise failure_of(answer, doing, self._connection.words)
+        return text, version
+
+    def _failure(self, answer: Answer, operation: str, kek: _Kek, doing: str, version: int | None) -> KeyProviderError:
+        """What an answer other than the asked for means. ``version`` is that of the key which wrapped."""
+        said, server = answer.words() or "without words", self._connection.words
+        told = f"{doing} at {server}: the server answered {answer.status} ({said})"
+        if answer.status == 404:
+            return ProviderConfigError(
+                f"{told}; it has no Transit at the mount {kek.mount!r}: check the mount, the namespace and the address"
+            )
+        if answer.status != 400:
+            advice = (
+                f"{self._connection.login_words} may not do that; its policy needs"
+                f' path "{kek.path(operation)}" {{ capabilities = ["update"] }}'
+            )
+            return failure_of(answer, doing, server, advice=advice)
+        config = f"{kek.mount}/keys/{kek.key}"
+        if _NO_KEY in said:
+            return KeyNotFoundError(
+                f"{told}; there is no {kek}: check its name, the mount and the namespace; a new one is made with"
+                f" vault write {config} derived=true; what a deleted one wrapped opens only if it is restored from a"
+                " backup"
+            )
+        if _SOFT_DELETED in said:
+            return KeyDisabledError(f"{told}; to bring it back: bao write -f {config}/soft-delete-restore")
+        if _TOO_OLD in said:
+            return KeyDisabledError(
+                f"{told}; version {version} of {kek} is below its min_decryption_version; where the version is still"
+                f" there, lower that for as long as it takes to rewrap the keyset: vault write {config}/config"
+                f" min_decryption_version={version}"
+            )
+        if _NOT_AUTHENTIC in said:
+            return InvalidKeyError(
+                f"{told}; it was altered, or copied from another keyset or name, or wrapped with another context=, or"
+                f" {kek} is another key here than there (another server or namespace, or deleted and made again)"
+            )
+        if _TOO_NEW in said:
+            return InvalidKeyError(
+                f"{told}; it was wrapped by version {version} of {kek}, which is not here: is this another server, or"
+                " one that was restored from an older backup?"
+            )
+        if any(sign in said for sign in _NO_CIPHERTEXT):
+            return InvalidKeyError(f"{told}; put back the keyset's last good copy")
+        return failure_of(answer, doing, server)
+
+
+def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[_Kek, int]:
+    """The key that wrapped it, and its version. Checked before they become part of a path."""
+    check_wrapped(wrapped)
+    kek = _Kek.read(wrapped.kek)
+    if kek is None:
+        raise ProviderConfigError(
+            f"{whose(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is none of Transit,"
+            " such as transit/agents; was it wrapped by another kind of place?"
+        )
+    version = _version(wrapped.ciphertext)
+    if version is None:
+        raise InvalidKeyError(
+            f"the wrapped bytes of {whose(context)} ({len(wrapped.ciphertext)} characters) are none of Transit, such"
+            " as vault:v1: and base64; put back the keyset's last good copy"
+        )
+    return kek, version
+
+
+def _version(ciphertext: str) -> int | None:
+    """The version of the key in a ciphertext that has the one right form; None for any other text."""
+    found = _CIPHERTEXT.match(ciphertext)
+    if found is None:
+        return None
+    try:
+        raw = base64.b64decode(found[2], validate=True)
+    except binascii.Error:
+        return None
+    return int(found[1]) if base64.b64encode(raw).decode("ascii") == found[2] else None
+
+
+def _allowed(also_kek: str | tuple[str, ...]) -> tuple[_Kek, ...]:
+    found = []
+    for text in checked_keks(also_kek):
+        kek = _Kek.read(text)
+        if kek is None:
+            raise ProviderConfigError(
+                f"also_kek has one ({len(text)} characters) that is no key of Transit; write it as the keyset does,"
+                " mount and name, as in also_kek=transit/agents"
+            )
+        found.append(kek)
+    return tuple(found)

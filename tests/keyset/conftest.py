@@ -1,0 +1,41 @@
+"""What the tests of keysets share: places to keep one, and one with a key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from keyproviders.keyset import FileKeysetStore, KeysetStore, SqlKeysetStore
+from keyset_setting import Setting
+
+
+@pytest.fixture(params=["file", "sqlite"])
+def each_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KeysetStore]:
+    """Each kind of store that needs no server."""
+    if request.param == "file":
+        yield FileKeysetStore(tmp_path / "keyset.json")
+    else:
+        with closing(SqlKeysetStore(f"sqlite:///{tmp_path / 'keysets.db'}")) as store:
+            yield store
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the keyset of `empty` and `setting` lies."""
+    return tmp_path / "keyset.json"
+
+
+@pytest.fixture
+def empty(file: Path) -> Setting:
+    """A setting in which no keyset was made yet."""
+    return Setting.of(FileKeysetStore(file))
+
+
+@pytest.fixture
+def setting(empty: Setting) -> Setting:
+    """A keyset with one key, `first`, which is active."""
+    empty.manager.create(key_name="first")
+    return empty

@@ -1,0 +1,53 @@
+"""Twenty processes that create and rotate one keyset at the same time: one wins, and nothing is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keyset_nursery import KINDS, MAIN, Keysets, make_main, new_place, opened, run
+from stores import Place
+
+ROUNDS = 50
+PROCESSES = 20
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest) -> Place:
+    return new_place(request.param, request)
+
+
+def open_every_item(place: Place, lines: list[list[str]]) -> int:
+    """Open what was sealed by the processes; how many items these are."""
+    keysets = Keysets(place)
+    providers = {}
+    items = [words[2:] for words in lines if words[1] == "item"]
+    for keyset, kid, token in items:
+        provider = providers.setdefault(keyset, keysets.provider(keyset))
+        key = provider.get(kid.partition("~")[0])
+        assert key.kid == kid
+        assert opened(key, token) == f"{keyset}/{kid}"
+    return len(items)
+
+
+def test_of_twenty_that_create_and_rotate_at_once_one_wins_each_time(place: Place, tmp_path: Path) -> None:
+    lines = run("race", place, tmp_path / "log", rounds=ROUNDS, processes=PROCESSES)
+    won = [words[2:] for words in lines if words[1] == "won"]
+    keysets = Keysets(place)
+    for at in range(ROUNDS):
+        created = [name for what, keyset, name in won if (what, keyset) == ("create", f"k{at}")]
+        rotated = [name for what, keyset, name in won if (what, keyset) == ("rotate", f"k{at}")]
+        assert (len(created), len(rotated)) == (1, 1)
+        assert [key.name for key in keysets.manager(f"k{at}").list().keys] == created + rotated
+    assert open_every_item(place, lines) == 2 * ROUNDS
+
+
+def test_of_twenty_that_rotate_at_once_in_an_emergency_none_is_lost(place: Place, tmp_path: Path) -> None:
+    make_main(place)
+    lines = run("rotate_now", place, tmp_path / "log", rounds=2, processes=PROCESSES)
+    won = sorted(words[4] for words in lines if words[1] == "won")
+    names = [key.name for key in Keysets(place).manager(MAIN).list().keys]
+    assert len(names) == 1 + 2 * PROCESSES
+    assert sorted(names[1:]) == won
+    assert open_every_item(place, lines) == 2 * PROCESSES

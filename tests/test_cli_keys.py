@@ -1,0 +1,336 @@
+"""The commands `encrypted-sessions keys ...`: what they do, print and refuse, and with which code they end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from encrypted_sessions import cli_keys
+from encrypted_sessions.cli import application
+from fake_wrapper import FakeKeyWrapper
+from keyproviders import Key, KeyRing, KeyUnavailableError
+from keyproviders.keyset import KeysetManager, urls
+
+COMMANDS = ("create", "list", "rotate", "rewrap", "retire", "restore", "destroy")
+BACKUPS = (
+    "Copies of the keyset in backups still have it: they end only when these expire or the version of the"
+    " key-encryption key that wraps it is destroyed."
+)
+
+
+@pytest.fixture(autouse=True)
+def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(urls._WRAPPERS, "aws-kms", ("fake_wrapper", "FakeKeyWrapper", "aws-kms:alias/agents"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keyset.json"
+
+
+@pytest.fixture
+def url(file: Path) -> str:
+    return f"aws-kms:alias/agents?keyset=file:{file}"
+
+
+def run(*arguments: str, answer: str | None = None) -> Result:
+    return CliRunner().invoke(application(), ["keys", *arguments], input=answer, prog_name="encrypted-sessions")
+
+
+def done(*arguments: str, answer: str | None = None) -> str:
+    """What a command prints that succeeds."""
+    result = run(*arguments, answer=answer)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def refused(*arguments: str, code: int = 1) -> str:
+    """The one line of a command that fails."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def states(url: str) -> dict[str, str]:
+    return {key["name"]: key["state"] for key in json.loads(done("list", url, "--json"))["keys"]}
+
+
+@pytest.fixture
+def retired(url: str) -> str:
+    """The name of a retired key, `old`; the active one is `new`. Both are an hour old."""
+    hour_ago = datetime.now(timezone.utc) - timedelta(hours=1)
+    wrapper, store, _ = urls.open_keyset_url(url)
+    manager = KeysetManager(wrapper, store, clock=hour_ago.timestamp)
+    manager.create(key_name="old")
+    manager.rotate(key_name="new", now=True)
+    done("retire", url, "old")
+    return "old"
+
+
+# -- What they do -----------------------------------------------------------------------------------
+
+
+def test_a_keyset_is_made_rotated_and_used_with_one_url(url: str) -> None:
+    said = done("create", url, "--key-name", "first")
+    assert (
+        said
+        == f"Created fake:alias/agents with the keyset 'default' in {url.partition('=')[2]}; its key first is active.\n"
+    )
+    said = done("rotate", url, "--key-name", "second")
+    assert re.fullmatch(
+        r"Added the key second\. It becomes active at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, and each process then writes"
+        r" with it from its next refresh on\.\n",
+        said,
+    )
+    said = done("rotate", url, "--now", "--key-name", "third")
+    assert said == "Added the key third. It is active; each process writes with it from its next refresh on.\n"
+    assert states(url) == {"first": "decrypt-only", "second": "decrypt-only", "third": "active"}
+    ring = KeyRing.from_url(url)
+    try:
+        assert ring.active_sync().name == "third"
+    finally:
+        ring.close()
+
+
+def test_the_activation_delay_is_that_of_the_option(url: str) -> None:
+    done("create", url, "--activation-delay", "3600")
+    found = json.loads(done("list", url, "--json"))
+    assert found["activation_delay_s"] == 3_600
+    key = json.loads(done("rotate", url, "--json"))["key"]
+    waits = datetime.fromisoformat(key["activate_at"][:-1]) - datetime.fromisoformat(key["created_at"][:-1])
+    assert timedelta(seconds=3_600) <= waits <= timedelta(seconds=3_660)
+
+
+def test_rewrap_moves_a_keyset_to_the_key_of_its_url(url: str) -> None:
+    done("create", url)
+    done("rotate", url)
+    moved = url.replace("alias/agents", "alias/new")
+    assert done("rewrap", moved) == "Wrapped 2 keys anew under alias/new.\n"
+    assert {key["kek"] for key in json.loads(done("rewrap", moved, "--json"))["keys"]} == {"alias/new"}
+    assert {key["kek"] for key in json.loads(done("list", moved, "--json"))["keys"]} == {"alias/new"}
+
+
+def test_a_retired_key_is_restored(url: str, retired: str) -> None:
+    assert done("retire", url, retired) == (
+        "The key old is retired. What was sealed with it cannot be read, until `encrypted-sessions keys restore` brings"
+        " it back.\n"
+    )
+    assert done("restore", url, retired) == "The key old is decrypt-only.\n"
+    assert states(url) == {"old": "decrypt-only", "new": "active"}
+
+
+# -- List -------------------------------------------------------------------------------------------
+
+
+def test_list_prints_json_for_programs(url: str, retired: str) -> None:
+    found = json.loads(done("list", url, "--json"))
+    assert list(found) == ["keyset", "activation_delay_s", "keys"]
+    old, new = found["keys"]
+    assert list(old) == [
+        "name",
+        "state",
+        "created_at",
+        "activate_at",
+        "kek",
+        "written_until",
+        "retired_at",
+        "destroyed_at",
+    ]
+    assert (old["name"], old["state"], old["kek"]) == ("old", "retired", "alias/agents")
+    for time in ("created_at", "activate_at", "written_until", "retired_at"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", old[time])
+    assert (new["state"], new["written_until"], new["retired_at"], new["destroyed_at"]) == ("active", None, None, None)
+
+
+def test_list_is_a_table_that_a_person_likes_to_read(url: str, retired: str) -> None:
+    done("rotate", url, "--key-name", "next")
+    lines = done("list", url).splitlines()
+    assert lines[:3] == [
+        f"fake:alias/agents with the keyset 'default' in {url.partition('=')[2]}",
+        "A new key becomes active 21 min after it was added.",
+        "",
+    ]
+    head, *rows = lines[3:]
+    assert head.split("  ")[0].strip() == "NAME"
+    assert [row.split()[:2] for row in rows] == [["old", "retired"], ["new", "active"], ["next", "pending"]]
+    assert "since" in rows[0]
+    assert "active in 21 min" in rows[2]
+    at = head.index("KEY-ENCRYPTION KEY")
+    assert {row[at:] for row in rows} == {"alias/agents"}
+
+
+@pytest.mark.parametrize(
+    ("state", "of", "words"),
+    [
+        ("active", {}, ""),
+        ("pending", {"activate_at": timedelta(seconds=90)}, "active in 90 s"),
+        ("pending", {"activate_at": timedelta(seconds=-1)}, "active in 0 s"),
+        ("pending", {"activate_at": timedelta(days=1)}, "active in 24.0 h"),
+        ("decrypt-only", {"written_until": timedelta(minutes=1)}, "to be retired from 2026-11-23 07:01:00 on"),
+        ("decrypt-only", {"written_until": timedelta(minutes=-1)}, "may be retired"),
+        ("retired", {"retired_at": timedelta(0)}, "since 2026-11-23 07:00:00"),
+        ("destroyed", {"destroyed_at": timedelta(0)}, "since 2026-11-23 07:00:00"),
+    ],
+)
+def test_the_table_says_what_comes_next(state: str, of: dict[str, timedelta], words: str) -> None:
+    now = datetime(2026, 11, 23, 7, tzinfo=timezone.utc)
+    key: dict[str, Any] = {"state": state, "written_until": None, **{name: now + after for name, after in of.items()}}
+    assert cli_keys._remark(key, now) == words
+
+
+# -- Destroy ----------------------------------------------------------------------------------------
+
+
+def test_destroy_asks_first_and_says_what_ends_the_copies(url: str, retired: str) -> None:
+    result = run("destroy", url, retired, answer="y\n")
+    assert result.exit_code == 0
+    assert "What was sealed with the key old can never be read again." in result.stderr
+    assert (
+        f"Destroy it in fake:alias/agents with the keyset 'default' in {url.partition('=')[2]}? [y/N]" in result.stderr
+    )
+    assert re.fullmatch(rf"The key old was destroyed at [-0-9]+ [:0-9]+ UTC\.\n{re.escape(BACKUPS)}\n", result.stdout)
+    assert states(url) == {"old": "destroyed", "new": "active"}
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
+def test_without_a_yes_nothing_is_destroyed(answer: str, url: str, retired: str, file: Path) -> None:
+    before = file.read_text()
+    result = run("destroy", url, retired, answer=answer)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("Error: nothing was destroyed; answer with y, or give --yes in a script\n")
+    assert file.read_text() == before
+
+
+def test_a_script_says_yes_and_gets_json(url: str, retired: str) -> None:
+    result = run("destroy", url, retired, "--yes", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["key"]["state"] == "destroyed"
+    assert result.stderr == f"{BACKUPS}\n"
+    # A script that was killed may run again.
+    assert run("destroy", url, retired, "--yes").exit_code == 0
+
+
+def test_what_is_not_retired_is_refused_without_a_question(url: str, retired: str) -> None:
+    assert "'new' of the keyset 'default' is active, and only a retired key can be" in refused("destroy", url, "new")
+    assert "has no key 'never'; it has old, new" in refused("destroy", url, "never")
+
+
+# -- What goes wrong --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_keyset_that_is_not_there_or_damaged_is_one_line(command: str, url: str, file: Path) -> None:
+    name = ["some-key"] if command in {"retire", "restore", "destroy"} else []
+    if command != "create":
+        assert f"there is no keyset 'default' in file:{file}" in refused(command, url, *name)
+    file.write_text('{"format": 1}\n')
+    assert f"the keyset 'default' in file:{file} is no keyset: it lacks 'keyset'" in refused(command, url, *name)
+    assert file.read_text() == '{"format": 1}\n'
+
+
+def test_create_refuses_where_a_keyset_is(url: str, file: Path) -> None:
+    done("create", url)
+    before = file.read_text()
+    assert "already, and nothing was changed" in refused("create", url)
+    assert file.read_text() == before
+
+
+def test_what_is_refused_says_until_when(url: str) -> None:
+    done("create", url, "--key-name", "first")
+    done("rotate", url, "--key-name", "second")
+    assert re.search(r"'second' .* is pending and becomes active at \d{4}-", refused("rotate", url))
+    done("rotate", url, "--now")
+    assert re.search(r"may write with the key 'first' .* until \d{4}-", refused("retire", url, "first"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("given", ["env:SESSION_KEYS", "keyset.json", "aws-kms:alias/agents", ""])
+def test_a_url_that_cannot_be_one_is_wrong_use(command: str, given: str) -> None:
+    name = ["some-key"] if command in {"retire", "restore", "destroy"} else []
+    assert "keyset=file:/etc/agents/keyset.json" in refused(command, given, *name, code=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["create"],
+        ["create", "URL", "--activation-delay", "0"],
+        ["create", "URL", "--activation-delay", "soon"],
+        ["retire", "URL"],
+        ["rotate", "URL", "NAME"],
+        ["list", "URL", "--yes"],
+        ["frobnicate"],
+    ],
+)
+def test_wrong_use_ends_with_2(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: " in result.stderr
+
+
+def test_a_key_as_a_url_or_a_name_is_not_printed(url: str) -> None:
+    text = Key.generate().reveal_base64().rstrip("=")
+    done("create", url)
+    for arguments in (["list", text], ["retire", url, text], ["rotate", url, "--key-name", text]):
+        result = run(*arguments)
+        assert result.exit_code in {1, 2}
+        assert text[:8] not in result.output + result.stderr
+
+
+def test_a_place_that_does_not_answer_is_one_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        logging.getLogger("keyproviders").error("told twice")
+        raise KeyUnavailableError("aws-kms:alias/agents did not answer\nwithin 2 s")
+
+    monkeypatch.setattr(FakeKeyWrapper, "generate", fail)
+    assert refused("create", url) == "Error: aws-kms:alias/agents did not answer within 2 s\n"
+
+
+def test_an_interrupted_command_ends_with_3(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeKeyWrapper, "generate", interrupt)
+    result = run("create", url)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith("Interrupted. ")
+
+
+def test_a_command_closes_what_it_opened(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[object] = []
+
+    def close(wrapper: FakeKeyWrapper) -> None:
+        closed.append(wrapper)
+
+    monkeypatch.setattr(FakeKeyWrapper, "close", close)
+    done("create", url)
+    refused("create", url)
+    assert len(closed) == 2
+
+
+# -- Help -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)])
+def test_help_states_the_exit_codes_and_fits_a_terminal(command: list[str]) -> None:
+    stdout = done(*command, "--help")
+    assert "Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 interrupted" in " ".join(stdout.split())
+    assert max(map(len, stdout.splitlines())) <= 80
+
+
+def test_help_lists_the_commands_and_shows_whole_urls() -> None:
+    stdout = done("--help")
+    for command in COMMANDS:
+        assert f"\n  {command} " in stdout
+    assert "\n    aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json\n" in stdout
+    above = CliRunner().invoke(application(), ["--help"]).stdout
+    assert re.search(r"\n  keys +Make and change a keyset that a fleet shares\.\n", above)
