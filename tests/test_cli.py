@@ -78,9 +78,9 @@ def test_help_states_the_exit_codes(arguments: list[str]):
 
 
 def test_help_lists_the_commands():
-    stdout = invoke("--help").stdout
-    assert "keygen  Print a new key." in stdout
-    assert "demo    Show an encrypted conversation of a real agent." in stdout
+    stdout = one_line(invoke("--help").stdout)
+    assert "keygen Print a new key." in stdout
+    assert "demo Show an encrypted conversation of a real agent." in stdout
 
 
 def test_the_help_of_keygen_says_where_to_put_the_key():

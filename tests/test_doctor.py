@@ -10,6 +10,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -242,6 +244,83 @@ async def test_what_the_provider_warns_of_is_told(tmp_path: Path) -> None:
     (warning,) = found.warnings
     assert "chmod go-w" in warning
     assert warning in doctor_report.in_words(found)
+
+
+class Telling(FakeKeyProvider):
+    """A place that has something to say."""
+
+    def examine(self) -> Any:
+        warnings.warn("the shelf is nearly full", stacklevel=2)
+        return ["It keeps 10 keys.", "They are old."]
+
+
+def examining(monkeypatch: pytest.MonkeyPatch, examine: Callable[[], Any]) -> None:
+    provider = FakeKeyProvider()
+    provider.examine = examine  # type: ignore[attr-defined]  # any provider may have it
+    monkeypatch.setattr(doctor, "open_provider", lambda url: provider)
+
+
+async def test_what_a_provider_says_of_its_place_is_told_and_changes_no_verdict(fake: FakeKeyProvider) -> None:
+    fake.__class__ = Telling
+    found = await examine("fake:")
+    assert found.ok
+    assert found.remarks == ("It keeps 10 keys.", "They are old.")
+    assert found.warnings == ("the shelf is nearly full",)
+    lines = doctor_report.in_words(found).splitlines()
+    assert "note    It keeps 10 keys." in lines
+    assert "warning the shelf is nearly full" in lines
+    told = json.loads(doctor_report.as_json(found))
+    assert (told["ok"], told["remarks"]) == (True, list(found.remarks))
+
+
+async def test_a_place_that_was_never_reached_is_asked_nothing_more(fake: FakeKeyProvider) -> None:
+    fake.__class__ = Telling
+    fake.go_down()
+    assert (await examine("fake:", retry=IN_A_HURRY)).remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyUnavailableError("it went away"), "KeyUnavailableError: it went away"),
+        (KeyAccessDeniedError("not allowed"), "KeyAccessDeniedError: not allowed"),
+        (LookupError("a token, for instance"), "LookupError was raised"),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+async def test_a_place_that_fails_to_speak_of_itself_is_no_failure(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise error
+
+    examining(monkeypatch, fails)
+    found = await examine("fake:")
+    assert found.ok
+    assert found.remarks == (f"the place says nothing of itself: {words}",)
+
+
+async def test_a_place_that_hangs_when_it_is_asked_about_itself_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    examining(monkeypatch, lambda: go_on.wait(30))
+    try:
+        found = await examine("fake:", retry=RetryPolicy(attempts=1, deadline_s=0.1))
+    finally:
+        go_on.set()
+    assert found.ok
+    assert found.remarks == ("the place says nothing of itself: no answer within 0.1 s",)
+
+
+@pytest.mark.parametrize("answer", [None, 7, "a text", {"a": 1}, [1, None, b"x"], ()])
+async def test_what_is_no_list_of_sentences_is_left_out(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    examining(monkeypatch, lambda: answer)
+    found = await examine("fake:")
+    assert (found.ok, found.remarks) == (True, ())
+
+
+async def test_a_key_of_this_minute_is_said_to_be_so(fake: FakeKeyProvider) -> None:
+    fake._keys["1"] = Key("1", bytes(range(32)), datetime.now(timezone.utc))
+    assert "The key's age: less than a minute (made " in doctor_report.in_words(await examine("fake:"))
 
 
 def test_neither_the_key_nor_the_url_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:

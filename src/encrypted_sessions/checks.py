@@ -126,6 +126,15 @@ def limit(value: object) -> int | None:
     return value
 
 
+def purge_on_add(value: object) -> int:
+    """A number of rows from 0 up."""
+    if type(value) is not int:
+        raise TypeError(f"purge_on_add must be an int, not {_kind(value)}")
+    if value < 0:
+        raise ValueError(f"purge_on_add must be 0 or more rows, not {value}")
+    return value
+
+
 def choice(value: object, argument: str, choices: tuple[str, ...]) -> str:
     """One of a few words."""
     if not isinstance(value, str):

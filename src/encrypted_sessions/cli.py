@@ -5,6 +5,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
+from encrypted_sessions.cli_keys import add_keys
+from encrypted_sessions.cli_maintenance import Asked, add_maintenance, examined
+
 if TYPE_CHECKING:
     import typer
 
@@ -13,7 +16,7 @@ INTERRUPTED = 3
 
 _EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."
 
-_ABOUT = f"""Encrypted, expiring sessions for AI agents: make a key, check your keys, see a demonstration.
+_ABOUT = f"""Encrypted, expiring sessions for AI agents: make keys, check and change them, see a demonstration.
 
 {_EXIT_CODES}"""
 
@@ -48,6 +51,7 @@ keyproviders. No secret is printed and nothing is written; the probe is kept in 
 
 Exit codes: 0 all is well, 1 something is not, 2 wrong use, 3 interrupted (Ctrl-C)."""
 
+_DOCTOR_STORE = "Also ask for every key that this store's rows name: would a process be able to read them?"
 _KEYS = (
     "Where your keys are, such as env:SESSION_KEYS. They are only read: the rotation and the wrong key are left out."
     "  [default: keys of the demo's own]"
@@ -138,6 +142,8 @@ def application() -> "typer.Typer":
             raise typer.Exit(INTERRUPTED) from None
 
     _add_doctor(app)
+    add_keys(app)
+    add_maintenance(app)
     return app
 
 
@@ -156,6 +162,18 @@ def _add_doctor(app: "typer.Typer") -> None:
             ),
         ] = None,
         *,
+        store: Annotated[
+            str | None, typer.Option("--store", metavar="STORE", show_default=False, help=_DOCTOR_STORE)
+        ] = None,
+        upstream_key: Annotated[
+            str | None,
+            typer.Option(
+                "--upstream-key", metavar="env:NAME", show_default=False, help="With --store: as sessions have it."
+            ),
+        ] = None,
+        sessions_table: Annotated[str, typer.Option(metavar="NAME", help="With --store.")] = "agent_sessions",
+        messages_table: Annotated[str, typer.Option(metavar="NAME", help="With --store.")] = "agent_messages",
+        key_prefix: Annotated[str, typer.Option(metavar="TEXT", help="With --store, in Redis.")] = "agents:session",
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     ) -> None:
         import asyncio  # noqa: PLC0415 - only commands that do something need these
@@ -171,9 +189,23 @@ def _add_doctor(app: "typer.Typer") -> None:
         except KeyboardInterrupt:
             typer.echo("Interrupted.", err=True)
             raise typer.Exit(INTERRUPTED) from None
-        typer.echo(doctor_report.as_json(found) if as_json else doctor_report.in_words(found).rstrip())
-        if not found.ok:
+        told = doctor_report.as_json(found) if as_json else doctor_report.in_words(found).rstrip()
+        well = found.ok
+        if store is not None and found.ok:  # without keys there is nothing to ask
+            asked = Asked(store, sessions_table, messages_table, key_prefix, as_json, url, upstream_key)
+            more, well = examined(asked)
+            told = _with_store(told, more, as_json=as_json)
+        typer.echo(told)
+        if not well:
             raise typer.Exit(FAILED)
+
+
+def _with_store(told: str, more: "str | dict[str, object]", *, as_json: bool) -> str:
+    if not as_json:
+        return f"{told}\n\n{more}"
+    import json  # noqa: PLC0415 - seldom asked
+
+    return json.dumps({**json.loads(told), "store": more}, indent=2)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ to an item that was sealed and read back, and says where the way ends.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -41,6 +43,8 @@ VARIABLE = "ENCRYPTED_SESSIONS_KEYS"
 #: With spaces, which no ciphertext in base64 has.
 _PROBE = "a probe of the doctor"
 
+_SILENT = "the place says nothing of itself"
+
 _CACHE = CachePolicy()
 _RETRY = RetryPolicy()
 
@@ -67,8 +71,9 @@ class Diagnosis(NamedTuple):
     """What was found. It holds no secret, and nothing of the URL but what the provider itself shows.
 
     ``place`` and ``kid`` are None where it did not get so far. ``key_age_s`` is None when the place
-    does not say when the key was made. ``warnings`` are what the provider warned of. ``cache`` and
-    ``retry`` are the numbers that the ring goes by in an outage.
+    does not say when the key was made. ``remarks`` are sentences of the provider about its place, and
+    ``warnings`` what it warned of; neither makes a diagnosis a bad one. ``cache`` and ``retry`` are
+    the numbers that the ring goes by in an outage.
     """
 
     checks: tuple[Check, ...]
@@ -76,6 +81,7 @@ class Diagnosis(NamedTuple):
     kid: str | None
     key_created_at: datetime | None
     key_age_s: float | None
+    remarks: tuple[str, ...]
     warnings: tuple[str, ...]
     cache: CachePolicy
     retry: RetryPolicy
@@ -153,6 +159,7 @@ class _Examination:
         self._place: str | None = None
         self._kid: str | None = None
         self._created_at: datetime | None = None
+        self._remarks: list[str] = []
 
     def diagnosis(self, warned: tuple[str, ...]) -> Diagnosis:
         reached = {check.name for check in self._checks}
@@ -166,6 +173,7 @@ class _Examination:
             self._kid,
             self._created_at,
             age_s,
+            tuple(self._remarks),
             warned,
             self._cache,
             self._retry,
@@ -184,9 +192,11 @@ class _Examination:
     async def go_the_way(self, url: str | None) -> None:
         rings: list[KeyRing] = []
         try:
-            url, first = self._ring_of(url)
+            url, provider = self._opened(url)
+            first = KeyRing(provider, cache=self._cache, retry=self._retry)
             rings.append(first)
             key = await self._fetch(first)
+            await self._ask_about_its_place(provider)
             second = await self._look_up(url, key, rings)
             await self._seal_and_read(first, second, key)
         except _StopError:
@@ -197,7 +207,7 @@ class _Examination:
 
     # -- The steps ---------------------------------------------------------------------------
 
-    def _ring_of(self, url: str | None) -> tuple[str, KeyRing]:
+    def _opened(self, url: str | None) -> tuple[str, KeyProvider]:
         if url is None:
             self._failed(
                 "open",
@@ -208,7 +218,7 @@ class _Examination:
             provider = open_provider(url)
             self._place = _words_for(provider)
             found(f"{self._place}, read by {type(provider).__name__}")
-        return url, KeyRing(provider, cache=self._cache, retry=self._retry)
+        return url, provider
 
     async def _fetch(self, ring: KeyRing) -> Key:
         with self._step("fetch", ring) as found:
@@ -216,6 +226,12 @@ class _Examination:
             self._kid, self._created_at = key.kid, key.created_at
             found(f"the active key is {key.kid}{_calls(ring)}")
         return key
+
+    async def _ask_about_its_place(self, provider: KeyProvider) -> None:
+        """What the provider has to say beyond its keys. No failure: who may not ask can still seal."""
+        ask = getattr(provider, "examine", None)
+        if callable(ask):
+            self._remarks += await _answer_of(ask, self._retry.deadline_s)
 
     async def _look_up(self, url: str, key: Key, rings: list[KeyRing]) -> KeyRing:
         with self._step("look up") as found:
@@ -286,6 +302,29 @@ class _MemorySession:
 
     async def clear_session(self) -> None:
         self.items.clear()
+
+
+async def _answer_of(ask: Callable[[], object], deadline_s: float) -> list[str]:
+    """The sentences that a provider's ``examine()`` gives, or the one that says why there are none."""
+    answers: list[object] = []
+    loop, answered = asyncio.get_running_loop(), asyncio.Event()
+
+    def call() -> None:
+        try:
+            answers.append(ask())
+        except KeyProviderError as error:
+            answers.append([f"{_SILENT}: {type(error).__name__}: {error}"])
+        except Exception as error:  # noqa: BLE001 - a provider of somebody else may raise anything, in any words
+            answers.append([f"{_SILENT}: {type(error).__name__} was raised"])
+        with suppress(RuntimeError):  # nobody waits any more
+            loop.call_soon_threadsafe(answered.set)
+
+    # A daemon, for what hangs in there must not keep the command from its end.
+    threading.Thread(target=call, name="encrypted-sessions-doctor", daemon=True).start()
+    with suppress(asyncio.TimeoutError, TimeoutError):  # two classes until Python 3.11
+        await asyncio.wait_for(answered.wait(), deadline_s)
+    found = answers[0] if answers else [f"{_SILENT}: no answer within {deadline_s:g} s"]
+    return [one for one in found if isinstance(one, str)] if isinstance(found, (list, tuple)) else []
 
 
 def _words_for(provider: KeyProvider) -> str:

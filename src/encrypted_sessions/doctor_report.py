@@ -21,6 +21,7 @@ def in_words(found: Diagnosis) -> str:
         lines.append(f"{_MARKS[check.status]:<7} {check.name:<14} {_took(check):>9}  {check.found}")
         if check.advice is not None:
             lines.append(f"{'':<34}To do: {check.advice}")
+    lines += [f"{'note':<7} {text}" for text in found.remarks]
     lines += [f"{'warning':<7} {text}" for text in found.warnings]
     lines += ["", f"The key's age: {_age(found)}."]
     lines += [
@@ -50,6 +51,7 @@ def as_json(found: Diagnosis) -> str:
             "key_created_at": None if found.key_created_at is None else found.key_created_at.isoformat(),
             "key_age_s": found.key_age_s,
             "checks": [check._asdict() for check in found.checks],
+            "remarks": list(found.remarks),
             "warnings": list(found.warnings),
             "in_an_outage": {
                 "writes_for_minutes": cache.stale_write_s / 60,
@@ -75,7 +77,9 @@ def _age(found: Diagnosis) -> str:
     if found.key_age_s is None or found.key_created_at is None:
         return "not said by its place"
     days = found.key_age_s / 86_400
-    words = f"{days:.0f} days" if days >= 2 else _minutes(max(0.0, found.key_age_s))
+    words = f"{days:.0f} days" if days >= 2 else _minutes(found.key_age_s)
+    if found.key_age_s < 60:
+        words = "less than a minute"
     return f"{words} (made {found.key_created_at:%Y-%m-%d %H:%M} UTC)"
 
 

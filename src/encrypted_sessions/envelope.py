@@ -64,6 +64,16 @@ def pack(kid: str, token: bytes) -> dict[str, Any]:
     return {"__enc__": 1, "v": VERSION, "kid": kid, "payload": encode_base64url(token)}
 
 
+def pack_row(kid: str, token: bytes) -> str:
+    """The same as compact JSON text, for changing a row in place. A key's kid needs no escaping."""
+    return f'{{"__enc__":1,"v":{VERSION},"kid":"{kid}","payload":"{encode_base64url(token)}"}}'
+
+
+def openings(kid: str | None) -> tuple[str, ...]:
+    """How the text of rows with this kid (None: any) commonly begins: a label, and proof of nothing."""
+    return tuple(opening.decode() + (f"{kid}{between.decode()}" if kid else "") for opening, between in _COMMON_FORMS)
+
+
 def parse_row(data: str | bytes) -> Envelope | Plain | NoEnvelope:
     """Take a row's JSON text (UTF-8) apart; what is no JSON is malformed."""
     shortcut = _parse_common(data.encode("utf-8", "replace") if isinstance(data, str) else data)

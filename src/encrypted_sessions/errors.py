@@ -91,5 +91,9 @@ class HistoryChangedError(EncryptedSessionError):
     """The stored history changed under an operation that may not go on then. Nothing was lost."""
 
 
+class PurgeRefusedError(EncryptedSessionError):
+    """A store has expired rows, and no operation that removes these alone. Nothing was removed."""
+
+
 class WeakKeyWarning(UserWarning):
     """A string is used as a key that is not 32 random bytes: it can be guessed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -130,34 +129,45 @@ class Verdict:
         self.item = item
 
     def __repr__(self) -> str:
-        return f"Verdict({self.outcome!r}, kid={_shown(self.kid)!r}, timestamp={self.timestamp})"
+        return f"Verdict({self.outcome!r}, kid={shown_kid(self.kid)!r}, timestamp={self.timestamp})"
 
 
 class Tally:
     """Counts verdicts, newest row first, and keeps the findings worth naming."""
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter(ok=0)
+        self._counts = {"ok": 0}  # not a Counter, which takes as long to make as to judge a row
         self.findings: list[Finding] = []
         self._position = 0
 
+    def count(self, outcome: str) -> int:
+        """How many rows ended as that."""
+        return self._counts.get(outcome, 0)
+
     def add(self, verdict: Verdict) -> None:
         """Count the next older row."""
-        self.counts[verdict.outcome] += 1
-        if verdict.item is None and verdict.outcome != "expired" and len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(self._position, verdict.outcome, _shown(verdict.kid)))
+        outcome = verdict.outcome
+        self._counts[outcome] = self._counts.get(outcome, 0) + 1
+        if verdict.item is None and outcome != "expired" and len(self.findings) < MAX_FINDINGS:
+            self.findings.append(Finding(self._position, verdict.outcome, shown_kid(verdict.kid)))
         self._position += 1
+
+    def move(self, outcome: Outcome, to: Outcome) -> None:
+        """Count one row of `outcome` as another one after all."""
+        self._counts[outcome] -= 1
+        self._counts[to] = self._counts.get(to, 0) + 1
 
     def outcomes(self) -> dict[str, int]:
         """The counts by name, "ok" always, another only if it was met."""
-        return {name: count for name, count in self.counts.items() if count or name == "ok"}
+        return {name: count for name, count in self._counts.items() if count or name == "ok"}
 
     def met(self, outcomes: tuple[Outcome, ...]) -> bool:
         """Whether any row ended as one of `outcomes`."""
-        return any(self.counts[name] for name in outcomes)
+        return any(map(self._counts.get, outcomes))
 
 
-def _shown(kid: str | None) -> str | None:
+def shown_kid(kid: str | None) -> str | None:
+    """A kid that may be shown: None for what does not look like one."""
     return kid if kid and len(kid) <= _LONGEST_KID and _KID_CHARACTERS.issuperset(kid) else None
 
 

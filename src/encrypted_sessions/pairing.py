@@ -25,6 +25,10 @@ OUTPUT_OF_CALL = {
 _OUTPUTS = frozenset(OUTPUT_OF_CALL.values())
 _APPROVAL = "mcp_approval_response"
 
+#: What a pair is known by: its output's type and the id that both carry (None for a tool search
+#: without one, whose outputs answer the calls before it one by one).
+Pair = tuple[str, str | None]
+
 
 def unpaired(items: Sequence[dict[str, Any]], *, since: int) -> set[int]:
     """Indices of the outputs whose call was left out of `items`, which are oldest first.
@@ -34,13 +38,13 @@ def unpaired(items: Sequence[dict[str, Any]], *, since: int) -> set[int]:
     within reach, which is for the reader to see as the store gives it.
     """
     lost: set[int] = set()
-    waiting: Counter[tuple[str, str | None]] = Counter()
+    waiting: Counter[Pair] = Counter()
     for index, item in enumerate(items):
-        call = _answered_by(item)
+        call = answered_by(item)
         if call is not None:
             waiting[call] += 1
             continue
-        output = _answer_to(item)
+        output = answer_to(item)
         if output is None:
             continue
         if not waiting[output]:
@@ -51,9 +55,7 @@ def unpaired(items: Sequence[dict[str, Any]], *, since: int) -> set[int]:
     return lost
 
 
-# A pair is known by its output's type and the id that both carry (None for a tool search without
-# one, whose outputs answer the calls before it one by one).
-def _answered_by(item: dict[str, Any]) -> tuple[str, str | None] | None:
+def answered_by(item: dict[str, Any]) -> Pair | None:
     """The pair that this item opens, if it is a call."""
     kind = item.get("type")
     if not isinstance(kind, str):
@@ -67,7 +69,7 @@ def _answered_by(item: dict[str, Any]) -> tuple[str, str | None] | None:
     return None
 
 
-def _answer_to(item: dict[str, Any]) -> tuple[str, str | None] | None:
+def answer_to(item: dict[str, Any]) -> Pair | None:
     """The pair that this item closes, if it is an output."""
     kind = item.get("type")
     if kind == _APPROVAL:
@@ -77,7 +79,7 @@ def _answer_to(item: dict[str, Any]) -> tuple[str, str | None] | None:
     return None
 
 
-def _pair(output: str, shared_id: object) -> tuple[str, str | None] | None:
+def _pair(output: str, shared_id: object) -> Pair | None:
     if isinstance(shared_id, str):
         return output, shared_id
     return (output, None) if output == "tool_search_output" else None

@@ -14,7 +14,7 @@ from encrypted_sessions.errors import UnreadableItemsError, WeakKeyWarning
 from encrypted_sessions.keychain import Keychain, RingKeychain, StringKeychain
 from encrypted_sessions.outcomes import UNREADABLE, History, Outcome, Tally, describe
 from encrypted_sessions.reading import Terms
-from encrypted_sessions.rows import store_beneath
+from encrypted_sessions.rows import has_rows, store_beneath
 from encrypted_sessions.rows.plain import METHODS, accepts_wrapper, call, settings_limit
 from encrypted_sessions.sealed_store import SealedStore
 from encrypted_sessions.warning import warn_caller
@@ -31,6 +31,9 @@ logger = logging.getLogger("encrypted_sessions")
 
 #: From so many on, expired items that were read and left out are worth telling.
 _EXPIRED_WORTH_A_WARNING = 1000
+
+#: After a purge_on_add that failed, the session makes no other for so long.
+_PURGE_REST_S = 60
 
 
 def _now() -> float:
@@ -52,7 +55,8 @@ class EncryptedSession:
     What cannot be read raises `UnreadableItemsError` (on_unreadable="skip" leaves it out and logs
     a warning) and is never deleted. `plaintext="read"` lets rows in that were never encrypted, for
     moving over. `upstream_key` is the string with which the SDK's class wrote rows that a key ring
-    shall read. `max_scan_items` bounds the rows that one `get_items` fetches.
+    shall read. `max_scan_items` bounds the rows that one `get_items` fetches. `purge_on_add` removes
+    up to so many expired rows (256 at most), the oldest first, after each `add_items`.
     """
 
     max_scan_items: int | None
@@ -69,6 +73,7 @@ class EncryptedSession:
         on_unreadable: Literal["raise", "skip"] = "raise",
         plaintext: Literal["raise", "read"] = "raise",
         upstream_key: str | None = None,
+        purge_on_add: int = 0,
     ) -> None:
         """Check the arguments; no I/O, no key is asked for.
 
@@ -82,6 +87,12 @@ class EncryptedSession:
         self.max_scan_items = checks.max_scan_items(max_scan_items)
         self._skip = checks.choice(on_unreadable, "on_unreadable", checks.ON_UNREADABLE) == "skip"
         self._read_plaintext = checks.choice(plaintext, "plaintext", checks.PLAINTEXT) == "read"
+        self._purge_on_add = checks.purge_on_add(purge_on_add)
+        if purge_on_add and not has_rows(underlying_session):
+            raise ValueError(
+                f"purge_on_add needs a store whose single rows can be removed, and {type(underlying_session).__name__}"
+                " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
+            )
         self._takes_wrapper = accepts_wrapper(underlying_session)
         self._sealed = SealedStore(
             underlying_session,
@@ -91,6 +102,7 @@ class EncryptedSession:
         )
         self._compactor: Compaction | None = None
         self._told: set[str] = set()
+        self._purge_again_at = 0.0
         if underlying_session.session_id != session_id:
             warn_caller(
                 f"the wrapper's session id {session_id!r} is not its store's"
@@ -110,6 +122,7 @@ class EncryptedSession:
         on_unreadable: Literal["raise", "skip"] = "raise",
         plaintext: Literal["raise", "read"] = "raise",
         upstream_key: str | None = None,
+        purge_on_add: int = 0,
     ) -> EncryptedSession:
         """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
 
@@ -125,6 +138,7 @@ class EncryptedSession:
             on_unreadable=on_unreadable,
             plaintext=plaintext,
             upstream_key=upstream_key,
+            purge_on_add=purge_on_add,
         )
 
     # -- The Agents SDK's session -----------------------------------------------------------
@@ -174,6 +188,9 @@ class EncryptedSession:
     ) -> None:
         """Seal and store items. What is added together carries one timestamp, and expires together.
 
+        With `purge_on_add`, some of the oldest expired rows are removed afterwards; what goes wrong
+        in that is logged, and raises nothing.
+
         Raises TypeError, before anything is written, for items that JSON cannot give back as they
         are; what the key provider raises; what the store raises.
         """
@@ -181,6 +198,8 @@ class EncryptedSession:
         if batch:
             batch = await self._sealed.seal(batch)
         await call(self.underlying_session.add_items, batch, **self._keywords(wrapper))
+        if self._purge_on_add:
+            await self._purge_head()
 
     @redact_frames
     async def pop_item(self, *, wrapper: RunContextWrapper[Any] | None = None) -> TResponseInputItem | None:
@@ -192,6 +211,22 @@ class EncryptedSession:
         from encrypted_sessions.popping import pop  # noqa: PLC0415 - few sessions pop
 
         return await pop(self._sealed, self._keywords(wrapper))  # type: ignore[return-value]  # what was sealed was an item
+
+    @redact_frames
+    async def purge_expired(self) -> int:
+        """Remove the session's expired rows from the store; how many these were.
+
+        Only what is authentic and expired goes, wherever it lies, each row only if it is unchanged.
+        What cannot be opened stays, and so does an expired tool call while its output is in time.
+        Without a ttl nothing is expired. Can be stopped at any time, and begun again.
+
+        Raises what the key provider raises when it cannot answer (what was removed until then stays
+        removed), and PurgeRefusedError where the store cannot remove single rows and has expired
+        ones.
+        """
+        from encrypted_sessions.purging import purge  # noqa: PLC0415 - few sessions purge
+
+        return await purge(self._sealed)
 
     @redact_frames
     async def clear_session(self, *, wrapper: RunContextWrapper[Any] | None = None) -> None:
@@ -258,6 +293,26 @@ class EncryptedSession:
     def _ignore_ids_for_matching(self) -> bool:
         return bool(getattr(self.underlying_session, "_ignore_ids_for_matching", False))
 
+    # -- Purging ----------------------------------------------------------------------------
+
+    async def _purge_head(self) -> None:
+        """Remove what `purge_on_add` asks for. Items were added: no error comes from here."""
+        from encrypted_sessions.purging import purge_head  # noqa: PLC0415 - as in `purge_expired`
+
+        if time.monotonic() < self._purge_again_at:
+            return
+        try:
+            await purge_head(self._sealed, self._purge_on_add)
+        except Exception as error:  # noqa: BLE001 - whatever the provider or the store raises
+            # Each attempt may wait for its provider or store as long as they let it.
+            self._purge_again_at = time.monotonic() + _PURGE_REST_S
+            # Not the error's words: a database's may hold rows.
+            logger.warning(
+                "purge_on_add removed no expired rows (%s); the items were added. The next attempt is made in %d s",
+                type(error).__name__,
+                _PURGE_REST_S,
+            )
+
     # -- Reading ----------------------------------------------------------------------------
 
     def _limit(self, limit: int | None) -> int | None:
@@ -270,18 +325,13 @@ class EncryptedSession:
         if tally.met(self._raising()):
             if not self._skip:
                 raise UnreadableItemsError.of(tally.outcomes(), tally.findings, raising=self._raising())
-            left_out: dict[str, int] = {name: tally.counts[name] for name in self._raising()}
+            left_out: dict[str, int] = {name: tally.count(name) for name in self._raising()}
             logger.warning("left out what cannot be read: %s", describe(left_out))
-        if tally.counts["erased"] and self._first_time("erased"):
-            logger.warning("%d items are left out because their key was destroyed", tally.counts["erased"])
-        expired = tally.counts["expired"]
+        if tally.count("erased") and self._first_time("erased"):
+            logger.warning("%d items are left out because their key was destroyed", tally.count("erased"))
+        expired = tally.count("expired")
         if limit is None and expired > _EXPIRED_WORTH_A_WARNING and self._first_time("expired"):
-            remedy = (
-                "purge_expired() removes them"
-                if hasattr(type(self), "purge_expired")
-                else "get_items(limit=...) reads past no heap of them"
-            )
-            logger.warning("%d expired items were read and left out; %s", expired, remedy)
+            logger.warning("%d expired items were read and left out; purge_expired() removes them", expired)
 
     def _raising(self) -> tuple[Outcome, ...]:
         if self._read_plaintext:

@@ -24,7 +24,10 @@ import batches
 import event_loop
 import expired
 import imports
+import kms
+import maintenance
 import memory
+import providers
 import ring
 from measuring import Table
 
@@ -39,6 +42,12 @@ MEASUREMENTS: dict[str, Measurement] = {
     "expired": expired.measure,
     "memory": memory.measure,
     "ring": ring.measure,
+    "kms": kms.measure,
+    "providers": providers.measure,
+    "maintenance": maintenance.measure,
+    "maintenance-two": maintenance.measure_two,
+    "maintenance-commands": maintenance.measure_commands,
+    "maintenance-memory": maintenance.measure_memory,
 }
 
 _PAGE = """\

@@ -121,6 +121,28 @@ async def test_a_hundred_kills_while_popping_lose_nothing(place: Place, sealer: 
     assert stored == [row for row in rows.all if row in rows.erased or rows.items.index(row) < len(left)]
 
 
+async def test_a_hundred_kills_while_purging_lose_nothing_but_what_expired(
+    place: Place, sealer: Sealer, tmp_path: Path
+):
+    """All items that a child knew to be added are there, once and in order, and one more of each at most."""
+    kept = [sealer.of("erased"), sealer.of("unauthentic, and old")]
+    async with open_store(place, SESSION):
+        await write_rows(place, SESSION, kept)
+    logged = work("purge_until_killed", place, sealer, tmp_path, rounds=KILLS)
+    await until_nobody_else_is_connected(place)
+    async with sealer.session(place, on_unreadable="skip") as session:
+        purged = await session.purge_expired()
+        items = [str(item["content"]) for item in await session.get_items()]
+    added = [text for child in range(KILLS + 1) for text in logged.get(child, [])]
+    assert [text for text in items if text in set(added)] == added
+    unknown = [text.split("/")[0] for text in items if text not in set(added)]
+    assert len(unknown) == len(set(unknown))
+    assert purged <= 300 * (KILLS + 1)
+    rows = await raw_rows(place, SESSION)
+    assert rows[:2] == kept
+    assert len(rows) == 2 + len(items)
+
+
 @pytest.mark.parametrize("what", ["replace_all_until_killed", "replace_suffix_until_killed"])
 async def test_fifty_kills_while_compacting_leave_the_old_history_or_the_new_one(
     place: Place, sealer: Sealer, tmp_path: Path, what: str

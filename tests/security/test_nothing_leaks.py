@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from agents import SQLiteSession
 from pydantic import BaseModel, field_serializer
 
 import encrypted_sessions
@@ -43,7 +44,12 @@ from encrypted_sessions import (
     ProviderConfigError,
     UnreadableItemsError,
     WeakKeyWarning,
+    maintenance,
 )
+from encrypted_sessions.envelope import pack
+from encrypted_sessions.errors import PurgeRefusedError
+from encrypted_sessions.maintenance.stores.base import WholeStore
+from encrypted_sessions.sealing import SessionCipher
 from keyproviders import (
     CachePolicy,
     KeyEvent,
@@ -53,6 +59,7 @@ from keyproviders import (
     decode_key_text,
     known_schemes,
     looks_like_provider_url,
+    open_keyset,
     open_provider,
     parse_kid,
     redact_frames,
@@ -368,7 +375,7 @@ def keys_in_the_environment(net: Net, folder: Path) -> None:
         EnvKeyProvider(net.secret)  # type: ignore[arg-type]  # what is tested
 
 
-@case("open_provider", "KeyRing.from_url")
+@case("open_provider", "open_keyset", "KeyRing.from_url")
 def urls_that_are_keys(net: Net, folder: Path) -> None:
     good = net.key_text
     urls = [good, f" {good}", f"env:{good}", f"ENV:{good}", f"env://{good}", f"{good}:", f"nothing:{good}"]
@@ -376,6 +383,8 @@ def urls_that_are_keys(net: Net, folder: Path) -> None:
     for url in urls:
         with net.raises(ProviderConfigError):
             open_provider(url)
+        with net.raises(ProviderConfigError):
+            open_keyset(url)
         with net.raises(ProviderConfigError):
             KeyRing.from_url(url)
         with net.raises(ProviderConfigError):
@@ -613,8 +622,6 @@ async def a_session_at_work(net: Net, folder: Path) -> None:
 
 async def each_store(folder: Path) -> AsyncIterator[Any]:
     """A store with addressable rows and one without, ready to work and to fail."""
-    from agents import SQLiteSession
-
     in_file = SQLiteSession("session", folder / "sessions.db")
     try:
         yield in_file
@@ -707,8 +714,6 @@ def uses(session: EncryptedSession, net: Net) -> list[Callable[[], Awaitable[Any
 @case("EncryptedSession")
 async def a_database_that_fails_in_the_midst(net: Net, folder: Path) -> None:
     import sqlite3
-
-    from agents import SQLiteSession
 
     async for store in each_store(folder):
         if not isinstance(store, SQLiteSession):
@@ -872,6 +877,140 @@ async def terminal_escapes_in_rows(net: Net, folder: Path) -> None:
             assert not set(ESCAPES[:1] + "\x07\u202e\x9b") & set(shown)
 
 
+# -- Purging, and maintenance of a whole store ----------------------------------------------------
+
+
+def sealed_long_ago(net: Net) -> Any:
+    """The sentinel text under the sentinel key, for the session "session", from 1973."""
+    return pack(net.master().kid, SessionCipher.derive(net.secret, "session").seal(net.item(), 100_000_000))
+
+
+@case("EncryptedSession", "EncryptedSession.purge_expired")
+async def purging_one_session(net: Net, folder: Path) -> None:
+    store = SQLiteSession("session", folder / "sessions.db")
+    try:
+        for failure in (None, KeyUnavailableError("down"), KeyNotFoundError("gone")):
+            await store.add_items([sealed_long_ago(net)])
+            ring = failing_ring(net.master(), failure)
+            session = EncryptedSession.wrap(store, ring, ttl=60, purge_on_add=5)
+            if isinstance(failure, KeyUnavailableError):
+                with net.raises(KeyUnavailableError):
+                    await session.purge_expired()
+                await session._purge_head()
+            else:
+                await session.purge_expired()
+            net.see(session)
+            ring.close()
+    finally:
+        store.close()
+    plain = PlainSession("session", [json.dumps(sealed_long_ago(net))])
+    ring = failing_ring(net.master())
+    with net.raises(PurgeRefusedError):
+        await EncryptedSession.wrap(plain, ring, ttl=60).purge_expired()
+    with net.raises(TypeError):
+        EncryptedSession.wrap(plain, ring, ttl=60, purge_on_add=net.key_text)  # type: ignore[arg-type]  # what is tested
+    ring.close()
+
+
+@case(
+    *("open_store", "inventory", "verify", "reencrypt", "encrypt_plaintext", "purge", "discard", "erase"),
+    *("Report", "Report.ok", "Report.seen", "InventoryReport", "InventoryReport.ok", "Group", "KeyUse"),
+    *("VerifyReport", "PurgeReport", "ReencryptReport", "EncryptReport", "DiscardReport", "EraseReport"),
+    *("RowFinding", "Progress", "Progress.rate", "Progress.left_s"),
+)
+async def maintenance_of_a_store(net: Net, folder: Path) -> None:
+    session = SQLiteSession("session", folder / "sessions.db")
+    odd: list[Any] = [net.item(), {**sealed_long_ago(net), "kid": "hkdf-v1"}, {"__enc__": net.text.text}]
+    await session.add_items([sealed_long_ago(net), *odd])
+    session.close()
+    told: list[maintenance.Progress] = []
+    for failure in (KeyUnavailableError("down", retry_after_s=0.0), KeyAccessDeniedError("no"), None):
+        ring = failing_ring(net.master(), failure)
+        more: dict[str, Any] = {"upstream_key": net.key_text, "progress": told.append}
+        async with maintenance.open_store(f"sqlite:///{folder}/sessions.db") as store:
+            net.see(store)
+            discard = functools.partial(maintenance.discard, store, ring, outcome="malformed", **more)
+            for report in (
+                await maintenance.inventory(store),
+                await maintenance.inventory(store, ring, ttl=60, **more),
+                await maintenance.verify(store, ring, **more),
+                await maintenance.encrypt_plaintext(store, ring, **more),
+                await maintenance.reencrypt(store, ring, **more),
+                await discard(export=None, dry_run=True),
+                await discard(export=folder / f"{type(failure).__name__}.jsonl"),
+                await maintenance.purge(store, ring, ttl=60, **more),
+            ):
+                net.see(report)
+                net.see([report.ok, report.seen, *report.findings])
+        ring.close()
+    for progress in told:
+        net.see([progress, progress.rate, progress.left_s])
+    async with maintenance.open_store(f"sqlite:///{folder}/sessions.db") as store:
+        net.see(await maintenance.erase(store, ["session"]))
+
+
+@case("open_store", "inventory", "verify", "reencrypt", "encrypt_plaintext", "purge", "discard", "erase")
+async def wrong_arguments_for_maintenance(net: Net, folder: Path) -> None:
+    secret = net.text.text
+    store = await stores_that_cannot_be_opened(net, folder)
+    ring = KeyRing(StaticKeyProvider(net.master()))
+    for operation in (maintenance.inventory, maintenance.verify, maintenance.reencrypt, maintenance.encrypt_plaintext):
+        run: Any = operation
+        for arguments in ((secret, ring), (store, secret), (store, net.master())):
+            with net.raises(TypeError):
+                await run(*arguments)
+        for wrong in ({"upstream_key": net.secret}, {"batch": secret}, {"progress": secret}, {"stop": secret}):
+            with net.raises(TypeError):
+                await run(store, ring, **wrong)
+        with net.raises(ValueError):
+            await run(store, ring, upstream_key=f"vault-kv:{secret}")
+    wrong_types: list[tuple[Any, dict[str, Any]]] = [
+        (maintenance.purge, {"ttl": secret}),
+        (maintenance.discard, {"outcome": "malformed", "export": net.secret}),
+        (maintenance.discard, {"outcome": net.secret, "export": None}),
+    ]
+    for run, options in wrong_types:
+        with net.raises(TypeError):
+            await run(store, ring, **options)
+    with net.raises(ValueError):
+        await maintenance.discard(store, ring, outcome=secret, export=None)
+    with net.raises(ValueError):
+        await maintenance.reencrypt(store, ring, from_kid=secret + "!")
+    for sessions in (secret, [net.secret], 5):
+        with net.raises(TypeError):
+            await maintenance.erase(store, sessions)  # type: ignore[arg-type]  # what is tested
+    ring.close()
+
+
+async def stores_that_cannot_be_opened(net: Net, folder: Path) -> WholeStore:
+    """Each is tried; the last one could be, were its file there."""
+    secret = net.text.text
+    for url in (
+        f"postgresql://user:{secret}@host/name",
+        f"redis://:{secret}@host:6379/0",
+        f"rediss://host/0?password={secret}",
+        f"sqlite+x://user:{secret}@host/a.db",
+        f"mysql://user:{secret}@host/name",
+        f"env:user:{secret}",
+    ):
+        with net.raises(ValueError):
+            maintenance.open_store(url)
+    with pytest.MonkeyPatch.context() as environment:
+        for content in (f"nothing {secret}", f"mysql://user:{secret}@host/name", f"redis:/{secret}"):
+            environment.setenv("SENTINEL_STORE", content)
+            with net.raises(ValueError):
+                maintenance.open_store("env:SENTINEL_STORE")
+        environment.setenv("SENTINEL_STORE", f"redis://user:{secret}@127.0.0.1:1/0")
+        down = maintenance.open_store("env:SENTINEL_STORE")
+    missing = maintenance.open_store(f"sqlite:///{folder}/none.db")
+    for store in (down, missing):
+        net.see(store)
+        with net.raises(EncryptedSessionError):
+            async with store:
+                pass
+    return missing
+
+
 # -- The matrix -----------------------------------------------------------------------------------
 
 
@@ -899,7 +1038,7 @@ def is_public_member(name: str, what: object) -> bool:
 
 
 def test_every_public_name_has_a_case() -> None:
-    modules = (encrypted_sessions, keyproviders, keyproviders.local)
+    modules = (encrypted_sessions, maintenance, keyproviders, keyproviders.local)
     public = set().union(*map(public_names, modules))
     assert public - COVERED - REVEALING == set(), "public names without a case in this file"
     assert (COVERED | REVEALING) - public == set(), "cases for names that are not public any more"

@@ -6,6 +6,7 @@ TypeError and a wrong value a ValueError.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -20,12 +21,22 @@ from agents.memory import OpenAIResponsesCompactionSession, SessionSettings
 import encrypted_sessions
 import keyproviders
 import keyproviders.local
-from encrypted_sessions import EncryptedSession, InvalidKeyError, Key, KeyRing, KeyUnavailableError, ProviderConfigError
+from encrypted_sessions import (
+    EncryptedSession,
+    InvalidKeyError,
+    Key,
+    KeyRing,
+    KeyUnavailableError,
+    ProviderConfigError,
+    maintenance,
+)
+from encrypted_sessions.maintenance.stores.base import StoreConfigError
 from keyproviders import (
     CachePolicy,
     RetryPolicy,
     decode_key_text,
     looks_like_provider_url,
+    open_keyset,
     open_provider,
     parse_kid,
     redact_frames,
@@ -193,6 +204,12 @@ def wrong_bounds() -> list[Wrong]:
     for value in ("5", True, 5.0, [5]):
         kind = type(value).__name__
         cases.append((partial(session, max_scan_items=value), TypeError, ["max_scan_items", "int", kind]))
+    for make in (session, wrapped):
+        for value in ("5", True, False, 5.0, None, [5]):
+            kind = "None" if value is None else type(value).__name__
+            cases.append((partial(make, purge_on_add=value), TypeError, ["purge_on_add", "int", kind]))
+        cases.append((partial(make, purge_on_add=-1), ValueError, ["purge_on_add", "0 or more", "-1"]))
+        cases.append((partial(make, purge_on_add=1), ValueError, ["purge_on_add", "PlainSession", "SECURITY.md"]))
     return cases
 
 
@@ -287,7 +304,9 @@ def wrong_rings() -> list[Wrong]:
         ),
         (lambda: open_provider("X"), ProviderConfigError, ["no scheme", "1 characters", "env:"]),
         (lambda: open_provider(""), ProviderConfigError, ["no scheme", "0 characters", "env:"]),
-        (lambda: open_provider("aws-kms:alias/x"), ProviderConfigError, ["aws-kms:", "does not have yet", "env:"]),
+        (lambda: open_provider("aws-kms:alias/x"), ProviderConfigError, ["aws-kms:", "where its keyset is", "keyset="]),
+        (lambda: open_keyset(5), TypeError, ["url must be a str, not int"]),  # type: ignore[arg-type]  # what is tested
+        (lambda: open_keyset(KEY_TEXT), ProviderConfigError, ["44 characters", "aws-kms:", "vault-transit:"]),
         (lambda: redact_frames(None), TypeError, ["function", "NoneType"]),
         (lambda: redact_frames(5), TypeError, ["function", "int"]),
         (lambda: KeyUnavailableError(None), TypeError, ["message", "str", "NoneType"]),
@@ -308,6 +327,99 @@ def wrong_rings() -> list[Wrong]:
     return cases
 
 
+def run(operation: Any, *arguments: Any, **options: Any) -> Any:
+    """An operation on a whole store, which looks at its arguments before it opens anything."""
+    return asyncio.run(operation(*arguments, **options))
+
+
+def wrong_maintenance() -> list[Wrong]:
+    place = maintenance.open_store("sqlite:///no-such-file.db")
+    url = ["sqlite:///relative/path.db", "postgresql://", "redis://", "env:NAME"]
+    cases: list[Wrong] = [
+        (lambda: maintenance.open_store(None), TypeError, ["URL", "str", "NoneType"]),
+        (lambda: maintenance.open_store(b"sqlite:///a.db"), TypeError, ["URL", "str", "bytes"]),
+        (lambda: maintenance.open_store("agents.db"), StoreConfigError, ["'agents.db'", "sqlite:///agents.db"]),
+        (lambda: maintenance.open_store(""), StoreConfigError, url),
+        (lambda: maintenance.open_store("mysql://h/d"), StoreConfigError, ["mysql://", *url]),
+        (lambda: maintenance.open_store("sqlite://"), StoreConfigError, ["in memory", "sqlite:///"]),
+        (lambda: maintenance.open_store(f"redis://:{KEY_TEXT}@h/0"), StoreConfigError, ["password", "env:NAME"]),
+        (lambda: maintenance.open_store("env:"), StoreConfigError, ["name of a variable", "env:SESSIONS_URL"]),
+        (lambda: maintenance.open_store("env:NO_SUCH_VARIABLE_SET"), StoreConfigError, ["NO_SUCH_VARIABLE_SET"]),
+        (lambda: maintenance.open_store("sqlite:///a", sessions_table=5), TypeError, ["sessions_table", "str", "int"]),
+        (lambda: maintenance.open_store("sqlite:///a", messages_table=""), StoreConfigError, ["messages_table"]),
+        (lambda: maintenance.open_store("sqlite:///a", key_prefix=None), TypeError, ["key_prefix", "str", "NoneType"]),
+        (lambda: run(maintenance.purge, place, ring(), ttl=None), TypeError, ["ttl", "int of seconds", "None"]),
+        (lambda: run(maintenance.reencrypt, place, ring(), from_kid=5), TypeError, ["from_kid", "str", "int"]),
+        (lambda: run(maintenance.reencrypt, place, ring(), from_kid="x"), ValueError, ["from_kid", "name~fingerprint"]),
+        (
+            lambda: run(maintenance.discard, place, ring(), outcome=5, export=None),
+            TypeError,
+            ["outcome", "erased", "int"],
+        ),
+        (
+            lambda: run(maintenance.discard, place, ring(), outcome="ok", export="a"),
+            ValueError,
+            ["outcome", "'ok'", "erase"],
+        ),
+        (
+            lambda: run(maintenance.discard, place, ring(), outcome="odd", export="a"),
+            ValueError,
+            ["outcome", "unauthentic", "3 characters"],
+        ),
+        (
+            lambda: run(maintenance.discard, place, ring(), outcome="expired_unverified", export="a"),
+            ValueError,
+            ["outcome", "ttl="],
+        ),
+        (
+            lambda: run(maintenance.discard, place, ring(), outcome="malformed", export=None),
+            TypeError,
+            ["export", "path", "None"],
+        ),
+        (
+            lambda: run(maintenance.discard, place, ring(), outcome="malformed", export=""),
+            ValueError,
+            ["export", "empty"],
+        ),
+        (lambda: run(maintenance.erase, "place", ["a"]), TypeError, ["store", "open_store(", "str"]),
+        (lambda: run(maintenance.erase, place, "a"), TypeError, ["sessions", "list", "str"]),
+        (lambda: run(maintenance.erase, place, []), ValueError, ["sessions", "empty"]),
+        (lambda: run(maintenance.erase, place, [5]), TypeError, ["session_id", "str", "int"]),
+        (lambda: run(maintenance.erase, place, ["a"], dry_run=1), TypeError, ["dry_run", "True or False", "int"]),
+    ]
+    operations: list[Any] = [
+        maintenance.inventory,
+        maintenance.verify,
+        maintenance.reencrypt,
+        maintenance.encrypt_plaintext,
+        partial(maintenance.purge, ttl=60),
+        partial(maintenance.discard, outcome="malformed", export="no-such-file"),
+    ]
+    for operation in operations:
+        cases += [
+            (partial(run, operation, "place", ring()), TypeError, ["store", "open_store(", "str"]),
+            (partial(run, operation, place, "env:X"), TypeError, ["keys", "KeyRing", "str"]),
+            (partial(run, operation, place, ring(), batch=0), ValueError, ["batch", "from 1 to", "0"]),
+            (partial(run, operation, place, ring(), batch=10**6), ValueError, ["batch", "from 1 to", "1000000"]),
+            (partial(run, operation, place, ring(), batch=True), TypeError, ["batch", "int", "bool"]),
+            (partial(run, operation, place, ring(), progress=5), TypeError, ["progress", "callable", "int"]),
+            (partial(run, operation, place, ring(), stop="no"), TypeError, ["stop", "callable", "str"]),
+            (partial(run, operation, place, ring(), upstream_key=""), ValueError, ["upstream_key", "empty"]),
+            (partial(run, operation, place, ring(), upstream_key=b"a"), TypeError, ["upstream_key", "str", "bytes"]),
+        ]
+    for operation in operations[2:]:
+        cases += [
+            (partial(run, operation, place, ring(), limit=0), ValueError, ["limit", "1 or more", "0"]),
+            (partial(run, operation, place, ring(), limit="5"), TypeError, ["limit", "int", "str"]),
+        ]
+    for operation in (*operations[:2], operations[5]):
+        cases += [
+            (partial(run, operation, place, ring(), ttl=0), ValueError, ["ttl", "positive", "0"]),
+            (partial(run, operation, place, ring(), ttl=1.5), TypeError, ["ttl", "int of seconds", "float"]),
+        ]
+    return cases
+
+
 CASES = [
     pytest.param(*case, id=f"{make.__name__}-{number}")
     for make in (
@@ -319,6 +431,7 @@ CASES = [
         wrong_bounds,
         wrong_key_material,
         wrong_rings,
+        wrong_maintenance,
     )
     for number, case in enumerate(make())
 ]
@@ -391,14 +504,17 @@ GIVEN_OUT = {
     "WeakKeyWarning",
     "KeyProvider",
     "known_schemes",
+    *(name for name in maintenance.__all__ if name[0].isupper()),  # reports
 }
 
 
 def test_every_public_name_that_takes_arguments_is_tested_here() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
-    for module in (encrypted_sessions, keyproviders, keyproviders.local):
+    for module in (encrypted_sessions, maintenance, keyproviders, keyproviders.local):
         for name in set(module.__all__) - GIVEN_OUT:
             thing = getattr(module, name)
             if inspect.isclass(thing) and issubclass(thing, keyproviders.KeyProviderError):
                 continue  # they share their parent's check of the message
-            assert f"{name}(" in source or f"{name}." in source or f"({name}" in source, name
+            assert (
+                f"{name}(" in source or f"{name}." in source or f"({name}" in source or f"maintenance.{name}," in source
+            ), name

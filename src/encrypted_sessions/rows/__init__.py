@@ -17,7 +17,17 @@ from encrypted_sessions.rows.base import PAGE, HistoryMovedError, Row, RowCursor
 from encrypted_sessions.rows.plain import PlainCursor, PlainStore
 from encrypted_sessions.warning import warn_caller
 
-__all__ = ["PAGE", "Cursor", "HistoryMovedError", "PlainStore", "Row", "RowStore", "store_beneath"]
+__all__ = [
+    "PAGE",
+    "Cursor",
+    "HistoryMovedError",
+    "PlainStore",
+    "Row",
+    "RowStore",
+    "has_rows",
+    "rows_to_purge",
+    "store_beneath",
+]
 
 #: A walk from the newest row to the oldest.
 Cursor = RowCursor | PlainCursor
@@ -33,23 +43,48 @@ _ROW_STORES = {
 
 def store_beneath(session: Any) -> RowStore | PlainStore:
     """The access to `session`'s rows: row by row where its class allows it, else as a whole."""
-    kind = type(session)
-    home = _ROW_STORES.get(f"{kind.__module__}.{kind.__qualname__}")
-    if home is None or _is_in_memory(session):
+    if not has_rows(session) or _is_in_memory(session):
         return PlainStore(session)
-    module, name = home.split(".")
-    rows: type[RowStore] = getattr(importlib.import_module(f"encrypted_sessions.rows.{module}"), name)
-    missing = [needed for needed in rows.NEEDS if not hasattr(session, needed)]
+    rows = _access(session)
+    missing = _missing(rows, session)
     if missing:
         warn_caller(
-            f"the installed Agents SDK's {kind.__name__} has no {', '.join(missing)}, which this"
+            f"the installed Agents SDK's {type(session).__name__} has no {', '.join(missing)}, which this"
             " release uses to remove single rows: pop_item and compaction fall back to the weaker"
-            " promise for stores without addressable rows (see SECURITY.md). Upgrade"
-            " encrypted-sessions.",
+            " promise for stores without addressable rows (see SECURITY.md), and expired rows cannot be"
+            " purged. Upgrade encrypted-sessions.",
             RuntimeWarning,
         )
         return PlainStore(session)
     return rows(session)
+
+
+def has_rows(session: Any) -> bool:
+    """Whether `session` is of a class whose single rows can be removed, be it in memory."""
+    return _name(session) in _ROW_STORES
+
+
+def rows_to_purge(session: Any) -> RowStore | None:
+    """The access for removing old rows, also of a SQLite database in memory; None where there is none."""
+    if not has_rows(session):
+        return None
+    rows = _access(session)
+    return None if _missing(rows, session) else rows(session)
+
+
+def _name(session: Any) -> str:
+    kind = type(session)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _access(session: Any) -> type[RowStore]:
+    module, name = _ROW_STORES[_name(session)].split(".")
+    rows: type[RowStore] = getattr(importlib.import_module(f"encrypted_sessions.rows.{module}"), name)
+    return rows
+
+
+def _missing(rows: type[RowStore], session: Any) -> list[str]:
+    return [needed for needed in rows.NEEDS if not hasattr(session, needed)]
 
 
 def _is_in_memory(session: Any) -> bool:

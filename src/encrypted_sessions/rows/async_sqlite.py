@@ -46,6 +46,24 @@ class AsyncSQLiteRows(RowStore):
             await (connection.commit() if done else connection.rollback())
             return done
 
+    async def oldest(self, count: int) -> list[Row]:
+        """As `RowStore.oldest`."""
+        async with self._session._locked_connection() as connection:
+            found = await connection.execute_fetchall(self._sql.oldest, (self._session.session_id, count))
+            return list(map(Row._make, found))
+
+    async def remove_any(self, rows: Sequence[Row]) -> int:
+        """As `RowStore.remove_any`. Their bytes are overwritten."""
+        session_id = self._session.session_id
+        async with self._session._write_connection() as connection:
+            await connection.execute_fetchall(self._sql.overwrite)
+            await connection.execute("BEGIN IMMEDIATE")
+            values = [(row.id, session_id, row.data) for row in rows]
+            async with connection.executemany(self._sql.remove, values) as removed:
+                count = removed.rowcount
+            await connection.commit()
+            return count
+
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """As `RowStore.replace_tail`."""
         session_id = self._session.session_id

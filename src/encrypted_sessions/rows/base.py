@@ -45,6 +45,14 @@ class RowStore(ABC):
         """Remove `rows` if each is unchanged and `newest` is still the newest; all or nothing."""
 
     @abstractmethod
+    async def oldest(self, count: int) -> list[Row]:
+        """Up to `count` rows from the oldest on, oldest first."""
+
+    @abstractmethod
+    async def remove_any(self, rows: Sequence[Row]) -> int:
+        """Remove those of `rows` that are unchanged, whatever came after them; how many these were."""
+
+    @abstractmethod
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """Put `envelopes` in place of the newest rows if these are exactly `expected`.
 

@@ -31,11 +31,13 @@ return {first, redis.call('LRANGE', KEYS[1], first, last)}
 # number of its own, noted for a while beside the list, so that the second time it is only confirmed.
 _ONCE = """
 local done = KEYS[1] .. ':change:' .. ARGV[1]
-if redis.pcall('GET', done) == '1' then return 1 end
+local before = redis.pcall('GET', done)
+if type(before) == 'string' then return tonumber(before) end
+local changed = 1
 """
 _DONE = """
-redis.pcall('SET', done, '1', 'PX', 60000)
-return 1
+redis.pcall('SET', done, changed, 'PX', 60000)
+return changed
 """
 
 # number, newest, then (place, element) ... -> 1 if all were there unchanged and are gone now
@@ -47,6 +49,19 @@ end
 local mark = 'removed:' .. ARGV[1]
 for i = 3, #ARGV, 2 do redis.call('LSET', KEYS[1], ARGV[i], mark) end
 redis.call('LREM', KEYS[1], 0, mark)
+{_DONE}"""
+
+# number, then (place, element) ... -> how many of them were there unchanged and are gone now
+_REMOVE_ANY = f"""{_ONCE}
+local mark = 'removed:' .. ARGV[1]
+changed = 0
+for i = 2, #ARGV, 2 do
+  if redis.call('LINDEX', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    redis.call('LSET', KEYS[1], ARGV[i], mark)
+    changed = changed + 1
+  end
+end
+if changed > 0 then redis.call('LREM', KEYS[1], changed, mark) end
 {_DONE}"""
 
 # number, how many expected, expected oldest first ..., new oldest first ... -> 1 if replaced
@@ -80,10 +95,11 @@ class RedisRows(RowStore):
         self._session: Any = session  # what it needs is not public: see rows/__init__
 
     async def _run(self, script: str, *arguments: object) -> Any:
+        return await self._command("EVAL", script, 1, self._session._messages_key, *arguments)
+
+    async def _command(self, *words: object) -> Any:
         self._session._check_not_closed()
-        return await self._session._redis.execute_command(
-            "EVAL", script, 1, self._session._messages_key, *arguments, **{NEVER_DECODE: True}
-        )
+        return await self._session._redis.execute_command(*words, **{NEVER_DECODE: True})
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
@@ -94,6 +110,16 @@ class RedisRows(RowStore):
         """As `RowStore.remove`."""
         places = [argument for row in rows for argument in (row.id, row.data)]
         return bool(await self._run(_REMOVE, os.urandom(16).hex(), newest.data, *places))
+
+    async def oldest(self, count: int) -> list[Row]:
+        """As `RowStore.oldest`."""
+        elements = await self._command("LRANGE", self._session._messages_key, 0, count - 1)
+        return [Row(place, data) for place, data in enumerate(elements)]
+
+    async def remove_any(self, rows: Sequence[Row]) -> int:
+        """As `RowStore.remove_any`."""
+        places = [argument for row in rows for argument in (row.id, row.data)]
+        return int(await self._run(_REMOVE_ANY, os.urandom(16).hex(), *places))
 
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """As `RowStore.replace_tail`. A time to live of the key stays what it was."""

@@ -21,6 +21,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    text,
     type_coerce,
     update,
 )
@@ -108,6 +109,38 @@ class SQLAlchemyRows(RowStore):
 
         await self._session._ensure_tables()
         return bool(await self._session._run_sqlite_write_with_retry(attempt))
+
+    async def oldest(self, count: int) -> list[Row]:
+        """As `RowStore.oldest`."""
+        await self._session._ensure_tables()
+        statement = (
+            select(self._id, self._created_at, self._data)
+            .where(self._mine)
+            .order_by(self._created_at, self._id)
+            .limit(count)
+        )
+        async with self._session._session() as connection:
+            return await _rows(connection, statement)
+
+    async def remove_any(self, rows: Sequence[Row]) -> int:
+        """As `RowStore.remove_any`. SQLite overwrites their bytes."""
+        ids = [row.id.id for row in rows]
+        # What these rows hold is due, in whichever of them it lies: that spares a condition for each.
+        found = delete(self._session._messages).where(
+            self._mine, self._id.in_(ids), self._data.in_([row.data for row in rows])
+        )
+
+        async def attempt() -> int:
+            async with self._session._session() as connection, connection.begin():
+                if self._session.engine.dialect.name == "sqlite":
+                    await connection.execute(text("PRAGMA secure_delete = ON"))
+                # The order of locks that every change has: two at once never wait for each other.
+                await self._session._lock_session(connection)
+                removed = await connection.execute(found)
+                return int(removed.rowcount)
+
+        await self._session._ensure_tables()
+        return int(await self._session._run_sqlite_write_with_retry(attempt))
 
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """As `RowStore.replace_tail`. New rows get the time of the newest that they replace."""

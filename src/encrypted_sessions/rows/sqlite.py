@@ -53,6 +53,27 @@ class SQLiteRows(RowStore):
                 connection.rollback()
             return done
 
+    async def oldest(self, count: int) -> list[Row]:
+        """As `RowStore.oldest`."""
+        return await asyncio.to_thread(self._oldest, count)
+
+    def _oldest(self, count: int) -> list[Row]:
+        with self._session._locked_connection() as connection:
+            return list(map(Row._make, connection.execute(self._sql.oldest, (self._session.session_id, count))))
+
+    async def remove_any(self, rows: Sequence[Row]) -> int:
+        """As `RowStore.remove_any`. Their bytes are overwritten."""
+        return await asyncio.to_thread(self._remove_any, rows)
+
+    def _remove_any(self, rows: Sequence[Row]) -> int:
+        session_id = self._session.session_id
+        with self._session._write_connection() as connection:
+            connection.execute(self._sql.overwrite).fetchone()
+            connection.execute("BEGIN IMMEDIATE")
+            removed = connection.executemany(self._sql.remove, [(row.id, session_id, row.data) for row in rows])
+            connection.commit()
+            return removed.rowcount
+
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """As `RowStore.replace_tail`."""
         return await asyncio.to_thread(self._replace_tail, expected, envelopes)

@@ -21,6 +21,9 @@ class SQLiteStatements:
             f"DELETE FROM {table} WHERE id = ? AND session_id = ?"  # noqa: S608 - as above
             " AND CAST(message_data AS BLOB) = ?"
         )
+        self.oldest = f"{self._rows} ORDER BY id LIMIT ?"
+        # For this connection, from here on: SQLite else leaves deleted bytes where they lay.
+        self.overwrite = "PRAGMA secure_delete = ON"
         self.remove_from = f"DELETE FROM {table} WHERE session_id = ? AND id >= ?"  # noqa: S608 - as above
 
     def page(self, session_id: str, upto: Row | None, count: int) -> tuple[str, tuple[Any, ...]]:

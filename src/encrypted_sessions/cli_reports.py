@@ -1,0 +1,299 @@
+"""What a run over a whole store found and did, in words and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+
+from encrypted_sessions.inspecting import Inspected
+from encrypted_sessions.maintenance.reports import (
+    LEFT,
+    DiscardReport,
+    EncryptReport,
+    EraseReport,
+    Group,
+    InventoryReport,
+    KeyUse,
+    PurgeReport,
+    ReencryptReport,
+    Report,
+    VerifyReport,
+)
+
+__all__ = ["as_json", "in_words", "inspected_as_json", "inspected_in_words", "size_in_words", "table"]
+
+_WIDTH = 100
+
+#: What each outcome means to whoever runs a command.
+_MEANS: Mapping[str, str] = {
+    "ok": "authentic and in time",
+    "expired": "authentic, older than the ttl",
+    "expired_unverified": "their key is gone, and they claim to be older than the ttl",
+    "erased": "their key was destroyed for good",
+    "not_yet_valid": "authentic, from more than 60 s in the future",
+    "key_disabled": "their key is disabled, and may come back",
+    "unknown_key": "no place that was asked has their key",
+    "unauthentic": "altered, or sealed with another key or for another session",
+    "plaintext": "not encrypted",
+    "malformed": "damaged, or written by something else",
+    "unsupported": "written by a later release",
+    "not_opened": "no reason to open them, or no key at hand",
+}
+
+#: What to do about rows that were left.
+_TO_DO: Mapping[str, str] = {
+    "expired_unverified": "bring the key back, or: discard --outcome expired_unverified --ttl SECONDS",
+    "erased": "nobody can read them again: discard --outcome erased",
+    "not_yet_valid": "compare the clocks (NTP), then run it again",
+    "key_disabled": "enable the key at its place; or destroy it for good, then: discard --outcome erased",
+    "unknown_key": (
+        "add the old key, or its place, to --keys; rows of the SDK's class (hkdf-v1) need --upstream-key; if nobody has"
+        " the key any more: discard --outcome unknown_key"
+    ),
+    "unauthentic": "look at the rows below; discard --outcome unauthentic removes them, and keeps a copy",
+    "plaintext": "encrypt seals them; discard --outcome plaintext removes them, and keeps a copy",
+    "malformed": "look at the rows below; discard --outcome malformed removes them, and keeps a copy",
+    "unsupported": "upgrade encrypted-sessions, then run it again",
+    "key_not_asked": "remove such rows, or run it again: each run asks for a hundred such keys",
+    "written_meanwhile": "somebody writes to these sessions: end that, and run it again",
+}
+
+#: Reasons that have no words in `LEFT`.
+_REASONS: Mapping[str, str] = {"written_meanwhile": "they came in while the rest was erased"}
+
+
+def in_words(command: str, report: Report) -> str:
+    """A table of what was found, changed and left, what to do about it, and a verdict."""
+    dry = " (dry run)" if report.dry_run else ""
+    lines = [f"{command} of {_shown(report.store)}{dry}, {_took(report.took_s)}", ""]
+    if isinstance(report, InventoryReport):
+        lines += _inventory(report)
+    else:
+        lines += _counts(report)
+    if report.findings and any(report.left.values()):
+        heads = ("session", "row", "outcome", "kid")
+        found = [(_shown(one.session_id), _shown(one.row_id), one.outcome, one.kid or "-") for one in report.findings]
+        lines += ["", "Rows to look at" + (" (the first ones):" if len(found) < sum(report.left.values()) else ":")]
+        lines += table(heads, found)
+    notes = [f"Note: {notice.rstrip('.')}." for notice in report.notices]
+    notes += [f"Not gone yet: {what.rstrip('.')}." for what in report.incomplete]
+    if report.stopped_because is not None:
+        notes.append(f"Stopped: {report.stopped_because.rstrip('.')}.")
+    for note in notes:
+        lines += ["", *_wrapped(_shown(note))]
+    return "\n".join([*lines, "", *_wrapped(_verdict(report))]) + "\n"
+
+
+def as_json(command: str, report: Report, exit_code: int) -> str:
+    """The same for programs: one line. Times are in seconds since 1970, in UTC."""
+    told = {"event": "report", "command": command, "ok": report.ok, "exit_code": exit_code}
+    return json.dumps({**told, **dataclasses.asdict(report)})
+
+
+# -- Found, changed, left ---------------------------------------------------------------------------
+
+
+def _counts(report: Report) -> list[str]:
+    rows: list[tuple[str, int, str, str]] = []
+    order = list(_MEANS)
+    for outcome, count in sorted(
+        report.found.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else 99
+    ):
+        rows.append(("found", count, outcome, _means(outcome, report)))
+    rows += _changed(report)
+    for reason, count in sorted(report.left.items()):
+        if count:
+            rows.append(("left", count, reason, _why(reason)))
+    if not rows:
+        return ["Nothing was there."]
+    numbers = max(len(f"{count:,}") for _, count, _, _ in rows)
+    names = max(len(name) for _, _, name, _ in rows)
+    lines, last = [], ""
+    for part, count, name, why in rows:
+        head = f"{part if part != last else '':<9}{count:>{numbers},}  {name:<{names}}  "
+        lines += _wrapped(why, head) or [head.rstrip()]
+        last = part
+    return lines
+
+
+def _means(outcome: str, report: Report) -> str:
+    if outcome == "not_opened" and isinstance(report, ReencryptReport) and report.already:
+        return f"their label says that they need nothing ({report.already:,} name the active key)"
+    if outcome == "not_opened" and isinstance(report, (ReencryptReport, EncryptReport)):
+        return "their label says that they are none of this command's business"
+    return _MEANS.get(outcome, "")
+
+
+def _changed(report: Report) -> list[tuple[str, int, str, str]]:
+    would = "would be " if report.dry_run else ""
+    if isinstance(report, EraseReport):
+        return [("changed", count, what, f"{would}erased") for what, count in report.erased.items()]
+    if isinstance(report, EncryptReport):
+        under = f"sealed under {report.to_kid} now"
+        return [
+            ("changed", report.plaintext, "plaintext", f"{under}: from now on authentic, whoever wrote them"),
+            ("changed", report.upstream, "hkdf-v1", f"of the SDK's class, {under}"),
+        ]
+    if isinstance(report, ReencryptReport):
+        kept = "with the time and the place that they had"
+        return [("changed", report.changed, "sealed again", f"under {report.to_kid}, {kept}")]
+    if isinstance(report, PurgeReport):
+        return [("changed", report.changed, "expired", f"{would}removed")]
+    if isinstance(report, DiscardReport):
+        copy = f"; a copy is in {_shown(report.export)}" if report.export is not None else ""
+        return [("changed", report.changed, report.outcome, f"{would}removed{copy}")]
+    return []
+
+
+def _why(reason: str) -> str:
+    # An outcome was explained where it was found.
+    means, to_do = LEFT.get(reason) or _REASONS.get(reason), _TO_DO.get(reason)
+    return "; to do: ".join(part for part in (means, to_do) if part)
+
+
+def _verdict(report: Report) -> str:
+    if isinstance(report, InventoryReport):
+        return report.conclusion
+    if isinstance(report, EraseReport) and report.missing:
+        return f"{_result(report)} Without any trace there: {', '.join(map(_shown, report.missing))}."
+    return _result(report)
+
+
+def _result(report: Report) -> str:
+    if report.dry_run:
+        would = f"With --yes {_rows(report.changed)} would be." if report.changed else "There is nothing to remove."
+        return f"Dry run: nothing was removed. {would}" + ("" if report.ok else f" {_not_well(report)}")
+    if report.ok:
+        return "All is well: every row is in order." if isinstance(report, VerifyReport) else "All is well."
+    return _not_well(report)
+
+
+def _not_well(report: Report) -> str:
+    left = ", ".join(f"{count:,} {reason}" for reason, count in report.left.items() if count)
+    reasons = [f"{_rows(sum(report.left.values()))} left ({left})"] if left else []
+    reasons += ["the run did not get to its end"] if report.stopped is not None else []
+    reasons += ["not everything is gone yet"] if report.incomplete else []
+    return f"Not well: {'; '.join(reasons)}."
+
+
+# -- Inventory --------------------------------------------------------------------------------------
+
+
+def _inventory(report: InventoryReport) -> list[str]:
+    if not report.groups:
+        return ["There are no rows."]
+    heads = ("kid", "version", "outcome", "rows", "sessions", "oldest (UTC)", "newest (UTC)", "size")
+    lines = table(heads, [_group(group) for group in report.groups], right=(3, 4, 7))
+    rows = sum(group.items for group in report.groups)
+    lines += ["", f"{_rows(rows)}, {size_in_words(sum(group.size for group in report.groups))}."]
+    if report.keys:
+        key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
+        lines += ["", *table(key_heads, [_key(use) for use in report.keys], right=(1, 2))]
+    return lines
+
+
+def _group(group: Group) -> tuple[str, ...]:
+    return (
+        group.kid or "-",
+        "-" if group.version is None else str(group.version),
+        group.outcome,
+        f"{group.items:,}",
+        f"{'' if group.sessions_exact else '~'}{group.sessions:,}",
+        _time(group.oldest),
+        _time(group.newest),
+        size_in_words(group.size),
+    )
+
+
+def _key(use: KeyUse) -> tuple[str, ...]:
+    free = _time(use.free_from) if use.needed_by else "now" if not use.active and not use.unproven else "-"
+    name = f"{use.kid} (active)" if use.active else use.kid
+    return name, f"{use.needed_by:,}", f"{use.unproven:,}", _time(use.newest), free
+
+
+# -- One session ------------------------------------------------------------------------------------
+
+
+def inspected_in_words(place: str, session_id: str, rows: Sequence[Inspected]) -> str:
+    """The envelopes of one session, the oldest first. Ages are what the rows claim."""
+    heads = ("row", "form", "kid", "sealed (UTC)", "age", "size")
+    cells = [
+        (_shown(row.row_id), row.form, row.kid or "-", _time(row.timestamp), _age(row.age_s), f"{row.size:,}")
+        for row in rows
+    ]
+    size = size_in_words(sum(row.size for row in rows))
+    head = f"session {_shown(session_id)} of {_shown(place)}: {_rows(len(rows))}, {size}"
+    said = "Kids and ages are what the rows claim: nothing was opened."
+    return "\n".join([head, "", *table(heads, cells, right=(4, 5)), "", said]) + "\n"
+
+
+def inspected_as_json(place: str, session_id: str, rows: Sequence[Inspected]) -> str:
+    """The same for programs, in one line."""
+    told = {"event": "report", "command": "inspect", "store": place, "session_id": session_id}
+    return json.dumps({**told, "rows": [row._asdict() for row in rows]})
+
+
+# -- Words ------------------------------------------------------------------------------------------
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
+    """Lines with aligned columns, two spaces apart; the columns in `right` stand to the right."""
+    cells = [tuple(heads), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:>{width}}" if place in right else f"{cell:<{width}}"
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+
+
+def size_in_words(size: int) -> str:
+    """Bytes in a unit that reads well."""
+    if size < 1_000:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1_000
+        if amount < 1_000:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1_000:.1f} TB"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+
+
+def _wrapped(text: str, head: str = "") -> list[str]:
+    indent = " " * len(head)
+    return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _shown(text: str) -> str:
+    """Text that anybody may have written: nothing that a terminal would obey."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):  # a row can claim any time
+        return "beyond years"
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    days, rest = divmod(abs(int(seconds)), 86_400)
+    words = f"{days:,} d" if days >= 2 else f"{(days * 86_400 + rest) // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+    return words if seconds >= 0 else f"-{words}"
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} minutes"

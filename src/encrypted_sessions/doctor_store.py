@@ -1,0 +1,142 @@
+"""Would a process with these keys be able to read what is in a store? By the labels that rows carry.
+
+Nothing is opened and nothing changed: that is what `verify` is for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+from encrypted_sessions.envelope import UPSTREAM_KID
+from encrypted_sessions.maintenance import inventory
+from encrypted_sessions.maintenance.keys import StoreKeys
+from keyproviders import KeyProviderError, KeyRing, redact_frames
+
+if TYPE_CHECKING:
+    from encrypted_sessions.maintenance.stores.base import WholeStore
+
+Answer = Literal[
+    "held",
+    "erased",
+    "key_disabled",
+    "unknown_key",
+    "key_not_answered",
+    "key_not_asked",
+    "plaintext",
+    "malformed",
+    "unsupported",
+]
+
+#: What each answer means, and what to do about it.
+ANSWERS: Mapping[Answer, str] = MappingProxyType(
+    {
+        "held": "their key can be had",
+        "erased": "their key was destroyed for good: reading leaves them out",
+        "key_disabled": "their key is disabled: enable it at its place",
+        "unknown_key": "no place that was asked has their key: add the old key, or its place (also_read=)",
+        "key_not_answered": "their key's place refused to answer, or did not",
+        "key_not_asked": "too many keys were asked for that do not exist",
+        "plaintext": "not encrypted: `encrypted-sessions encrypt` seals them, plaintext='read' returns them",
+        "malformed": "damaged, or written by something else",
+        "unsupported": "written by a later release: upgrade encrypted-sessions",
+    }
+)
+
+#: Answers with which a session reads on.
+_FINE: tuple[Answer, ...] = ("held", "erased")
+
+
+class StoreCheck(NamedTuple):
+    """Rows of one label: `kid` is None where they name none. `words` say what the answer means."""
+
+    kid: str | None
+    rows: int
+    answer: Answer
+    words: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether such rows are no hindrance to reading."""
+        return self.answer in _FINE
+
+
+class StoreDiagnosis(NamedTuple):
+    """What was found in `place`; `problem` says why there may be more, None if that was all."""
+
+    place: str
+    checks: tuple[StoreCheck, ...]
+    problem: str | None
+
+    @property
+    def rows(self) -> int:
+        """Rows that were looked at."""
+        return sum(check.rows for check in self.checks)
+
+    @property
+    def ok(self) -> bool:
+        """Whether this process could read what is there, as far as labels tell."""
+        return self.problem is None and all(check.ok for check in self.checks)
+
+
+@redact_frames
+async def examine_store(store: WholeStore, ring: KeyRing, *, upstream_key: str | None = None) -> StoreDiagnosis:
+    """Ask `ring` for every key that rows of an entered `store` name. Raises StoreError."""
+    report = await inventory(store)
+    labels: Counter[tuple[str | None, str]] = Counter()
+    for group in report.groups:
+        labels[group.kid, group.outcome] += group.items
+    keys = StoreKeys(ring, upstream_key, bool)
+    checks: list[StoreCheck] = []
+    problem = report.stopped_because
+    for (kid, outcome), rows in sorted(labels.items(), key=lambda pair: (pair[0][0] or "~", pair[0][1])):
+        answer = _as_answer(outcome)
+        if kid is not None:
+            try:
+                await keys.prepare([kid])
+                found = keys.opener(kid, "any")
+                answer = _as_answer(found) if isinstance(found, str) else "held"
+            except KeyProviderError as error:
+                answer, problem = "key_not_answered", str(error)
+        words = ANSWERS[answer]
+        if kid == UPSTREAM_KID and answer == "unknown_key":
+            words = "rows of the SDK's class: sessions need upstream_key=, and this command --upstream-key"
+        checks.append(StoreCheck(kid, rows, answer, words))
+    return StoreDiagnosis(report.store, tuple(checks), problem)
+
+
+def _as_answer(name: str) -> Answer:
+    found: Answer
+    for found in get_args(Answer):
+        if found == name:
+            return found
+    return "unknown_key"  # a label that is no kid
+
+
+def in_words(found: StoreDiagnosis) -> str:
+    """A line for each label, and what follows from them."""
+    from encrypted_sessions.cli_reports import table  # noqa: PLC0415 - that module knows all reports
+
+    lines = [f"The store is {found.place}: {found.rows:,} rows."]
+    if found.checks:
+        cells = [
+            ("ok" if check.ok else "FAILED", check.kid or "-", f"{check.rows:,}", check.words) for check in found.checks
+        ]
+        lines += ["", *table(("", "key", "rows", ""), cells, right=(2,))]
+    lines.append("")
+    if found.problem is not None:
+        lines.append(f"Not all could be found out: {found.problem}.")
+    if found.ok:
+        lines.append("A process with these keys can read what is there, by the labels of the rows.")
+    else:
+        lines.append("A process with these keys cannot read all that is there.")
+    lines.append("Labels are no proof; `encrypted-sessions verify` opens every row.")
+    return "\n".join(lines)
+
+
+def as_object(found: StoreDiagnosis) -> dict[str, object]:
+    """The same for programs."""
+    checks = [{**check._asdict(), "ok": check.ok} for check in found.checks]
+    return {"ok": found.ok, "place": found.place, "rows": found.rows, "checks": checks, "problem": found.problem}

@@ -1,0 +1,82 @@
+"""Work over a whole store: see what is in it, remove what expired, move it to the active key.
+
+    async with KeyRing.from_url(url) as keys, open_store("sqlite:///agents.db") as store:
+        report = await reencrypt(store, keys)
+
+Agents read and write meanwhile: each change is made only if the row still has exactly the bytes
+that were read. A run that was stopped or killed goes on with the next one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from encrypted_sessions.maintenance.progress import Progress
+    from encrypted_sessions.maintenance.removing import discard, erase, purge
+    from encrypted_sessions.maintenance.reports import (
+        DiscardReport,
+        EncryptReport,
+        EraseReport,
+        Group,
+        InventoryReport,
+        KeyUse,
+        PurgeReport,
+        ReencryptReport,
+        Report,
+        RowFinding,
+        VerifyReport,
+    )
+    from encrypted_sessions.maintenance.resealing import encrypt_plaintext, reencrypt
+    from encrypted_sessions.maintenance.stocktaking import inventory, verify
+    from encrypted_sessions.maintenance.stores.urls import open_store
+
+__all__ = [
+    "DiscardReport",
+    "EncryptReport",
+    "EraseReport",
+    "Group",
+    "InventoryReport",
+    "KeyUse",
+    "Progress",
+    "PurgeReport",
+    "ReencryptReport",
+    "Report",
+    "RowFinding",
+    "VerifyReport",
+    "discard",
+    "encrypt_plaintext",
+    "erase",
+    "inventory",
+    "open_store",
+    "purge",
+    "reencrypt",
+    "verify",
+]
+
+# No module is named like a function: importing it would take the function's place here.
+_HOMES = {
+    "Progress": "progress",
+    "discard": "removing",
+    "encrypt_plaintext": "resealing",
+    "erase": "removing",
+    "inventory": "stocktaking",
+    "open_store": "stores.urls",
+    "purge": "removing",
+    "reencrypt": "resealing",
+    "verify": "stocktaking",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load what a name stands for when it is first asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'reports')}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,128 @@
+"""What the commands accept, checked where it enters. Messages never show a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import PathLike, fspath
+from typing import TypeVar
+
+from encrypted_sessions import checks
+from encrypted_sessions.envelope import UPSTREAM_KID
+from encrypted_sessions.maintenance.progress import Progress
+from encrypted_sessions.maintenance.stores.base import WholeStore
+from encrypted_sessions.maintenance.walk import Settings
+from keyproviders import KeyRing, parse_kid
+
+#: Rows of one batch at most: a page of rows and its changes are in memory at once.
+_MOST_IN_A_BATCH = 10_000
+
+_Callable = TypeVar("_Callable", bound=Callable[..., object])
+
+
+def store(value: object) -> WholeStore:
+    """A store from `open_store`."""
+    if not isinstance(value, WholeStore):
+        raise TypeError(f"store must be what open_store(url) gives, entered with 'async with', not {_kind(value)}")
+    return value
+
+
+def keys(value: object) -> KeyRing:
+    """A key ring."""
+    return checks.key_ring(value, "keys")
+
+
+def settings(
+    *,
+    ttl: object = None,
+    upstream_key: object = None,
+    batch: object = 500,
+    limit: object = None,
+    dry_run: object = False,
+    progress: Callable[[Progress], object] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Settings:
+    """The arguments that all commands share."""
+    return Settings(
+        checks.ttl(ttl),
+        None if upstream_key is None else checks.key_string(upstream_key, "upstream_key"),
+        _count(batch, "batch", _MOST_IN_A_BATCH),
+        None if limit is None else _count(limit, "limit"),
+        flag(dry_run, "dry_run"),
+        None if progress is None else _callable(progress, "progress"),
+        _never if stop is None else _callable(stop, "stop"),
+    )
+
+
+def retention(value: object) -> int:
+    """A ttl that must be said."""
+    ttl = checks.ttl(value)
+    if ttl is None:
+        raise TypeError("ttl must be an int of seconds, not None: without one nothing expires")
+    return ttl
+
+
+def kid(value: object, argument: str) -> str | None:
+    """The public id of a key, the SDK's included, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be a str (a kid, as inventory shows them) or None, not {_kind(value)}")
+    if value != UPSTREAM_KID and parse_kid(value) is None:
+        raise ValueError(
+            f"{argument} must be a kid as inventory shows them (name~fingerprint), not a str of {len(value)} characters"
+        )
+    return value
+
+
+def flag(value: object, argument: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument} must be True or False, not {_kind(value)}")
+    return value
+
+
+def sessions(value: object) -> list[str]:
+    """Some session ids, at least one, each once."""
+    if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
+        raise TypeError(f"sessions must be a list of session ids, not {_kind(value)}")
+    if not value:
+        raise ValueError("sessions is empty; name at least one session id")
+    return list(dict.fromkeys(checks.session_id(one) for one in value))
+
+
+def new_file(value: object, argument: str, *, needed: bool) -> str | None:
+    """The path of a file, None only where none is needed. Whether it exists is seen when it is made."""
+    if value is None and not needed:
+        return None
+    if not isinstance(value, (str, PathLike)):
+        raise TypeError(f"{argument} must be the path of a file that does not exist yet, not {_kind(value)}")
+    path = fspath(value)
+    if not isinstance(path, str):
+        raise TypeError(f"{argument} must be the path of a file as a str, not {_kind(path)}")
+    if not path:
+        raise ValueError(f"{argument} is empty; give the path of a file that does not exist yet")
+    return path
+
+
+def _count(value: object, argument: str, most: int | None = None) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{argument} must be an int of rows, not {_kind(value)}")
+    if value <= 0 or (most is not None and value > most):
+        raise ValueError(f"{argument} must be {'1 or more' if most is None else f'from 1 to {most}'}, not {value}")
+    return value
+
+
+def _callable(value: _Callable, argument: str) -> _Callable:
+    if not callable(value):
+        raise TypeError(f"{argument} must be callable or None, not {_kind(value)}")
+    return value
+
+
+def _never() -> bool:
+    return False
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return "None" if value is None else type(value).__name__

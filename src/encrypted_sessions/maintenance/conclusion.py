@@ -1,0 +1,117 @@
+"""What an inventory means, in sentences: which keys nothing depends on any more, and what that assumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta, timezone
+
+from encrypted_sessions.maintenance.groups import IN_DOUBT
+from encrypted_sessions.maintenance.reports import Group, KeyUse
+from keyproviders import CachePolicy
+
+_SHOWN = 5
+
+LABELS_ONLY = (
+    "These are the labels that rows carry, and labels are not proof: whoever can write to the store can write any"
+    " label, and nothing was opened. Run it with the keys to learn which keys nothing depends on any more"
+)
+NOT_COMPLETE = (
+    "The run did not get through the whole store, so it cannot be said which keys nothing depends on any more"
+)
+
+
+def conclude(
+    groups: Sequence[Group], keys: Sequence[KeyUse], *, active_kid: str | None, ttl: int | None, started_at: float
+) -> str:
+    """The sentences for a run that opened what it could and went through the whole store."""
+    needed = [use for use in keys if use.needed_by and not use.active]
+    doubts = _doubts(groups)
+    sentences = [_still_needed(use, ttl, started_at) for use in needed]
+    others = "any key" if active_kid is None else f"any key but {active_kid}, the active one"
+    if needed:
+        others = f"any other key but {active_kid}, the active one" if active_kid else "any other key"
+    if doubts:
+        sentences += doubts
+        sentences.append(f"What could be opened does not depend on {others}")
+    else:
+        sentences.append(f"Nothing in this store depends on {others}")
+    sentences += _expired(groups, active_kid)
+    sentences.append(_assumed(active_kid, ttl, started_at))
+    return ". ".join(sentences) + "."
+
+
+def _still_needed(use: KeyUse, ttl: int | None, now: float) -> str:
+    rows = _rows(use.needed_by)
+    if use.newest is None:
+        return (
+            f"{rows} name{_s(use.needed_by)} {use.kid}, which is disabled: until it is enabled nobody can tell whether"
+            " that is so, and how old they are"
+        )
+    if use.free_from is not None:
+        return (
+            f"{rows} need{_s(use.needed_by)} {use.kid} until {_utc(use.free_from)}, when the last of them has expired"
+            f" (with a ttl of {ttl} s); reencrypt frees it now"
+        )
+    age = timedelta(seconds=max(0, int(now) - use.newest))
+    return f"{rows} need{_s(use.needed_by)} {use.kid}, the youngest {_age(age)} old; reencrypt frees it"
+
+
+def _doubts(groups: Iterable[Group]) -> list[str]:
+    doubtful = [group for group in groups if group.outcome in IN_DOUBT]
+    unsupported = sum(group.items for group in groups if group.outcome == "unsupported")
+    doubts = []
+    if doubtful:
+        count = sum(group.items for group in doubtful)
+        kids = sorted({group.kid for group in doubtful if group.kid is not None})
+        shown = ", ".join(kids[:_SHOWN]) + (f" and {len(kids) - _SHOWN} more" if len(kids) > _SHOWN else "")
+        named = f" ({shown})" if kids else ""
+        doubts.append(
+            f"{_rows(count)} name{_s(count)} keys that this process has no answer for{named}: whether anything depends"
+            " on those is not known"
+        )
+    if unsupported:
+        doubts.append(
+            f"{_rows(unsupported)} come{_s(unsupported)} from a later release: which keys they need is not known"
+        )
+    return doubts
+
+
+def _expired(groups: Iterable[Group], active_kid: str | None) -> list[str]:
+    expired = [group for group in groups if group.outcome == "expired" and group.kid != active_kid]
+    if not expired:
+        return []
+    kids = ", ".join(sorted({str(group.kid) for group in expired})[:_SHOWN])
+    count = sum(group.items for group in expired)
+    return [f"{_rows(count)} under {kids} expired: purge them before such a key is destroyed, and not after"]
+
+
+def _assumed(active_kid: str | None, ttl: int | None, started_at: float) -> str:
+    minutes = CachePolicy().stale_write_s / 60
+    writes = (
+        "no process writes under an older key" if active_kid is None else f"every process writes under {active_kid}"
+    )
+    sentence = (
+        f"This is so for what the store held on {_utc(started_at)}, and stays so if {writes} from then on: one that"
+        f" cannot reach its place of keys may go on under the key before for {minutes:g} minutes (stale_write_s)."
+        " Before a key is destroyed, run this again so long after the switch"
+    )
+    return sentence if ttl is None else f"{sentence}. Sessions with a ttl above {ttl} s need their keys for longer"
+
+
+def _utc(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.0f} seconds after 1970"
+
+
+def _age(age: timedelta) -> str:
+    return f"{age.days} days" if age.days > 1 else str(age)
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" + ("" if count == 1 else "s")
+
+
+def _s(count: int) -> str:
+    return "s" if count == 1 else ""

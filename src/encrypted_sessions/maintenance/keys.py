@@ -1,0 +1,193 @@
+"""The keys of many sessions: from a kid and a session id to what opens, or why nothing does.
+
+Each kid that its place does not have is asked for once in a run, and a run waits for the ring's
+permits. Whoever writes to the store chooses which kids stand there, so what is asked for and what is
+remembered is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
+
+from encrypted_sessions.derivation import upstream_secret
+from encrypted_sessions.envelope import UPSTREAM_KID
+from encrypted_sessions.outcomes import Outcome
+from encrypted_sessions.sealing import Opener, SessionCipher
+from keyproviders import (
+    InvalidKeyError,
+    Key,
+    KeyAccessDeniedError,
+    KeyDestroyedError,
+    KeyDisabledError,
+    KeyNotFoundError,
+    KeyUnavailableError,
+    parse_kid,
+)
+
+if TYPE_CHECKING:
+    from keyproviders import KeyRing
+
+#: Why nobody knows whether a row opens. No outcome: the next run may know.
+NotOpened = Literal["key_not_answered", "key_not_asked"]
+
+#: Kids without a key that one run asks for. Beyond the ring's permits each costs it 10 s.
+_MOST_MISSES = 100
+
+#: A provider that does not answer is asked so often. Each time the ring waits up to its own deadline.
+_TRIES = 3
+#: Seconds between two tries where the ring does not say how long, and at most.
+_WAIT_S = 1.0
+_LONGEST_WAIT_S = 10.0
+#: Seconds between two looks at whether the run shall stop.
+_LOOK_S = 0.1
+
+#: Derived ciphers kept, twice so many at most. Another derivation costs some microseconds.
+_KEPT = 2_048
+
+_T = TypeVar("_T")
+
+
+class InterruptedRunError(Exception):
+    """The run was told to stop while it waited."""
+
+
+class _Recent(Generic[_T]):
+    """What was used of late: between `_KEPT` and twice as many of them."""
+
+    def __init__(self) -> None:
+        self._young: dict[tuple[str, str], _T] = {}
+        self._old: dict[tuple[str, str], _T] = {}
+
+    def get(self, name: tuple[str, str]) -> _T | None:
+        found = self._young.get(name)
+        if found is None and (found := self._old.pop(name, None)) is not None:
+            self.put(name, found)
+        return found
+
+    def put(self, name: tuple[str, str], one: _T) -> None:
+        if len(self._young) >= _KEPT:
+            self._old, self._young = self._young, {}
+        self._young[name] = one
+
+
+class ActiveKey:
+    """The key to seal with now, for any session."""
+
+    __slots__ = ("_ciphers", "_key", "kid")
+
+    def __init__(self, key: Key) -> None:
+        self.kid = key.kid
+        self._key = key
+        self._ciphers: _Recent[SessionCipher] = _Recent()
+
+    def __repr__(self) -> str:
+        return f"ActiveKey({self.kid})"
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("an ActiveKey cannot be pickled or copied: it holds keys")
+
+    def is_of(self, key: Key) -> bool:
+        """Whether it is this key's."""
+        return self._key == key
+
+    def cipher(self, session_id: str) -> SessionCipher:
+        """What seals for a session."""
+        cipher = self._ciphers.get(("", session_id))
+        if cipher is None:
+            cipher = SessionCipher.derive(self._key.secret, session_id)
+            self._ciphers.put(("", session_id), cipher)
+        return cipher
+
+
+class StoreKeys:
+    """A key ring's keys, and the string of the SDK's class, for all sessions of a store."""
+
+    def __init__(self, ring: KeyRing, upstream_key: str | None, stop: Callable[[], bool]) -> None:
+        self._ring = ring
+        self._upstream = None if upstream_key is None else upstream_secret(upstream_key)[0]
+        self._stop = stop
+        self._without: dict[str, Outcome | NotOpened] = {}
+        self._now: dict[str, bytes | Outcome | NotOpened] = {}
+        self._openers: _Recent[Opener] = _Recent()
+        self._active: ActiveKey | None = None
+        self.refusals: dict[str, str] = {}
+        """What places said that refused to answer for a kid."""
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("a run's keys cannot be pickled or copied")
+
+    async def active(self) -> ActiveKey:
+        """The ring's active key. Raises what the ring raises, once waiting has not helped."""
+        key = await self._patiently(self._ring.active)
+        if self._active is None or not self._active.is_of(key):
+            self._active = ActiveKey(key)
+        return self._active
+
+    async def prepare(self, kids: Iterable[str]) -> None:
+        """Have an answer for these kids, and for no others: `opener` gives it then, without waiting.
+
+        Raises what the ring raises, once waiting has not helped.
+        """
+        self._now = {kid: await self._answer(kid) for kid in kids}
+
+    def opener(self, kid: str, session_id: str) -> Opener | Outcome | NotOpened:
+        """What opens rows of a session under a kid that was prepared, or why nothing does."""
+        secret = self._now[kid]
+        if isinstance(secret, str):
+            return secret
+        opener = self._openers.get((kid, session_id))
+        if opener is None:
+            try:
+                opener = SessionCipher.derive(secret, session_id).opener()
+            except UnicodeEncodeError:  # no session can have such an id, so no key has sealed for it
+                return "unauthentic"
+            self._openers.put((kid, session_id), opener)
+        return opener
+
+    async def _answer(self, kid: str) -> bytes | Outcome | NotOpened:
+        if kid == UPSTREAM_KID:
+            return "unknown_key" if self._upstream is None else self._upstream
+        known = self._without.get(kid)
+        if known is not None:
+            return known
+        if parse_kid(kid) is None:
+            return "unknown_key"
+        if len(self._without) >= _MOST_MISSES and kid not in self._ring.health().held:
+            return "key_not_asked"
+        try:
+            return (await self._patiently(lambda: self._ring.get(kid))).secret
+        except KeyDestroyedError:
+            answer: Outcome | NotOpened = "erased"
+        except KeyDisabledError:
+            answer = "key_disabled"
+        except KeyNotFoundError:
+            answer = "unknown_key"
+        except (KeyAccessDeniedError, InvalidKeyError) as error:
+            answer = "key_not_answered"
+            self.refusals[kid] = str(error)
+        self._without[kid] = answer
+        return answer
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Key]]) -> Key:
+        tries = 1
+        while True:
+            try:
+                return await ask()
+            except KeyUnavailableError as error:
+                if tries == _TRIES:
+                    raise
+                wait_s = _WAIT_S if error.retry_after_s is None else error.retry_after_s
+            tries += 1
+            await wait(min(wait_s, _LONGEST_WAIT_S), self._stop)
+
+
+async def wait(seconds: float, stop: Callable[[], bool]) -> None:
+    """Let time pass. Raises InterruptedRunError as soon as the run shall stop."""
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        if stop():
+            raise InterruptedRunError
+        await asyncio.sleep(min(left, _LOOK_S))

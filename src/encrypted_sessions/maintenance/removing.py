@@ -1,0 +1,199 @@
+"""Remove from a whole store: what expired, what nobody can read, every trace of named sessions."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from encrypted_sessions.maintenance import arguments
+from encrypted_sessions.maintenance.export import Export
+from encrypted_sessions.maintenance.progress import Progress
+from encrypted_sessions.maintenance.reports import DiscardReport, EraseReport, PurgeReport
+from encrypted_sessions.maintenance.stores.base import StoreUnavailableError
+from encrypted_sessions.maintenance.walk import REMOVE, Judged, Remove, Task, Walk, patiently, settled
+from keyproviders import redact_frames
+
+if TYPE_CHECKING:
+    from encrypted_sessions.maintenance.stores.base import StoredRow, WholeStore
+    from keyproviders import KeyRing
+
+#: Outcomes of rows whose age is proven, and of those whose content nobody gets at any more.
+_NO_CONCERN_OF_PURGE = ("ok", "not_yet_valid", "erased", "not_opened")
+
+#: What may be discarded: nobody can read it, or nobody knows who wrote it.
+DISCARDABLE = (
+    "erased",
+    "expired_unverified",
+    "malformed",
+    "plaintext",
+    "unauthentic",
+    "unknown_key",
+    "unsupported",
+)
+_NOT_DISCARDABLE = {
+    "ok": "it can be read; to remove whole sessions there is erase",
+    "expired": "purge removes it, and needs no export",
+    "not_yet_valid": "it can be read once the clocks agree; compare them (NTP)",
+    "key_disabled": "its key may come back; enable the key, or destroy it for good, which makes it erased",
+}
+
+
+class _Purge(Task):
+    def take(self, judged: Judged) -> Remove | None:
+        if judged.outcome == "expired":
+            return REMOVE
+        if judged.outcome not in _NO_CONCERN_OF_PURGE:
+            self.run.leave(judged.outcome, judged)
+        return None
+
+
+@redact_frames
+async def purge(
+    store: WholeStore,
+    keys: KeyRing,
+    *,
+    ttl: int,
+    dry_run: bool = False,
+    upstream_key: str | None = None,
+    batch: int = 500,
+    limit: int | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> PurgeReport:
+    """Remove what is authentic and older than `ttl` seconds, and nothing else.
+
+    What cannot be opened is left, and counted: its age is only claimed. So is plaintext. With
+    `dry_run` rows are only counted.
+
+    The other arguments and errors are those of `reencrypt`.
+    """
+    ttl = arguments.retention(ttl)
+    settings = arguments.settings(
+        ttl=ttl, upstream_key=upstream_key, batch=batch, limit=limit, dry_run=dry_run, progress=progress, stop=stop
+    )
+    walk = Walk(arguments.store(store), arguments.keys(keys), settings, _Purge())
+    await walk.go()
+    return PurgeReport(**walk.told(), ttl=ttl)
+
+
+class _Discard(Task):
+    def __init__(self, outcome: str, export: Export | None) -> None:
+        self._outcome = outcome
+        self._export = export
+
+    def take(self, judged: Judged) -> Remove | None:
+        return REMOVE if judged.outcome == self._outcome else None
+
+    async def before_writing(self, rows: Sequence[StoredRow]) -> None:
+        assert self._export is not None  # noqa: S101 - only a dry run has none, and writes nothing
+        await self._export.write(rows)
+
+
+@redact_frames
+async def discard(
+    store: WholeStore,
+    keys: KeyRing,
+    *,
+    outcome: str,
+    export: str | PathLike[str] | None,
+    ttl: int | None = None,
+    dry_run: bool = False,
+    upstream_key: str | None = None,
+    batch: int = 500,
+    limit: int | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> DiscardReport:
+    """Remove the rows of one `outcome` that nobody can read, after they were written to `export`.
+
+    `export` must name a file that does not exist; only its owner may read it. One JSON object per
+    line: "session_id", "id", "created_at" (seconds, or null), and the exact bytes as "data", or as
+    "data_base64" where they are no UTF-8. A row is on the disk before it is removed, so the file
+    may hold a row that stayed because it changed meanwhile. In a dry run `export` may be None.
+
+    `outcome` is one of erased, expired_unverified (needs `ttl`), malformed, plaintext, unauthentic,
+    unknown_key, unsupported. Whether a key is unknown is asked of this process's places only.
+
+    The other arguments and errors are those of `reencrypt`; FileExistsError and OSError for the file.
+    """
+    outcome = discardable(outcome, ttl)
+    settings = arguments.settings(
+        ttl=ttl, upstream_key=upstream_key, batch=batch, limit=limit, dry_run=dry_run, progress=progress, stop=stop
+    )
+    path = arguments.new_file(export, "export", needed=not dry_run)
+    ring, whole = arguments.keys(keys), arguments.store(store)
+    file = None if dry_run or path is None else Export(path)
+    written = None
+    try:
+        walk = Walk(whole, ring, settings, _Discard(outcome, file))
+        await walk.go()
+    finally:
+        if file is not None:
+            written = file.close()
+    return DiscardReport(**walk.told(), outcome=outcome, export=written)
+
+
+def discardable(outcome: object, ttl: int | None) -> str:
+    """The name of an outcome that may be discarded. Raises TypeError or ValueError, with the reason, for another."""
+    if not isinstance(outcome, str):
+        raise TypeError(f"outcome must be one of {', '.join(DISCARDABLE)}, not {type(outcome).__name__}")
+    if outcome in _NOT_DISCARDABLE:
+        raise ValueError(f"outcome {outcome!r} is not for discarding: {_NOT_DISCARDABLE[outcome]}")
+    if outcome not in DISCARDABLE:
+        raise ValueError(f"outcome must be one of {', '.join(DISCARDABLE)}, not a str of {len(outcome)} characters")
+    if outcome == "expired_unverified" and ttl is None:
+        raise ValueError("outcome 'expired_unverified' needs ttl=: without one nothing counts as expired")
+    return outcome
+
+
+@redact_frames
+async def erase(store: WholeStore, sessions: Sequence[str], *, dry_run: bool = False) -> EraseReport:
+    """Remove every trace of these sessions: messages, the session's own row, what else the SDK noted.
+
+    Needs no key. With `dry_run` it only counts. Nobody should write to these sessions meanwhile: what
+    came in is counted as left.
+
+    Raises TypeError or ValueError for a wrong argument, StoreError for a store that cannot be
+    worked on. `stopped` is "store" if it did not answer any more.
+    """
+    whole = arguments.store(store)
+    ids = arguments.sessions(sessions)
+    dry_run = arguments.flag(dry_run, "dry_run")
+    began, started_at = time.monotonic(), time.time()
+    erased: Counter[str] = Counter()
+    missing: list[str] = []
+    left = 0
+    stopped_because = None
+    try:
+        for session_id in ids:  # one by one, so that it is known which had no trace
+            found = await patiently(partial(whole.erase, [session_id], dry_run=dry_run))
+            erased.update(found)
+            if not any(found.values()):
+                missing.append(session_id)
+            elif not dry_run:
+                again = await patiently(partial(whole.erase, [session_id], dry_run=True))
+                left += sum(again.values())
+    except StoreUnavailableError as error:
+        stopped_because = f"{error}; what was done so far stays done"
+    changed = sum(erased.values())
+    return EraseReport(
+        store=whole.place,
+        found={},
+        changed=changed,
+        left={"written_meanwhile": left} if left else {},
+        stopped=None if stopped_because is None else "store",
+        stopped_because=stopped_because,
+        findings=(),
+        notices=(),
+        incomplete=await settled(whole) if changed and not dry_run else (),
+        started_at=started_at,
+        took_s=time.monotonic() - began,
+        dry_run=dry_run,
+        erased={name: count for name, count in erased.items() if count},
+        sessions=len(ids) - len(missing),
+        missing=tuple(missing),
+    )

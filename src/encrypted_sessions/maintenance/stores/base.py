@@ -1,0 +1,136 @@
+"""What maintenance needs of a store: every row of every session, and changes that only meet what was read.
+
+The sessions of the Agents SDK show one history at a time. Here a whole store is walked, block by
+block, while agents read and write it: nothing is locked between two calls, no call takes long, and a
+row that somebody changed meanwhile is left as it is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from encrypted_sessions.errors import EncryptedSessionError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+
+class StoreError(EncryptedSessionError):
+    """A store that cannot be worked on as it is: no tables, no permission, damage."""
+
+
+class StoreUnavailableError(StoreError):
+    """A store that does not answer, or not now: it may work later.
+
+    Whether a change that was under way took place is not known: read the rows again.
+    """
+
+
+class StoreConfigError(StoreError, ValueError):
+    """A store that cannot be opened as it was given: its URL, a table's name, an extra that is missing."""
+
+
+class StoredRow(NamedTuple):
+    """One stored row, as it was when it was read."""
+
+    #: The primary key; in Redis the key of the list, and the place in it.
+    id: Any
+    #: With lone surrogates in place of bytes that are no UTF-8: such a row belongs to no session.
+    session_id: str
+    #: What is stored: bytes (SQLite, Redis) or text (PostgreSQL).
+    data: str | bytes
+    #: Seconds since 1970 in UTC, by the store's own reckoning; None where it keeps no time.
+    created_at: float | None
+
+
+class Block(NamedTuple):
+    """A part of a store, of some thousand rows. What is in it means something to its store only."""
+
+    first: Any
+    last: Any
+
+
+class WholeStore(ABC):
+    """Every row of a store. Entered before use; one task at a time.
+
+    Every call may raise StoreUnavailableError, and StoreError for what waiting does not mend.
+    """
+
+    #: Where the store is, for messages: no password, no option.
+    place: str
+
+    async def __aenter__(self) -> Self:
+        """Connect, and see that what is there is what was named."""
+        try:
+            await self.open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect, and see that what is there is what was named. `async with` does so."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Let go of every connection, once what is under way has ended. May be called again."""
+
+    @abstractmethod
+    async def count(self) -> int:
+        """How many rows there are, roughly: for a measure of progress."""
+
+    @abstractmethod
+    def blocks(self) -> AsyncIterator[Block]:
+        """The whole store in blocks, each time in another order, so that two runs at once share the work.
+
+        Tables end with a block of the rows that came in meanwhile. In Redis a list that came in
+        meanwhile may be missing, and one may come twice if Redis shrinks its table of keys meanwhile.
+        """
+
+    @abstractmethod
+    async def rows(self, block: Block, after: StoredRow | None, count: int) -> list[StoredRow]:
+        """The next rows of a block, up to `count`, after the last one of the call before; [] at its end.
+
+        The order is the store's own: by primary key; in Redis list by list, each from its newest
+        element to its oldest, so that what is removed meanwhile makes no element be passed over
+        (some may come twice).
+        """
+
+    @abstractmethod
+    async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:
+        """The next rows of one session, up to `count`, the oldest first; [] at its end."""
+
+    @abstractmethod
+    async def replace(self, changes: Sequence[tuple[StoredRow, str]]) -> list[bool]:
+        """Put new data in place of what was read, where it still is there; for each whether it was.
+
+        A row keeps its id, its place and its times.
+        """
+
+    @abstractmethod
+    async def remove(self, rows: Sequence[StoredRow]) -> list[bool]:
+        """Remove rows that are still as they were read, with what the SDK notes about them elsewhere.
+
+        Says for each whether it was.
+        """
+
+    @abstractmethod
+    async def erase(self, session_ids: Sequence[str], *, dry_run: bool = False) -> Mapping[str, int]:
+        """Remove every trace of these sessions that the SDK's classes leave; rows by table or kind of key.
+
+        With `dry_run` they are only counted.
+        """
+
+    @abstractmethod
+    async def settle(self) -> Sequence[str]:
+        """Make gone what was removed or replaced, as far as the store can; in words what it could not do."""

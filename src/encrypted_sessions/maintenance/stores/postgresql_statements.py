@@ -1,0 +1,64 @@
+"""The SQL that PostgreSQL runs over one pair of tables, with named values and arrays of them."""
+# ruff: noqa: S608  # a table's name cannot be a parameter: it is checked and quoted
+
+from __future__ import annotations
+
+from sqlalchemy import TextClause, text
+
+from encrypted_sessions.maintenance.stores.tables import Tables, quoted
+
+#: The most messages that one step of erasing removes before the last.
+PART = 5_000
+
+_IDS = "id BETWEEN CAST(:first AS bigint) AND CAST(:last AS bigint)"
+_READ = "CAST(:ids AS bigint[]), CAST(:old AS text[])"
+_OF_SESSIONS = "session_id = ANY(CAST(:sessions AS text[]))"
+# A time without a zone is taken to be in the connection's; one with a zone stays what it is.
+_TIME = "CAST(created_at AS timestamptz)"
+
+
+class Statements:
+    """Every statement, ready to run."""
+
+    tables = text(
+        "SELECT c.relname, array_agg(CAST(a.attname AS text)) FROM pg_class c"
+        " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
+        " WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid) GROUP BY c.relname"
+    )
+    estimate = text("SELECT CAST(reltuples AS bigint) FROM pg_class WHERE oid = to_regclass(:table)")
+
+    def __init__(self, tables: Tables) -> None:
+        # A colon would begin the name of a value.
+        messages, sessions = (quoted(name).replace(":", "\\:") for name in (tables.messages, tables.sessions))
+        rows = f"SELECT id, session_id, message_data, CAST(extract(epoch FROM {_TIME}) AS float8) FROM {messages}"
+        session = f"{rows} WHERE session_id = :session"
+        in_order = f"ORDER BY {_TIME}, id LIMIT :count"
+        self.count = text(f"SELECT count(*) FROM {messages}")
+        self.extremes = text(f"SELECT min(id), max(id) FROM {messages} WHERE {_IDS}")
+        self.rows = text(f"{rows} WHERE {_IDS} ORDER BY id LIMIT :count")
+        self.session_rows = text(f"{session} {in_order}")
+        self.session_rows_after = text(
+            f"{session} AND ({_TIME}, id) > (to_timestamp(CAST(:time AS float8)), :id) {in_order}"
+        )
+        self.replace = text(
+            f"UPDATE {messages} AS m SET message_data = c.new"
+            f" FROM unnest({_READ}, CAST(:new AS text[])) AS c(id, old, new)"
+            " WHERE m.id = c.id AND m.message_data = c.old RETURNING m.id"
+        )
+        self.remove = text(
+            f"DELETE FROM {messages} AS m USING unnest({_READ}) AS c(id, old)"
+            " WHERE m.id = c.id AND m.message_data = c.old RETURNING m.id"
+        )
+        self.traces: dict[str, TextClause] = {
+            tables.messages: text(f"SELECT count(*) FROM {messages} WHERE {_OF_SESSIONS}"),
+            tables.sessions: text(f"SELECT count(*) FROM {sessions} WHERE {_OF_SESSIONS}"),
+        }
+        self.lock = text(f"SELECT session_id FROM {sessions} WHERE {_OF_SESSIONS} ORDER BY session_id FOR UPDATE")
+        self.erase_part = text(
+            f"DELETE FROM {messages} WHERE id IN (SELECT id FROM {messages} WHERE {_OF_SESSIONS} LIMIT {PART})"
+        )
+        self.erase: dict[str, TextClause] = {
+            tables.messages: text(f"DELETE FROM {messages} WHERE {_OF_SESSIONS}"),
+            tables.sessions: text(f"DELETE FROM {sessions} WHERE {_OF_SESSIONS}"),
+        }

@@ -1,0 +1,171 @@
+"""Every runbook of the operator's handbook is run as it stands, on a store that needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from documents import ROOT, blocks
+from encrypted_sessions import Key
+from sealed_rows import Sealer, message
+from stores import Place
+from whole_stores import fill
+
+HANDBOOK = ROOT / "docs" / "operators-handbook.md"
+USER = "user-123"
+LINES = 5
+
+#: Seconds since a row was sealed that expired by any ttl of the handbook.
+LONG_AGO = 200_000
+
+#: What a runbook ends with: the key that is left, in the words of the inventory.
+CONCLUSION = "Nothing in this store depends on any key but {kid}, the active one."
+
+Rows = Callable[[Sealer, Sealer], list[str]]
+
+
+def sealed(_: Sealer, new: Sealer) -> list[str]:
+    return [new.row(message("old"), age=LONG_AGO), new.ok("one"), new.ok("two")]
+
+
+def plain(_: Sealer, new: Sealer) -> list[str]:
+    return [*[json.dumps(message(str(number))) for number in range(1200)], new.ok("sealed")]
+
+
+def of_the_sdks_class(old: Sealer, new: Sealer) -> list[str]:
+    # The string is a key of 32 bytes in base64, so these are the bytes that the SDK's class writes.
+    written = [json.dumps({**old.envelope(message(str(number))), "kid": "hkdf-v1"}) for number in range(5)]
+    return [*written, new.ok("with the ring")]
+
+
+def under_the_older_key(old: Sealer, _: Sealer) -> list[str]:
+    return [old.row(message("old"), age=LONG_AGO), old.ok("one"), old.row(message("two"), age=100)]
+
+
+def with_a_bad_row(_: Sealer, new: Sealer) -> list[str]:
+    return [new.ok("one"), new.of("unauthentic"), new.ok("two")]
+
+
+RUNBOOKS: Mapping[str, Rows] = {
+    "First inventory": sealed,
+    "Moving over from plaintext": plain,
+    "Moving over from the SDK's class": of_the_sdks_class,
+    "Rotation": under_the_older_key,
+    "Retention and erasure": sealed,
+    "A bad row that blocks a user": with_a_bad_row,
+}
+
+
+def block_under(heading: str, language: str = "sh") -> str:
+    """The first block of a language under a heading."""
+    lines = HANDBOOK.read_text(encoding="utf-8").splitlines()
+    at = lines.index(f"## {heading}") + 1
+    return next(block.text for block in blocks(HANDBOOK, language) if block.line > at)
+
+
+class Shell:
+    """A shell in an empty folder, with the command, a store and keys at hand."""
+
+    def __init__(self, folder: Path, old: Sealer, new: Sealer) -> None:
+        self.folder = folder
+        command = folder / "bin" / "encrypted-sessions"
+        command.parent.mkdir()
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m encrypted_sessions.cli "$@"\n')
+        command.chmod(0o700)
+        self._environment = {
+            **os.environ,
+            "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
+            "SESSIONS_URL": "sqlite:///agents.db",
+            "ENCRYPTED_SESSIONS_KEYS": "env:SESSION_KEYS",
+            "SESSION_KEYS": f"{new.active.name}={new.active.reveal_base64()}",
+            "UPSTREAM_KEY": old.active.reveal_base64(),
+        }
+
+    def run(self, script: str) -> str:
+        """What a script prints, on one line. It must end well."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return " ".join(done.stdout.split())
+
+
+@pytest.fixture
+def sealers() -> tuple[Sealer, Sealer]:
+    old, new = Sealer(USER), Sealer(USER)
+    old.active = Key.generate("2026-05")
+    for one in (old, new):
+        one.ring.close()
+    return old, new
+
+
+def a_store(folder: Path, rows: list[str], *others: list[str]) -> Place:
+    place = Place("sqlite", str(folder / "agents.db"), "handbook")
+    asyncio.run(fill(place, {USER: rows, **{f"user-{n}": more for n, more in enumerate(others)}}))
+    return place
+
+
+@pytest.mark.parametrize("heading", RUNBOOKS)
+def test_a_runbook_ends_in_nothing_depends_on_another_key(
+    heading: str, sealers: tuple[Sealer, Sealer], tmp_path: Path
+) -> None:
+    old, new = sealers
+    if heading == "Rotation":
+        new.active = old.active
+    script = block_under(heading)
+    assert len(script.splitlines()) == LINES
+    a_store(tmp_path, RUNBOOKS[heading](old, new))
+    printed = Shell(tmp_path, old, new).run(script)
+    if heading == "Rotation":
+        kids = set(re.findall(r"any key but (2026-11~[0-9a-f]{8}), the active one", printed))
+        assert len(kids) == 1
+        assert printed.endswith("All is well: every row is in order.")
+        return
+    assert CONCLUSION.format(kid=new.active.kid) in printed
+
+
+def test_what_is_erased_is_gone_and_the_rest_stays(sealers: tuple[Sealer, Sealer], tmp_path: Path) -> None:
+    old, new = sealers
+    other = Sealer("user-0")
+    other.active = new.active
+    a_store(tmp_path, sealed(old, new), [other.ok("theirs"), other.row(message("old"), age=LONG_AGO)])
+    other.ring.close()
+    printed = Shell(tmp_path, old, new).run(block_under("Retention and erasure"))
+    assert "Dry run: nothing was removed. With --yes 2 rows would be." in printed
+    assert "changed 2 expired removed" in printed
+    assert "changed 2 agent_messages erased 1 agent_sessions erased" in printed
+    assert "1 row, " in printed
+
+
+def test_the_cron_job_runs_a_command_that_exists(sealers: tuple[Sealer, Sealer], tmp_path: Path) -> None:
+    old, new = sealers
+    a_store(tmp_path, sealed(old, new))
+    yaml = block_under("As a Kubernetes CronJob", "yaml")
+    found = re.findall(r"args: (\[.*\])", yaml + HANDBOOK.read_text(encoding="utf-8"))
+    commands = {tuple(json.loads(args)) for args in found}
+    assert {command[0] for command in commands} == {"purge", "verify"}
+    shell = Shell(tmp_path, old, new)
+    for command in commands:
+        assert '"exit_code": 0' in shell.run(" ".join(["encrypted-sessions", *command]))
+
+
+def test_every_runbook_of_the_handbook_is_tested() -> None:
+    text = HANDBOOK.read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    others = {"Before the first run", "As a Kubernetes CronJob", "How long it takes, and what it costs"}
+    assert set(headings) == {*RUNBOOKS, *others}
+    assert len(block_under("As a Kubernetes CronJob").splitlines()) == LINES

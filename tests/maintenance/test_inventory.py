@@ -1,0 +1,195 @@
+"""What is in a store, under which keys, how old; and what may be said of keys that nothing needs."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from encrypted_sessions import Key
+from encrypted_sessions.maintenance import Group, InventoryReport, inventory, purge, reencrypt
+from encrypted_sessions.maintenance.groups import MOST_GROUPS, Distinct
+from sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
+from stores import Place, raw_rows
+from whole_stores import fill, whole
+
+
+def group(report: InventoryReport, kid: str | None, outcome: str) -> Group:
+    (found,) = [one for one in report.groups if (one.kid, one.outcome) == (kid, outcome)]
+    return found
+
+
+async def test_every_row_is_counted_under_its_kid_and_outcome(place: Place, sealer: Sealer):
+    rows = [sealer.of(kind) for kind in OUTCOMES]
+    await fill(place, {SESSION: rows})
+    async with whole(place) as store:
+        report = await inventory(store, sealer.ring, ttl=TTL, batch=5)
+    assert report.ok
+    assert report.proven
+    expected: dict[tuple[str | None, str], int] = {}
+    for kind in OUTCOMES:
+        name = (sealer.kid_of(kind), outcome_of(kind))
+        expected[name] = expected.get(name, 0) + 1
+    assert {(one.kid, one.outcome): one.items for one in report.groups} == expected
+    assert sum(one.size for one in report.groups) == sum(len(row.encode()) for row in rows)
+    assert report.seen == len(rows)
+    assert all(one.version == (None if one.kid is None else 1) for one in report.groups)
+    assert await raw_rows(place, SESSION) == rows
+
+
+async def test_sessions_and_the_oldest_and_the_newest_are_told(place: Place, sealer: Sealer):
+    other = Sealer("user-2")
+    other.active = sealer.active
+    mine = [sealer.row(message("a"), age=age) for age in (5, 300, 20)]
+    await fill(place, {SESSION: mine, "user-2": [other.row(message("b"), age=100), json.dumps(message("plain"))]})
+    other.ring.close()
+    async with whole(place) as store:
+        report = await inventory(store, sealer.ring)
+    ok = group(report, sealer.active.kid, "ok")
+    assert (ok.items, ok.sessions, ok.sessions_exact) == (4, 2, True)
+    assert (ok.oldest, ok.newest) == (sealer.now - 300, sealer.now - 5)
+    plain = group(report, None, "plaintext")
+    if place.kind == "redis":
+        assert (plain.oldest, plain.newest) == (None, None)
+    else:
+        assert plain.newest == pytest.approx(time.time(), abs=60)
+
+
+async def test_when_everything_is_under_the_active_key_nothing_depends_on_another(place: Place, sealer: Sealer):
+    await fill(place, {SESSION: [sealer.row(message("a"), sealer.older), sealer.ok("b")]})
+    async with whole(place) as store:
+        before = await inventory(store, sealer.ring)
+        assert f"1 row needs {sealer.older.kid}" in before.conclusion
+        assert "Nothing in this store depends on any other key but" in before.conclusion
+        await reencrypt(store, sealer.ring)
+        after = await inventory(store, sealer.ring)
+    assert after.conclusion.startswith(
+        f"Nothing in this store depends on any key but {sealer.active.kid}, the active one. This is so for what"
+    )
+    assert "15 minutes (stale_write_s)" in after.conclusion
+    uses = {use.kid: use for use in after.keys}
+    assert uses[sealer.active.kid].active
+    assert uses[sealer.active.kid].needed_by == 2
+    # The ring still holds the older one: it is told that nothing needs it.
+    assert (uses[sealer.older.kid].needed_by, uses[sealer.older.kid].unproven) == (0, 0)
+
+
+async def test_with_a_ttl_it_says_from_when_on_expiry_frees_an_older_key(file: Place, sealer: Sealer):
+    await fill(file, {SESSION: [sealer.row(message("a"), sealer.older, age=age) for age in (100, 500, AGE)]})
+    async with whole(file) as store:
+        report = await inventory(store, sealer.ring, ttl=TTL)
+    (use,) = [use for use in report.keys if use.kid == sealer.older.kid]
+    assert (use.needed_by, use.newest) == (2, sealer.now - 100)
+    assert use.free_from == sealer.now - 100 + TTL + 1
+    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(sealer.now - 100 + TTL + 1))
+    assert f"2 rows need {sealer.older.kid} until {told}" in report.conclusion
+    assert f"1 row under {sealer.older.kid} expired: purge them before such a key is destroyed" in report.conclusion
+    assert f"Sessions with a ttl above {TTL} s need their keys for longer" in report.conclusion
+
+
+async def test_without_a_ttl_it_gives_the_age_of_the_youngest(file: Place, sealer: Sealer):
+    await fill(
+        file, {SESSION: [sealer.row(message("a"), sealer.older, age=age) for age in (86400 * 9 + 5, 86400 * 12)]}
+    )
+    async with whole(file) as store:
+        report = await inventory(store, sealer.ring)
+    assert f"2 rows need {sealer.older.kid}, the youngest 9 days old" in report.conclusion
+    assert report.found == {"ok": 2}
+    assert all(use.free_from is None for use in report.keys)
+
+
+async def test_once_what_expired_is_purged_nothing_depends_on_its_key(file: Place, sealer: Sealer):
+    await fill(file, {SESSION: [sealer.row(message("a"), sealer.older, age=AGE)]})
+    async with whole(file) as store:
+        await purge(store, sealer.ring, ttl=TTL)
+        report = await inventory(store, sealer.ring, ttl=TTL)
+    assert report.groups == ()
+    assert report.conclusion.startswith(f"Nothing in this store depends on any key but {sealer.active.kid}")
+
+
+@pytest.mark.parametrize("kind", ["unknown_key", "expired_unverified", "unsupported", "key_disabled"])
+async def test_rows_that_may_need_a_key_make_it_careful(file: Place, sealer: Sealer, kind: str):
+    await fill(file, {SESSION: [sealer.of(kind), sealer.ok("a")]})
+    async with whole(file) as store:
+        report = await inventory(store, sealer.ring, ttl=TTL)
+    assert f"Nothing in this store depends on any key but {sealer.active.kid}" not in report.conclusion
+    words = {
+        "unsupported": "1 row comes from a later release",
+        "key_disabled": f"1 row names {sealer.disabled.kid}, which is disabled",
+    }.get(kind, f"1 row names keys that this process has no answer for ({sealer.unknown.kid})")
+    assert words in report.conclusion
+
+
+@pytest.mark.parametrize("kind", ["unauthentic", "plaintext", "malformed: a list", "erased", "expired"])
+async def test_rows_that_no_key_helps_are_no_reason_to_keep_one(file: Place, sealer: Sealer, kind: str):
+    await fill(file, {SESSION: [sealer.of(kind), sealer.ok("a")]})
+    async with whole(file) as store:
+        report = await inventory(store, sealer.ring, ttl=TTL)
+    assert report.conclusion.startswith(f"Nothing in this store depends on any key but {sealer.active.kid}")
+
+
+async def test_without_keys_it_counts_labels_and_says_that_they_prove_nothing(place: Place, sealer: Sealer):
+    await fill(place, {SESSION: [sealer.ok("a"), sealer.of("unauthentic"), json.dumps(message("b"))]})
+    async with whole(place) as store:
+        report = await inventory(store)
+    assert report.ok
+    assert not report.proven
+    assert report.active_kid is None
+    labels = group(report, sealer.active.kid, "not_opened")
+    assert (labels.items, labels.newest) == (2, sealer.now)
+    assert "labels are not proof" in report.conclusion
+    assert "depends on any key" not in report.conclusion.replace("which keys nothing depends on", "")
+    assert sealer.provider.asked == []
+
+
+async def test_a_run_that_was_stopped_concludes_nothing(file: Place, sealer: Sealer):
+    await fill(file, {SESSION: [sealer.ok("a")]})
+    async with whole(file) as store:
+        report = await inventory(store, sealer.ring, stop=lambda: True)
+    assert (report.stopped, report.ok) == ("interrupted", False)
+    assert report.conclusion.startswith("The run did not get through the whole store")
+
+
+async def test_an_empty_store_depends_on_nothing(place: Place, sealer: Sealer):
+    await fill(place, {SESSION: []})
+    async with whole(place) as store:
+        report = await inventory(store, sealer.ring)
+    assert (report.groups, report.found) == ((), {})
+    assert report.conclusion.startswith(f"Nothing in this store depends on any key but {sealer.active.kid}")
+
+
+async def test_kids_that_somebody_makes_up_do_not_fill_memory(file: Place, sealer: Sealer):
+    made_up = [
+        json.dumps({**sealer.envelope(message("a")), "kid": f"made-up-{n}~{n:08x}"}) for n in range(MOST_GROUPS + 50)
+    ]
+    odd = json.dumps({**sealer.envelope(message("a")), "kid": "no kid at all\n" * 100})
+    await fill(file, {SESSION: [odd, *made_up]})
+    async with whole(file) as store:
+        report = await inventory(store)
+    assert len(report.groups) <= MOST_GROUPS + 1
+    assert sum(one.items for one in report.groups) == MOST_GROUPS + 51
+    assert ["counted together" in notice for notice in report.notices] == [True]
+    assert "\n" not in str([one.kid for one in report.groups])
+
+
+def test_a_thousand_different_texts_are_counted_exactly_and_a_hundred_thousand_nearly():
+    few, many = Distinct(), Distinct()
+    for number in range(2000):
+        few.add(f"user-{number}")
+        few.add(f"user-{number}")
+    assert (few.count(), few.exact) == (2000, True)
+    for number in range(100_000):
+        many.add(f"user-{number}")
+    assert not many.exact
+    assert many.count() == pytest.approx(100_000, rel=0.2)
+    assert len(many._kept) <= 2 * 1024
+
+
+async def test_the_key_of_another_ring_is_told_as_the_one_that_rows_need(file: Place, sealer: Sealer):
+    third = Key.generate("third")
+    await fill(file, {SESSION: [sealer.row(message("a"), third)]})
+    async with whole(file) as store:
+        report = await inventory(store, sealer.ring)
+    (use,) = [use for use in report.keys if use.kid == third.kid]
+    assert (use.needed_by, use.unproven) == (0, 1)

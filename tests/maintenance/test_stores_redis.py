@@ -1,0 +1,339 @@
+"""Redis: places that move, scripts that are sent twice, and keys that are somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+import stores
+from cutting_proxy import proxy_to
+from encrypted_sessions.maintenance.stores import StoreError, StoreUnavailableError
+from encrypted_sessions.maintenance.stores.redis import RedisStore
+from sealed_rows import message
+from servers import RedisServer, Server
+from stores import Place, new_place, raw_rows
+from stores import open_store as open_session
+from whole_stores import all_rows, as_text, fill, rows_of, whole
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Place:
+    return new_place("redis", request)
+
+
+@pytest.fixture
+async def client(place: Place) -> AsyncIterator[Any]:
+    async with stores._redis(place) as client:
+        yield client
+
+
+def numbers(count: int) -> list[str]:
+    return [f"element {number}" for number in range(count)]
+
+
+# -- Places that move -----------------------------------------------------------------------------
+
+
+async def test_elements_are_found_though_others_before_them_were_removed(place: Place, client: Any):
+    await fill(place, {"mine": numbers(2_000)})
+    async with whole(place) as store:
+        rows = await rows_of(store, "mine", 2_000)
+        await client.ltrim(place.redis_key("mine"), 700, -1)
+        some = rows[600:1_000]
+        assert await store.replace([(row, f"new {as_text(row)}") for row in some]) == [False] * 100 + [True] * 300
+        assert await store.remove(rows[650:750] + rows[1_900:]) == [False] * 100 + [True] * 100
+        left = await raw_rows(place, "mine")
+        assert left == [f"new element {number}" for number in range(700, 1_000)] + numbers(2_000)[1_000:1_900]
+
+
+async def test_the_wrong_element_is_never_changed(place: Place, client: Any):
+    await fill(place, {"mine": numbers(50)})
+    async with whole(place) as store:
+        rows = await rows_of(store, "mine")
+        await client.delete(place.redis_key("mine"))
+        await client.rpush(place.redis_key("mine"), *[f"other {number}" for number in range(50)])
+        assert not any(await store.replace([(row, "new") for row in rows]))
+        assert not any(await store.remove(rows))
+        assert await raw_rows(place, "mine") == [f"other {number}" for number in range(50)]
+
+
+async def test_a_walk_passes_over_nothing_while_the_head_is_removed_beneath_it(place: Place, client: Any):
+    await fill(place, {"mine": numbers(1_000)})
+    found = set()
+    async with whole(place) as store:
+        async for block in store.blocks():
+            after = None
+            while rows := await store.rows(block, after, 50):
+                found |= {as_text(row) for row in rows}
+                after = rows[-1]
+                await client.ltrim(place.redis_key("mine"), 10, -1)
+                await client.rpush(place.redis_key("mine"), "new")
+    assert found >= {f"element {number}" for number in range(200, 1_000)}
+
+
+async def test_a_list_that_became_much_shorter_is_read_to_its_end(place: Place, client: Any):
+    await fill(place, {"mine": numbers(1_000), "other": numbers(10)})
+    async with whole(place) as store:
+        (block,) = [block async for block in store.blocks()]
+        rows = await store.rows(block, None, 50)
+        for session_id in ("mine", "other"):
+            await client.ltrim(place.redis_key(session_id), -3, -1)
+        found = [(row.session_id, as_text(row)) for row in rows]
+        while rows := await store.rows(block, rows[-1], 50):
+            found += [(row.session_id, as_text(row)) for row in rows]
+    assert {("mine", text) for text in numbers(1_000)[-3:]} <= set(found)
+    assert {("other", text) for text in numbers(10)[-3:]} <= set(found)
+
+
+async def test_two_removers_and_an_agent_share_a_list(place: Place):
+    """What is to go is gone, what is to stay is there in its order, and what the agent added too."""
+    texts = [f"{'expired' if number % 3 else 'kept'} {number}" for number in range(3_000)]
+    await fill(place, {"mine": texts})
+    stop = asyncio.Event()
+
+    async def purge() -> int:
+        removed = 0
+        async with whole(place) as store:
+            async for block in store.blocks():
+                after = None
+                while rows := await store.rows(block, after, 100):
+                    after = rows[-1]
+                    removed += sum(await store.remove([row for row in rows if as_text(row).startswith("expired")]))
+        return removed
+
+    async def agent() -> list[Any]:
+        added = []
+        async with open_session(place, "mine") as session:
+            while not stop.is_set():
+                added.append(message(f"{len(added)}"))
+                await session.add_items([added[-1], message("popped")])
+                assert await session.pop_item() == message("popped")
+        return added
+
+    agent_at_work = asyncio.create_task(agent())
+    removed = sum(await asyncio.gather(purge(), purge(), purge()))
+    stop.set()
+    added = await agent_at_work
+    assert removed == 2_000
+    left = [str(row) for row in await raw_rows(place, "mine")]
+    assert left[:1_000] == [text for text in texts if text.startswith("kept")]
+    assert [stores.json.loads(row) for row in left[1_000:]] == added
+
+
+async def test_a_list_of_100_000_elements_is_read_changed_and_emptied_in_parts(place: Place, client: Any):
+    await fill(place, {"mine": numbers(100_000)})
+    async with whole(place) as store:
+        seen = 0
+        async for block in store.blocks():
+            after = None
+            while rows := await store.rows(block, after, 1_000):
+                after = rows[-1]
+                seen += len(rows)
+                if rows[0].id.before % 10_000 == 9_999:
+                    assert all(await store.replace([(row, f"new {as_text(row)}") for row in rows]))
+                else:
+                    assert all(await store.remove(rows))
+        assert seen == 100_000
+        left = await raw_rows(place, "mine")
+        assert left == [f"new {text}" for number, text in enumerate(numbers(100_000)) if number // 1_000 % 10 == 9]
+
+
+# -- Scripts that are sent twice ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_lost_reply_changes_nothing_twice(place: Place, moment: Any):
+    await fill(place, {"mine": ["same", "same", "same", "other", "same"]})
+    port = urlsplit(place.where).port
+    assert port is not None
+    async with proxy_to(port) as proxy, RedisStore(f"redis://127.0.0.1:{proxy.port}/0", place.prefix) as store:
+        rows = await rows_of(store, "mine")
+        proxy.cut(moment, b"LREM")
+        assert await store.remove([rows[0], rows[1]._replace(data=b"not there")]) == [True, False]
+        assert proxy.cuts == 1
+        assert await raw_rows(place, "mine") == ["same", "same", "other", "same"]
+        rows = await rows_of(store, "mine")
+        proxy.cut(moment, b"a new element")
+        assert await store.replace([(rows[0], "a new element"), (rows[1], "same")]) == [True, True]
+        assert proxy.cuts == 2
+        assert await raw_rows(place, "mine") == ["a new element", "same", "other", "same"]
+
+
+async def test_a_change_that_is_asked_for_again_after_an_outage_is_made_once(place: Place):
+    await fill(place, {"mine": ["same", "same", "same"]})
+    port = urlsplit(place.where).port
+    assert port is not None
+    async with proxy_to(port) as proxy, RedisStore(f"redis://127.0.0.1:{proxy.port}/0", place.prefix) as store:
+        store._pool.connection_kwargs["retry"]._retries = 0
+        await store._pool.disconnect()
+        store._pool.reset()
+        rows = await rows_of(store, "mine")
+        proxy.cut("after", b"LREM")
+        with pytest.raises(StoreUnavailableError):
+            await store.remove(rows[:1])
+        assert await raw_rows(place, "mine") == ["same", "same"]
+        assert await store.remove(rows[:1]) == [True]
+        assert await raw_rows(place, "mine") == ["same", "same"]
+        assert await store.remove(rows[:1]) == [True]  # that one was answered: this is another
+        assert await raw_rows(place, "mine") == ["same"]
+
+
+async def test_what_is_noted_of_a_change_holds_no_element_and_goes(place: Place, client: Any):
+    await fill(place, {"mine": numbers(3)})
+    async with whole(place) as store:
+        for number in range(2):
+            await store.remove((await rows_of(store, "mine"))[:1])
+            (note,) = await client.keys(f"{place.redis_key('mine')}:change:*")
+            assert await client.get(note) == b"1", number
+            assert 0 < await client.pttl(note) <= 600_000
+        await store.settle()
+    assert await client.keys(f"{place.redis_key('mine')}:*") == []
+
+
+# -- Keys -----------------------------------------------------------------------------------------
+
+
+async def test_a_time_to_live_and_the_hash_of_a_session_stay(place: Place, client: Any):
+    async with open_session(place, "mine", ttl=1_000) as session:
+        await session.add_items([message("one"), message("two")])
+    key = place.redis_key("mine")
+    before = await client.pttl(key)
+    async with whole(place) as store:
+        rows = await rows_of(store, "mine")
+        assert all(await store.replace([(row, "new") for row in rows]))
+        assert await store.remove((await rows_of(store, "mine"))[:1]) == [True]
+        assert 0 < await client.pttl(key) <= before
+        assert await store.remove(await rows_of(store, "mine")) == [True]
+    assert await client.exists(key) == 0
+    assert await client.hget(f"{place.prefix}:mine", "session_id") == b"mine"
+    assert await client.pttl(f"{place.prefix}:mine") > 0
+
+
+async def test_keys_of_other_kinds_and_of_other_prefixes_are_left_alone(place: Place, client: Any):
+    other = Place(place.kind, place.where, f"{place.prefix}:longer")
+    async with open_session(place, "mine") as session, open_session(other, "theirs") as theirs:
+        await session.add_items([message("one")])
+        await theirs.add_items([message("two")])
+    await client.set(f"{place.prefix}:text:messages", "x")
+    await client.rpush(f"{place.prefix}::messages", "x")
+    await client.rpush(f"{place.prefix}-mine:messages", "x")
+    await client.set(f"{place.prefix}:hashless", "x")
+    await client.rpush(f"{place.prefix}:hashless:messages", "x")
+    async with whole(place) as store:
+        assert {row.session_id for row in await all_rows(store)} == {"mine", "hashless"}
+        assert await store.count() == 2
+        assert await rows_of(store, "longer:theirs") == []
+        for odd in ("longer:theirs", "text", "hashless"):
+            with pytest.raises(StoreError, match=odd):
+                await store.erase([odd])
+    async with whole(other) as store:
+        assert [row.session_id for row in await all_rows(store)] == ["theirs"]
+        assert dict(await store.erase(["theirs"])) == {"session": 1, "messages": 1, "counter": 0}
+    async with open_session(place, "mine") as session:
+        assert await session.get_items() == [message("one")]
+
+
+async def test_erasing_takes_the_counter_too(place: Place, client: Any):
+    async with open_session(place, "mine") as session:
+        await session.add_items([message("one")])
+        await session._get_next_id()
+    async with whole(place) as store:
+        assert dict(await store.erase(["mine"])) == {"session": 1, "messages": 1, "counter": 1}
+    assert await client.keys(f"{place.prefix}*") == []
+
+
+@pytest.mark.parametrize("prefix", ["with*star", "a?b", "[x]", "back\\slash", "ü", "a:b:c", "hash{tag}", "^-"])
+async def test_a_prefix_is_taken_as_it_is(place: Place, client: Any, prefix: str):
+    mine = Place(place.kind, place.where, f"{place.prefix}{prefix}")
+    async with open_session(mine, "mine") as session:
+        await session.add_items([message("one")])
+    await client.rpush(f"{place.prefix}withXstar:no:messages", "x")
+    await client.rpush(f"{place.prefix}aXb:no:messages", "x")
+    await client.rpush(f"{place.prefix}x:no:messages", "x")
+    async with whole(mine) as store:
+        assert [row.session_id for row in await all_rows(store)] == ["mine"]
+
+
+async def test_10_000_sessions_are_all_met_and_counted_roughly(place: Place, client: Any):
+    pipeline = client.pipeline(transaction=False)
+    for number in range(10_000):
+        pipeline.rpush(place.redis_key(f"session-{number}"), "a", "b")
+    await pipeline.execute()
+    async with whole(place) as store:
+        assert len({row.session_id for row in await all_rows(store)}) == 10_000
+        assert 10_000 < await store.count() < 40_000
+        first = [block async for block in store.blocks()]
+        assert first != [block async for block in store.blocks()]
+
+
+# -- Servers --------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_was_started_again_is_an_outage_and_then_works(place: Place, redis_server: Server):
+    await fill(place, {"mine": numbers(3)})
+    async with whole(place) as store:
+        rows = await all_rows(store)
+        redis_server.kill()
+        with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1"):
+            await store.replace([(row, "new") for row in rows])
+        redis_server.start()
+        await fill(place, {"mine": numbers(3)})
+        assert await store.replace([(row, "new") for row in rows]) == [True] * 3
+
+
+async def test_a_server_that_does_not_answer_is_an_outage(place: Place, redis_server: Server):
+    await fill(place, {"mine": numbers(3)})
+    async with RedisStore(place.where, place.prefix, patience_s=0.2) as store:
+        rows = await all_rows(store)
+        redis_server.pause()
+        with pytest.raises(StoreUnavailableError):
+            await store.remove(rows)
+        redis_server.resume()
+        await asyncio.sleep(0.2)
+        assert await store.remove(rows) in ([True] * 3, [False] * 3)
+
+
+async def test_what_waiting_does_not_mend_is_no_outage_and_shows_no_element(place: Place, client: Any):
+    await fill(place, {"mine": ["an element that is not shown"]})
+    await client.acl_setuser(
+        "reader", enabled=True, passwords=["+of-the-reader"], keys=["*"], categories=["+@read", "+@connection"]
+    )
+    try:
+        url = place.where.replace("redis://", "redis://reader:of-the-reader@")
+        async with RedisStore(url, place.prefix) as store:
+            rows = await all_rows(store)
+            with pytest.raises(StoreError, match=r"(?i)permission") as caught:
+                await store.replace([(rows[0], "nor what was to come")])
+            assert not isinstance(caught.value, StoreUnavailableError)
+            for secret in ("not shown", "to come", "of-the-reader", "redis.call"):
+                assert secret not in str(caught.value)
+            assert caught.value.__context__ is None
+        with pytest.raises(StoreError) as caught:
+            async with RedisStore(url.replace("of-the-reader", "wrong"), place.prefix):
+                pass
+        assert not isinstance(caught.value, StoreUnavailableError)
+    finally:
+        await client.acl_deluser("reader")
+
+
+class ClusterServer(RedisServer):
+    def _command(self) -> list[str]:
+        return [*super()._command(), "--cluster-enabled", "yes"]
+
+
+async def test_a_cluster_is_refused(redis_url: str):  # which skips where there is no Redis
+    with ClusterServer() as server, pytest.raises(StoreError, match="is a cluster"):
+        async with RedisStore(server.url, "agents:session"):
+            pass
+
+
+async def test_a_url_that_asks_for_text_gets_bytes_all_the_same(place: Place, client: Any):
+    await client.rpush(place.redis_key("mine"), b"\xff\xfe")
+    async with RedisStore(f"{place.where}?decode_responses=True&protocol=3", place.prefix) as store:
+        (row,) = await all_rows(store)
+        assert row.data == b"\xff\xfe"
+        assert await store.replace([(row, "new")]) == [True]
