@@ -27,9 +27,7 @@ class Place:
     for another one.
     """
 
-    def __init__(
-        self, provider: KeyProvider, asks_every_s: tuple[float, float], *, writes_for_s: float = 0.0
-    ) -> None:
+    def __init__(self, provider: KeyProvider, asks_every_s: tuple[float, float], *, writes_for_s: float = 0.0) -> None:
         self._provider = provider
         expect = getattr(provider, "expect", None)
         if callable(expect):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
@@ -18,7 +18,7 @@ os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 settings.register_profile("project", deadline=None, database=None)
 settings.load_profile("project")
 
-SERVERS_REQUIRED = os.environ.get("ENCRYPTED_SESSIONS_REQUIRE_SERVERS") == "1"
+SERVERS_REQUIRED = os.environ.get("ENCRYPTED_SESSIONS_REQUIRE_SERVERS", "").split(",")
 
 
 def pytest_report_header() -> list[str]:
@@ -38,12 +38,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def _running(make_server: Callable[[], Server]) -> Iterator[Server]:
+def _running(make_server: type[Server]) -> Iterator[Server]:
     try:
         server = make_server()
     except ProgramMissingError as missing:
-        if SERVERS_REQUIRED:
-            pytest.fail(f"ENCRYPTED_SESSIONS_REQUIRE_SERVERS=1, but {missing}")
+        if make_server.name in SERVERS_REQUIRED or "1" in SERVERS_REQUIRED:
+            pytest.fail(f"ENCRYPTED_SESSIONS_REQUIRE_SERVERS says that {make_server.name} must be there, but {missing}")
         pytest.skip(str(missing))
     with server:
         yield server

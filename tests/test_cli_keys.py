@@ -175,15 +175,25 @@ def test_list_is_a_table_that_a_person_likes_to_read(url: str, retired: str) -> 
         ("pending", {"activate_at": timedelta(seconds=90)}, "active in 90 s"),
         ("pending", {"activate_at": timedelta(seconds=-1)}, "active in 0 s"),
         ("pending", {"activate_at": timedelta(days=1)}, "active in 24.0 h"),
-        ("decrypt-only", {"written_until": timedelta(minutes=1)}, "to be retired from 2026-11-23 07:01:00 on"),
+        ("decrypt-only", {"written_until": timedelta(minutes=1)}, "may be retired from 2026-11-23 07:01:00 on"),
         ("decrypt-only", {"written_until": timedelta(minutes=-1)}, "may be retired"),
+        (
+            "decrypt-only",
+            {"activate_at": timedelta(minutes=9), "written_until": timedelta(minutes=1)},
+            "overtaken; may be retired from 2026-11-23 07:01:00 on",
+        ),
         ("retired", {"retired_at": timedelta(0)}, "since 2026-11-23 07:00:00"),
         ("destroyed", {"destroyed_at": timedelta(0)}, "since 2026-11-23 07:00:00"),
     ],
 )
 def test_the_table_says_what_comes_next(state: str, of: dict[str, timedelta], words: str) -> None:
     now = datetime(2026, 11, 23, 7, tzinfo=timezone.utc)
-    key: dict[str, Any] = {"state": state, "written_until": None, **{name: now + after for name, after in of.items()}}
+    key: dict[str, Any] = {
+        "state": state,
+        "activate_at": now,
+        "written_until": None,
+        **{name: now + after for name, after in of.items()},
+    }
     assert cli_keys._remark(key, now) == words
 
 
@@ -264,6 +274,7 @@ def test_a_url_that_cannot_be_one_is_wrong_use(command: str, given: str) -> None
     [
         ["create"],
         ["create", "URL", "--activation-delay", "0"],
+        ["create", "URL", "--activation-delay", "31622401"],
         ["create", "URL", "--activation-delay", "soon"],
         ["retire", "URL"],
         ["rotate", "URL", "NAME"],

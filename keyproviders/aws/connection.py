@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from keyproviders import KeyProviderError, ProviderConfigError, redact_frames
-from keyproviders.insecurity import is_insecure, warn_of_insecurity
+from keyproviders.extras import import_sdk
+from keyproviders.insecurity import is_insecure, is_loopback, warn_of_insecurity
 
 from .sdk import CredentialsExpiredError, Meaning, asked, botocore_session, region_of
 
@@ -94,14 +96,14 @@ class AwsConnection:
         """
         client = asked(doing, self.ready)
         try:
-            return asked(doing, lambda: call(client), self._meanings)
+            return asked(doing, lambda: call(client), self._meanings, is_request=True)
         except CredentialsExpiredError:
             if self._is_client(self._given):
                 raise
         # Out of the except block, so that what fails now has no context.
         self._drop(client)
         fresh = asked(doing, self.ready)
-        return asked(doing, lambda: call(fresh), self._meanings)
+        return asked(doing, lambda: call(fresh), self._meanings, is_request=True)
 
     @redact_frames
     def region(self, doing: str) -> str | None:
@@ -148,14 +150,28 @@ class AwsConnection:
             if not self._is_client(client):
                 raise TypeError(f"the function given as client made no boto3 client but a {type(client).__name__}")
             return client
-        session = botocore_session(self._profile)
-        client = session.create_client(
-            self._service, region_name=region_of(session, self._region), endpoint_url=self._endpoint_url
-        )
+        client = self._created(self._endpoint_url)
         if self._endpoint_url is None:
             # boto3's own settings may name one, such as AWS_ENDPOINT_URL.
             self._check_endpoint(client.meta.endpoint_url)
+        if is_loopback(client.meta.endpoint_url):
+            # A proxy between this process and its own machine would get the keys.
+            client = self._created(self._endpoint_url, proxies={})
         return client
+
+    def _created(self, endpoint_url: str | None, **config: Any) -> Any:
+        session = botocore_session(self._profile, self._check_way)
+        try:
+            return session.create_client(
+                self._service,
+                region_name=region_of(session, self._region),
+                endpoint_url=endpoint_url,
+                config=import_sdk("botocore.config", "aws").Config(**config),
+            )
+        except ValueError as error:
+            if isinstance(error, import_sdk("botocore.exceptions", "aws").BotoCoreError):
+                raise
+        raise self._no_endpoint()
 
     def _drop(self, client: Any) -> None:
         with self._lock:
@@ -163,14 +179,33 @@ class AwsConnection:
                 self._client = None
 
     def _check_endpoint(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            is_one = parts.scheme.lower() in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_one = False
+        if not is_one or not url.isascii() or not url.isprintable() or " " in url:
+            raise self._no_endpoint()
         if "@" in url or "?" in url:
             raise ProviderConfigError(f"the endpoint of {self._place} has a user or a query in it; take it out")
+        self._check_way(url)
+
+    def _check_way(self, url: str) -> None:
         if not is_insecure(url):
             return
-        problem = f"{url} is plain http off loopback: everybody on the way can read the keys; use https"
+        problem = (
+            f"{url.partition('?')[0]} is plain http off loopback: everybody on the way can read the keys; use https"
+        )
         if not self._allow_insecure:
             raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
         warn_of_insecurity(problem)
+
+    def _no_endpoint(self) -> ProviderConfigError:
+        # Not shown: it may have a password in it.
+        return ProviderConfigError(
+            f"the endpoint of {self._place} is no URL that requests can go to; write it as in https://host or"
+            " https://host:port, here or in boto3's own settings"
+        )
 
     def _is_client(self, client: Any) -> bool:
         return not isinstance(client, type) and hasattr(client, self._method)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -15,13 +14,14 @@ from keyproviders import (
     redact_frames,
 )
 from keyproviders.extras import import_sdk
+from keyproviders.words import one_line
 
 __all__ = ["CredentialsExpiredError", "Meaning", "asked", "botocore_session", "region_of"]
 
 _CONNECT_TIMEOUT_S = 1.0
 _READ_TIMEOUT_S = 2.0
 
-_LONGEST_WORDS = 400
+_LONGEST_CODE = 100
 
 _Answer = TypeVar("_Answer")
 
@@ -78,6 +78,13 @@ _NO_CREDENTIALS = (
 )
 
 
+# What botocore's parser raises for a body that is not built as the service builds it.
+_UNPARSED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
+
+# The services that credentials themselves come from.
+_SOURCES = ("sts", "sso", "sso-oidc")
+
+
 class CredentialsExpiredError(KeyAccessDeniedError):
     """The credentials were good once: newer ones may be at hand."""
 
@@ -91,11 +98,12 @@ class Meaning(NamedTuple):
     says: str = ""
 
 
-def botocore_session(profile: str | None = None) -> Any:
+def botocore_session(profile: str | None = None, check: Callable[[str], None] | None = None) -> Any:
     """A session with botocore's own chain of credentials and settings, our time-outs, and no retries.
 
     They hold for every client made from it, also for those that the chain makes itself, such as the
-    one that asks STS for the credentials of a role.
+    one that asks STS for the credentials of a role. ``check`` is called with the URL of each such
+    request for credentials, and raises if it may not be sent.
     """
     config = import_sdk("botocore.config", "aws").Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
@@ -104,6 +112,13 @@ def botocore_session(profile: str | None = None) -> Any:
     )
     session = import_sdk("botocore.session", "aws").Session(profile=profile)
     session.set_default_client_config(config)
+
+    def check_source(request: Any, **_: Any) -> None:
+        if check is not None:
+            check(request.url)
+
+    for service in _SOURCES:
+        session.register(f"before-send.{service}", check_source)
     return session
 
 
@@ -116,30 +131,43 @@ def region_of(session: Any, given: str | None) -> str | None:
 
 
 @redact_frames
-def asked(doing: str, call: Callable[[], _Answer], meanings: tuple[Meaning, ...] = ()) -> _Answer:
+def asked(
+    doing: str, call: Callable[[], _Answer], meanings: tuple[Meaning, ...] = (), *, is_request: bool = False
+) -> _Answer:
     """The answer of ``call``, which uses botocore; what botocore raises becomes one of our errors.
 
-    ``meanings`` are those of the service; they come before what codes mean everywhere. The error has
-    no context: the frames of botocore hold credentials.
+    ``meanings`` are those of the service; they come before what codes mean everywhere. With
+    ``is_request`` nothing but a request is made in it, so any error is one of botocore's. The error
+    that is raised has no context: the frames of botocore hold credentials and answers.
     """
     exceptions = import_sdk("botocore.exceptions", "aws")
+    unreadable = import_sdk("botocore.parsers", "aws").ResponseParserError
+    failure: KeyProviderError
     try:
         return call()
     except exceptions.ClientError as error:
         failure = _refused(error.response, doing, meanings)
     except exceptions.BotoCoreError as error:
         failure = _failed(error, doing)
-    except (binascii.Error, UnicodeDecodeError):
-        # Of botocore's parser, whose frames hold the answer.
-        failure = ProviderConfigError(f"{doing}: the answer is none that AWS would give; check the endpoint")
+    except KeyProviderError as error:
+        failure = error.with_traceback(None)
+    except unreadable:
+        # Of a service that speaks XML, such as STS: what a proxy says when it cannot reach it.
+        failure = KeyUnavailableError(f"{doing}: the answer is none that AWS would give")
+    except _UNPARSED as error:
+        if not is_request:
+            raise
+        failure = ProviderConfigError(
+            f"{doing}: the answer is none that AWS would give ({type(error).__name__}); check the endpoint"
+        )
     raise failure
 
 
 def _refused(response: dict[str, Any], doing: str, meanings: tuple[Meaning, ...]) -> KeyProviderError:
     """What an error code of a service means."""
     error, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
-    code, status = str(error.get("Code", "")), metadata.get("HTTPStatusCode") or 0
-    said = " ".join(str(error.get("Message", "")).split())[:_LONGEST_WORDS] or "without words"
+    code, status = one_line(error.get("Code", ""), _LONGEST_CODE), metadata.get("HTTPStatusCode") or 0
+    said = one_line(error.get("Message", "")) or "without words"
     told = f"{doing}: AWS answered {code or 'no code'} ({status}: {said})"
     for meaning in meanings:
         if code.startswith(meaning.code) and meaning.says in said.lower():
@@ -161,6 +189,8 @@ def _failed(error: Exception, doing: str) -> KeyProviderError:
     if "SSLError" in kinds:
         if "EOF occurred" in str(error):
             return KeyUnavailableError(f"{doing}: the connection ended while it was being set up")
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+            return ProviderConfigError(f"{doing}: no TLS could be set up; does the endpoint speak https?")
         ca = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
         return ProviderConfigError(
             f"{doing}: the certificate was not accepted; it was checked against"

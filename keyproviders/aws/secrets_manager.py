@@ -142,10 +142,15 @@ class AwsSecretsManagerKeyProvider:
             f"reading version {which['VersionId']} of {self.place}" if "VersionId" in which else f"reading {self.place}"
         )
         ask = {"SecretId": self._secret_id, **which}
-        return self._key(self._connection.ask(doing, lambda client: client.get_secret_value(**ask)))
-
-    def _key(self, answer: dict[str, Any]) -> Key:
+        answer = self._connection.ask(doing, lambda client: client.get_secret_value(**ask))
         version = str(answer.get("VersionId", ""))
+        if not version:
+            raise ProviderConfigError(f"{doing}: the answer is none of Secrets Manager; check the endpoint")
+        if version != which.get("VersionId", version):
+            raise InvalidKeyError(f"{self.place} was asked for version {which['VersionId']} and gave another one")
+        return self._key(version, answer)
+
+    def _key(self, version: str, answer: dict[str, Any]) -> Key:
         if not is_key_name(version):
             raise InvalidKeyError(
                 f"a version of {self.place} has an id of {len(version)} characters that cannot be a key's name; write"

@@ -46,9 +46,12 @@ MOST_DELAY_S = 366 * 86_400
 
 State = Literal["pending", "active", "decrypt-only", "retired", "destroyed"]
 
+_SHOWN_NAMES = 10
 _LONGEST_KEK = 2_048
 _LONGEST_CIPHERTEXT = 16_384
 
+# Nothing that is added to a time leaves what a date can be.
+_LATEST_YEAR = "8999"
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)Z\Z", re.ASCII)
 _PRINTABLE = re.compile(r"[!-~]+\Z")
 
@@ -100,6 +103,14 @@ class Keyset(NamedTuple):
     def context(self, entry: KeyEntry) -> dict[str, str]:
         """What is bound to a wrapped key of this keyset."""
         return context_of(self.name, entry.name, entry.created_at)
+
+    @property
+    def names(self) -> str:
+        """The names of the newest keys, for messages."""
+        more = len(self.entries) - _SHOWN_NAMES
+        return ", ".join(entry.name for entry in self.entries[-_SHOWN_NAMES:]) + (
+            f" and {more} more" if more > 0 else ""
+        )
 
     def find(self, key_name: str) -> KeyEntry | None:
         """The key of that name, whatever its state; None if there never was one."""
@@ -213,7 +224,7 @@ class Keyset(NamedTuple):
             raise KeysetRefusedError(
                 f"the keyset {self.name!r} has no key"
                 f" {repr(key_name) if is_key_name(key_name) else 'of that name (no key can have it)'};"
-                f" it has {', '.join(one.name for one in self.entries)}"
+                f" it has {self.names}"
             )
         return entry
 
@@ -374,7 +385,7 @@ def _entry(found: object, what: str) -> KeyEntry:
 
 def _time(found: object, what: str) -> int:
     match = _TIME.match(found) if isinstance(found, str) else None
-    if match is not None and match[1] >= "1970":
+    if match is not None and "1970" <= match[1] <= _LATEST_YEAR:
         try:
             year, month, day, hour, minute, second = map(int, match.groups())
             return int(datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc).timestamp())

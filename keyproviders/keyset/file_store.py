@@ -31,6 +31,8 @@ _LOCK_PAUSE_S = 0.02
 
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _MISTAKEN = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+_CANNOT = frozenset({errno.EINVAL, errno.ENOTSUP})
+_ACCESS_LIST = "system.posix_acl_access"
 
 
 class FileKeysetStore:
@@ -43,7 +45,7 @@ class FileKeysetStore:
     meanwhile, the old text is there or the new one, whole, and on the disk. A lock on ``PATH.lock``
     keeps others out for that time; it ends with its process, and the empty file stays. So changing
     needs the right to write in the folder. A new file is for its owner alone (0600); afterwards its
-    owner, group and mode stay as they are, and who may not keep them may not change it.
+    owner, group, mode and access list stay as they are, and who may not keep them may not change it.
 
     Without ``fcntl`` (Windows) there is no such lock: a keyset can be read there, and a change is
     ProviderConfigError. The revision is the SHA-256 of the bytes.
@@ -71,7 +73,7 @@ class FileKeysetStore:
     def read(self, name: str) -> StoredKeyset | None:  # noqa: ARG002 - the file is one keyset, and says which
         """What is in the file now; None when there is no file."""
         try:
-            content = self._content()
+            content = self._content(self._path)
         except OSError as error:
             failure = self._failure(error, "be read")
         else:
@@ -88,7 +90,8 @@ class FileKeysetStore:
             # Where links lead to: the file takes the place of the file, not of a link to it.
             target = Path(os.path.realpath(self._path))
             with self._locked(f"{target}.lock"):
-                content = self._content()
+                # Of the file that is replaced: a link may lead elsewhere by now.
+                content = self._content(str(target))
                 if (None if content is None else _revision(content)) != expected:
                     return False
                 self._replace(target, text.encode("ascii"))
@@ -100,12 +103,12 @@ class FileKeysetStore:
     def __repr__(self) -> str:
         return f"<FileKeysetStore {self.place}>"
 
-    def _content(self) -> bytes | None:
+    def _content(self, path: str) -> bytes | None:
         try:
             # Not to wait for the writer of a pipe.
-            file = os.open(self._path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except FileNotFoundError:
-            if Path(self._path).parent.is_dir():
+            if Path(path).parent.is_dir():
                 return None
             raise
         with os.fdopen(file, "rb") as opened:
@@ -167,6 +170,10 @@ class FileKeysetStore:
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
+        except OSError as error:
+            # Some file systems cannot do that. The change is made.
+            if error.errno not in _CANNOT:
+                raise
         finally:
             os.close(folder)
 
@@ -189,6 +196,7 @@ class FileKeysetStore:
                     " keep, and its readers might lose it; change it as that user"
                 )
         os.fchmod(file, stat.S_IMODE(before.st_mode))
+        _keep_access_list(target, file)
 
     def _failure(self, error: OSError, doing: str) -> KeyProviderError:
         if error.errno in _DENIED:
@@ -198,6 +206,19 @@ class FileKeysetStore:
         if error.errno in _MISTAKEN:
             return ProviderConfigError(f"{self.place} cannot {doing}: {error.strerror}; see to its path and its folder")
         return KeyUnavailableError(f"{self.place} cannot {doing}: {error.strerror or type(error).__name__}")
+
+
+def _keep_access_list(target: Path, file: int) -> None:
+    """Let those read the new file to whom the old one was given one by one (Linux: setfacl)."""
+    if not hasattr(os, "getxattr"):
+        return
+    try:
+        entries = os.getxattr(target, _ACCESS_LIST)
+    except OSError as error:
+        if error.errno in _CANNOT or error.errno == errno.ENODATA:
+            return
+        raise
+    os.setxattr(file, _ACCESS_LIST, entries)
 
 
 def _taken(fcntl: object, lock: int) -> bool:

@@ -123,10 +123,7 @@ class KeysetKeyProvider:
         keyset = self._keyset()
         entry = keyset.find(name)
         if entry is None:
-            raise KeyNotFoundError(
-                f"{self.place} has no key {name!r}, and never had one; it has"
-                f" {', '.join(one.name for one in keyset.entries)}"
-            )
+            raise KeyNotFoundError(f"{self.place} has no key {name!r}, and never had one; it has {keyset.names}")
         if entry.destroyed_at is not None:
             raise KeyDestroyedError(
                 f"the key {name!r} of {self.place} was destroyed at {time_text(entry.destroyed_at)}"
@@ -140,8 +137,9 @@ class KeysetKeyProvider:
 
     def close(self) -> None:
         """Forget the keys, and close the wrapper and the store if they have anything to close."""
-        self._closed = True
-        self._copies = {}
+        with self._lock:
+            self._closed = True
+            self._copies = {}
         close_parts(self._wrapper, self._store)
 
     def after_fork(self) -> None:

@@ -13,13 +13,12 @@ from keyproviders import (
     KeyUnavailableError,
     ProviderConfigError,
 )
+from keyproviders.words import one_line
 
 __all__ = ["Kind", "failure_of", "kind_of", "words_of"]
 
 #: ``exists``: the table is already there. ``first``: somebody else's write came first.
 Kind = Literal["no table", "exists", "first", "damaged", "unavailable", "denied", "config"]
-
-_LONGEST_WORDS = 400
 
 # SQLSTATEs of PostgreSQL (its manual, appendix A), and classes of them.
 _SQLSTATES: Mapping[str, Kind] = {
@@ -97,14 +96,18 @@ def words_of(error: Exception) -> str:
     return str(orig)
 
 
-def failure_of(error: Exception, kind: Kind, told: str, said: str) -> KeyProviderError:
-    """The error to raise. ``told`` says what was asked for and of whom, ``said`` what the driver said."""
-    said = said if len(said) <= _LONGEST_WORDS else said[:_LONGEST_WORDS] + "..."
-    told = f"{told}: {type(_driver_error(error)).__name__} ({said})"
+def failure_of(error: Exception, kind: Kind, told: str, said: str, *, begun: bool = False) -> KeyProviderError:
+    """The error to raise. ``told`` says what was asked for and of whom, ``said`` what the driver said.
+
+    ``begun``: a change was under way.
+    """
+    told = f"{told}: {type(_driver_error(error)).__name__} ({one_line(said)})"
     if kind == "damaged":
         return InvalidKeyError(f"{told}; what is there is damaged: put back its last good copy")
     if kind == "unavailable":
-        return KeyUnavailableError(told)
+        return KeyUnavailableError(
+            told + ("; the change may have been made all the same: look before you make it again" if begun else "")
+        )
     if kind == "denied":
         return KeyAccessDeniedError(f"{told}; check the user of the DSN, its password and rights, or the file's owner")
     return ProviderConfigError(f"{told}; asking again will not change that: check the DSN, and what is there")

@@ -21,6 +21,7 @@ _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
 #: As long as a primary key can be in every MariaDB that is in use, at 4 bytes a character.
 _LONGEST_NAME = 190
 _REVISION_BYTES = 16
+_REVISION = re.compile(r"[0-9a-f]{32}\Z")
 
 _Answer = TypeVar("_Answer")
 
@@ -63,8 +64,10 @@ class SqlKeysetStore:
         _check_name(name)
         columns = self._table.c
         # No more than can be meant: somebody else may write there, too.
-        document = import_sdk("sqlalchemy", "sql").func.substr(columns.document, 1, MOST_BYTES + 1)
-        query = self._table.select().with_only_columns(document, columns.revision).where(columns.name == name)
+        substr = import_sdk("sqlalchemy", "sql").func.substr
+        document = substr(columns.document, 1, MOST_BYTES + 1)
+        revision = substr(columns.revision, 1, 2 * _REVISION_BYTES + 1)
+        query = self._table.select().with_only_columns(document, revision).where(columns.name == name)
         doing = f"reading the keyset {name!r} from {self.place}"
         if not self._database.is_there():
             return None
@@ -72,8 +75,8 @@ class SqlKeysetStore:
         if kind is not None or row is None:
             return None
         text, revision = row
-        if not isinstance(text, str) or not isinstance(revision, str):
-            raise InvalidKeyError(f"{doing}: what is there is no text; put back its last good copy")
+        if not isinstance(text, str) or not isinstance(revision, str) or not _REVISION.match(revision):
+            raise InvalidKeyError(f"{doing}: what is there was not written here; put back its last good copy")
         return StoredKeyset(text, revision)
 
     @redact_frames
@@ -137,18 +140,19 @@ class SqlKeysetStore:
         """
         engine = self._database.engine()
         exceptions = import_sdk("sqlalchemy.exc", "sql")
-        connected = False
+        connected = begun = False
         try:
             with engine.connect() as connection, connection.begin():
                 connected = True
                 for statement in self._database.before(writing=writing):
                     connection.exec_driver_sql(statement)
+                begun = writing
                 return work(connection), None
         except (exceptions.SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
             kind = kind_of(error, self._database.family)
             if kind in expected:
                 return None, kind
-            failure = failure_of(error, kind, doing, self._database.hidden(words_of(error)))
+            failure = failure_of(error, kind, doing, self._database.hidden(words_of(error)), begun=begun)
         except (TypeError, ValueError, AttributeError, OSError) as error:
             if connected:
                 raise

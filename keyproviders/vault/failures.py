@@ -12,6 +12,7 @@ from typing import Any
 
 from keyproviders import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
 from keyproviders.extras import import_sdk
+from keyproviders.words import one_line
 
 from .settings import Endpoint
 from .transport import RefusedAnswerError
@@ -26,7 +27,6 @@ _DENIED = frozenset({401, 403})
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)\Z")
 
-_LONGEST_WORDS = 400
 _LONGEST_WAIT_S = 86_400.0
 
 # OpenSSL's words for a connection that ended in the middle: an outage, not a mistake in a setting.
@@ -88,8 +88,7 @@ class Answer:
         for secret in (self._sent, *hide):
             if secret:
                 said = said.replace(secret, "...")
-        said = "".join(one if one.isprintable() else "?" for one in " ".join(said.split()))
-        return said if len(said) <= _LONGEST_WORDS else said[:_LONGEST_WORDS] + "..."
+        return one_line(said)
 
 
 def is_wrong_route(answer: Answer) -> bool:

@@ -191,7 +191,9 @@ def _add_doctor(app: "typer.Typer") -> None:
             raise typer.Exit(INTERRUPTED) from None
         told = doctor_report.as_json(found) if as_json else doctor_report.in_words(found).rstrip()
         well = found.ok
-        if store is not None and found.ok:  # without keys there is nothing to ask
+        if store is not None and not found.ok:  # without keys there is nothing to ask
+            told = _with_store(told, None, as_json=as_json)
+        elif store is not None:
             asked = Asked(store, sessions_table, messages_table, key_prefix, as_json, url, upstream_key)
             more, well = examined(asked)
             told = _with_store(told, more, as_json=as_json)
@@ -200,9 +202,9 @@ def _add_doctor(app: "typer.Typer") -> None:
             raise typer.Exit(FAILED)
 
 
-def _with_store(told: str, more: "str | dict[str, object]", *, as_json: bool) -> str:
+def _with_store(told: str, more: "str | dict[str, object] | None", *, as_json: bool) -> str:
     if not as_json:
-        return f"{told}\n\n{more}"
+        return f"{told}\n\n{more or 'The store was not looked at: first mend what is said above.'}"
     import json  # noqa: PLC0415 - seldom asked
 
     return json.dumps({**json.loads(told), "store": more}, indent=2)

@@ -23,6 +23,8 @@ FAILED = 1
 WRONG_USE = 2
 INTERRUPTED = 3
 
+_MOST_DELAY_S = 366 * 86_400
+
 _EXIT_CODES = "Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 interrupted (Ctrl-C)."
 
 _KEYS = f"""Make and change a keyset: the keys that a fleet shares, wrapped by a KMS.
@@ -89,7 +91,7 @@ _BACKUPS = (
     " key-encryption key that wraps it is destroyed."
 )
 
-_HEADS = ("NAME", "STATE", "CREATED (UTC)", "ACTIVE FROM (UTC)", "", "KEY-ENCRYPTION KEY")
+_HEADS = ("NAME", "STATE", "CREATED (UTC)", "ACTIVE FROM (UTC)", "REMARK", "KEY-ENCRYPTION KEY")
 
 
 def add_keys(app: "typer.Typer") -> None:
@@ -113,7 +115,10 @@ def _add_growing(keys: "typer.Typer") -> None:
         activation_delay: Annotated[
             int,
             typer.Option(
-                metavar="SECONDS", min=1, help="How long a new key waits: fresh_s + stale_write_s + 60 of your rings."
+                metavar="SECONDS",
+                min=1,
+                max=_MOST_DELAY_S,
+                help="How long a new key waits: fresh_s + stale_write_s + 60 of your rings.",
             ),
         ] = 1260,
         key_name: Annotated[str | None, _new_name()] = None,
@@ -333,7 +338,11 @@ def _remark(key: Mapping[str, Any], now: datetime) -> str:
     if state == "pending":
         return f"active in {_duration(max(0.0, (key['activate_at'] - now).total_seconds()))}"
     if state == "decrypt-only":
-        return f"to be retired from {_time(until)} on" if until is not None and now < until else "may be retired"
+        # Overtaken in an emergency before its time came, it never becomes active.
+        overtaken = "overtaken; " if key["activate_at"] > now else ""
+        return overtaken + (
+            f"may be retired from {_time(until)} on" if until is not None and now < until else "may be retired"
+        )
     since = key[f"{state}_at"] if state in {"retired", "destroyed"} else None
     return "" if since is None else f"since {_time(since)}"
 

@@ -342,7 +342,8 @@ def ended(work: Coroutine[Any, Any, _T]) -> _T:
     """What `work` gives. What can be expected to go wrong ends the command with one sentence."""
     import typer  # noqa: PLC0415 - as in `cli`
 
-    from encrypted_sessions.maintenance.stores.base import StoreError  # noqa: PLC0415 - when it is used
+    from encrypted_sessions.cli_reports import printable  # noqa: PLC0415 - when it is used
+    from encrypted_sessions.maintenance.stores.base import StoreError  # noqa: PLC0415 - likewise
     from keyproviders import KeyProviderError  # noqa: PLC0415 - likewise
 
     for name in ("keyproviders", "encrypted_sessions"):  # what goes wrong is told once, in the report
@@ -357,6 +358,7 @@ def ended(work: Coroutine[Any, Any, _T]) -> _T:
         problem = f"no key came: {error}"
     except (StoreError, OSError) as error:
         problem, wrong_use = str(error), isinstance(error, FileExistsError)
+    problem = printable(" ".join(problem.split()))  # a server and a store's tables have a say in it
     if wrong_use:
         raise _wrong_use(problem)
     typer.echo(f"Error: {problem}", err=True)

@@ -23,7 +23,7 @@ from encrypted_sessions.maintenance.reports import (
     VerifyReport,
 )
 
-__all__ = ["as_json", "in_words", "inspected_as_json", "inspected_in_words", "size_in_words", "table"]
+__all__ = ["as_json", "in_words", "inspected_as_json", "inspected_in_words", "printable", "size_in_words", "table"]
 
 _WIDTH = 100
 
@@ -68,14 +68,16 @@ _REASONS: Mapping[str, str] = {"written_meanwhile": "they came in while the rest
 def in_words(command: str, report: Report) -> str:
     """A table of what was found, changed and left, what to do about it, and a verdict."""
     dry = " (dry run)" if report.dry_run else ""
-    lines = [f"{command} of {_shown(report.store)}{dry}, {_took(report.took_s)}", ""]
+    lines = [f"{command} of {printable(report.store)}{dry}, {_took(report.took_s)}", ""]
     if isinstance(report, InventoryReport):
         lines += _inventory(report)
     else:
         lines += _counts(report)
     if report.findings and any(report.left.values()):
         heads = ("session", "row", "outcome", "kid")
-        found = [(_shown(one.session_id), _shown(one.row_id), one.outcome, one.kid or "-") for one in report.findings]
+        found = [
+            (printable(one.session_id), printable(one.row_id), one.outcome, one.kid or "-") for one in report.findings
+        ]
         lines += ["", "Rows to look at" + (" (the first ones):" if len(found) < sum(report.left.values()) else ":")]
         lines += table(heads, found)
     notes = [f"Note: {notice.rstrip('.')}." for notice in report.notices]
@@ -83,7 +85,7 @@ def in_words(command: str, report: Report) -> str:
     if report.stopped_because is not None:
         notes.append(f"Stopped: {report.stopped_because.rstrip('.')}.")
     for note in notes:
-        lines += ["", *_wrapped(_shown(note))]
+        lines += ["", *_wrapped(printable(note))]
     return "\n".join([*lines, "", *_wrapped(_verdict(report))]) + "\n"
 
 
@@ -133,17 +135,16 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
         return [("changed", count, what, f"{would}erased") for what, count in report.erased.items()]
     if isinstance(report, EncryptReport):
         under = f"sealed under {report.to_kid} now"
-        return [
-            ("changed", report.plaintext, "plaintext", f"{under}: from now on authentic, whoever wrote them"),
-            ("changed", report.upstream, "hkdf-v1", f"of the SDK's class, {under}"),
-        ]
+        sealed = ("changed", report.plaintext, "plaintext", f"{under}: from now on authentic, whoever wrote them")
+        upstream = ("changed", report.upstream, "hkdf-v1", f"of the SDK's class, {under}")
+        return [sealed, upstream] if report.upstream else [sealed]
     if isinstance(report, ReencryptReport):
         kept = "with the time and the place that they had"
         return [("changed", report.changed, "sealed again", f"under {report.to_kid}, {kept}")]
     if isinstance(report, PurgeReport):
         return [("changed", report.changed, "expired", f"{would}removed")]
     if isinstance(report, DiscardReport):
-        copy = f"; a copy is in {_shown(report.export)}" if report.export is not None else ""
+        copy = f"; a copy is in {printable(report.export)}" if report.export is not None else ""
         return [("changed", report.changed, report.outcome, f"{would}removed{copy}")]
     return []
 
@@ -158,7 +159,7 @@ def _verdict(report: Report) -> str:
     if isinstance(report, InventoryReport):
         return report.conclusion
     if isinstance(report, EraseReport) and report.missing:
-        return f"{_result(report)} Without any trace there: {', '.join(map(_shown, report.missing))}."
+        return f"{_result(report)} Without any trace there: {', '.join(map(printable, report.missing))}."
     return _result(report)
 
 
@@ -221,11 +222,13 @@ def inspected_in_words(place: str, session_id: str, rows: Sequence[Inspected]) -
     """The envelopes of one session, the oldest first. Ages are what the rows claim."""
     heads = ("row", "form", "kid", "sealed (UTC)", "age", "size")
     cells = [
-        (_shown(row.row_id), row.form, row.kid or "-", _time(row.timestamp), _age(row.age_s), f"{row.size:,}")
+        (printable(row.row_id), row.form, row.kid or "-", _time(row.timestamp), _age(row.age_s), f"{row.size:,}")
         for row in rows
     ]
+    if not rows:
+        return f"{printable(place)} has no rows of the session {printable(session_id)}.\n"
     size = size_in_words(sum(row.size for row in rows))
-    head = f"session {_shown(session_id)} of {_shown(place)}: {_rows(len(rows))}, {size}"
+    head = f"session {printable(session_id)} of {printable(place)}: {_rows(len(rows))}, {size}"
     said = "Kids and ages are what the rows claim: nothing was opened."
     return "\n".join([head, "", *table(heads, cells, right=(4, 5)), "", said]) + "\n"
 
@@ -273,7 +276,7 @@ def _wrapped(text: str, head: str = "") -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def _shown(text: str) -> str:
+def printable(text: str) -> str:
     """Text that anybody may have written: nothing that a terminal would obey."""
     return text if text.isprintable() else ascii(text)
 

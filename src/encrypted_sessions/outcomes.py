@@ -40,8 +40,7 @@ UNREADABLE: tuple[Outcome, ...] = (
 #: Outcomes that are left out whatever the policy, and stay where they are.
 PASSED_OVER: tuple[Outcome, ...] = ("expired_unverified", "erased")
 
-#: What each means, and what to do about it. No command or option stands here that this release
-#: does not have.
+#: What each means, and what to do about it.
 EXPLANATIONS: Mapping[str, str] = MappingProxyType(
     {
         "expired_unverified": "its key is gone, and it claims to be older than the ttl; it is left where it is.",
@@ -52,11 +51,13 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
         "unknown_key": "no place that this process asks has a key with this kid. Add the old key there, or its"
         " place to also_read=; rows of the Agents SDK's own class (kid 'hkdf-v1') need upstream_key=.",
         "unauthentic": "altered, or sealed with another key. Check that this process uses the key,"
-        " and the session id, that wrote it.",
+        " and the session id, that wrote it. Where it was altered, `encrypted-sessions discard` removes"
+        " it, and keeps a copy.",
         "plaintext": "not encrypted. If it was written before encryption was switched on and you"
-        " trust who wrote it, plaintext='read' returns it.",
+        " trust who wrote it, plaintext='read' returns it, and `encrypted-sessions encrypt` seals it.",
         "malformed": "not an envelope of this library, not of the SDK's class, and no plain item:"
-        " damaged, or written by something else.",
+        " damaged, or written by something else. `encrypted-sessions discard` removes such rows, and"
+        " keeps a copy.",
         "unsupported": "written by a later release. Upgrade encrypted-sessions.",
     }
 )

@@ -107,23 +107,29 @@ class Judge:
 
 def open_envelope(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Verdict:
     """What a well-formed envelope is, its key's opener (or why there is none) in hand."""
-    kid, token, timestamp = envelope.kid, envelope.token, envelope.timestamp
+    outcome = judge_envelope(envelope, opener, terms)
+    item = None
+    if outcome == "ok" and not isinstance(opener, str):
+        try:
+            item = opener.open(envelope.token)
+        except NotAnItem:
+            outcome = "malformed"
+    return Verdict(outcome, envelope.kid, envelope.timestamp, item)
+
+
+def judge_envelope(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Outcome:
+    """The same without a look at the content: what is "ok" may hold no item."""
+    timestamp = envelope.timestamp
     expired = terms.ttl is not None and terms.now > timestamp + terms.ttl
     if isinstance(opener, str):
-        gone = opener == "unknown_key" and expired
-        return Verdict("expired_unverified" if gone else opener, kid, timestamp)
+        return "expired_unverified" if opener == "unknown_key" and expired else opener
     try:
-        opener.verify(token)
+        opener.verify(envelope.token)
     except Unauthentic:
-        return Verdict("unauthentic", kid, timestamp)
+        return "unauthentic"
     if expired:
-        return Verdict("expired", kid, timestamp)
-    if timestamp > terms.now + CLOCK_SKEW_S:
-        return Verdict("not_yet_valid", kid, timestamp)
-    try:
-        return Verdict("ok", kid, timestamp, opener.open(token))
-    except NotAnItem:
-        return Verdict("malformed", kid, timestamp)
+        return "expired"
+    return "not_yet_valid" if timestamp > terms.now + CLOCK_SKEW_S else "ok"
 
 
 class Scan:

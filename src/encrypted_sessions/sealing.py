@@ -66,24 +66,17 @@ class SessionCipher:
         return self._seal(encode_item(item), timestamp, os.urandom(_IV_BYTES))
 
     def _seal(self, plaintext: bytes, timestamp: int, iv: bytes) -> bytes:
-        padder = _PKCS7.padder()
-        # A fresh context for every token: only reading may share one.
+        # A fresh context for every token: several threads may seal with one cipher.
         encryptor = Cipher(self._aes, CBC(iv)).encryptor()
-        signed = b"".join(
-            (
-                TOKEN_VERSION.to_bytes(1, "big"),
-                timestamp.to_bytes(8, "big"),
-                iv,
-                encryptor.update(padder.update(plaintext) + padder.finalize()),
-            )
-        )
-        signature = self._hmac.copy()
-        signature.update(signed)
-        return signed + signature.finalize()
+        return _token(self._hmac, timestamp, iv, encryptor.update(_padded(plaintext)))
 
     def opener(self) -> Opener:
         """What opens tokens one after another. Not for several threads at once."""
         return Opener(self._hmac, Cipher(self._aes, CBC(bytes(_IV_BYTES))).decryptor())
+
+    def resealer(self) -> Resealer:
+        """What seals one after another what other ciphers sealed. Not for several threads at once."""
+        return Resealer(self._hmac, Cipher(self._aes, CBC(bytes(_IV_BYTES))).encryptor())
 
 
 class Opener:
@@ -125,13 +118,6 @@ class Opener:
         except NotJsonError:
             raise NotAnItem from None
 
-    def reseal(self, envelope: Envelope, cipher: SessionCipher) -> bytes:
-        """The same bytes and the same timestamp under another cipher. `verify` has accepted the envelope's token.
-
-        Raises NotAnItem when the token holds nothing.
-        """
-        return cipher._seal(self._decrypt(envelope.token), envelope.timestamp, os.urandom(_IV_BYTES))
-
     def _decrypt(self, token: bytes) -> bytes:
         blocks = self._decryptor.update(memoryview(token)[_IV_START:-_HMAC_BYTES])
         unpadder = _PKCS7.unpadder()
@@ -139,3 +125,53 @@ class Opener:
             return unpadder.update(memoryview(blocks)[_IV_BYTES:]) + unpadder.finalize()
         except ValueError:
             raise NotAnItem from None
+
+
+class Resealer:
+    """Seals what an Opener opens, with one kept encryptor.
+
+    CBC turns a block into E(block xor the ciphertext before). With the IV and that ciphertext both
+    xored into a token's first block, an encryptor that has served other tokens gives what a fresh one
+    gives with that IV.
+    """
+
+    __slots__ = ("_before", "_encryptor", "_hmac")
+
+    def __init__(self, hmac: HMAC, encryptor: CipherContext) -> None:
+        self._hmac = hmac
+        self._encryptor = encryptor
+        self._before = 0
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("a Resealer holds keys and cannot be pickled or copied")
+
+    def reseal(self, envelope: Envelope, opener: Opener) -> bytes:
+        """A token of the very bytes in another whose check `opener` has made, with the same timestamp.
+
+        Raises NotAnItem when the content is no JSON object.
+        """
+        plaintext = opener._decrypt(envelope.token)  # noqa: SLF001 - the two are one thing
+        try:
+            decode_item(plaintext)
+        except NotJsonError:
+            raise NotAnItem from None
+        return self._seal(plaintext, envelope.timestamp, os.urandom(_IV_BYTES))
+
+    def _seal(self, plaintext: bytes, timestamp: int, iv: bytes) -> bytes:
+        padded = _padded(plaintext)
+        first = int.from_bytes(padded[:_IV_BYTES], "big") ^ int.from_bytes(iv, "big") ^ self._before
+        ciphertext = self._encryptor.update(first.to_bytes(_IV_BYTES, "big") + padded[_IV_BYTES:])
+        self._before = int.from_bytes(ciphertext[-_IV_BYTES:], "big")
+        return _token(self._hmac, timestamp, iv, ciphertext)
+
+
+def _padded(plaintext: bytes) -> bytes:
+    padder = _PKCS7.padder()
+    return padder.update(plaintext) + padder.finalize()
+
+
+def _token(hmac: HMAC, timestamp: int, iv: bytes, ciphertext: bytes) -> bytes:
+    signed = b"".join((TOKEN_VERSION.to_bytes(1, "big"), timestamp.to_bytes(8, "big"), iv, ciphertext))
+    signature = hmac.copy()
+    signature.update(signed)
+    return signed + signature.finalize()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -185,8 +187,7 @@ def test_inspect_of_a_session_that_is_not_there_says_so(file: Place):
     filled(file, {SESSION: ["{}"]})
     result = run(file, None, "inspect", "--session", "somebody else")
     assert result.exit_code == 1
-    assert "session somebody else of the SQLite file" in result.stdout
-    assert ": 0 rows, " in result.stdout
+    assert "has no rows of the session somebody else." in result.stdout
 
 
 def doctor(place: Place, sealer: Sealer, *more: str) -> Result:
@@ -220,6 +221,17 @@ def test_the_doctor_names_the_keys_that_this_process_cannot_have(file: Place, se
         (None, "plaintext"),
         (None, "unsupported"),
     }
+
+
+def test_the_doctor_says_that_it_did_not_look_at_a_store_without_keys(file: Place):
+    filled(file, {})
+    for as_json in ((), ("--json",)):
+        result = invoke("doctor", "env:NOT_SET", "--store", f"sqlite:///{file.where}", *as_json)
+        assert result.exit_code == 1
+        if as_json:
+            assert json.loads(result.stdout)["store"] is None
+        else:
+            assert "The store was not looked at" in result.stdout
 
 
 def test_the_doctor_knows_the_rows_of_the_sdks_class(file: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
@@ -259,6 +271,20 @@ def test_what_a_row_or_a_session_says_of_itself_cannot_steer_a_terminal(file: Pl
         result = run(file, sealer, command, *more)
         assert not set(result.output) & {"\x1b", "\r", "\u202e"}, command
     sealer.ring.close()
+
+
+def test_what_a_store_says_in_an_error_cannot_steer_a_terminal(file: Place, sealer: Sealer):
+    with contextlib.closing(sqlite3.connect(file.where)) as connection:
+        connection.execute('CREATE TABLE "tables\x1b[2J\u202e" (id)')
+    result = run(file, sealer, "verify")
+    assert result.exit_code == 1
+    assert "has no table" in result.stderr
+    assert not set(result.output) & {"\x1b", "\u202e"}
+
+
+def test_a_run_without_rows_of_the_sdks_class_does_not_speak_of_them(file: Place, sealer: Sealer):
+    filled(file, {SESSION: [sealer.of("plaintext")]})
+    assert "hkdf-v1" not in run(file, sealer, "encrypt").stdout
 
 
 def test_json_is_one_object_per_line_and_the_report_comes_last(file: Place, sealer: Sealer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from cutting_proxy import proxy_to
 from encrypted_sessions.maintenance.stores import StoreError, StoreUnavailableError
 from encrypted_sessions.maintenance.stores.redis import RedisStore
 from sealed_rows import message
-from servers import RedisServer, Server
+from servers import RedisServer, Server, _free_port
 from stores import Place, new_place, raw_rows
 from stores import open_store as open_session
 from whole_stores import all_rows, as_text, fill, rows_of, whole
@@ -320,9 +321,53 @@ async def test_what_waiting_does_not_mend_is_no_outage_and_shows_no_element(plac
         await client.acl_deluser("reader")
 
 
+async def test_what_may_not_be_read_does_not_pass_for_empty(place: Place, client: Any):
+    await fill(place, {"mine": ["an element"]})
+    allowed = ["+@connection", "+scan", "+llen", "+hget", "+lrange", "+dbsize"]
+    for forbidden in ("scan", "llen", "hget", "lrange"):
+        commands = [name for name in allowed if name != f"+{forbidden}"]
+        await client.execute_command("ACL", "SETUSER", "half", "reset", "on", ">half", "~*", *commands)
+        try:
+            async with RedisStore(place.where.replace("redis://", "redis://half:half@"), place.prefix) as store:
+                with pytest.raises(StoreError, match=r"(?i)permission"):
+                    await all_rows(store)
+        finally:
+            await client.acl_deluser("half")
+
+
+async def test_a_server_busy_with_a_script_is_an_outage(place: Place, client: Any):
+    await fill(place, {"mine": ["an element"]})
+    await client.config_set("busy-reply-threshold", 50)
+    async with whole(place) as store, stores._redis(place) as other:
+        rows = await all_rows(store)
+        looping = asyncio.create_task(other.eval("while true do end", 0))
+        await asyncio.sleep(0.5)
+        for ask in (lambda: all_rows(store), lambda: store.remove(rows), store.count):
+            with pytest.raises(StoreUnavailableError, match="BUSY"):
+                await ask()
+        await client.script_kill()
+        with contextlib.suppress(Exception):
+            await looping
+        assert await store.remove(rows) == [True]
+
+
+async def test_a_key_that_becomes_something_else_is_left_alone(place: Place, client: Any):
+    await fill(place, {"mine": ["an element"]})
+    async with whole(place) as store:
+        (block,) = [block async for block in store.blocks()]
+        rows = await store.rows(block, None, 10)
+        await client.set(place.redis_key("mine"), "text")
+        assert await store.rows(block, None, 10) == []
+        assert await store.replace([(row, "new") for row in rows]) == [False]
+        assert await store.remove(rows) == [False]
+        assert await rows_of(store, "mine") == []
+    assert await client.get(place.redis_key("mine")) == b"text"
+
+
 class ClusterServer(RedisServer):
     def _command(self) -> list[str]:
-        return [*super()._command(), "--cluster-enabled", "yes"]
+        # Not 10,000 beyond the port, where it would be by itself: there may be no such port.
+        return [*super()._command(), "--cluster-enabled", "yes", "--cluster-port", str(_free_port())]
 
 
 async def test_a_cluster_is_refused(redis_url: str):  # which skips where there is no Redis
@@ -337,3 +382,27 @@ async def test_a_url_that_asks_for_text_gets_bytes_all_the_same(place: Place, cl
         (row,) = await all_rows(store)
         assert row.data == b"\xff\xfe"
         assert await store.replace([(row, "new")]) == [True]
+
+
+# -- What Redis says ------------------------------------------------------------------------------
+
+
+async def test_a_server_without_memory_left_is_an_outage(place: Place):
+    await fill(place, {"mine": ["one"]})
+    async with whole(place) as store, stores._redis(place) as client:
+        rows = await all_rows(store)
+        await client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(StoreUnavailableError, match=r"Redis database [^(]*: (OOM )?command not allowed"):
+                await store.replace([(rows[0], "new")])
+        finally:
+            await client.config_set("maxmemory", 0)
+        assert await store.replace([(rows[0], "new")]) == [True]
+
+
+async def test_a_session_whose_keys_are_of_another_type_is_named_and_not_erased(place: Place):
+    async with whole(place) as store, stores._redis(place) as client:
+        await client.sadd(place.redis_key("mine"), "something else")
+        with pytest.raises(StoreError, match=f": {place.redis_key('mine')} is no list but a set: nothing of that"):
+            await store.erase(["mine"])
+        assert await client.type(place.redis_key("mine")) == b"set"

@@ -175,7 +175,7 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path):
 async def test_an_empty_file_has_no_tables(tmp_path: Path):
     path = tmp_path / "empty.db"
     path.touch()
-    with pytest.raises(StoreError, match="it has no tables at all"):
+    with pytest.raises(StoreError, match="of this form it has none"):
         async with open_store(f"sqlite:///{path}"):
             pass
 

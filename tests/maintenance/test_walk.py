@@ -179,8 +179,17 @@ async def test_two_runs_at_once_leave_nothing_undone(sealer: Sealer):
     assert moved(store, sealer) == 450
 
 
-async def test_a_row_that_is_never_left_alone_is_counted_as_changed_meanwhile(sealer: Sealer):
+async def test_a_row_that_is_never_left_alone_is_counted_as_changed_meanwhile(
+    sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    """It is tried again, ever later."""
     store = older_rows(sealer, 30)
+    waited: list[float] = []
+
+    async def wait(seconds: float, _: object) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("encrypted_sessions.maintenance.walk.wait", wait)
 
     async def somebody_writes(name: str) -> None:
         if name == "replace":
@@ -189,6 +198,8 @@ async def test_a_row_that_is_never_left_alone_is_counted_as_changed_meanwhile(se
     store.before = somebody_writes
     report = await reencrypt(store, sealer.ring)
     assert (report.ok, report.changed, report.left) == (False, 29, {"changed_meanwhile": 1})
+    assert waited == sorted(waited)
+    assert waited[-1] > 10 * waited[0]
 
 
 async def test_a_provider_that_is_set_up_wrongly_raises_at_once(sealer: Sealer):
@@ -278,3 +289,38 @@ async def test_erase_checks_its_arguments_too():
 async def test_purge_needs_a_ttl(sealer: Sealer):
     with pytest.raises(TypeError, match="without one nothing expires"):
         await purge(MemoryStore(SESSION, []), sealer.ring, ttl=None)  # type: ignore[arg-type]
+
+
+async def test_large_rows_are_read_and_written_few_at_once(sealer: Sealer):
+    store = MemoryStore(SESSION, [sealer.row(message(f"{n}" + "x" * 2**20), sealer.older) for n in range(30)])
+    at_once: list[int] = []
+    read, write = store.rows, store.replace
+
+    async def rows(block: Any, after: Any, count: int) -> Any:
+        at_once.append(count)
+        return await read(block, after, count)
+
+    async def replace(changes: Any) -> list[bool]:
+        at_once.append(len(changes))
+        return await write(changes)
+
+    store.rows, store.replace = rows, replace  # type: ignore[method-assign]
+    report = await reencrypt(store, sealer.ring)
+    assert (report.ok, report.changed) == (True, 30)
+    assert max(at_once) == 8
+    assert max(at_once[5:]) <= 4
+
+
+async def test_small_rows_are_read_by_whole_batches(sealer: Sealer):
+    store = older_rows(sealer, 500)
+    at_once: list[int] = []
+    read = store.rows
+
+    async def rows(block: Any, after: Any, count: int) -> Any:
+        at_once.append(count)
+        return await read(block, after, count)
+
+    store.rows = rows  # type: ignore[method-assign]
+    assert (await reencrypt(store, sealer.ring, batch=70)).ok
+    assert at_once[:5] == [8, 16, 32, 64, 70]
+    assert set(at_once[4:]) == {70}

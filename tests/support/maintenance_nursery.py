@@ -42,7 +42,7 @@ from stores import Place
 from whole_rows import clear_all, read_all, write_all
 from whole_stores import whole
 
-TIMEOUT_S = 220
+TIMEOUT_S = 1800 if os.environ.get("ENCRYPTED_SESSIONS_FULL_SIZE") == "1" else 220
 
 
 def run(work: str, place: Place, past: Past, folder: Path, **order: Any) -> list[Any]:

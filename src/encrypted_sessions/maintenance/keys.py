@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
 
 from encrypted_sessions.derivation import upstream_secret
 from encrypted_sessions.envelope import UPSTREAM_KID
 from encrypted_sessions.outcomes import Outcome
-from encrypted_sessions.sealing import Opener, SessionCipher
+from encrypted_sessions.sealing import Opener, Resealer, SessionCipher
 from keyproviders import (
     InvalidKeyError,
     Key,
@@ -44,7 +45,7 @@ _LONGEST_WAIT_S = 10.0
 #: Seconds between two looks at whether the run shall stop.
 _LOOK_S = 0.1
 
-#: Derived ciphers kept, twice so many at most. Another derivation costs some microseconds.
+#: Derived ciphers kept, some 2 KiB each. Another derivation costs some microseconds.
 _KEPT = 2_048
 
 _T = TypeVar("_T")
@@ -55,33 +56,32 @@ class InterruptedRunError(Exception):
 
 
 class _Recent(Generic[_T]):
-    """What was used of late: between `_KEPT` and twice as many of them."""
+    """What was used last, so much of it."""
 
     def __init__(self) -> None:
-        self._young: dict[tuple[str, str], _T] = {}
-        self._old: dict[tuple[str, str], _T] = {}
+        self._kept: OrderedDict[tuple[str, str], _T] = OrderedDict()
 
     def get(self, name: tuple[str, str]) -> _T | None:
-        found = self._young.get(name)
-        if found is None and (found := self._old.pop(name, None)) is not None:
-            self.put(name, found)
+        found = self._kept.get(name)
+        if found is not None:
+            self._kept.move_to_end(name)
         return found
 
     def put(self, name: tuple[str, str], one: _T) -> None:
-        if len(self._young) >= _KEPT:
-            self._old, self._young = self._young, {}
-        self._young[name] = one
+        self._kept[name] = one
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
 
 
 class ActiveKey:
     """The key to seal with now, for any session."""
 
-    __slots__ = ("_ciphers", "_key", "kid")
+    __slots__ = ("_key", "_resealers", "kid")
 
     def __init__(self, key: Key) -> None:
         self.kid = key.kid
         self._key = key
-        self._ciphers: _Recent[SessionCipher] = _Recent()
+        self._resealers: _Recent[Resealer] = _Recent()
 
     def __repr__(self) -> str:
         return f"ActiveKey({self.kid})"
@@ -94,12 +94,16 @@ class ActiveKey:
         return self._key == key
 
     def cipher(self, session_id: str) -> SessionCipher:
-        """What seals for a session."""
-        cipher = self._ciphers.get(("", session_id))
-        if cipher is None:
-            cipher = SessionCipher.derive(self._key.secret, session_id)
-            self._ciphers.put(("", session_id), cipher)
-        return cipher
+        """What seals items of a session."""
+        return SessionCipher.derive(self._key.secret, session_id)
+
+    def resealer(self, session_id: str) -> Resealer:
+        """What seals again what a session's other keys sealed."""
+        resealer = self._resealers.get(("", session_id))
+        if resealer is None:
+            resealer = self.cipher(session_id).resealer()
+            self._resealers.put(("", session_id), resealer)
+        return resealer
 
 
 class StoreKeys:

@@ -10,11 +10,24 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from encrypted_sessions.maintenance import arguments
+from encrypted_sessions.maintenance.calls import ExpiredCalls
 from encrypted_sessions.maintenance.export import Export
 from encrypted_sessions.maintenance.progress import Progress
 from encrypted_sessions.maintenance.reports import DiscardReport, EraseReport, PurgeReport
 from encrypted_sessions.maintenance.stores.base import StoreUnavailableError
-from encrypted_sessions.maintenance.walk import REMOVE, Judged, Remove, Task, Walk, patiently, settled
+from encrypted_sessions.maintenance.walk import (
+    LATER,
+    REMOVE,
+    Judged,
+    Later,
+    Remove,
+    Settings,
+    Task,
+    Walk,
+    patiently,
+    settled,
+)
+from encrypted_sessions.sealing import NotAnItem
 from keyproviders import redact_frames
 
 if TYPE_CHECKING:
@@ -43,12 +56,37 @@ _NOT_DISCARDABLE = {
 
 
 class _Purge(Task):
-    def take(self, judged: Judged) -> Remove | None:
+    def __init__(self, store: WholeStore, settings: Settings) -> None:
+        self._calls = ExpiredCalls(store, settings)
+        self._compared = False
+        self.kept = 0
+
+    async def begin_page(self) -> None:
+        if not self._compared:
+            await self.run.refuse_a_fast_clock()
+            self._compared = True
+
+    def take(self, judged: Judged) -> Remove | Later | None:
         if judged.outcome == "expired":
-            return REMOVE
+            return LATER if self._is_call(judged) else REMOVE
         if judged.outcome not in _NO_CONCERN_OF_PURGE:
             self.run.leave(judged.outcome, judged)
         return None
+
+    def _is_call(self, judged: Judged) -> bool:
+        assert judged.opener is not None  # noqa: S101 - it is authentic, so it had a key
+        assert judged.envelope is not None  # noqa: S101 - likewise
+        try:
+            item = judged.opener.open(judged.envelope.token)
+        except NotAnItem:
+            return False
+        return self._calls.note(judged.row, item)
+
+    async def free(self, rows: Sequence[StoredRow]) -> list[int]:
+        free = await self._calls.free(rows, self.run)
+        if self.run.first_time:
+            self.kept += len(rows) - len(free)
+        return free
 
 
 @redact_frames
@@ -66,6 +104,8 @@ async def purge(
 ) -> PurgeReport:
     """Remove what is authentic and older than `ttl` seconds, and nothing else.
 
+    An expired tool call stays while an output that answers it is in time: a notice counts them.
+
     What cannot be opened is left, and counted: its age is only claimed. So is plaintext. With
     `dry_run` rows are only counted.
 
@@ -75,15 +115,28 @@ async def purge(
     settings = arguments.settings(
         ttl=ttl, upstream_key=upstream_key, batch=batch, limit=limit, dry_run=dry_run, progress=progress, stop=stop
     )
-    walk = Walk(arguments.store(store), arguments.keys(keys), settings, _Purge())
+    whole = arguments.store(store)
+    task = _Purge(whole, settings)
+    walk = Walk(whole, arguments.keys(keys), settings, task)
     await walk.go()
+    if task.kept:
+        walk.notice(
+            f"{_calls(task.kept)} until what answers it has expired too: without its call a session would"
+            " read an output alone, which a model refuses"
+        )
     return PurgeReport(**walk.told(), ttl=ttl)
 
 
 class _Discard(Task):
     def __init__(self, outcome: str, export: Export | None) -> None:
         self._outcome = outcome
+        self._compared = outcome != "expired_unverified"
         self._export = export
+
+    async def begin_page(self) -> None:
+        if not self._compared:
+            await self.run.refuse_a_fast_clock()
+            self._compared = True
 
     def take(self, judged: Judged) -> Remove | None:
         return REMOVE if judged.outcome == self._outcome else None
@@ -189,7 +242,7 @@ async def erase(store: WholeStore, sessions: Sequence[str], *, dry_run: bool = F
         stopped_because=stopped_because,
         findings=(),
         notices=(),
-        incomplete=await settled(whole) if changed and not dry_run else (),
+        incomplete=() if dry_run or stopped_because else await settled(whole),
         started_at=started_at,
         took_s=time.monotonic() - began,
         dry_run=dry_run,
@@ -197,3 +250,7 @@ async def erase(store: WholeStore, sessions: Sequence[str], *, dry_run: bool = F
         sessions=len(ids) - len(missing),
         missing=tuple(missing),
     )
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} expired tool call stays" if count == 1 else f"{count:,} expired tool calls stay, each"

@@ -174,6 +174,7 @@ class EraseReport(Report):
 #: Reasons in `Report.left` that are no outcome's name, and what each means.
 LEFT: Mapping[str, str] = {
     "changed_meanwhile": "somebody else changed or removed them during the run; run the command again",
+    "former_key": "the active key changed during the run, and they are under the one before; run the command again",
     "key_not_answered": "the key's place refused to answer for their key; see the notices",
     "key_not_asked": "too many keys were asked for that do not exist; somebody may be writing made-up key ids",
     "not_exact": "plaintext that JSON cannot give back as it is (NaN, an infinity), or of a session id that is no text",

@@ -25,13 +25,19 @@ _AUTHENTIC = ("ok", "expired", "not_yet_valid")
 class _Reseal(Task):
     """What both commands do with an envelope that opens."""
 
+    looks_inside = False  # resealing does
+
     def __init__(self) -> None:
         self.active: ActiveKey | None = None
+        self.already = 0
 
     async def begin_page(self) -> None:
         """The key to seal with: it may change during a long run."""
         assert self.run.keys is not None  # noqa: S101 - checked where it entered
-        self.active = await self.run.keys.active()
+        active, before = await self.run.keys.active(), self.active
+        self.active = active
+        if before is not None and before.kid != active.kid:
+            self.run.left["former_key"] = self.run.begun + self.already
 
     def reseal(self, judged: Judged) -> str | None:
         """The row's envelope under the active key."""
@@ -39,9 +45,9 @@ class _Reseal(Task):
         assert judged.envelope is not None  # noqa: S101 - it was opened
         assert judged.opener is not None  # noqa: S101 - likewise
         try:
-            token = judged.opener.reseal(judged.envelope, self.active.cipher(judged.row.session_id))
+            token = self.active.resealer(judged.row.session_id).reseal(judged.envelope, judged.opener)
         except NotAnItem:
-            self.run.leave("malformed", judged)
+            self.run.leave("malformed", self.run.correct(judged, "malformed"))
             return None
         return pack_row(self.active.kid, token)
 
@@ -68,7 +74,7 @@ class _Reencrypt(_Reseal):
         super().__init__()
         self._from = None if from_kid is None else _Labels(from_kid)
         self._to = _Labels("")
-        self.already = 0
+        self.met = False
 
     async def begin_page(self) -> None:
         await super().begin_page()
@@ -89,6 +95,7 @@ class _Reencrypt(_Reseal):
             return None
         if judged.outcome == "plaintext" or (self._from is not None and judged.kid != self._from.kid):
             return None
+        self.met = True
         if judged.outcome in _AUTHENTIC:
             return self.reseal(judged)
         if judged.outcome not in ("erased", "not_opened"):
@@ -126,6 +133,10 @@ async def reencrypt(
     walk = Walk(arguments.store(store), arguments.keys(keys), settings, task)
     await walk.go()
     kid = None if task.active is None else task.active.kid
+    if from_kid is not None and from_kid == kid:
+        walk.notice(f"{from_kid} is the active key, under which rows stay: give the key to move away from")
+    elif from_kid is not None and not task.met and walk.stopped is None:
+        walk.notice(f"no row names {from_kid}; inventory shows which keys rows name")
     return ReencryptReport(**walk.told(), to_kid=kid, from_kid=from_kid, already=task.already)
 
 

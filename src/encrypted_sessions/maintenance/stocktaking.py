@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 class _Inventory(Task):
+    changes = False
+
     def __init__(self) -> None:
         self.groups = Groups()
         self.active_kid: str | None = None
@@ -78,6 +80,8 @@ async def inventory(
 
 
 class _Verify(Task):
+    changes = False
+
     def __init__(self) -> None:
         self.active_kid: str | None = None
 

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from encrypted_sessions.envelope import Envelope, parse_row
 from encrypted_sessions.maintenance.keys import InterruptedRunError, StoreKeys, wait
@@ -21,7 +21,7 @@ from encrypted_sessions.maintenance.progress import Progress, Ticker
 from encrypted_sessions.maintenance.reports import RowFinding, Stopped
 from encrypted_sessions.maintenance.stores.base import Block, StoredRow, StoreError, StoreUnavailableError, WholeStore
 from encrypted_sessions.outcomes import MAX_FINDINGS, shown_kid
-from encrypted_sessions.reading import Breather, Terms, open_envelope
+from encrypted_sessions.reading import CLOCK_SKEW_S, Breather, Terms, judge_envelope, open_envelope
 from encrypted_sessions.sealing import Opener
 from encrypted_sessions.settling import settle
 from keyproviders import KeyProviderError, ProviderConfigError
@@ -30,10 +30,17 @@ if TYPE_CHECKING:
     from keyproviders import KeyRing
 
 #: How often a block is walked again because others changed rows in it first, with how much smaller batches,
-#: and after how many seconds: time for them to get on.
+#: and after how many seconds, each time twice as many: time for them to get on.
 _AGAIN = 8
 _SMALLER = 10
-_AGAIN_AFTER_S = 0.05
+_AGAIN_AFTER_S, _AGAIN_AT_MOST_S = 0.05, 1.0
+
+#: A row can be megabytes: so many rows are read first, and then as many as make so many bytes together.
+_FIRST_PAGE = 8
+_MOST_BYTES = 4 * 2**20
+
+#: What was put off is decided when so many rows were looked at since the last time.
+_PUT_OFF_FOR = 5_000
 
 #: Seconds between tries when the store does not answer.
 _STORE_WAITS_S = (0.2, 0.5, 1.0, 2.0)
@@ -59,6 +66,9 @@ class Settings(NamedTuple):
     progress: Callable[[Progress], object] | None
     stop: Callable[[], bool]
 
+    def __repr__(self) -> str:
+        return "Settings()"  # one of them is a secret
+
 
 class Judged(NamedTuple):
     """A row and what it is.
@@ -83,19 +93,30 @@ class Remove:
 REMOVE = Remove()
 
 
+class Later:
+    """The change of a row on which `Task.free` decides, once more rows were seen."""
+
+
+LATER = Later()
+
+
 class _Change(NamedTuple):
     """What was decided about a row."""
 
     block: Block
     row: StoredRow
     outcome: str
-    change: str | Remove
+    change: str | Remove | Later
 
 
 class Task(ABC):
     """What one command does with rows. `run` is set while the walk goes on."""
 
     run: Walk
+    #: Whether the command is there to change rows.
+    changes: ClassVar[bool] = True
+    #: False where `take` itself finds out whether an authentic row holds an item: it says so to `Walk.correct`.
+    looks_inside: ClassVar[bool] = True
 
     async def begin_page(self) -> None:  # noqa: B027 - most commands need nothing
         """What is needed before the rows of a page are taken."""
@@ -105,8 +126,12 @@ class Task(ABC):
         return False
 
     @abstractmethod
-    def take(self, judged: Judged) -> str | Remove | None:
+    def take(self, judged: Judged) -> str | Remove | Later | None:
         """What to put in a row's place; None leaves it as it is."""
+
+    async def free(self, rows: Sequence[StoredRow]) -> Sequence[int]:  # noqa: ARG002 - for those that put rows off
+        """Which of the rows that were put off are to be removed, by their places."""
+        return ()
 
     async def before_writing(self, rows: Sequence[StoredRow]) -> None:  # noqa: B027 - likewise
         """What must be done before these rows are changed."""
@@ -142,6 +167,10 @@ class Walk:
         self._size = settings.batch
         self._pending: list[_Change] = []
         self._writing: asyncio.Task[None] | None = None
+        self._page = min(_FIRST_PAGE, settings.batch)
+        self._pending_bytes = 0
+        self._put_off: list[_Change] = []
+        self._put_off_bytes = self._rows_since = 0
 
     # What tasks say.
 
@@ -149,6 +178,20 @@ class Walk:
     def changed(self) -> int:
         """Rows that were replaced or removed; in a dry run, that would have been."""
         return sum(self.changed_of.values())
+
+    @property
+    def begun(self) -> int:
+        """Rows of which it was decided that they are to be changed."""
+        return self._begun
+
+    def correct(self, judged: Judged, outcome: str) -> Judged:
+        """A row that turned out to be something else than it was counted as."""
+        if self.first_time:
+            self.found[judged.outcome] -= 1
+            if not self.found[judged.outcome]:
+                del self.found[judged.outcome]
+            self._count(outcome)
+        return judged._replace(outcome=outcome)
 
     def leave(self, reason: str, judged: Judged) -> None:
         """Count a row that is left although it should not be, and name it among the findings."""
@@ -184,7 +227,8 @@ class Walk:
         if self.keys is not None:
             for kid, refusal in self.keys.refusals.items():
                 self.notice(f"the key {shown_kid(kid)}: {refusal}")
-        if self.changed and not self._settings.dry_run:
+        if self._task.changes and not self._settings.dry_run:
+            # Also when nothing was changed: a run before may have been killed, or kept from it by readers.
             self._incomplete = await settled(self._store)
 
     def told(self) -> dict[str, Any]:
@@ -206,14 +250,14 @@ class Walk:
 
     async def _go(self) -> None:
         await self._task.begin_page()  # what cannot work at all shall say so at once, whatever the store holds
-        ticker = Ticker(self._settings.progress, await self._call(self._store.count))
+        ticker = Ticker(self._settings.progress, await self.ask(self._store.count))
         try:
             await self._walk(self._blocks(), ticker)
             self.first_time = False
-            for _ in range(_AGAIN):
+            for number in range(_AGAIN):
                 if self._again and not self.stopped:
-                    self._size = max(1, self._settings.batch // _SMALLER)
-                    await wait(_AGAIN_AFTER_S, self._settings.stop)
+                    self._size = max(1, self._settings.batch // _SMALLER ** min(number + 1, 2))
+                    await wait(min(_AGAIN_AFTER_S * 2**number, _AGAIN_AT_MOST_S), self._settings.stop)
                     again, self._again, self._missed = self._again, [], 0
                     await self._walk(_each(again), ticker)
         finally:
@@ -222,6 +266,7 @@ class Walk:
     async def _walk(self, blocks: AsyncGenerator[Block, None], ticker: Ticker) -> None:
         try:
             await self._walk_pages(blocks, ticker)
+            await self._decide()
             await self._write()
         except (InterruptedRunError, KeyProviderError):
             await self._write()  # the current batch
@@ -230,12 +275,13 @@ class Walk:
             await self._written()
 
     async def _walk_pages(self, blocks: AsyncGenerator[Block, None], ticker: Ticker) -> None:
-        async with aclosing(_one_ahead(self._pages(blocks))) as pages:
+        one_by_one = self._pages(blocks)
+        async with aclosing(_one_ahead(one_by_one) if self._store.overlaps else one_by_one) as pages:
             async for block, rows in pages:
                 if self._settings.stop():
                     raise InterruptedRunError
                 await self._take(block, rows)
-                if len(self._pending) >= self._size:
+                if len(self._pending) >= self._size or self._pending_bytes > _MOST_BYTES:
                     await self._write()
                 ticker.tick(sum(self.found.values()), self.changed)
                 if self.stopped:
@@ -268,10 +314,29 @@ class Walk:
                     yield block, rows
 
     async def _rows(self, block: Block, last: StoredRow | None) -> list[StoredRow]:
-        return await self._call(partial(self._store.rows, block, last, self._size))
+        count = min(self._page, self._size)
+        rows = await self.ask(partial(self._store.rows, block, last, count))
+        size = sum(len(row.data) for row in rows)
+        self._page = max(1, count * _MOST_BYTES // size) if size > _MOST_BYTES else 2 * count
+        return rows
 
-    async def _call(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+    async def ask(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """What the store answers, once waiting has helped."""
         return await patiently(ask, self._settings.stop, self._using_store)
+
+    async def refuse_a_fast_clock(self) -> None:
+        """Raise StoreError where this machine's clock is ahead: what is in time would count as expired."""
+        ours, theirs = _now(), await self.ask(self._store.clock)
+        if theirs is not None and ours > theirs + CLOCK_SKEW_S:
+            raise StoreError(
+                f"this machine's clock is {ours - theirs:,.0f} s ahead of that of {self._store.place}, so what is in"
+                " time would count as expired. Nothing was removed; compare the clocks (NTP), then run it again"
+            )
+
+    async def breathe(self) -> None:
+        """Give the event loop a turn if one is due."""
+        if self._breather.is_due():
+            await self._breather.take()
 
     # Judging.
 
@@ -298,14 +363,36 @@ class Walk:
             judged = self._judge(row, found, terms)
             self._count(judged.outcome)
             change = task.take(judged)
-            if change is not None:
-                if self._begun == self._settings.limit:
-                    self._stop("limit", f"{self._begun} rows were changed, as many as limit= allows; there are more")
-                    return
-                self._begun += 1
-                self._pending.append(_Change(block, row, judged.outcome, change))
+            if change is not None and not self._begin(_Change(block, row, judged.outcome, change)):
+                return
             if breather.is_due():
                 await breather.take()
+        self._rows_since += len(rows)
+        if self._rows_since >= _PUT_OFF_FOR or self._put_off_bytes > _MOST_BYTES:
+            await self._decide()
+
+    async def _decide(self) -> None:
+        """What becomes of the rows that were put off. Few are held, so that memory does not grow."""
+        put_off, self._put_off = self._put_off, []
+        self._put_off_bytes = self._rows_since = 0
+        if not self.stopped:
+            for place in await self._task.free([change.row for change in put_off]):
+                if not self._begin(put_off[place]._replace(change=REMOVE)):
+                    return
+
+    def _begin(self, change: _Change) -> bool:
+        """Have a row changed, now or later, unless that were more than the limit."""
+        if isinstance(change.change, Later):
+            self._put_off.append(change)
+            self._put_off_bytes += len(change.row.data)
+            return True
+        if self._begun == self._settings.limit:
+            self._stop("limit", f"{self._begun} rows were changed, as many as limit= allows; there are more")
+            return False
+        self._begun += 1
+        self._pending.append(change)
+        self._pending_bytes += len(change.row.data)
+        return True
 
     def _judge(self, row: StoredRow, found: Envelope | dict[str, Any] | str, terms: Terms) -> Judged:
         if isinstance(found, str):
@@ -319,9 +406,13 @@ class Walk:
             judged = Judged(row, "not_opened", found.kid, found.timestamp, envelope=found)
             self.leave(str(opener), judged)
             return judged
-        verdict = open_envelope(found, opener, terms)
-        held = None if isinstance(opener, str) else opener
-        return Judged(row, verdict.outcome, found.kid, verdict.timestamp, envelope=found, opener=held)
+        if self._task.looks_inside:
+            outcome = open_envelope(found, opener, terms).outcome
+        else:
+            outcome = judge_envelope(found, opener, terms)
+        return Judged(
+            row, outcome, found.kid, found.timestamp, None, found, None if isinstance(opener, str) else opener
+        )
 
     def _count(self, outcome: str) -> None:
         if self.first_time:
@@ -333,8 +424,10 @@ class Walk:
         """Begin to write what is pending, once the write before has ended."""
         await self._written()
         if self._pending:
-            pending, self._pending = self._pending, []
+            pending, self._pending, self._pending_bytes = self._pending, [], 0
             self._writing = asyncio.ensure_future(self._write_out(pending))
+            if not self._store.overlaps:
+                await self._written()
 
     async def _written(self) -> None:
         """Wait for the write under way, also when this task is cancelled meanwhile."""
@@ -350,7 +443,7 @@ class Walk:
                 done = [True] * len(changes)
             else:
                 await self._task.before_writing([change.row for change in changes])
-                done = await self._call(partial(self._change, changes))
+                done = await self.ask(partial(self._change, changes))
             for change, was_done in zip(changes, done, strict=True):
                 if was_done:
                     self.changed_of[change.outcome] = self.changed_of.get(change.outcome, 0) + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from encrypted_sessions.errors import EncryptedSessionError
 
@@ -48,7 +48,7 @@ class StoredRow(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A part of a store, of some thousand rows. What is in it means something to its store only."""
+    """A part of a store, of a thousand rows or so. What is in it means something to its store only."""
 
     first: Any
     last: Any
@@ -62,6 +62,10 @@ class WholeStore(ABC):
 
     #: Where the store is, for messages: no password, no option.
     place: str
+
+    #: Whether a call goes on while its caller works on something else. Where a thread of this process does the
+    #: work, the two would mostly wait for each other.
+    overlaps: ClassVar[bool] = True
 
     async def __aenter__(self) -> Self:
         """Connect, and see that what is there is what was named."""
@@ -84,6 +88,10 @@ class WholeStore(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Let go of every connection, once what is under way has ended. May be called again."""
+
+    async def clock(self) -> float | None:
+        """The store's own clock, in seconds since 1970; None where it has none but this machine's."""
+        return None
 
     @abstractmethod
     async def count(self) -> int:
@@ -109,6 +117,14 @@ class WholeStore(ABC):
     @abstractmethod
     async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:
         """The next rows of one session, up to `count`, the oldest first; [] at its end."""
+
+    async def later_rows(self, row: StoredRow, last: StoredRow | None, count: int) -> list[StoredRow]:
+        """The next rows of a row's session that may have come after it, up to `count`; [] when there are no more.
+
+        In an order of the store's own, in which what is removed meanwhile makes none be passed over.
+        `last` is the last one of the call before.
+        """
+        return await self.session_rows(row.session_id, last or row, count)
 
     @abstractmethod
     async def replace(self, changes: Sequence[tuple[StoredRow, str]]) -> list[bool]:

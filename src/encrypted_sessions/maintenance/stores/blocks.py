@@ -4,36 +4,51 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
 
 from encrypted_sessions.maintenance.stores.base import Block
 
-#: The most ids in a block.
-WIDTH = 5_000
+#: The most rows in a block. What two runs at once do twice is a block that both have chosen.
+SIZE = 1_000
+#: Parts that are kept to choose from. Beyond so many the walk goes down before it goes on.
+_CHOICE = 1_000
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 
-#: The lowest and the highest id there is from one id to another, both included.
-Extremes = Callable[[int, int], Awaitable[tuple[int, int] | None]]
+
+class Extent(NamedTuple):
+    """What there is from one id to another: the lowest, the highest, and how many, as far as SIZE + 1."""
+
+    first: int
+    last: int
+    rows: int
 
 
-async def blocks_of_ids(extremes: Extremes) -> AsyncIterator[Block]:
-    """Ranges of ids that cover a table, halved until they are small enough, either half first.
+#: Looks from one id to another, both included.
+Look = Callable[[int, int], Awaitable[Extent | None]]
 
-    Long gaps between ids cost nothing, and nothing is kept but one way down the tree of halves.
+
+async def blocks_of_ids(look: Look) -> AsyncIterator[Block]:
+    """Ranges of ids that cover a table, halved until they are small enough, and taken at random.
+
+    Long gaps between ids cost little, and memory does not grow with the table.
     """
-    whole = await extremes(LOWEST, HIGHEST)
-    parts = [] if whole is None else [whole]
+    whole = await look(LOWEST, HIGHEST)
+    parts = [] if whole is None else [(whole.first, whole.last)]
     while parts:
-        found = await extremes(*parts.pop())
-        if found is None:
-            continue
-        first, last = found
-        if last - first < WIDTH:
+        if len(parts) < _CHOICE:
+            chosen = secrets.randbelow(len(parts))
+            parts[chosen], parts[-1] = parts[-1], parts[chosen]
+        first, last = parts.pop()
+        if last - first < SIZE:
             yield Block(first, last)
-            continue
-        middle = first + (last - first) // 2
-        halves = [(first, middle), (middle + 1, last)]
-        parts += halves if secrets.randbelow(2) else halves[::-1]
+        elif found := await look(first, last):
+            first, last, rows = found
+            if rows <= SIZE:
+                yield Block(first, last)
+                continue
+            middle = first + (last - first) // 2 // SIZE * SIZE + SIZE  # so that ids without gaps make full blocks
+            parts += [(first, middle - 1), (middle, last)]
     if whole is None:
         yield Block(LOWEST, HIGHEST)
-    elif whole[1] < HIGHEST:
-        yield Block(whole[1] + 1, HIGHEST)
+    elif whole.last < HIGHEST:
+        yield Block(whole.last + 1, HIGHEST)

@@ -20,7 +20,7 @@ from encrypted_sessions.maintenance.stores.base import (
     StoreUnavailableError,
     WholeStore,
 )
-from encrypted_sessions.maintenance.stores.blocks import blocks_of_ids
+from encrypted_sessions.maintenance.stores.blocks import Extent, blocks_of_ids
 from encrypted_sessions.maintenance.stores.postgresql_drivers import (
     async_url,
     errors_of,
@@ -62,7 +62,8 @@ class PostgreSQLStore(WholeStore):
         self._tables = tables
         self._patience_s = patience_s
         self._engine: AsyncEngine | None = None
-        from encrypted_sessions.maintenance.stores.postgresql_statements import Statements  # noqa: PLC0415 - an SDK's
+        # Once SQLAlchemy is known to be there.
+        from encrypted_sessions.maintenance.stores.postgresql_statements import Statements  # noqa: PLC0415
 
         self._sql = Statements(tables)
 
@@ -83,6 +84,11 @@ class PostgreSQLStore(WholeStore):
         if engine is not None:
             await engine.dispose()
 
+    async def clock(self) -> float:
+        """As `WholeStore.clock`."""
+        ((seconds,),) = await self._fetch(self._sql.clock)
+        return float(seconds)
+
     async def count(self) -> int:
         """As `WholeStore.count`. A large table is not counted: the planner's estimate will do."""
         ((estimate,),) = await self._fetch(self._sql.estimate, table=quoted(self._tables.messages))
@@ -93,11 +99,11 @@ class PostgreSQLStore(WholeStore):
 
     def blocks(self) -> AsyncIterator[Block]:
         """As `WholeStore.blocks`."""
-        return blocks_of_ids(self._extremes)
+        return blocks_of_ids(self._look)
 
-    async def _extremes(self, first: int, last: int) -> tuple[int, int] | None:
-        ((least, greatest),) = await self._fetch(self._sql.extremes, first=first, last=last)
-        return None if least is None else (least, greatest)
+    async def _look(self, first: int, last: int) -> Extent | None:
+        (found,) = await self._fetch(self._sql.look, first=first, last=last)
+        return None if found[0] is None else Extent(*found)
 
     async def rows(self, block: Block, after: StoredRow | None, count: int) -> list[StoredRow]:
         """As `WholeStore.rows`."""
@@ -123,23 +129,18 @@ class PostgreSQLStore(WholeStore):
         """As `WholeStore.replace`."""
         # In one order for all, so that two runs that meet wait for each other, and not in a circle.
         ordered = sorted(changes, key=lambda change: change[0].id)
-        changed = await self._fetch(
-            self._sql.replace,
-            ids=[row.id for row, _ in ordered],
-            old=[row.data for row, _ in ordered],
-            new=[new for _, new in ordered],
-        )
-        ids = {row_id for (row_id,) in changed}
+        ids = await self._changed(self._sql.replace, [row for row, _ in ordered], new=[new for _, new in ordered])
         return [row.id in ids for row, _ in changes]
 
     async def remove(self, rows: Sequence[StoredRow]) -> list[bool]:
         """As `WholeStore.remove`."""
-        ordered = sorted(rows, key=lambda row: row.id)
-        removed = await self._fetch(
-            self._sql.remove, ids=[row.id for row in ordered], old=[row.data for row in ordered]
-        )
-        ids = {row_id for (row_id,) in removed}
+        ids = await self._changed(self._sql.remove, sorted(rows, key=lambda row: row.id))
         return [row.id in ids for row in rows]
+
+    async def _changed(self, statement: TextClause, rows: Sequence[StoredRow], **values: object) -> set[int]:
+        """The ids of those rows that were as they were read."""
+        ((ids,),) = await self._fetch(statement, ids=[row.id for row in rows], old=[row.data for row in rows], **values)
+        return set(ids or ())
 
     async def erase(self, session_ids: Sequence[str], *, dry_run: bool = False) -> Mapping[str, int]:
         """As `WholeStore.erase`."""

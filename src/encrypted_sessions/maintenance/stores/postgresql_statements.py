@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from sqlalchemy import TextClause, text
 
+from encrypted_sessions.maintenance.stores.blocks import SIZE
 from encrypted_sessions.maintenance.stores.tables import Tables, quoted
 
 #: The most messages that one step of erasing removes before the last.
@@ -26,27 +27,34 @@ class Statements:
         " JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
         " WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid) GROUP BY c.relname"
     )
+    clock = text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS float8)")
     estimate = text("SELECT CAST(reltuples AS bigint) FROM pg_class WHERE oid = to_regclass(:table)")
 
     def __init__(self, tables: Tables) -> None:
         # A colon would begin the name of a value.
         messages, sessions = (quoted(name).replace(":", "\\:") for name in (tables.messages, tables.sessions))
-        rows = f"SELECT id, session_id, message_data, CAST(extract(epoch FROM {_TIME}) AS float8) FROM {messages}"
+        # PostgreSQL knows times without an end, which no clock shows.
+        time = f"CASE WHEN isfinite({_TIME}) THEN CAST(extract(epoch FROM {_TIME}) AS float8) END"
+        rows = f"SELECT id, session_id, message_data, {time} FROM {messages}"
         session = f"{rows} WHERE session_id = :session"
         in_order = f"ORDER BY {_TIME}, id LIMIT :count"
         self.count = text(f"SELECT count(*) FROM {messages}")
-        self.extremes = text(f"SELECT min(id), max(id) FROM {messages} WHERE {_IDS}")
+        within = f"FROM {messages} WHERE {_IDS}"
+        self.look = text(
+            f"SELECT (SELECT min(id) {within}), (SELECT max(id) {within}),"
+            f" (SELECT count(*) FROM (SELECT id {within} ORDER BY id LIMIT {SIZE + 1}) AS a_few)"
+        )
         self.rows = text(f"{rows} WHERE {_IDS} ORDER BY id LIMIT :count")
         self.session_rows = text(f"{session} {in_order}")
         self.session_rows_after = text(
-            f"{session} AND ({_TIME}, id) > (to_timestamp(CAST(:time AS float8)), :id) {in_order}"
+            f"{session} AND ({_TIME}, id) > (COALESCE(to_timestamp(CAST(:time AS float8)), 'infinity'), :id) {in_order}"
         )
-        self.replace = text(
+        self.replace = _all_ids(
             f"UPDATE {messages} AS m SET message_data = c.new"
             f" FROM unnest({_READ}, CAST(:new AS text[])) AS c(id, old, new)"
             " WHERE m.id = c.id AND m.message_data = c.old RETURNING m.id"
         )
-        self.remove = text(
+        self.remove = _all_ids(
             f"DELETE FROM {messages} AS m USING unnest({_READ}) AS c(id, old)"
             " WHERE m.id = c.id AND m.message_data = c.old RETURNING m.id"
         )
@@ -62,3 +70,8 @@ class Statements:
             tables.messages: text(f"DELETE FROM {messages} WHERE {_OF_SESSIONS}"),
             tables.sessions: text(f"DELETE FROM {sessions} WHERE {_OF_SESSIONS}"),
         }
+
+
+def _all_ids(change: str) -> TextClause:
+    """A change that gives ids, as a statement that gives them in one array: one row is sooner fetched than many."""
+    return text(f"WITH changed AS ({change}) SELECT array_agg(id) FROM changed")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from importlib.util import find_spec
 from itertools import count as count_from
 from itertools import repeat
@@ -50,7 +51,7 @@ _ERASED = 50
 _SAMPLED = 2_000
 
 # What passes, though Redis answers it like a wrong command.
-_PASSING = re.compile(r"(BUSY|LOADING|MASTERDOWN|OOM|TRYAGAIN|NOREPLICAS)\b|command not allowed when used memory")
+_PASSING = ("BUSY ", "LOADING ", "MASTERDOWN ", "NOREPLICAS ", "OOM ", "TRYAGAIN ")
 
 _shuffle = secrets.SystemRandom().shuffle
 
@@ -105,16 +106,22 @@ class RedisStore(WholeStore):
         self._client = None
         await self._pool.disconnect()
 
+    async def clock(self) -> float:
+        """As `WholeStore.clock`."""
+        ((seconds, microseconds),) = await self._run([("TIME",)])
+        return int(seconds) + int(microseconds) / 1e6
+
     async def count(self) -> int:
         """As `WholeStore.count`: worked out from some thousand sessions."""
         looked_at = sessions = rows = 0
-        async for keys in self._pages():
-            looked_at += _SCANNED
-            sessions += len(keys)
-            rows += sum(length for _, length in await self._lengths(keys))
-            if sessions >= _SAMPLED:
-                (keys_in_all,) = await self._run([("DBSIZE",)])
-                return max(rows, rows * int(keys_in_all) // looked_at)
+        async with aclosing(self._pages()) as pages:
+            async for keys in pages:
+                looked_at += _SCANNED
+                sessions += len(keys)
+                rows += sum(length for _, length in await self._lengths(keys))
+                if sessions >= _SAMPLED:
+                    (keys_in_all,) = await self._run([("DBSIZE",)])
+                    return max(rows, rows * int(keys_in_all) // looked_at)
         return rows
 
     async def blocks(self) -> AsyncIterator[Block]:
@@ -129,7 +136,7 @@ class RedisStore(WholeStore):
         for block in _shuffled_blocks(met):
             yield block
 
-    async def _pages(self) -> AsyncIterator[list[bytes]]:
+    async def _pages(self) -> AsyncGenerator[list[bytes], None]:
         """Every list that may be a session's, in pages. SCAN holds up nobody, as KEYS would."""
         pattern = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", self._prefix) + b"?*" + _MESSAGES
         cursor: Any = 0
@@ -145,12 +152,12 @@ class RedisStore(WholeStore):
         commands: list[_Command] = []
         for key in keys:
             commands += [("LLEN", key), ("HGET", key[: -len(_MESSAGES)], "session_id")]
-        replies = await self._run(commands, may_fail=True)
+        replies = await self._run(commands, of_any_kind=True)
         return [
             (key, length)
             for key, length, owner in zip(keys, replies[::2], replies[1::2], strict=True)
             # The list may have become something else, and the hash may be missing or something else.
-            if isinstance(length, int) and (not isinstance(owner, bytes) or owner == self._session_of(key))
+            if length is not None and owner in (None, self._session_of(key))
         ]
 
     def _session_of(self, key: bytes) -> bytes:
@@ -170,9 +177,9 @@ class RedisStore(WholeStore):
             parts = _last_parts(keys, ends, count)
             if not parts:
                 break
-            replies = await self._run([("LRANGE", key, first, end - 1) for key, first, end in parts], may_fail=True)
+            replies = await self._run([("LRANGE", key, first, end - 1) for key, first, end in parts], of_any_kind=True)
             for (key, first, _), elements in zip(parts, replies, strict=True):
-                if isinstance(elements, list):
+                if elements:
                     found += self._stored(key, first, elements)[::-1]
                 ends[key] = first  # nothing is found where a list has become shorter: go on before that
         return found
@@ -185,6 +192,14 @@ class RedisStore(WholeStore):
         first = 0 if after is None else after.id.before + 1
         (elements,) = await self._run([("LRANGE", key, first, first + count - 1)])
         return self._stored(key, first, elements)
+
+    async def later_rows(self, row: StoredRow, last: StoredRow | None, count: int) -> list[StoredRow]:
+        """As `WholeStore.later_rows`: from the newest element back to this one. Places move, and bytes do not."""
+        if last is not None and last.data == row.data:
+            return []
+        found = await self.rows(Block((row.id.key,), None), last, count)
+        datas = [one.data for one in found]
+        return found[: datas.index(row.data) + 1] if row.data in datas else found
 
     def _stored(self, key: bytes, first: int, elements: list[bytes]) -> list[StoredRow]:
         session_id = self._session_of(key).decode("utf-8", "surrogateescape")
@@ -236,14 +251,21 @@ class RedisStore(WholeStore):
             self._notes = []
         return ()
 
-    async def _run(self, commands: Sequence[_Command], *, may_fail: bool = False) -> list[Any]:
-        """The replies to commands that are sent together; with `may_fail`, errors among them."""
+    async def _run(self, commands: Sequence[_Command], *, of_any_kind: bool = False) -> list[Any]:
+        """The replies to commands that are sent together; None for a key `of_any_kind` that is of another."""
         if not commands:
             return []
         pipeline = self._connected().pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        return await self._patiently(pipeline.execute(raise_on_error=not may_fail))
+        replies = await self._patiently(pipeline.execute(raise_on_error=not of_any_kind))
+        if of_any_kind:
+            for place, reply in enumerate(replies):
+                if isinstance(reply, Exception):
+                    if not str(reply).startswith("WRONGTYPE"):  # what cannot be read is not to pass for empty
+                        raise self._problem(reply)
+                    replies[place] = None
+        return replies
 
     async def _patiently(self, answer: Awaitable[_T]) -> _T:
         from redis.exceptions import RedisError  # noqa: PLC0415 - an SDK, when it is used
@@ -255,15 +277,16 @@ class RedisStore(WholeStore):
         raise problem
 
     def _problem(self, error: Exception) -> StoreError:
-        from redis.exceptions import (  # noqa: PLC0415 - an SDK, when it is used
-            AuthenticationError,
-            ResponseError,
-        )
+        from redis import exceptions  # noqa: PLC0415 - an SDK, when it is used
 
         # A pipeline puts the command before Redis's own words, with all it holds, and a script its own name behind.
-        words = str(error).rpartition(" of pipeline caused error: ")[2].partition(" script: ")[0]
-        text = f"{self.place}: {words.strip().rstrip('.') or type(error).__name__}"
-        if isinstance(error, (AuthenticationError, ResponseError)) and not _PASSING.match(words):
+        words = str(error).rpartition(" of pipeline caused error: ")[2].partition(" script: ")[0].strip(" .,'\"()")
+        if words.startswith("NOTOURS "):
+            return StoreError(f"{self.place}: {words.removeprefix('NOTOURS ')}: nothing of that session was removed")
+        text = f"{self.place}: {words or type(error).__name__}"
+        passing = (exceptions.OutOfMemoryError, exceptions.ClusterDownError, exceptions.TryAgainError)
+        refused = isinstance(error, (exceptions.AuthenticationError, exceptions.ResponseError))
+        if refused and not isinstance(error, passing) and not words.startswith(_PASSING):
             return StoreError(f"{text}. See that the user of the URL may run SCAN, EVAL and the commands of lists")
         return StoreUnavailableError(f"{text}. Try again when it answers")
 

@@ -30,8 +30,7 @@ return outcome
 _EACH = f"""
 local from, to = tonumber(ARGV[2]), tonumber(ARGV[3])
 local done, lost, missing = {{}}, {{}}, 0
-local there = redis.pcall('LRANGE', KEYS[1], from, to)
-if there.err then there = {{}} end
+local there = redis.call('TYPE', KEYS[1]).ok == 'list' and redis.call('LRANGE', KEYS[1], from, to) or {{}}
 local number, ends = 0, 0
 for place, old, new in string.gmatch(ARGV[4], '(%d+),(%d+),(%d+)') do
   local element = string.sub(ARGV[5], ends + 1, ends + old)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from encrypted_sessions.maintenance.stores.base import (
     StoreUnavailableError,
     WholeStore,
 )
-from encrypted_sessions.maintenance.stores.blocks import blocks_of_ids
+from encrypted_sessions.maintenance.stores.blocks import SIZE, Extent, blocks_of_ids
 from encrypted_sessions.maintenance.stores.tables import Tables, quoted
 from encrypted_sessions.settling import settle
 
@@ -34,6 +35,9 @@ _T = TypeVar("_T")
 
 #: How long a call waits for others who write. Then it gives up, and whoever called may try again.
 _PATIENCE_S = 10.0
+
+#: Seconds between two tries to empty the log.
+_AGAIN_S = 0.02
 
 #: How many sessions one step erases, and how many messages at most before the last step.
 _SESSIONS = 20
@@ -45,6 +49,8 @@ _FOR_GOOD = re.compile("no such (table|column)|readonly|unable to open|syntax er
 
 class SQLiteStore(WholeStore):
     """The rows of one file. The file is never made, and its tables neither."""
+
+    overlaps = False
 
     def __init__(self, path: str, tables: Tables, *, patience_s: float = _PATIENCE_S) -> None:
         self.place = f"the SQLite file {path}"
@@ -62,9 +68,10 @@ class SQLiteStore(WholeStore):
         self._replace_row = f"UPDATE {messages} SET message_data = ? WHERE id = ? AND CAST(message_data AS BLOB) = ?"
         self._remove_row = f"DELETE FROM {messages} WHERE id = ? AND CAST(message_data AS BLOB) = ?"
         # Two questions: the least and the greatest together would be looked for row by row.
-        self._extremes_of = (
-            f"SELECT (SELECT min(id) FROM {messages} WHERE id BETWEEN ?1 AND ?2),"
-            f" (SELECT max(id) FROM {messages} WHERE id BETWEEN ?1 AND ?2)"
+        within = f"FROM {messages} WHERE id BETWEEN ?1 AND ?2"
+        self._look_at = (
+            f"SELECT (SELECT min(id) {within}), (SELECT max(id) {within}),"
+            f" (SELECT count(*) FROM (SELECT id {within} LIMIT {SIZE + 1}))"
         )
         self._by_time = False
 
@@ -118,11 +125,11 @@ class SQLiteStore(WholeStore):
 
     def blocks(self) -> AsyncIterator[Block]:
         """As `WholeStore.blocks`."""
-        return blocks_of_ids(self._extremes)
+        return blocks_of_ids(self._look)
 
-    async def _extremes(self, first: int, last: int) -> tuple[int, int] | None:
-        (found,) = await self._fetch(self._extremes_of, first, last)
-        return None if found[0] is None else (found[0], found[1])
+    async def _look(self, first: int, last: int) -> Extent | None:
+        (found,) = await self._fetch(self._look_at, first, last)
+        return None if found[0] is None else Extent(*found)
 
     async def rows(self, block: Block, after: StoredRow | None, count: int) -> list[StoredRow]:
         """As `WholeStore.rows`."""
@@ -226,9 +233,14 @@ class SQLiteStore(WholeStore):
         ((mode,),) = connection.execute("PRAGMA journal_mode")
         if mode != "wal":  # the journal went with the last change
             return ()
-        ((busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        if not busy:
-            return ()
+        ends = time.monotonic() + self._patience_s
+        while True:
+            ((busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if not busy:
+                return ()
+            if time.monotonic() > ends:
+                break
+            time.sleep(_AGAIN_S)  # SQLite does not wait by itself for a checkpoint of somebody else
         notice = (
             f"{self._path}-wal could not be emptied, because somebody else reads or writes: it still holds old bytes"
             " of what was replaced or removed. Run this again when the applications that hold the file open are"

@@ -30,9 +30,10 @@ class Tables(NamedTuple):
         columns = {fold(name): {fold(column) for column in found[name]} for name in found}
         for argument, name in zip(_COLUMNS, self, strict=True):
             if fold(name) not in columns:
+                fit = [other for other in found if _COLUMNS[argument] <= columns[fold(other)]]
                 raise StoreError(
-                    f"{place} has no table {name!r}: it has {_shown(found)}. Give the names that the sessions were"
-                    f" made with ({argument}, on the command line --{argument.replace('_', '-')})"
+                    f"{place} has no table {name!r}: of this form it has {_shown(fit)}. Give the names that the"
+                    f" sessions were made with ({argument}, on the command line --{argument.replace('_', '-')})"
                 )
             missing = _COLUMNS[argument] - columns[fold(name)]
             if missing:
@@ -58,6 +59,6 @@ def table_name(value: object, argument: str) -> str:
 
 def _shown(names: Collection[str]) -> str:
     if not names:
-        return "no tables at all"
+        return "none"
     more = len(names) - _SHOWN
     return ", ".join(sorted(names)[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
