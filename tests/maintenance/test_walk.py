@@ -156,13 +156,13 @@ async def test_a_run_that_is_cancelled_ends_with_the_write_under_way(sealer: Sea
             await go_on.wait()
 
     store.before = wait
-    run = asyncio.ensure_future(reencrypt(store, sealer.ring, batch=20))
+    run = asyncio.ensure_future(reencrypt(store, sealer.ring, batch=8))
     await writing.wait()
     run.cancel()
     asyncio.get_running_loop().call_later(0.05, go_on.set)
     with pytest.raises(asyncio.CancelledError):
         await run
-    assert moved(store, sealer) == 20
+    assert moved(store, sealer) == 8
     assert len(asyncio.all_tasks()) == 1
 
 

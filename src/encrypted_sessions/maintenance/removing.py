@@ -55,16 +55,22 @@ _NOT_DISCARDABLE = {
 }
 
 
-class _Purge(Task):
-    def __init__(self, store: WholeStore, settings: Settings) -> None:
-        self._calls = ExpiredCalls(store, settings)
-        self._compared = False
-        self.kept = 0
+class _ByAge(Task):
+    """Removes for good what is too old, so it must not be this machine's clock that is wrong."""
+
+    by_age = True
+    _compared = False
 
     async def begin_page(self) -> None:
-        if not self._compared:
+        if self.by_age and not self._compared:
             await self.run.refuse_a_fast_clock()
             self._compared = True
+
+
+class _Purge(_ByAge):
+    def __init__(self, store: WholeStore, settings: Settings) -> None:
+        self._calls = ExpiredCalls(store, settings)
+        self.kept = 0
 
     def take(self, judged: Judged) -> Remove | Later | None:
         if judged.outcome == "expired":
@@ -127,16 +133,11 @@ async def purge(
     return PurgeReport(**walk.told(), ttl=ttl)
 
 
-class _Discard(Task):
+class _Discard(_ByAge):
     def __init__(self, outcome: str, export: Export | None) -> None:
         self._outcome = outcome
-        self._compared = outcome != "expired_unverified"
+        self.by_age = outcome == "expired_unverified"
         self._export = export
-
-    async def begin_page(self) -> None:
-        if not self._compared:
-            await self.run.refuse_a_fast_clock()
-            self._compared = True
 
     def take(self, judged: Judged) -> Remove | None:
         return REMOVE if judged.outcome == self._outcome else None

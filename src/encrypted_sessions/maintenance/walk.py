@@ -317,7 +317,7 @@ class Walk:
         count = min(self._page, self._size)
         rows = await self.ask(partial(self._store.rows, block, last, count))
         size = sum(len(row.data) for row in rows)
-        self._page = max(1, count * _MOST_BYTES // size) if size > _MOST_BYTES else 2 * count
+        self._page = max(1, min(2 * count, count * _MOST_BYTES // max(size, 1)))
         return rows
 
     async def ask(self, ask: Callable[[], Awaitable[_T]]) -> _T:
