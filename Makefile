@@ -35,12 +35,13 @@ test-tree: $(VENV)/.ready ## the suite on the tree
 test-live: $(VENV)/.ready ## what needs a real Vault or OpenBao: bao or vault on PATH
 	$(BIN)/pytest $(PYTEST_OPTIONS) -m live_vault $(ARGS)
 
-# The packages of the tree are out of reach here: what the wheel lacks is missing.
+# The packages of the tree are out of reach here: what the wheel lacks is missing. Rounds of kills, races and load are
+# left out: they show nothing of a wheel that other tests do not, and take as long as all of these.
 test-wheel: wheel $(WHEEL_VENV)/.requirements ## the suite on the built wheel, from another folder
 	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/*.whl
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp -R $(TEST_FILES) "$$folder" && \
 	wheel=$$(echo "$(CURDIR)"/dist/*.whl) && cd "$$folder" && set -x && \
-	env -u PYTHONPATH ENCRYPTED_SESSIONS_WHEEL="$$wheel" "$(CURDIR)/$(WHEEL_VENV)/bin/pytest" $(PYTEST_OPTIONS) $(ARGS)
+	env -u PYTHONPATH ENCRYPTED_SESSIONS_WHEEL="$$wheel" "$(CURDIR)/$(WHEEL_VENV)/bin/pytest" $(PYTEST_OPTIONS) -m "not soak" $(ARGS)
 
 check: lint types contracts coverage ## style, types, import contracts, and the suite with coverage
 

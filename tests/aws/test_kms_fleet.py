@@ -12,6 +12,8 @@ import pytest
 
 from documents import ROOT
 
+pytestmark = pytest.mark.soak
+
 BENCH = ROOT / "tests" / "bench"
 
 

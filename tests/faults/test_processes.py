@@ -16,6 +16,8 @@ from nursery import SESSION, items_of
 from sealed_rows import Sealer
 from stores import ROW_ADDRESSABLE, Place, new_place, open_store, raw_rows
 
+pytestmark = pytest.mark.soak
+
 KILLS = 100
 
 

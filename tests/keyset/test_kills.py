@@ -10,6 +10,8 @@ from keyproviders import KeyDestroyedError
 from keyset_nursery import KINDS, MAIN, Keysets, make_main, new_place, opened, run
 from stores import Place
 
+pytestmark = pytest.mark.soak
+
 KILLS = 100
 
 

@@ -9,6 +9,8 @@ import pytest
 from keyset_nursery import KINDS, MAIN, Keysets, make_main, new_place, opened, run
 from stores import Place
 
+pytestmark = pytest.mark.soak
+
 ROUNDS = 50
 PROCESSES = 20
 

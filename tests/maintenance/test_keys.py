@@ -130,3 +130,13 @@ async def test_keys_are_neither_shown_nor_pickled(sealer: Sealer):
     for one in (held, active):
         with pytest.raises(TypeError):
             pickle.dumps(one)
+
+
+def test_of_many_sessions_only_the_last_ones_ciphers_are_kept():
+    recent: keys._Recent[str] = keys._Recent()
+    recent.put(("kid", "first"), "first")
+    for number in range(3 * keys._KEPT):
+        recent.put(("kid", f"user-{number}"), "cipher")
+        assert recent.get(("kid", "first")) == "first", "it is used all the time"
+    assert len(recent._kept) == keys._KEPT
+    assert recent.get(("kid", "user-0")) is None

@@ -12,6 +12,8 @@ from maintenance_nursery import COMMANDS, run
 from stores import Place
 from whole_stores import make_tables
 
+pytestmark = pytest.mark.soak
+
 FULL = os.environ.get("ENCRYPTED_SESSIONS_FULL_SIZE") == "1"
 #: Fewer of those that change nothing.
 ROUNDS = {name: 100 if FULL else 8 if name in ("inventory", "verify") else 20 for name in COMMANDS}

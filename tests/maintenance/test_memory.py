@@ -17,6 +17,8 @@ from stores import Place, new_place
 from whole_rows import Written, write_all
 from whole_stores import MAINTAINED, make_tables
 
+pytestmark = pytest.mark.soak
+
 FULL = os.environ.get("ENCRYPTED_SESSIONS_FULL_SIZE") == "1"
 SMALL, LARGE = (100_000, 1_000_000) if FULL else (4_000, 24_000)
 ITEMS = 100

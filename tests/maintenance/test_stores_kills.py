@@ -11,6 +11,8 @@ import stores
 from stores import Place, new_place, raw_rows
 from whole_stores import all_rows, as_text, fill, whole
 
+pytestmark = pytest.mark.soak
+
 KILLS = 25
 TEXTS = [f"{'gone' if number % 3 else 'kept'} {number}" for number in range(3_000)]
 

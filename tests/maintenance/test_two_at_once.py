@@ -18,6 +18,8 @@ from stores import Place
 from whole_rows import read_all, write_all
 from whole_stores import make_tables, whole
 
+pytestmark = pytest.mark.soak
+
 CHANGING = ("reencrypt", "encrypt", "purge", "discard", "erase")
 
 

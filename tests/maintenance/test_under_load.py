@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from encrypted_sessions.maintenance import inventory, reencrypt, verify
 from envelopes import kid_of, timestamp_of
 from history_of_keys import TTL, Keys, Past, compare, kind_of
@@ -14,6 +16,8 @@ from maintenance_nursery import run
 from stores import Place
 from whole_rows import Found, read_all, write_all
 from whole_stores import make_tables, whole
+
+pytestmark = pytest.mark.soak
 
 FULL = os.environ.get("ENCRYPTED_SESSIONS_FULL_SIZE") == "1"
 SESSIONS, ITEMS = (2_000, 100) if FULL else (200, 100)

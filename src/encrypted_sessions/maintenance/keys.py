@@ -46,7 +46,7 @@ _LONGEST_WAIT_S = 10.0
 _LOOK_S = 0.1
 
 #: Derived ciphers kept, some 2 KiB each. Another derivation costs some microseconds.
-_KEPT = 2_048
+_KEPT = 1_024
 
 _T = TypeVar("_T")
 
