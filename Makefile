@@ -70,7 +70,7 @@ wheel: $(VENV)/.ready ## build dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 requirements: ## write requirements-dev.txt anew from requirements-dev.in and pyproject.toml (needs uv)
-	$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes \
 		--extra agents --extra aws --extra cli --extra redis --extra sql --extra vault \
 		--custom-compile-command "make requirements" --output-file requirements-dev.txt \
 		pyproject.toml requirements-dev.in

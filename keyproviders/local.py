@@ -14,6 +14,7 @@ from .errors import (
     KeyUnavailableError,
     ProviderConfigError,
 )
+from .paths import path_in_url, path_text
 from .provider import Key, is_key_name, try_key_text
 from .redaction import redact_frames
 
@@ -134,11 +135,7 @@ class FileKeyProvider:
 
     @redact_frames
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(f"path must be a str or a path, not {type(path).__name__}")
-        text = os.fspath(path)
-        if not isinstance(text, str):
-            raise TypeError(f"path must be of str, not of {type(text).__name__}")
+        text = path_text(path)
         if not text or "\0" in text:
             raise ProviderConfigError("the path of a file of keys is empty, or has a NUL; give it as in file:/etc/keys")
         if any(_looks_like_key(part) for part in (text, *text.replace("=", ",").split(","))):
@@ -154,14 +151,7 @@ class FileKeyProvider:
     @redact_frames
     def from_url(cls, url: str, *, allow_insecure: bool = False) -> FileKeyProvider:  # noqa: ARG003 - all have it
         """The provider of ``file:PATH`` or ``file:///PATH``. There is nothing insecure to allow."""
-        rest = url.partition(":")[2]
-        if rest.startswith("//"):
-            host, slash, rest = rest[2:].partition("/")
-            if host not in {"", "localhost"} or not slash:
-                raise ProviderConfigError(
-                    "a file: URL names no other machine; write file:/path or file:///path, with an absolute path"
-                )
-            rest = slash + rest
+        rest = path_in_url(url.partition(":")[2])
         if "%" in rest:
             from urllib.parse import unquote  # noqa: PLC0415 - few paths need it
 

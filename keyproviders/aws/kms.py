@@ -17,8 +17,9 @@ from keyproviders import (
     decode_key_text,
     redact_frames,
 )
-from keyproviders.keyset.binding import check_texts, check_wrapped, checked_context, checked_keks, whose
+from keyproviders.keyset.binding import arguments_of, check_texts, check_wrapped, checked_context, checked_keks, whose
 from keyproviders.keyset.wrapping import WrappedKey
+from keyproviders.provider import SECRET_BYTES
 
 from .connection import URL_OPTIONS, URL_REFUSED, AwsConnection
 from .kms_keys import KmsKeyArn, KmsKeyName
@@ -27,7 +28,6 @@ from .sdk import Meaning
 __all__ = ["AwsKmsKeyWrapper"]
 
 _FORM = "aws-kms:alias/agents"
-_KEY_BYTES = 32
 _MOST_BYTES = 6_144  # that Decrypt and ReEncrypt take
 
 _MEANINGS = (
@@ -142,10 +142,7 @@ class AwsKmsKeyWrapper:
     @redact_frames
     def from_options(cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False) -> AwsKmsKeyWrapper:
         """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
-        given: dict[str, Any] = {**options, "allow_insecure": allow_insecure}
-        if "also_kek" in given:
-            given["also_kek"] = tuple(given["also_kek"].split(","))
-        return cls(path, **given)
+        return cls(path, **arguments_of(options), allow_insecure=allow_insecure)
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
@@ -252,9 +249,9 @@ class AwsKmsKeyWrapper:
 
 def _secret(answer: Mapping[str, Any], doing: str) -> bytes:
     secret = answer.get("Plaintext")
-    if not isinstance(secret, bytes) or len(secret) != _KEY_BYTES:
+    if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
         found = f"{len(secret)} bytes" if isinstance(secret, bytes) else "no bytes"
-        raise InvalidKeyError(f"{doing}: the answer has {found}, and a key has {_KEY_BYTES}")
+        raise InvalidKeyError(f"{doing}: the answer has {found}, and a key has {SECRET_BYTES}")
     return secret
 
 

@@ -17,7 +17,7 @@ from keyproviders import (
     redact_frames,
 )
 from keyproviders.fields import read_field, read_text
-from keyproviders.provider import is_key_name
+from keyproviders.provider import SECRET_BYTES, is_key_name
 from keyproviders.urls import split_url
 
 from .connection import URL_OPTIONS, URL_REFUSED, AwsConnection, check_text
@@ -28,7 +28,6 @@ __all__ = ["AwsSecretsManagerKeyProvider"]
 _FORM = "aws-secretsmanager:prod/agents/session-key"
 _SECRET_ID = re.compile(r"[A-Za-z0-9/_+=.@:!-]{1,2048}\Z")
 _ARN = re.compile(r"arn:[a-z-]+:secretsmanager:([a-z0-9-]+):\d{12}:secret:.+\Z")
-_KEY_BYTES = 32
 
 _MEANINGS = (
     Meaning("ResourceNotFound", KeyNotFoundError, "check the name, the region and the account"),
@@ -165,12 +164,12 @@ class AwsSecretsManagerKeyProvider:
         if text is None:
             if not isinstance(raw, bytes) or not raw:
                 raise InvalidKeyError(f"{where} is no key: it is empty")
-            if len(raw) == _KEY_BYTES and self._field is None:
+            if len(raw) == SECRET_BYTES and self._field is None:
                 return raw
             text = _as_text(raw)
             if text is None:
                 raise InvalidKeyError(
-                    f"{where} is no key: its {len(raw)} bytes are neither the {_KEY_BYTES} of a key nor text"
+                    f"{where} is no key: its {len(raw)} bytes are neither the {SECRET_BYTES} of a key nor text"
                 )
         if not isinstance(text, str):
             raise InvalidKeyError(f"{where} is no key: it is no text")

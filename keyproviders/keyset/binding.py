@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from keyproviders import ProviderConfigError
 
 from .wrapping import BOUND_NAMES, WrappedKey
 
-__all__ = ["check_texts", "check_wrapped", "checked_context", "checked_keks", "whose"]
+__all__ = ["arguments_of", "check_texts", "check_wrapped", "checked_context", "checked_keks", "whose"]
+
+
+def arguments_of(options: Mapping[str, str]) -> dict[str, Any]:
+    """A wrapper's arguments in the options of its URL, where ``also_kek`` has commas between several."""
+    given: dict[str, Any] = dict(options)
+    if "also_kek" in given:
+        given["also_kek"] = tuple(given["also_kek"].split(","))
+    return given
 
 
 def checked_context(context: Mapping[str, str] | None) -> dict[str, str]:

@@ -19,6 +19,7 @@ from keyproviders import (
     ProviderConfigError,
     redact_frames,
 )
+from keyproviders.paths import path_text
 from keyproviders.provider import try_key_text
 
 from .store import MOST_BYTES, StoredKeyset
@@ -55,11 +56,7 @@ class FileKeysetStore:
 
     @redact_frames
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(f"path must be a str or a path, not {type(path).__name__}")
-        text = os.fspath(path)
-        if not isinstance(text, str):
-            raise TypeError(f"path must be of str, not of {type(text).__name__}")
+        text = path_text(path)
         if not text or "\0" in text or text.endswith("/"):
             raise ProviderConfigError(
                 "the path of a keyset's file is empty, ends with a slash or has a NUL; give it as in"
@@ -163,7 +160,7 @@ class FileKeysetStore:
                 opened.flush()
                 os.fsync(file)
             new.replace(target)
-        except BaseException:
+        except BaseException:  # an interrupt too: nothing half-written stays
             with suppress(OSError):
                 new.unlink()
             raise

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from keyproviders import KeyAccessDeniedError, ProviderConfigError, redact_frames
 from keyproviders.extras import import_sdk
+from keyproviders.words import one_line
 
 __all__ = ["Database"]
 
@@ -190,12 +191,11 @@ class Database:
 
     def hidden(self, said: str) -> str:
         """What a driver said in one line, without the password."""
-        words = " ".join(said.split())
         password = str(self._url.password or "")
         for form in (password, quote(password, safe="")):
             if form:
-                words = words.replace(form, "...")
-        return words
+                said = said.replace(form, "...")
+        return one_line(said)
 
     def after_fork(self) -> None:
         """In a child: a new lock, and an engine of its own."""

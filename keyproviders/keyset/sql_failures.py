@@ -13,7 +13,6 @@ from keyproviders import (
     KeyUnavailableError,
     ProviderConfigError,
 )
-from keyproviders.words import one_line
 
 __all__ = ["Kind", "failure_of", "kind_of", "words_of"]
 
@@ -97,11 +96,11 @@ def words_of(error: Exception) -> str:
 
 
 def failure_of(error: Exception, kind: Kind, told: str, said: str, *, begun: bool = False) -> KeyProviderError:
-    """The error to raise. ``told`` says what was asked for and of whom, ``said`` what the driver said.
+    """The error to raise. ``told`` says what was asked for and of whom.
 
-    ``begun``: a change was under way.
+    ``said`` is what the driver said, in one line without a secret. ``begun``: a change was under way.
     """
-    told = f"{told}: {type(_driver_error(error)).__name__} ({one_line(said)})"
+    told = f"{told}: {type(_driver_error(error)).__name__} ({said})"
     if kind == "damaged":
         return InvalidKeyError(f"{told}; what is there is damaged: put back its last good copy")
     if kind == "unavailable":

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from keyproviders import ProviderConfigError, redact_frames
+from keyproviders.paths import path_in_url
 from keyproviders.provider import try_key_text
 from keyproviders.urls import split_url
 
@@ -77,16 +78,7 @@ def _store_of(options: Mapping[str, str], scheme: str) -> KeysetStore:
         )
     if "dsn_env" in options:
         raise ProviderConfigError(f"dsn_env does nothing for a keyset in a file; leave it out of the {scheme}: URL")
-    return FileKeysetStore(_path(place.removeprefix("file:")))
-
-
-def _path(text: str) -> str:
-    if not text.startswith("//"):
-        return text
-    host, slash, path = text[2:].partition("/")
-    if host not in {"", "localhost"} or not slash:
-        raise ProviderConfigError("a file: URL names no other machine; write file:/path or file:///path")
-    return slash + path
+    return FileKeysetStore(path_in_url(place.removeprefix("file:")))
 
 
 def _dsn(variable: str | None, scheme: str) -> str:

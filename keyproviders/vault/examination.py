@@ -48,11 +48,10 @@ def of_versions(connection: VaultConnection, mount: str, path: str) -> list[str]
         told += f"; {_writes(more)} can follow before the oldest one, version {oldest}, falls out"
     else:
         falling = [version for version in sorted(versions) if version <= newest + 1 - kept]
-        warnings.warn(
+        _warn(
             f"the next write to {mount}/{path} drops version {_listed(falling)} for good, for {kept} are kept: the rows"
             f" that it sealed cannot be read then; if there are any, first run: vault kv metadata put -mount={mount}"
-            f" -max-versions={max(_ADVISED, 2 * kept)} {path}",
-            stacklevel=2,
+            f" -max-versions={max(_ADVISED, 2 * kept)} {path}"
         )
     _warn_of_ends(versions, mount, path)
     return [f"{told}."]

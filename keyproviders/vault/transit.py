@@ -19,7 +19,7 @@ from keyproviders import (
     redact_frames,
 )
 from keyproviders.fields import read_text
-from keyproviders.keyset.binding import check_texts, check_wrapped, checked_context, checked_keks, whose
+from keyproviders.keyset.binding import arguments_of, check_texts, check_wrapped, checked_context, checked_keks, whose
 from keyproviders.keyset.wrapping import WrappedKey
 from keyproviders.provider import try_key_text
 
@@ -144,10 +144,7 @@ class VaultTransitKeyWrapper:
         cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False
     ) -> VaultTransitKeyWrapper:
         """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
-        given: dict[str, Any] = {**options, "allow_insecure": allow_insecure}
-        if "also_kek" in given:
-            given["also_kek"] = tuple(given["also_kek"].split(","))
-        return cls(path, **given)
+        return cls(path, **arguments_of(options), allow_insecure=allow_insecure)
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:

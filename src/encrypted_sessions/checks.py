@@ -39,7 +39,7 @@ def underlying_session(value: Any) -> Any:
     if missing or isinstance(value, type):
         raise TypeError(
             "underlying_session must be a session (an object with session_id, get_items,"
-            f" add_items, pop_item and clear_session), not {_kind(value)}"
+            f" add_items, pop_item and clear_session), not {kind_of(value)}"
             + (f", which has no {', '.join(missing)}" if missing else "")
         )
     beneath, depth = value, 0
@@ -57,7 +57,7 @@ def underlying_session(value: Any) -> Any:
 def key_string(value: object, argument: str) -> str:
     """A string that the Agents SDK's class would take as a key, and that is no URL."""
     if not isinstance(value, str):
-        raise TypeError(f"{argument} must be {_expected(argument)}, not {_kind(value)}")
+        raise TypeError(f"{argument} must be {_expected(argument)}, not {kind_of(value)}")
     if not value:
         raise ValueError(f"{argument} is empty; give {_expected(argument)}")
     from keyproviders import looks_like_provider_url  # noqa: PLC0415 - a ring needs no such look
@@ -88,7 +88,7 @@ def key_ring(value: object, argument: str) -> KeyRing:
     """A key ring."""
     if not is_key_ring(value):
         raise TypeError(
-            f"{argument} must be a KeyRing, not {_kind(value)}; for instance KeyRing.from_url('env:SESSION_KEYS')"
+            f"{argument} must be a KeyRing, not {kind_of(value)}; for instance KeyRing.from_url('env:SESSION_KEYS')"
         )
     return value
 
@@ -98,7 +98,7 @@ def ttl(value: object) -> int | None:
     if value is None:
         return None
     if type(value) is not int:
-        raise TypeError(f"ttl must be an int of seconds or None, not {_kind(value)}")
+        raise TypeError(f"ttl must be an int of seconds or None, not {kind_of(value)}")
     if value <= 0:
         raise ValueError(f"ttl must be a positive number of seconds or None, not {value}")
     return value
@@ -109,7 +109,7 @@ def max_scan_items(value: object) -> int | None:
     if value is None:
         return None
     if type(value) is not int:
-        raise TypeError(f"max_scan_items must be an int or None, not {_kind(value)}")
+        raise TypeError(f"max_scan_items must be an int or None, not {kind_of(value)}")
     if value <= 0:
         raise ValueError(f"max_scan_items must be positive or None, not {value}")
     return value
@@ -120,7 +120,7 @@ def limit(value: object) -> int | None:
     if value is None:
         return None
     if type(value) is not int:
-        raise TypeError(f"limit must be an int or None, not {_kind(value)}")
+        raise TypeError(f"limit must be an int or None, not {kind_of(value)}")
     if value < 0:
         raise ValueError(f"limit must be 0 or more, not {value}")
     return value
@@ -129,7 +129,7 @@ def limit(value: object) -> int | None:
 def purge_on_add(value: object) -> int:
     """A number of rows from 0 up."""
     if type(value) is not int:
-        raise TypeError(f"purge_on_add must be an int, not {_kind(value)}")
+        raise TypeError(f"purge_on_add must be an int, not {kind_of(value)}")
     if value < 0:
         raise ValueError(f"purge_on_add must be 0 or more rows, not {value}")
     return value
@@ -138,7 +138,7 @@ def purge_on_add(value: object) -> int:
 def choice(value: object, argument: str, choices: tuple[str, ...]) -> str:
     """One of a few words."""
     if not isinstance(value, str):
-        raise TypeError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {_kind(value)}")
+        raise TypeError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {kind_of(value)}")
     if value not in choices:
         given = repr(value) if len(value) < 20 else f"a str of {len(value)} characters"
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {given}")
@@ -148,7 +148,7 @@ def choice(value: object, argument: str, choices: tuple[str, ...]) -> str:
 def items(value: object) -> list[Any]:
     """A list of items."""
     if not isinstance(value, (list, tuple)):
-        raise TypeError(f"items must be a list of items, not {_kind(value)}; nothing was written")
+        raise TypeError(f"items must be a list of items, not {kind_of(value)}; nothing was written")
     return list(value)
 
 
@@ -160,7 +160,8 @@ def _has_lone_surrogate(text: str) -> bool:
     return False
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """What was given, for messages: its type, never the value."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     return "None" if value is None else type(value).__name__

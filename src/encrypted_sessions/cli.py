@@ -5,14 +5,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
+from encrypted_sessions.cli_common import FAILED, INTERRUPTED
 from encrypted_sessions.cli_keys import add_keys
 from encrypted_sessions.cli_maintenance import Asked, add_maintenance, examined
 
 if TYPE_CHECKING:
     import typer
-
-FAILED = 1
-INTERRUPTED = 3
 
 _EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."
 

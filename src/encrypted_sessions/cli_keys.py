@@ -8,6 +8,8 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+from encrypted_sessions.cli_common import FAILED, INTERRUPTED, WRONG_USE, table
+
 if TYPE_CHECKING:
     from typing import Protocol
 
@@ -18,10 +20,6 @@ if TYPE_CHECKING:
 
 
 _Manager = TypeVar("_Manager", bound="_Closes")
-
-FAILED = 1
-WRONG_USE = 2
-INTERRUPTED = 3
 
 _MOST_DELAY_S = 366 * 86_400
 
@@ -312,25 +310,11 @@ def _as_json(found: Mapping[str, object]) -> str:
 
 
 def _table(keys: Sequence[Mapping[str, Any]], now: datetime) -> str:
-    rows = [
-        _HEADS,
-        *(
-            (
-                key["name"],
-                key["state"],
-                _time(key["created_at"]),
-                _time(key["activate_at"]),
-                _remark(key, now),
-                key["kek"],
-            )
-            for key in keys
-        ),
-    ]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEADS) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-        for row in rows
+    rows = (
+        (key["name"], key["state"], _time(key["created_at"]), _time(key["activate_at"]), _remark(key, now), key["kek"])
+        for key in keys
     )
+    return "\n".join(table(_HEADS, rows))
 
 
 def _remark(key: Mapping[str, Any], now: datetime) -> str:

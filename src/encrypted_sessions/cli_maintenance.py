@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+from encrypted_sessions.cli_common import FAILED, INTERRUPTED, printable
 from keyproviders import redact_frames
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from encrypted_sessions.maintenance import Report
     from encrypted_sessions.maintenance.stores.base import WholeStore
     from keyproviders import KeyRing
-
-FAILED = 1
-INTERRUPTED = 3
 
 _EXIT_CODES = """Exit codes: 0 all is well, 1 something was left that should not be, 2 wrong use, 3 interrupted
 (Ctrl-C or SIGTERM: it ends after the current batch, and the next run goes on)."""
@@ -342,8 +340,7 @@ def ended(work: Coroutine[Any, Any, _T]) -> _T:
     """What `work` gives. What can be expected to go wrong ends the command with one sentence."""
     import typer  # noqa: PLC0415 - as in `cli`
 
-    from encrypted_sessions.cli_reports import printable  # noqa: PLC0415 - when it is used
-    from encrypted_sessions.maintenance.stores.base import StoreError  # noqa: PLC0415 - likewise
+    from encrypted_sessions.maintenance.stores.base import StoreError  # noqa: PLC0415 - when it is used
     from keyproviders import KeyProviderError  # noqa: PLC0415 - likewise
 
     for name in ("keyproviders", "encrypted_sessions"):  # what goes wrong is told once, in the report

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
+from encrypted_sessions.cli_common import printable, table
 from encrypted_sessions.inspecting import Inspected
 from encrypted_sessions.maintenance.reports import (
     LEFT,
@@ -23,7 +24,7 @@ from encrypted_sessions.maintenance.reports import (
     VerifyReport,
 )
 
-__all__ = ["as_json", "in_words", "inspected_as_json", "inspected_in_words", "printable", "size_in_words", "table"]
+__all__ = ["as_json", "in_words", "inspected_as_json", "inspected_in_words", "size_in_words"]
 
 _WIDTH = 100
 
@@ -242,19 +243,6 @@ def inspected_as_json(place: str, session_id: str, rows: Sequence[Inspected]) ->
 # -- Words ------------------------------------------------------------------------------------------
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Lines with aligned columns, two spaces apart; the columns in `right` stand to the right."""
-    cells = [tuple(heads), *map(tuple, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            f"{cell:>{width}}" if place in right else f"{cell:<{width}}"
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    ]
-
-
 def size_in_words(size: int) -> str:
     """Bytes in a unit that reads well."""
     if size < 1_000:
@@ -274,11 +262,6 @@ def _rows(count: int) -> str:
 def _wrapped(text: str, head: str = "") -> list[str]:
     indent = " " * len(head)
     return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def printable(text: str) -> str:
-    """Text that anybody may have written: nothing that a terminal would obey."""
-    return text if text.isprintable() else ascii(text)
 
 
 def _time(seconds: float | None) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+from encrypted_sessions.cli_common import table
 from encrypted_sessions.envelope import UPSTREAM_KID
 from encrypted_sessions.maintenance import inventory
 from encrypted_sessions.maintenance.keys import StoreKeys
@@ -117,8 +118,6 @@ def _as_answer(name: str) -> Answer:
 
 def in_words(found: StoreDiagnosis) -> str:
     """A line for each label, and what follows from them."""
-    from encrypted_sessions.cli_reports import table  # noqa: PLC0415 - that module knows all reports
-
     lines = [f"The store is {found.place}: {found.rows:,} rows."]
     if found.checks:
         cells = [

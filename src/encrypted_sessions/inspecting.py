@@ -46,9 +46,8 @@ async def inspect_session(store: WholeStore, session_id: str) -> list[Inspected]
 def _inspected(row: StoredRow, now: float) -> Inspected:
     parsed = parse_row(row.data)
     row_id = str(row.id[-1] if isinstance(row.id, tuple) else row.id)
-    size = len(row.data if isinstance(row.data, bytes) else row.data.encode("utf-8", "surrogatepass"))
     if isinstance(parsed, Envelope):
-        stamp = parsed.timestamp
-        return Inspected(row_id, f"version {VERSION}", shown_kid(parsed.kid), stamp, now - stamp, row.created_at, size)
+        stamp, form = parsed.timestamp, f"version {VERSION}"
+        return Inspected(row_id, form, shown_kid(parsed.kid), stamp, now - stamp, row.created_at, row.size)
     form = "plaintext" if isinstance(parsed, dict) else parsed
-    return Inspected(row_id, form, None, None, None, row.created_at, size)
+    return Inspected(row_id, form, None, None, None, row.created_at, row.size)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from encrypted_sessions.envelope import Envelope, parse, parse_row
+from encrypted_sessions.envelope import Envelope
 from encrypted_sessions.errors import PurgeRefusedError
 from encrypted_sessions.outcomes import Verdict
 from encrypted_sessions.pairing import Pair, answer_to, answered_by
-from encrypted_sessions.reading import Judge, Terms
+from encrypted_sessions.reading import Judge, Terms, parse_stored
 from encrypted_sessions.rows import PAGE, HistoryMovedError, Row, RowStore, rows_to_purge
 from encrypted_sessions.sealed_store import SealedStore, start_again_while_it_moves
 from encrypted_sessions.settling import settle
@@ -109,19 +109,15 @@ def _judge(store: SealedStore, terms: Terms) -> Judge:
 
 
 def _claims_to_be_expired(row: Row, terms: Terms) -> bool:
-    data = row.data
-    found = parse_row(data) if isinstance(data, (str, bytes)) else parse(data)
-    return isinstance(found, Envelope) and _is_older(found.timestamp, terms)
+    found = parse_stored(row.data)
+    return isinstance(found, Envelope) and terms.has_expired(found.timestamp)
 
 
 def _is_expired(verdict: Verdict, terms: Terms) -> bool:
     """Whether a row that was judged without a ttl is authentic, and older than the ttl."""
-    authentic = verdict.outcome in ("ok", "malformed") and verdict.timestamp is not None
-    return authentic and _is_older(verdict.timestamp, terms)
-
-
-def _is_older(timestamp: int | None, terms: Terms) -> bool:
-    return timestamp is not None and terms.ttl is not None and terms.now > timestamp + terms.ttl
+    if verdict.outcome not in ("ok", "malformed") or verdict.timestamp is None:
+        return False
+    return terms.has_expired(verdict.timestamp)
 
 
 def _call(verdict: Verdict) -> Pair | None:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from encrypted_sessions.envelope import Envelope, parse, parse_row
+from encrypted_sessions.envelope import Envelope, NoEnvelope, Plain, parse, parse_row
 from encrypted_sessions.errors import ScanBudgetError
 from encrypted_sessions.keychain import Keychain
 from encrypted_sessions.outcomes import Outcome, Tally, Verdict
@@ -43,6 +43,10 @@ class Terms:
         self.now = now
         self.ttl = ttl
         self.read_plaintext = read_plaintext
+
+    def has_expired(self, timestamp: int) -> bool:
+        """Whether what was sealed then is older than the ttl."""
+        return self.ttl is not None and self.now > timestamp + self.ttl
 
 
 class Breather:
@@ -81,8 +85,7 @@ class Judge:
         breather = self._breather
         parsed = []
         for row in rows:
-            data = row.data
-            parsed.append(parse_row(data) if isinstance(data, (str, bytes)) else parse(data))
+            parsed.append(parse_stored(row.data))
             if breather.is_due():
                 await breather.take()
         await self._find({found.kid for found in parsed if isinstance(found, Envelope)})
@@ -105,6 +108,11 @@ class Judge:
                 self._openers[kid] = cipher if isinstance(cipher, str) else cipher.opener()
 
 
+def parse_stored(data: object) -> Envelope | Plain | NoEnvelope:
+    """Take apart what a store gave: a row's text, or the object where it gives no text."""
+    return parse_row(data) if isinstance(data, (str, bytes)) else parse(data)
+
+
 def open_envelope(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Verdict:
     """What a well-formed envelope is, its key's opener (or why there is none) in hand."""
     outcome = judge_envelope(envelope, opener, terms)
@@ -120,7 +128,7 @@ def open_envelope(envelope: Envelope, opener: Opener | Outcome, terms: Terms) ->
 def judge_envelope(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Outcome:
     """The same without a look at the content: what is "ok" may hold no item."""
     timestamp = envelope.timestamp
-    expired = terms.ttl is not None and terms.now > timestamp + terms.ttl
+    expired = terms.has_expired(timestamp)
     if isinstance(opener, str):
         return "expired_unverified" if opener == "unknown_key" and expired else opener
     try:
@@ -224,5 +232,4 @@ async def _fetch(cursor: Cursor, count: int | None, budget: int | None) -> list[
 
 def _expired_for_sure(verdict: Verdict, terms: Terms) -> bool:
     assert verdict.timestamp is not None  # noqa: S101 - an expired row has been opened
-    assert terms.ttl is not None  # noqa: S101 - nothing expires without a ttl
-    return terms.now > verdict.timestamp + terms.ttl + EXPIRED_FOR_SURE_S
+    return terms.has_expired(verdict.timestamp + EXPIRED_FOR_SURE_S)

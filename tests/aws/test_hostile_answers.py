@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from keyproviders import InvalidKeyError, KeyProviderError, ProviderConfigError
 from keyproviders.aws import AwsKmsKeyWrapper, AwsSecretsManagerKeyProvider
 from keyproviders.keyset import WrappedKey
 from leaks import Sentinel, chain, our_locals
+from loopback_http import LoopbackServer
 
 ARN = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 CONTEXT = {"keyset": "default", "key": "k1", "created_at": "2026-11-23T07:00:00Z"}
@@ -196,15 +196,8 @@ def listener() -> Iterator[tuple[str, list[str]]]:
             got.append(self.requestline)
             self.send_error(502)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", got
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with closing(LoopbackServer(Handler)) as server:
+        yield server.url, got
 
 
 @pytest.mark.parametrize("from_environment", [False, True])

@@ -415,7 +415,7 @@ def test_a_certificate_that_is_not_accepted_is_a_wrong_setting_that_names_the_ca
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    proxy._server.socket = context.wrap_socket(proxy._server.socket, server_side=True)
+    proxy._http.use_tls(context)
     provider = AwsSecretsManagerKeyProvider("x", endpoint_url=proxy.url.replace("http:", "https:"))
     error = failure(provider)
     assert type(error) is ProviderConfigError

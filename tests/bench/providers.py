@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from unittest import mock
 
@@ -25,6 +24,7 @@ from encrypted_sessions import EncryptedSession
 from keyproviders import Key, KeyProvider, KeyProviderError, KeyRing
 from keyproviders.aws import AwsSecretsManagerKeyProvider
 from keyproviders.vault import VaultKvKeyProvider
+from loopback_http import Handler, LoopbackServer
 
 _HOUR_S = 3_600
 _STEP_S = 10
@@ -44,15 +44,9 @@ class _Server:
         self._go_on = threading.Event()
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def log_message(self, *_: object) -> None:
-                pass
-
+        class Answering(Handler):
             def _serve(self) -> None:
-                text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                text = self.content()
                 server.asked.append(self.path)
                 if server.mode == "slow":
                     time.sleep(_SLOW_S)
@@ -61,25 +55,12 @@ class _Server:
                     self.close_connection = True
                     return
                 status, body = server.answer(self.path, json.loads(text) if text else {})
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                self.reply(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
             do_GET = do_POST = _serve  # noqa: N815 - the names that http.server calls
 
-        class Listening(ThreadingHTTPServer):
-            request_queue_size = 2 * _PROCESSES
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                """A client that hung up is no news."""
-
-        self._http = Listening(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._http = LoopbackServer(Answering)
+        self.url = self._http.url
 
     def answer(self, path: str, sent: dict[str, Any]) -> tuple[int, Any]:
         if path == "/":
@@ -100,8 +81,7 @@ class _Server:
 
     def close(self) -> None:
         self._go_on.set()
-        self._http.shutdown()
-        self._http.server_close()
+        self._http.close()
 
 
 class _Clock:

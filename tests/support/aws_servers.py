@@ -9,8 +9,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from loopback_http import Handler, LoopbackServer
 
 REGION = "eu-central-1"
 
@@ -74,15 +75,9 @@ class FaultProxy:
         self._lock = threading.Lock()
         proxy = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def do_POST(self) -> None:
-                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        class Answering(Handler):
+            def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+                content = self.content()
                 fault = proxy.note(self.headers, content)
                 if fault is not None and fault.waits is not None:
                     fault.waits.wait(30)
@@ -96,18 +91,10 @@ class FaultProxy:
                     answer = fault.body
                     if answer is None:
                         answer = json.dumps({"__type": fault.code, "message": fault.message}).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
+                self.reply(status, answer, {"Content-Type": kind})
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hung up is no news
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
+        self._http = LoopbackServer(Answering)
+        self.url = self._http.url
 
     def note(self, headers: Any, content: bytes) -> Fault | None:
         try:
@@ -131,6 +118,4 @@ class FaultProxy:
             connection.close()
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._http.close()

@@ -15,15 +15,14 @@ import os
 import random
 import select
 import signal
-import subprocess
 import sys
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import nursery
 from encrypted_sessions import EncryptedSession, KeyRing, UnreadableItemsError
 from encrypted_sessions.maintenance import (
     Report,
@@ -45,33 +44,16 @@ from whole_stores import whole
 TIMEOUT_S = 1800 if os.environ.get("ENCRYPTED_SESSIONS_FULL_SIZE") == "1" else 220
 
 
-def run(work: str, place: Place, past: Past, folder: Path, **order: Any) -> list[Any]:
+def run(work: str, place: Place, past: Past, folder: Path, **more: Any) -> list[Any]:
     """Let children work on a place; what the nursery has to tell. Raises RuntimeError when one failed."""
-    text = json.dumps(
-        {
-            "work": work,
-            "place": {name: value for name, value in asdict(place).items() if name != "memory"},
-            "past": [past.keys.secrets, past.sessions, past.items, past.now],
-            "folder": str(folder),
-            **order,
-        }
-    )
-    nursery = subprocess.Popen(
-        [sys.executable, __file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # so that it can be ended with its children
-    )
-    try:
-        output, _ = nursery.communicate(text.encode(), timeout=TIMEOUT_S)
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(nursery.pid, signal.SIGKILL)
-        nursery.communicate()
-        raise
-    if nursery.returncode != 0:
-        raise RuntimeError(f"the nursery ended with {nursery.returncode}:\n{output.decode(errors='replace')}")
+    order = {
+        "work": work,
+        "place": {name: value for name, value in asdict(place).items() if name != "memory"},
+        "past": [past.keys.secrets, past.sessions, past.items, past.now],
+        "folder": str(folder),
+        **more,
+    }
+    nursery.launch(__file__, order, timeout_s=TIMEOUT_S)
     return [json.loads(line) for line in (folder / "told").read_text().splitlines()]
 
 
@@ -141,15 +123,7 @@ class Child:
         self.pid = os.fork()
         if not self.pid:
             self._begin_at, self._ready_at = go, ready
-            status = 1
-            try:
-                asyncio.run(work(self))
-                status = 0
-            except BaseException:  # noqa: BLE001 - nothing of the nursery's stack may run in a child
-                traceback.print_exc()
-            finally:
-                sys.stderr.flush()
-                os._exit(status)
+            nursery.run_and_exit(work(self))
         os.close(ready)
         os.close(go)
 

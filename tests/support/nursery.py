@@ -133,7 +133,7 @@ class Child:
     def start(self, work: Work) -> None:
         self.pid = os.fork()
         if not self.pid:
-            self._work(work)
+            run_and_exit(work(self))
         os.close(self.ready)
         self.wait_until_ready()
 
@@ -141,17 +141,6 @@ class Child:
         if os.read(self._ready, 1) != b"r":
             self.end()
             raise SystemExit(f"child {self.number} ended before it began")
-
-    def _work(self, work: Work) -> NoReturn:
-        status = 1
-        try:
-            asyncio.run(work(self))
-            status = 0
-        except BaseException:  # noqa: BLE001 - nothing of the nursery's stack may run in a child
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
 
     def begin(self) -> None:
         os.write(self._go, b"g")
@@ -173,6 +162,19 @@ class Child:
         for end in (self._ready, self.go, self._go, self._log):
             os.close(end)
         return os.waitstatus_to_exitcode(status)
+
+
+def run_and_exit(work: Coroutine[Any, Any, None]) -> NoReturn:
+    """The end of a forked child: do the work, with exit code 1 if it fails."""
+    status = 1
+    try:
+        asyncio.run(work)
+        status = 0
+    except BaseException:  # noqa: BLE001 - nothing of the nursery's stack may run in a child
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 async def pop_all(child: Child) -> None:

@@ -6,10 +6,10 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from keyproviders import Key
+from loopback_http import Handler, LoopbackServer
 
 
 @dataclass
@@ -46,16 +46,9 @@ class ScriptedVault:
         self._lock = threading.Lock()
         script = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def log_message(self, *_: object) -> None:
-                pass
-
+        class Answering(Handler):
             def _serve(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                text = self.rfile.read(length)
+                text = self.content()
                 asked = Asked(self.command, self.path, dict(self.headers.items()), json.loads(text) if text else None)
                 reply = script.reply_to(asked)
                 if reply.waits is not None:
@@ -64,21 +57,12 @@ class ScriptedVault:
                     self.close_connection = True
                     return
                 content = reply.raw if reply.raw is not None else json.dumps(reply.body).encode()
-                self.send_response(reply.status)
-                for name, value in {"Content-Type": "application/json", **reply.headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                self.reply(reply.status, content, {"Content-Type": "application/json", **reply.headers})
 
             do_GET = do_POST = do_PUT = do_PATCH = do_LIST = _serve  # noqa: N815 - the names that http.server calls
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that hung up is no news
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
+        self._http = LoopbackServer(Answering)
+        self.url = self._http.url
 
     def on(self, method: str, path: str, *replies: Reply | Callable[[Asked], Reply]) -> None:
         self.routes[method, path] = list(replies)
@@ -99,9 +83,7 @@ class ScriptedVault:
         return [asked.headers.get("X-Vault-Token") for asked in self.asked]
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._http.close()
 
     # What the real one answers most often.
 

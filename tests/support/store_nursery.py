@@ -6,15 +6,12 @@ work. Children open the store anew, so nothing but modules is shared.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import os
 import random
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
@@ -70,14 +67,7 @@ def main() -> None:
         has_begun, began = os.pipe()
         pid = os.fork()
         if not pid:
-            with contextlib.suppress(BaseException):  # nothing of the nursery's stack may run in a child
-                try:
-                    asyncio.run(_work(order["work"], place, began))
-                except BaseException:
-                    traceback.print_exc()
-                    sys.stderr.flush()
-                    raise
-            os._exit(1)
+            nursery.run_and_exit(_work(order["work"], place, began))
         os.close(began)
         os.read(has_begun, 1)
         time.sleep(chance.random() * _LIVES_S)

@@ -453,7 +453,7 @@ def tls_vault(vault, tmp_path: Path):
     cert, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    vault._server.socket = context.wrap_socket(vault._server.socket, server_side=True)
+    vault._http.use_tls(context)
     vault.url = vault.url.replace("http:", "https:")
     vault.certificate = cert
     return vault

@@ -7,6 +7,7 @@ from os import PathLike, fspath
 from typing import TypeVar
 
 from encrypted_sessions import checks
+from encrypted_sessions.checks import kind_of
 from encrypted_sessions.envelope import UPSTREAM_KID
 from encrypted_sessions.maintenance.progress import Progress
 from encrypted_sessions.maintenance.stores.base import WholeStore
@@ -22,7 +23,7 @@ _Callable = TypeVar("_Callable", bound=Callable[..., object])
 def store(value: object) -> WholeStore:
     """A store from `open_store`."""
     if not isinstance(value, WholeStore):
-        raise TypeError(f"store must be what open_store(url) gives, entered with 'async with', not {_kind(value)}")
+        raise TypeError(f"store must be what open_store(url) gives, entered with 'async with', not {kind_of(value)}")
     return value
 
 
@@ -66,7 +67,7 @@ def kid(value: object, argument: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise TypeError(f"{argument} must be a str (a kid, as inventory shows them) or None, not {_kind(value)}")
+        raise TypeError(f"{argument} must be a str (a kid, as inventory shows them) or None, not {kind_of(value)}")
     if value != UPSTREAM_KID and parse_kid(value) is None:
         raise ValueError(
             f"{argument} must be a kid as inventory shows them (name~fingerprint), not a str of {len(value)} characters"
@@ -77,14 +78,14 @@ def kid(value: object, argument: str) -> str | None:
 def flag(value: object, argument: str) -> bool:
     """True or False."""
     if not isinstance(value, bool):
-        raise TypeError(f"{argument} must be True or False, not {_kind(value)}")
+        raise TypeError(f"{argument} must be True or False, not {kind_of(value)}")
     return value
 
 
 def sessions(value: object) -> list[str]:
     """Some session ids, at least one, each once."""
     if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
-        raise TypeError(f"sessions must be a list of session ids, not {_kind(value)}")
+        raise TypeError(f"sessions must be a list of session ids, not {kind_of(value)}")
     if not value:
         raise ValueError("sessions is empty; name at least one session id")
     return list(dict.fromkeys(checks.session_id(one) for one in value))
@@ -95,10 +96,10 @@ def new_file(value: object, argument: str, *, needed: bool) -> str | None:
     if value is None and not needed:
         return None
     if not isinstance(value, (str, PathLike)):
-        raise TypeError(f"{argument} must be the path of a file that does not exist yet, not {_kind(value)}")
+        raise TypeError(f"{argument} must be the path of a file that does not exist yet, not {kind_of(value)}")
     path = fspath(value)
     if not isinstance(path, str):
-        raise TypeError(f"{argument} must be the path of a file as a str, not {_kind(path)}")
+        raise TypeError(f"{argument} must be the path of a file as a str, not {kind_of(path)}")
     if not path:
         raise ValueError(f"{argument} is empty; give the path of a file that does not exist yet")
     return path
@@ -106,7 +107,7 @@ def new_file(value: object, argument: str, *, needed: bool) -> str | None:
 
 def _count(value: object, argument: str, most: int | None = None) -> int:
     if type(value) is not int:
-        raise TypeError(f"{argument} must be an int of rows, not {_kind(value)}")
+        raise TypeError(f"{argument} must be an int of rows, not {kind_of(value)}")
     if value <= 0 or (most is not None and value > most):
         raise ValueError(f"{argument} must be {'1 or more' if most is None else f'from 1 to {most}'}, not {value}")
     return value
@@ -114,15 +115,9 @@ def _count(value: object, argument: str, most: int | None = None) -> int:
 
 def _callable(value: _Callable, argument: str) -> _Callable:
     if not callable(value):
-        raise TypeError(f"{argument} must be callable or None, not {_kind(value)}")
+        raise TypeError(f"{argument} must be callable or None, not {kind_of(value)}")
     return value
 
 
 def _never() -> bool:
     return False
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return "None" if value is None else type(value).__name__

@@ -121,4 +121,4 @@ def _first_after(row_id: Any, ids: Sequence[Any]) -> Any:
 
 
 def _claims_to_be_expired(parsed: object, terms: Terms) -> bool:
-    return isinstance(parsed, Envelope) and terms.ttl is not None and terms.now > parsed.timestamp + terms.ttl
+    return isinstance(parsed, Envelope) and terms.has_expired(parsed.timestamp)

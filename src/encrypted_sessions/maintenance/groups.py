@@ -69,7 +69,7 @@ class _Count:
     def add(self, judged: Judged) -> None:
         row = judged.row
         self.items += 1
-        self.size += len(row.data) if isinstance(row.data, bytes) or row.data.isascii() else len(row.data.encode())
+        self.size += row.size
         self.sessions.add(row.session_id)
         time = judged.timestamp
         if time is None and row.created_at is not None:

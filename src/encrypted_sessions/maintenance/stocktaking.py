@@ -18,15 +18,20 @@ if TYPE_CHECKING:
     from keyproviders import KeyRing
 
 
-class _Inventory(Task):
-    changes = False
+class _Looking(Task):
+    """Changes nothing, and knows which key is active."""
 
-    def __init__(self) -> None:
-        self.groups = Groups()
-        self.active_kid: str | None = None
+    changes = False
+    active_kid: str | None = None
 
     async def begin_page(self) -> None:
-        self.active_kid = await _active_kid(self.run)
+        if self.run.keys is not None:
+            self.active_kid = (await self.run.keys.active()).kid
+
+
+class _Inventory(_Looking):
+    def __init__(self) -> None:
+        self.groups = Groups()
 
     def take(self, judged: Judged) -> None:
         self.groups.add(judged)
@@ -79,15 +84,7 @@ async def inventory(
     )
 
 
-class _Verify(Task):
-    changes = False
-
-    def __init__(self) -> None:
-        self.active_kid: str | None = None
-
-    async def begin_page(self) -> None:
-        self.active_kid = await _active_kid(self.run)
-
+class _Verify(_Looking):
     def take(self, judged: Judged) -> None:
         if judged.outcome not in ("ok", "expired", "erased", "not_opened"):
             self.run.leave(judged.outcome, judged)
@@ -115,7 +112,3 @@ async def verify(
     walk = Walk(arguments.store(store), arguments.keys(keys), settings, task)
     await walk.go()
     return VerifyReport(**walk.told(), active_kid=task.active_kid)
-
-
-async def _active_kid(run: Walk) -> str | None:
-    return None if run.keys is None else (await run.keys.active()).kid

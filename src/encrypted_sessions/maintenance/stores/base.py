@@ -46,6 +46,12 @@ class StoredRow(NamedTuple):
     #: Seconds since 1970 in UTC, by the store's own reckoning; None where it keeps no time.
     created_at: float | None
 
+    @property
+    def size(self) -> int:
+        """The stored bytes."""
+        data = self.data
+        return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "surrogatepass"))
+
 
 class Block(NamedTuple):
     """A part of a store, of a thousand rows or so. What is in it means something to its store only."""

@@ -1,12 +1,13 @@
-"""A table cut into blocks by its primary key."""
+"""A store whose messages are a table: cut into blocks by its primary key."""
 
 from __future__ import annotations
 
 import secrets
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
-from encrypted_sessions.maintenance.stores.base import Block
+from encrypted_sessions.maintenance.stores.base import Block, StoredRow, WholeStore
 
 #: The most rows in a block. What two runs at once do twice is a block that both have chosen.
 SIZE = 1_000
@@ -52,3 +53,25 @@ async def blocks_of_ids(look: Look) -> AsyncIterator[Block]:
         yield Block(LOWEST, HIGHEST)
     elif whole.last < HIGHEST:
         yield Block(whole.last + 1, HIGHEST)
+
+
+class TableStore(WholeStore):
+    """Rows by an integer primary key."""
+
+    def blocks(self) -> AsyncIterator[Block]:
+        """As `WholeStore.blocks`."""
+        return blocks_of_ids(self._look)
+
+    async def rows(self, block: Block, after: StoredRow | None, count: int) -> list[StoredRow]:
+        """As `WholeStore.rows`."""
+        first = block.first if after is None else after.id + 1
+        # Above the highest id there is no other, and no number for it.
+        return [] if after is not None and after.id >= block.last else await self._between(first, block.last, count)
+
+    @abstractmethod
+    async def _look(self, first: int, last: int) -> Extent | None:
+        """What there is from one id to another, both included."""
+
+    @abstractmethod
+    async def _between(self, first: int, last: int, count: int) -> list[StoredRow]:
+        """The rows from one id to another, both included, up to `count`, by id."""

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from encrypted_sessions.maintenance.stores.base import (
-    Block,
     StoredRow,
     StoreError,
     StoreUnavailableError,
-    WholeStore,
 )
-from encrypted_sessions.maintenance.stores.blocks import Extent, blocks_of_ids
+from encrypted_sessions.maintenance.stores.blocks import Extent, TableStore
 from encrypted_sessions.maintenance.stores.postgresql_drivers import (
     async_url,
     errors_of,
@@ -52,7 +50,7 @@ _COUNTED = 100_000
 _SESSIONS = 20
 
 
-class PostgreSQLStore(WholeStore):
+class PostgreSQLStore(TableStore):
     """The rows of one pair of tables, found by the connection's search path."""
 
     def __init__(self, url: str, driver: str, tables: Tables, *, patience_s: float = _PATIENCE_S) -> None:
@@ -97,22 +95,12 @@ class PostgreSQLStore(WholeStore):
         ((number,),) = await self._fetch(self._sql.count)
         return int(number)
 
-    def blocks(self) -> AsyncIterator[Block]:
-        """As `WholeStore.blocks`."""
-        return blocks_of_ids(self._look)
-
     async def _look(self, first: int, last: int) -> Extent | None:
         (found,) = await self._fetch(self._sql.look, first=first, last=last)
         return None if found[0] is None else Extent(*found)
 
-    async def rows(self, block: Block, after: StoredRow | None, count: int) -> list[StoredRow]:
-        """As `WholeStore.rows`."""
-        first = block.first
-        if after is not None:
-            if after.id >= block.last:
-                return []
-            first = after.id + 1
-        found = await self._fetch(self._sql.rows, first=first, last=block.last, count=count)
+    async def _between(self, first: int, last: int, count: int) -> list[StoredRow]:
+        found = await self._fetch(self._sql.rows, first=first, last=last, count=count)
         return list(map(StoredRow._make, found))
 
     async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:

@@ -13,7 +13,7 @@ import re
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +21,11 @@ from typing import Any, TypeVar
 
 from encrypted_sessions.maintenance.stores import sqlite_branches
 from encrypted_sessions.maintenance.stores.base import (
-    Block,
     StoredRow,
     StoreError,
     StoreUnavailableError,
-    WholeStore,
 )
-from encrypted_sessions.maintenance.stores.blocks import SIZE, Extent, blocks_of_ids
+from encrypted_sessions.maintenance.stores.blocks import SIZE, Extent, TableStore
 from encrypted_sessions.maintenance.stores.tables import Tables, quoted
 from encrypted_sessions.settling import settle
 
@@ -47,7 +45,7 @@ _PART = 5_000
 _FOR_GOOD = re.compile("no such (table|column)|readonly|unable to open|syntax error", re.IGNORECASE)
 
 
-class SQLiteStore(WholeStore):
+class SQLiteStore(TableStore):
     """The rows of one file. The file is never made, and its tables neither."""
 
     overlaps = False
@@ -123,23 +121,13 @@ class SQLiteStore(WholeStore):
         ((number,),) = await self._fetch(f"SELECT count(*) FROM {quoted(self._tables.messages)}")
         return int(number)
 
-    def blocks(self) -> AsyncIterator[Block]:
-        """As `WholeStore.blocks`."""
-        return blocks_of_ids(self._look)
-
     async def _look(self, first: int, last: int) -> Extent | None:
         (found,) = await self._fetch(self._look_at, first, last)
         return None if found[0] is None else Extent(*found)
 
-    async def rows(self, block: Block, after: StoredRow | None, count: int) -> list[StoredRow]:
-        """As `WholeStore.rows`."""
-        first = block.first
-        if after is not None:
-            if after.id >= block.last:
-                return []
-            first = after.id + 1
+    async def _between(self, first: int, last: int, count: int) -> list[StoredRow]:
         condition = "WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
-        return await self._stored(f"{self._rows} {condition}", first, block.last, count)
+        return await self._stored(f"{self._rows} {condition}", first, last, count)
 
     async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:
         """As `WholeStore.session_rows`. Of AdvancedSQLiteSession, the rows of all its branches."""
