@@ -32,6 +32,9 @@ from .wrapping import KeyWrapper, WrappedKey
 __all__ = ["KeysetKeyProvider"]
 
 _NEW_S = 60.0  # a copy of this age is as good as new, whoever asks
+# So much later than revalidate_s it may be noticed that a key-encryption key was disabled: two minutes, less the
+# time that the question takes.
+_LATE_S = 110.0
 
 
 class _Copy(NamedTuple):
@@ -94,8 +97,8 @@ class KeysetKeyProvider:
     def expect(self, active_s: float, other_s: float) -> None:
         """A ring says how long it goes on with an answer: about the active key, and about another one.
 
-        So long before its end a copy is made anew, or what is done to the key-encryption key would be
-        noticed later than ``revalidate_s``. Of several rings the slowest counts.
+        A copy is made anew so early that what is done to the key-encryption key is noticed two minutes
+        after ``revalidate_s`` at the latest. Of several rings the slowest counts.
         """
         before = self._asked_every_s
         self._asked_every_s = max(before[0], active_s), max(before[1], other_s)
@@ -184,7 +187,8 @@ class KeysetKeyProvider:
 
     def _is_good(self, copy: _Copy, entry: KeyEntry, now: float, lasts_s: float) -> bool:
         same = copy.wrapped == entry.wrapped and copy.created_at == entry.created_at
-        longest_s = max(self._revalidate_s - lasts_s, min(_NEW_S, self._revalidate_s))
+        early_s = max(lasts_s - _LATE_S, 0.0)
+        longest_s = max(self._revalidate_s - early_s, min(_NEW_S, self._revalidate_s))
         return same and now - copy.unwrapped_at < longest_s
 
     def _key(self, keyset: Keyset, entry: KeyEntry, lasts_s: float) -> Key:

@@ -164,7 +164,7 @@ async def test_a_disabled_kms_key_ends_a_process_once_its_copy_is_an_hour_old(pr
     ring, clock = place
     await ring.active()
     # As long as the ring can go on with an answer, a copy is made anew before it is an hour old.
-    clock.now += 3_290
+    clock.now += 3_400
     await ring.refresh()
     assert calls(proxy) == ["GenerateDataKey", "Decrypt"]
     clock.now += 20

@@ -197,12 +197,12 @@ def test_a_key_is_unwrapped_again_when_its_copy_is_older_than_revalidate_s(setti
 def test_a_copy_is_made_anew_before_a_ring_would_go_on_with_it_for_too_long(setting: Setting) -> None:
     provider = setting.provider()
     provider.expect(300, 3_600)
-    for passed, unwrapped in ((0, 1), (3_299, 1), (2, 2)):
+    for passed, unwrapped in ((0, 1), (3_409, 1), (2, 2)):
         setting.later(passed)
         provider.active()
         assert setting.wrapper.calls["unwrap"] == unwrapped
     # Of an older key a ring asks once an hour, and goes on for an hour with what it hears.
-    for passed, unwrapped in ((0, 2), (59, 2), (2, 3)):
+    for passed, unwrapped in ((0, 2), (109, 2), (2, 3)):
         setting.later(passed)
         provider.get("first")
         assert setting.wrapper.calls["unwrap"] == unwrapped
