@@ -16,6 +16,7 @@ from keyproviders import redact_frames
 if TYPE_CHECKING:
     import typer
 
+    from encrypted_sessions.cli_progress import Stop
     from encrypted_sessions.inspecting import Inspected
     from encrypted_sessions.maintenance import Report
     from encrypted_sessions.maintenance.stores.base import WholeStore
@@ -272,8 +273,8 @@ def _add_removing(app: "typer.Typer") -> None:
 
         _checked(arguments.sessions, session)
 
-        async def erase_all(store: "WholeStore", *_: object, **__: object) -> "Report":
-            return await run(store, session, dry_run=not yes)  # session by session: nothing to show or to stop
+        async def erase_all(store: "WholeStore", *_: object, stop: Callable[[], bool], **__: object) -> "Report":
+            return await run(store, session, dry_run=not yes, stop=stop)  # session by session: nothing to show
 
         _run("erase", asked, erase_all, None, {})
 
@@ -324,8 +325,7 @@ def _run(
             with cli_progress.shown(command, as_json=asked.as_json) as progress:
                 return await operation(store, ring, **options, progress=progress, stop=stop.was_asked)
 
-    with stop.listening():
-        report = ended(go())
+    report = ended(go(), stop)
     exit_code = INTERRUPTED if report.stopped == "interrupted" else 0 if report.ok else FAILED
     if asked.as_json:
         typer.echo(cli_reports.as_json(command, report, exit_code))
@@ -336,10 +336,14 @@ def _run(
 
 
 @redact_frames
-def ended(work: Coroutine[Any, Any, _T]) -> _T:
-    """What `work` gives. What can be expected to go wrong ends the command with one sentence."""
+def ended(work: Coroutine[Any, Any, _T], stop: "Stop | None" = None) -> _T:
+    """What `work` gives. What can be expected to go wrong ends the command with one sentence.
+
+    `stop` is what the work looks at; without one it is cancelled by the first signal.
+    """
     import typer  # noqa: PLC0415 - as in `cli`
 
+    from encrypted_sessions.cli_progress import Stop  # noqa: PLC0415 - when it is used
     from encrypted_sessions.maintenance.stores.base import StoreError  # noqa: PLC0415 - when it is used
     from keyproviders import KeyProviderError  # noqa: PLC0415 - likewise
 
@@ -347,8 +351,8 @@ def ended(work: Coroutine[Any, Any, _T]) -> _T:
         logging.getLogger(name).addHandler(logging.NullHandler())
     wrong_use = False
     try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
+        return asyncio.run((stop or Stop(patient=False)).heeding(work))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         typer.echo("Interrupted.", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except KeyProviderError as error:

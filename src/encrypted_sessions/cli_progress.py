@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TypeVar
 
 from encrypted_sessions.maintenance.progress import Progress
 
@@ -17,6 +20,7 @@ from encrypted_sessions.maintenance.progress import Progress
 _EVERY_S = 1.0
 
 Show = Callable[[Progress], None]
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -82,32 +86,46 @@ def _minutes(seconds: float) -> str:
 
 
 class Stop:
-    """Whether somebody wants the run to end: the first signal asks for that, the second one forces it."""
+    """Whether somebody wants the work to end. The first signal asks for that, the next one cancels it.
 
-    def __init__(self) -> None:
+    Nothing is raised where a signal happens to arrive: a step of the store that has begun ends, and
+    what is open is closed.
+    """
+
+    def __init__(self, *, patient: bool = True) -> None:
+        """Where nobody looks at `was_asked`, it is not `patient`: the first signal cancels."""
+        self._patient = patient
         self._asked = False
 
     def was_asked(self) -> bool:
         """Whether a signal came."""
         return self._asked
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take SIGINT, SIGTERM and SIGHUP meanwhile."""
+    async def heeding(self, work: Awaitable[_T]) -> _T:
+        """Wait for `work`, and take SIGINT, SIGTERM and SIGHUP meanwhile. Raises CancelledError when cancelled."""
         if threading.current_thread() is not threading.main_thread():  # only that one may
-            yield
-            return
-        names = ("SIGINT", "SIGTERM", "SIGHUP")
-        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        before = {number: signal.signal(number, self._ask) for number in numbers}
+            return await work
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker: this is a coroutine
+
+        def take(_number: int, _frame: FrameType | None) -> None:
+            is_first, self._asked = not self._asked, True
+            if self._patient and is_first:
+                _say("Stopping after this batch; once more to break off.")
+            else:
+                _say("Breaking off as soon as the store answers.")
+                loop.call_soon_threadsafe(task.cancel)
+
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        before = {number: signal.signal(number, take) for number in numbers}
         try:
-            yield
+            return await work
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            signal.default_int_handler(number, frame)
-        self._asked = True
-        sys.stderr.write("\nStopping after this batch; once more to stop at once.\n")
+
+def _say(sentence: str) -> None:
+    """Write it to stderr from within a signal's handler: unbuffered, and the terminal may be gone."""
+    with suppress(OSError):
+        os.write(2, f"\n{sentence}\n".encode())

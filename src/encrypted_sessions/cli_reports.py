@@ -59,11 +59,7 @@ _TO_DO: Mapping[str, str] = {
     "malformed": "look at the rows below; discard --outcome malformed removes them, and keeps a copy",
     "unsupported": "upgrade encrypted-sessions, then run it again",
     "key_not_asked": "remove such rows, or run it again: each run asks for a hundred such keys",
-    "written_meanwhile": "somebody writes to these sessions: end that, and run it again",
 }
-
-#: Reasons that have no words in `LEFT`.
-_REASONS: Mapping[str, str] = {"written_meanwhile": "they came in while the rest was erased"}
 
 
 def in_words(command: str, report: Report) -> str:
@@ -152,7 +148,7 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
 
 def _why(reason: str) -> str:
     # An outcome was explained where it was found.
-    means, to_do = LEFT.get(reason) or _REASONS.get(reason), _TO_DO.get(reason)
+    means, to_do = LEFT.get(reason), _TO_DO.get(reason)
     return "; to do: ".join(part for part in (means, to_do) if part)
 
 

@@ -7,8 +7,11 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +46,18 @@ def when_it_runs(process: subprocess.Popen[str]) -> str:
     return line
 
 
+def when_it_has_open(process: subprocess.Popen[str], path: str) -> None:
+    """Wait until the process has a file open."""
+    descriptors = Path(f"/proc/{process.pid}/fd")
+    ends = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < ends:
+        with suppress(OSError):  # one may close while it is looked at
+            if path in {str(descriptor.readlink()) for descriptor in descriptors.iterdir()}:
+                return
+        time.sleep(0.01)
+    raise AssertionError(f"it did not open {path} within {TIMEOUT_S} s")
+
+
 def kids(place: Place) -> set[str]:
     return {json.loads(row)["kid"] for row in asyncio.run(raw_rows(place, SESSION))}
 
@@ -68,16 +83,52 @@ def test_a_signal_ends_a_run_after_its_batch_with_3_and_the_next_run_goes_on(
     assert kids(file) == {sealer.active.kid}
 
 
-def test_a_second_signal_ends_a_run_at_once(file: Place, sealer: Sealer):
+def test_a_second_signal_breaks_a_run_off_once_the_store_has_answered(file: Place, sealer: Sealer):
     filled(file, {SESSION: many(sealer)})
     process = start(file, sealer, "reencrypt", "--batch", "1", "--json")
     when_it_runs(process)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = ended(process)
-    assert process.returncode == 3
-    assert "Traceback" not in stderr
+    assert process.stderr is not None
+    with closing(sqlite3.connect(file.where)) as other:
+        other.execute("BEGIN IMMEDIATE")  # the run waits for this lock
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() + process.stderr.readline() == (
+            "\nStopping after this batch; once more to break off.\n"
+        )
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.readline() + process.stderr.readline() == "\nBreaking off as soon as the store answers.\n"
+    stdout, stderr = ended(process)
+    assert (process.returncode, stderr) == (3, "Interrupted.\n")
+    assert '"report"' not in stdout
     assert run(file, sealer, "reencrypt").exit_code == 0
+
+
+def test_a_terminal_that_is_gone_ends_a_run_as_any_signal_does(file: Place, sealer: Sealer):
+    filled(file, {SESSION: many(sealer)})
+    process = start(file, sealer, "reencrypt", "--batch", "1", "--json")
+    when_it_runs(process)
+    assert process.stderr is not None
+    process.stderr.close()  # who writes there now, gets an error
+    process.send_signal(signal.SIGHUP)
+    assert process.stdout is not None
+    report = json.loads(process.stdout.readlines()[-1])
+    assert (process.wait(TIMEOUT_S), report["stopped"]) == (3, "interrupted")
+    assert 0 < report["changed"] < MANY
+    process.stdout.close()
+
+
+def test_a_command_that_has_no_batches_is_broken_off_by_the_first_signal(file: Place, sealer: Sealer):
+    filled(file, {SESSION: [sealer.ok("a")]})
+    with closing(sqlite3.connect(file.where)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")  # the command waits for this lock, also to read
+        process = start(file, None, "inspect", "--session", SESSION)
+        when_it_has_open(process, file.where)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        first = process.stderr.readline() + process.stderr.readline()
+    stdout, stderr = ended(process)
+    assert (process.returncode, first + stderr) == (3, "\nBreaking off as soon as the store answers.\nInterrupted.\n")
+    assert SESSION not in stdout
 
 
 def test_kills_lose_nothing_and_the_next_run_goes_on(place: Place, sealer: Sealer):

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+import stores
 from encrypted_sessions.maintenance import erase
+from encrypted_sessions.maintenance.stores import StoreError
 from sealed_rows import SESSION, Sealer
-from stores import Place, everything_at_rest, raw_rows
+from stores import Place, everything_at_rest, new_place, raw_rows
 from whole_stores import fill, whole
 
 
@@ -52,6 +54,33 @@ async def test_what_somebody_writes_meanwhile_is_counted_as_left(file: Place, se
         report = await erase(store, [SESSION])
     assert not report.ok
     assert report.left["written_meanwhile"] >= 1
+
+
+async def test_a_session_that_the_store_refuses_to_erase_keeps_no_other_from_going(
+    request: pytest.FixtureRequest, sealer: Sealer
+):
+    redis = new_place("redis", request)
+    await fill(redis, {SESSION: [sealer.ok("a")], "last": [sealer.ok("b")]})
+    async with whole(redis) as store, stores._redis(redis) as client:
+        await client.sadd(redis.redis_key("odd"), "something else")
+        report = await erase(store, [SESSION, "odd", "never there", "last"])
+        assert await client.type(redis.redis_key("odd")) == b"set"
+        with pytest.raises(StoreError, match="is no list but a set"):
+            await erase(store, ["odd"])
+    assert (report.ok, report.sessions, report.missing) == (False, 2, ("never there",))
+    assert report.left == {"sessions_refused": 1}
+    (notice,) = report.notices
+    assert "is no list but a set" in notice
+    assert await raw_rows(redis, SESSION) == await raw_rows(redis, "last") == []
+
+
+async def test_it_may_be_stopped_between_two_sessions_and_says_how_far_it_came(place: Place, sealer: Sealer):
+    await fill(place, {name: [sealer.ok("a")] for name in ("a", "b", "c")})
+    answers = iter([False, True])
+    async with whole(place) as store:
+        report = await erase(store, ["a", "b", "c"], stop=lambda: next(answers))
+    assert (report.ok, report.stopped, report.sessions) == (False, "interrupted", 1)
+    assert [len(await raw_rows(place, name)) for name in ("a", "b", "c")] == [0, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,9 @@ class StoreKeys:
 async def wait(seconds: float, stop: Callable[[], bool]) -> None:
     """Let time pass. Raises InterruptedRunError as soon as the run shall stop."""
     ends = time.monotonic() + seconds
-    while (left := ends - time.monotonic()) > 0:
-        if stop():
-            raise InterruptedRunError
+    while not stop():
+        left = ends - time.monotonic()
+        if left <= 0:
+            return
         await asyncio.sleep(min(left, _LOOK_S))
+    raise InterruptedRunError

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from encrypted_sessions.maintenance import arguments
 from encrypted_sessions.maintenance.calls import ExpiredCalls
 from encrypted_sessions.maintenance.export import Export
+from encrypted_sessions.maintenance.keys import InterruptedRunError, wait
 from encrypted_sessions.maintenance.progress import Progress
-from encrypted_sessions.maintenance.reports import DiscardReport, EraseReport, PurgeReport
-from encrypted_sessions.maintenance.stores.base import StoreUnavailableError
+from encrypted_sessions.maintenance.reports import DiscardReport, EraseReport, PurgeReport, Stopped
+from encrypted_sessions.maintenance.stores.base import StoreError, StoreUnavailableError
 from encrypted_sessions.maintenance.walk import (
     LATER,
     REMOVE,
+    STAYS_DONE,
     Judged,
     Later,
     Remove,
@@ -27,6 +29,7 @@ from encrypted_sessions.maintenance.walk import (
     patiently,
     settled,
 )
+from encrypted_sessions.outcomes import MAX_FINDINGS
 from encrypted_sessions.sealing import NotAnItem
 from keyproviders import redact_frames
 
@@ -205,50 +208,69 @@ def discardable(outcome: object, ttl: int | None) -> str:
 
 
 @redact_frames
-async def erase(store: WholeStore, sessions: Sequence[str], *, dry_run: bool = False) -> EraseReport:
+async def erase(
+    store: WholeStore, sessions: Sequence[str], *, dry_run: bool = False, stop: Callable[[], bool] | None = None
+) -> EraseReport:
     """Remove every trace of these sessions: messages, the session's own row, what else the SDK noted.
 
     Needs no key. With `dry_run` it only counts. Nobody should write to these sessions meanwhile: what
-    came in is counted as left.
+    came in is counted as left. So is a session that the store refuses to erase; the others go on.
 
-    Raises TypeError or ValueError for a wrong argument, StoreError for a store that cannot be
-    worked on. `stopped` is "store" if it did not answer any more.
+    Raises TypeError or ValueError for a wrong argument, StoreError if the store refuses every one.
+    `stopped` is "store" if it did not answer any more, "interrupted" if `stop` told it to.
     """
     whole = arguments.store(store)
     ids = arguments.sessions(sessions)
     dry_run = arguments.flag(dry_run, "dry_run")
+    stop = arguments.settings(stop=stop).stop
     began, started_at = time.monotonic(), time.time()
     erased: Counter[str] = Counter()
     missing: list[str] = []
-    left = 0
-    stopped_because = None
+    refusals: list[StoreError] = []
+    traced = late = 0
+    stopped: tuple[Stopped, str] | None = None
     try:
         for session_id in ids:  # one by one, so that it is known which had no trace
-            found = await patiently(partial(whole.erase, [session_id], dry_run=dry_run))
-            erased.update(found)
-            if not any(found.values()):
-                missing.append(session_id)
-            elif not dry_run:
-                again = await patiently(partial(whole.erase, [session_id], dry_run=True))
-                left += sum(again.values())
+            await wait(0, stop)
+            try:
+                found = await patiently(partial(whole.erase, [session_id], dry_run=dry_run), stop)
+                if not any(found.values()):
+                    missing.append(session_id)
+                    continue
+                traced += 1
+                erased.update(found)
+                if not dry_run:
+                    again = await patiently(partial(whole.erase, [session_id], dry_run=True), stop)
+                    late += sum(again.values())
+            except StoreUnavailableError:
+                raise
+            except StoreError as error:
+                refusals.append(error)
+    except InterruptedRunError:
+        stopped = "interrupted", f"it was told to stop; {STAYS_DONE}"
     except StoreUnavailableError as error:
-        stopped_because = f"{error}; what was done so far stays done"
-    changed = sum(erased.values())
+        stopped = "store", f"{error}; {STAYS_DONE}"
+    if len(refusals) == len(ids):
+        raise refusals[0]
     return EraseReport(
         store=whole.place,
         found={},
-        changed=changed,
-        left={"written_meanwhile": left} if left else {},
-        stopped=None if stopped_because is None else "store",
-        stopped_because=stopped_because,
+        changed=sum(erased.values()),
+        left={
+            reason: count
+            for reason, count in (("written_meanwhile", late), ("sessions_refused", len(refusals)))
+            if count
+        },
+        stopped=stopped[0] if stopped else None,
+        stopped_because=stopped[1] if stopped else None,
         findings=(),
-        notices=(),
-        incomplete=() if dry_run or stopped_because else await settled(whole),
+        notices=tuple(str(refusal) for refusal in refusals[:MAX_FINDINGS]),
+        incomplete=() if dry_run or stopped else await settled(whole),
         started_at=started_at,
         took_s=time.monotonic() - began,
         dry_run=dry_run,
         erased={name: count for name, count in erased.items() if count},
-        sessions=len(ids) - len(missing),
+        sessions=traced,
         missing=tuple(missing),
     )
 

@@ -178,5 +178,6 @@ LEFT: Mapping[str, str] = {
     "key_not_answered": "the key's place refused to answer for their key; see the notices",
     "key_not_asked": "too many keys were asked for that do not exist; somebody may be writing made-up key ids",
     "not_exact": "plaintext that JSON cannot give back as it is (NaN, an infinity), or of a session id that is no text",
+    "sessions_refused": "the store does not let these sessions be erased, see the notices; they are as they were",
     "written_meanwhile": "somebody wrote to these sessions while they were erased; stop that, and erase them again",
 }

@@ -45,7 +45,8 @@ _PUT_OFF_FOR = 5_000
 #: Seconds between tries when the store does not answer.
 _STORE_WAITS_S = (0.2, 0.5, 1.0, 2.0)
 
-_GOES_ON = "what was done so far stays done, and the next run goes on from there"
+STAYS_DONE = "what was done so far stays done"
+_GOES_ON = f"{STAYS_DONE}, and the next run goes on from there"
 
 _T = TypeVar("_T")
 
