@@ -107,7 +107,7 @@ def _counts(report: Report) -> list[str]:
         if count:
             rows.append(("left", count, reason, _why(reason)))
     if not rows:
-        return ["Nothing was there."]
+        return ["Nothing was seen." if report.stopped else "Nothing was there."]
     numbers = max(len(f"{count:,}") for _, count, _, _ in rows)
     names = max(len(name) for _, _, name, _ in rows)
     lines, last = [], ""
