@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bulk_rows import texts
-from encrypted_sessions import KeyAccessDeniedError, KeyUnavailableError
+from encrypted_sessions import KeyAccessDeniedError, KeyDestroyedError, KeyDisabledError, KeyUnavailableError
 from encrypted_sessions.maintenance import Progress, purge, reencrypt, verify
 from encrypted_sessions.maintenance import keys as keys_module
 from envelopes import kid_of, timestamp_of
@@ -27,15 +27,18 @@ class Outage:
         self._sealer = sealer
         self._now = 1000.0
         self.waits = 0
+        self._has_begun = False
         self.ends_after: int | None = None
         self.kind: type[Exception] = KeyUnavailableError
+        self.of = (ACTIVE, "older", "active")
         self.ring = KeyRing(sealer.provider, clock=lambda: self._now, retry=RetryPolicy(attempts=1))
         monkeypatch.setattr("encrypted_sessions.maintenance.progress._EVERY_S", 0.0)
         monkeypatch.setattr(keys_module, "wait", self._wait)
 
     def begin(self, progress: Progress) -> None:
-        if progress.changed >= 3 * BATCH and self.waits == 0:
-            for name in (ACTIVE, "older", "active"):
+        if progress.changed >= 3 * BATCH and not self._has_begun:
+            self._has_begun = True
+            for name in self.of:
                 self._sealer.provider.fail(name, self.kind)
             self._now += 10 * 86_400  # no key that is held may be used without a new answer
 
@@ -150,3 +153,21 @@ async def test_a_server_that_goes_away_ends_the_run_and_the_next_one_goes_on(
     assert {kid_of(row) for row in await raw_rows(place, SESSION)} == {sealer.active.kid}
     async with sealer.session(place, ttl=None) as session:
         assert texts(await session.get_items()) == [str(n) for n in range(COUNT)]
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [(KeyDestroyedError, "erased"), (KeyDisabledError, "key_disabled")])
+async def test_a_key_that_ends_in_the_midst_takes_what_was_moved_before_with_it_no_more(
+    file: Place, sealer: Sealer, outage: Outage, kind: type[Exception], outcome: str
+):
+    rows = rows_of(sealer)
+    await fill(file, {SESSION: rows})
+    outage.kind, outage.of = kind, ("older",)
+    async with whole(file) as store:
+        report = await reencrypt(store, outage.ring, batch=BATCH, progress=outage.begin)
+    assert 3 * BATCH <= report.changed < COUNT
+    assert report.found == {"ok": report.changed, outcome: COUNT - report.changed}
+    after = await raw_rows(file, SESSION)
+    assert [kid_of(row) for row in after].count(sealer.active.kid) == report.changed
+    assert [row for row in after if kid_of(row) == sealer.older.kid] == [
+        row for row, now in zip(rows, after, strict=True) if row == now
+    ]
