@@ -11,6 +11,7 @@ import pytest
 from encrypted_sessions import Key
 from encrypted_sessions.maintenance import encrypt_plaintext, reencrypt
 from keyring_fakes import ScriptedKeys, impatient_ring
+from memory_store import MemoryStore
 from sealed_rows import SESSION, Sealer, message
 from stores import Place, raw_rows
 from whole_stores import fill, whole
@@ -68,3 +69,20 @@ async def test_to_move_away_from_the_active_key_or_from_one_that_no_row_names_is
         await fill(file, {"other": [sealer.row(message("b"), sealer.older)]})
         report = await reencrypt(store, sealer.ring, from_kid=sealer.older.kid)
         assert report.notices == ()
+
+
+async def test_rows_that_named_the_key_which_was_active_when_they_were_looked_at_are_looked_at_again(sealer: Sealer):
+    newer = Key.generate("newer")
+    keys = RotatingKeys(sealer.active, newer)
+    store = MemoryStore(SESSION, [sealer.ok(str(n)) for n in range(30)])
+
+    async def rotate(call: str) -> None:
+        if call == "rows":
+            keys.activate(newer)
+            await ring.refresh()
+
+    store.before = rotate
+    async with impatient_ring(keys) as ring:
+        report = await reencrypt(store, ring)
+    assert (report.found, report.changed, report.already) == ({"ok": 30}, 30, 0)
+    assert {json.loads(row)["kid"] for row in store.data.values()} == {newer.kid}

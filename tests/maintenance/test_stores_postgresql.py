@@ -15,6 +15,7 @@ import pytest
 import stores
 from cutting_proxy import proxy_to
 from encrypted_sessions.maintenance.stores import StoreError, StoreUnavailableError
+from encrypted_sessions.maintenance.stores.base import Block
 from encrypted_sessions.maintenance.stores.postgresql import PostgreSQLStore
 from encrypted_sessions.maintenance.stores.tables import Tables
 from sealed_rows import message
@@ -274,3 +275,28 @@ async def test_adding_to_a_session_while_it_is_erased_leaves_whole_histories(pla
         stop.set()
 
     await asyncio.gather(agent(), erase())
+
+
+LABEL = '{"kid": "50%_a\\\\b"'  # none of its characters means anything but itself
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    ("rows", "all_begin_so"),
+    [
+        ([LABEL, f"{LABEL}, 1}}", "{x" + "long" * 10_000], True),
+        ([LABEL, f"{LABEL}, 1}}", "other"], False),
+        ([LABEL, LABEL.replace("_", "%")], False),
+        ([LABEL, LABEL.replace("%", "percent")], False),
+        ([LABEL, ""], False),
+    ],
+)
+async def test_rows_that_all_begin_as_was_said_are_counted_and_do_not_travel(
+    place: Place, driver: str, rows: list[str], all_begin_so: bool
+):
+    await fill(place, {"mine": rows})
+    async with by(driver, place) as store:
+        (block, *_) = [block async for block in store.blocks()]
+        found = await store.rows_unless(block, [LABEL, "{x"], 2)
+        assert found == (len(rows) if all_begin_so else await store.rows(block, None, 2))
+        assert await store.rows_unless(Block(10**9, 10**9 + 5), [LABEL], 2) == []

@@ -57,12 +57,12 @@ class _Labels:
 
     def __init__(self, kid: str | None) -> None:
         self.kid = kid
-        self._text = openings(kid)
-        self._bytes = tuple(opening.encode() for opening in self._text)
+        self.openings = openings(kid)
+        self._bytes = tuple(opening.encode() for opening in self.openings)
 
     def fit(self, data: str | bytes) -> bool:
         """Whether a row's text begins like that."""
-        return data.startswith(self._bytes) if isinstance(data, bytes) else data.startswith(self._text)
+        return data.startswith(self._bytes) if isinstance(data, bytes) else data.startswith(self.openings)
 
 
 _ANY = _Labels(None)
@@ -88,6 +88,14 @@ class _Reencrypt(_Reseal):
             self.already += self.run.first_time
             return True
         return self._from is not None and _ANY.fit(row.data) and not self._from.fit(row.data)
+
+    def passes(self) -> tuple[str, ...]:
+        """Rows that name the active key."""
+        return self._to.openings
+
+    def passed(self, rows: int) -> None:
+        """Count them."""
+        self.already += rows
 
     def take(self, judged: Judged) -> str | None:
         if judged.kid == self._to.kid:  # in a text of another form
@@ -148,6 +156,10 @@ class _Encrypt(_Reseal):
     def passes_by(self, row: StoredRow) -> bool:
         """Rows that are sealed already, by their label; their keys need not be asked for."""
         return _ANY.fit(row.data) and not (self._upstream and _UPSTREAM.fit(row.data))
+
+    def passes(self) -> tuple[str, ...]:
+        """Rows that are sealed already."""
+        return () if self._upstream else _ANY.openings
 
     def take(self, judged: Judged) -> str | None:
         if judged.outcome == "plaintext":

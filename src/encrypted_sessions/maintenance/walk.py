@@ -110,6 +110,13 @@ class _Change(NamedTuple):
     change: str | Remove | Later
 
 
+class _Passed(NamedTuple):
+    """So many rows of a block all begin with one of these, and were not read."""
+
+    openings: tuple[str, ...]
+    rows: int
+
+
 class Task(ABC):
     """What one command does with rows. `run` is set while the walk goes on."""
 
@@ -125,6 +132,13 @@ class Task(ABC):
     def passes_by(self, row: StoredRow) -> bool:  # noqa: ARG002 - for those that pass rows by
         """Whether a row is none of this command's business, by its label alone. It counts as "not_opened"."""
         return False
+
+    def passes(self) -> tuple[str, ...]:
+        """How the texts of such rows begin, or () where that alone does not tell."""
+        return ()
+
+    def passed(self, rows: int) -> None:  # noqa: B027 - likewise
+        """So many rows of a block were passed by unread, for they all begin as `passes` said."""
 
     @abstractmethod
     def take(self, judged: Judged) -> str | Remove | Later | None:
@@ -258,7 +272,8 @@ class Walk:
             for number in range(_AGAIN):
                 if self._again and not self.stopped:
                     self._size = max(1, self._settings.batch // _SMALLER ** min(number + 1, 2))
-                    await wait(min(_AGAIN_AFTER_S * 2**number, _AGAIN_AT_MOST_S), self._settings.stop)
+                    # At once the first time: mostly another run of the same kind was there, and all is done.
+                    await wait(min(_AGAIN_AFTER_S * number * 2**number, _AGAIN_AT_MOST_S), self._settings.stop)
                     again, self._again, self._missed = self._again, [], 0
                     await self._walk(_each(again), ticker)
         finally:
@@ -281,7 +296,10 @@ class Walk:
             async for block, rows in pages:
                 if self._settings.stop():
                     raise InterruptedRunError
-                await self._take(block, rows)
+                if isinstance(rows, _Passed):
+                    await self._pass(block, rows)
+                else:
+                    await self._take(block, rows)
                 if len(self._pending) >= self._size or self._pending_bytes > _MOST_BYTES:
                     await self._write()
                 ticker.tick(sum(self.found.values()), self.changed)
@@ -306,20 +324,33 @@ class Walk:
             if isinstance(blocks, AsyncGenerator):
                 await blocks.aclose()
 
-    async def _pages(self, blocks: AsyncGenerator[Block, None]) -> AsyncGenerator[tuple[Block, list[StoredRow]], None]:
+    async def _pages(
+        self, blocks: AsyncGenerator[Block, None]
+    ) -> AsyncGenerator[tuple[Block, list[StoredRow] | _Passed], None]:
         async with aclosing(blocks):
             async for block in blocks:
-                last: StoredRow | None = None
-                while rows := await self._rows(block, last):
-                    last = rows[-1]
-                    yield block, rows
+                async with aclosing(self._pages_of(block, self._task.passes())) as pages:
+                    async for page in pages:
+                        yield block, page
 
-    async def _rows(self, block: Block, last: StoredRow | None) -> list[StoredRow]:
+    async def _pages_of(
+        self, block: Block, openings: tuple[str, ...] = ()
+    ) -> AsyncGenerator[list[StoredRow] | _Passed, None]:
         count = min(self._page, self._size)
-        rows = await self.ask(partial(self._store.rows, block, last, count))
-        size = sum(len(row.data) for row in rows)
-        self._page = max(1, min(2 * count, count * _MOST_BYTES // max(size, 1)))
-        return rows
+        rows: list[StoredRow] | int
+        if openings:
+            rows = await self.ask(partial(self._store.rows_unless, block, openings, count))
+        else:
+            rows = await self.ask(partial(self._store.rows, block, None, count))
+        if isinstance(rows, int):
+            yield _Passed(openings, rows)
+            return
+        while rows:
+            size = sum(len(row.data) for row in rows)
+            self._page = max(1, min(2 * count, count * _MOST_BYTES // max(size, 1)))
+            yield rows
+            count = min(self._page, self._size)
+            rows = await self.ask(partial(self._store.rows, block, rows[-1], count))
 
     async def ask(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """What the store answers, once waiting has helped."""
@@ -340,6 +371,17 @@ class Walk:
             await self._breather.take()
 
     # Judging.
+
+    async def _pass(self, block: Block, passed: _Passed) -> None:
+        await self._task.begin_page()
+        if self._task.passes() != passed.openings:  # since they were looked at, another key became active
+            async with aclosing(self._pages_of(block)) as pages:
+                async for rows in pages:
+                    assert not isinstance(rows, _Passed)  # noqa: S101 - nothing is passed without openings
+                    await self._take(block, rows)
+        elif self.first_time:
+            self.found["not_opened"] = self.found.get("not_opened", 0) + passed.rows
+            self._task.passed(passed.rows)
 
     async def _take(self, block: Block, rows: list[StoredRow]) -> None:
         task, breather = self._task, self._breather

@@ -120,6 +120,18 @@ class WholeStore(ABC):
         (some may come twice).
         """
 
+    async def rows_unless(
+        self,
+        block: Block,
+        openings: Sequence[str],  # noqa: ARG002 - for those that gain by it
+        count: int,
+    ) -> list[StoredRow] | int:
+        """The first rows of a block, up to `count`, unless the text of every one begins with one of `openings`.
+
+        Then how many rows the block has. A store may give the rows all the same.
+        """
+        return await self.rows(block, None, count)
+
     @abstractmethod
     async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:
         """The next rows of one session, up to `count`, the oldest first; [] at its end."""

@@ -11,8 +11,8 @@ from encrypted_sessions.maintenance.stores.base import Block, StoredRow, WholeSt
 
 #: The most rows in a block. What two runs at once do twice is a block that both have chosen.
 SIZE = 1_000
-#: Parts that are kept to choose from. Beyond so many the walk goes down before it goes on.
-_CHOICE = 1_000
+#: Into how many pieces a part is cut.
+_PIECES = 8
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 
 
@@ -29,16 +29,15 @@ Look = Callable[[int, int], Awaitable[Extent | None]]
 
 
 async def blocks_of_ids(look: Look) -> AsyncIterator[Block]:
-    """Ranges of ids that cover a table, halved until they are small enough, and taken at random.
+    """Ranges of ids that cover a table: cut up until they are small enough, the pieces in an order drawn by lot.
 
-    Long gaps between ids cost little, and memory does not grow with the table.
+    Two runs at once that come to the same part go separate ways in it at every second halving, and meet
+    again where both halves are done. Long gaps between ids cost little, and memory does not grow with
+    the table.
     """
     whole = await look(LOWEST, HIGHEST)
     parts = [] if whole is None else [(whole.first, whole.last)]
     while parts:
-        if len(parts) < _CHOICE:
-            chosen = secrets.randbelow(len(parts))
-            parts[chosen], parts[-1] = parts[-1], parts[chosen]
         first, last = parts.pop()
         if last - first < SIZE:
             yield Block(first, last)
@@ -47,12 +46,22 @@ async def blocks_of_ids(look: Look) -> AsyncIterator[Block]:
             if rows <= SIZE:
                 yield Block(first, last)
                 continue
-            middle = first + (last - first) // 2 // SIZE * SIZE + SIZE  # so that ids without gaps make full blocks
-            parts += [(first, middle - 1), (middle, last)]
+            width = ((last - first) // _PIECES // SIZE + 1) * SIZE  # so that ids without gaps make full blocks
+            pieces = [(start, min(start + width - 1, last)) for start in range(first, last + 1, width)]
+            parts += _by_lot(pieces)
     if whole is None:
         yield Block(LOWEST, HIGHEST)
     elif whole.last < HIGHEST:
         yield Block(whole.last + 1, HIGHEST)
+
+
+def _by_lot(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same, either half first, and so in each half."""
+    if len(pieces) < 2:
+        return pieces
+    halves = [_by_lot(pieces[: len(pieces) // 2]), _by_lot(pieces[len(pieces) // 2 :])]
+    first = secrets.randbits(1)
+    return halves[first] + halves[1 - first]
 
 
 class TableStore(WholeStore):

@@ -33,8 +33,9 @@ class Statements:
     def __init__(self, tables: Tables) -> None:
         # A colon would begin the name of a value.
         messages, sessions = (quoted(name).replace(":", "\\:") for name in (tables.messages, tables.sessions))
-        # PostgreSQL knows times without an end, which no clock shows.
-        time = f"CASE WHEN isfinite({_TIME}) THEN CAST(extract(epoch FROM {_TIME}) AS float8) END"
+        # PostgreSQL knows times without an end, which no clock shows. date_part is sooner done than extract,
+        # which gives a numeric.
+        time = f"CASE WHEN isfinite(created_at) THEN date_part('epoch', {_TIME}) END"
         rows = f"SELECT id, session_id, message_data, {time} FROM {messages}"
         session = f"{rows} WHERE session_id = :session"
         in_order = f"ORDER BY {_TIME}, id LIMIT :count"
@@ -45,6 +46,16 @@ class Statements:
             f" (SELECT count(*) FROM (SELECT id {within} ORDER BY id LIMIT {SIZE + 1}) AS a_few)"
         )
         self.rows = text(f"{rows} WHERE {_IDS} ORDER BY id LIMIT :count")
+        # The first row that begins otherwise ends the look; in order, so that the index is used. Where there is
+        # none, one row comes, with a number and no session.
+        self.rows_unless = text(
+            f"WITH other AS (SELECT id {within} AND NOT message_data ^@ ANY(CAST(:openings AS text[]))"
+            " ORDER BY id LIMIT 1)"
+            f" (SELECT id, session_id, message_data, {time} {within} AND EXISTS (SELECT FROM other)"
+            " ORDER BY id LIMIT :count)"
+            f" UNION ALL SELECT count(*), NULL, NULL, NULL {within} AND NOT EXISTS (SELECT FROM other)"
+            " HAVING count(*) > 0"
+        )
         self.session_rows = text(f"{session} {in_order}")
         self.session_rows_after = text(
             f"{session} AND ({_TIME}, id) > (COALESCE(to_timestamp(CAST(:time AS float8)), 'infinity'), :id) {in_order}"
