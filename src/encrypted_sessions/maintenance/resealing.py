@@ -95,7 +95,7 @@ class _Reencrypt(_Reseal):
 
     def passed(self, rows: int) -> None:
         """Count them."""
-        self.already += rows
+        self.already += rows * self.run.first_time
 
     def take(self, judged: Judged) -> str | None:
         if judged.kid == self._to.kid:  # in a text of another form

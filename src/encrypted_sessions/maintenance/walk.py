@@ -273,7 +273,8 @@ class Walk:
                 if self._again and not self.stopped:
                     self._size = max(1, self._settings.batch // _SMALLER ** min(number + 1, 2))
                     # At once the first time: mostly another run of the same kind was there, and all is done.
-                    await wait(min(_AGAIN_AFTER_S * number * 2**number, _AGAIN_AT_MOST_S), self._settings.stop)
+                    wait_s = min(_AGAIN_AFTER_S * 2**number, _AGAIN_AT_MOST_S) if number else 0.0
+                    await wait(wait_s, self._settings.stop)
                     again, self._again, self._missed = self._again, [], 0
                     await self._walk(_each(again), ticker)
         finally:
@@ -379,8 +380,8 @@ class Walk:
                 async for rows in pages:
                     assert not isinstance(rows, _Passed)  # noqa: S101 - nothing is passed without openings
                     await self._take(block, rows)
-        elif self.first_time:
-            self.found["not_opened"] = self.found.get("not_opened", 0) + passed.rows
+        else:
+            self._count("not_opened", passed.rows)
             self._task.passed(passed.rows)
 
     async def _take(self, block: Block, rows: list[StoredRow]) -> None:
@@ -457,9 +458,9 @@ class Walk:
             row, outcome, found.kid, found.timestamp, None, found, None if isinstance(opener, str) else opener
         )
 
-    def _count(self, outcome: str) -> None:
+    def _count(self, outcome: str, rows: int = 1) -> None:
         if self.first_time:
-            self.found[outcome] = self.found.get(outcome, 0) + 1
+            self.found[outcome] = self.found.get(outcome, 0) + rows
 
     # Writing.
 

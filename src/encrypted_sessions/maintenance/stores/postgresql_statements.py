@@ -51,8 +51,7 @@ class Statements:
         self.rows_unless = text(
             f"WITH other AS (SELECT id {within} AND NOT message_data ^@ ANY(CAST(:openings AS text[]))"
             " ORDER BY id LIMIT 1)"
-            f" (SELECT id, session_id, message_data, {time} {within} AND EXISTS (SELECT FROM other)"
-            " ORDER BY id LIMIT :count)"
+            f" ({rows} WHERE {_IDS} AND EXISTS (SELECT FROM other) ORDER BY id LIMIT :count)"
             f" UNION ALL SELECT count(*), NULL, NULL, NULL {within} AND NOT EXISTS (SELECT FROM other)"
             " HAVING count(*) > 0"
         )
