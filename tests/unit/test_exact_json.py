@@ -21,7 +21,9 @@ from json_values import bad_items, given_back, items, same, texts
 SHAPES: dict[str, dict[str, Any]] = {
     "as it is": {},
     "with many brackets": {"more": [[[], {}, [{}]]] * 10},
+    "with more brackets than are looked at at first": {"more": [[]] * (MAX_DEPTH + 1)},
     "with much text": {"more": "word " * 500},
+    "with text beyond ASCII": {"more": "caf\u00e9"},
 }
 
 
@@ -36,9 +38,11 @@ def test_an_allowed_item_comes_back_exactly(more: dict[str, Any], item: dict[str
 def test_what_is_written_is_compact_utf_8_json_that_any_parser_reads(item: dict[str, Any]) -> None:
     written = encode_item(item).decode("utf-8")
     assert same(json.loads(written), given_back(item))
-    assert written == json.dumps(given_back(item), ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "backslashreplace"
-    ).decode("utf-8")
+    expected = json.dumps(given_back(item), ensure_ascii=False, separators=(",", ":"))
+    # Where all else is ASCII, the character DEL is written as its escape.
+    assert written.replace(r"\u007f", "\x7f") == expected.encode("utf-8", "backslashreplace").decode("utf-8").replace(
+        r"\u007f", "\x7f"
+    )
 
 
 @pytest.mark.parametrize("more", SHAPES.values(), ids=SHAPES)
@@ -143,6 +147,28 @@ def test_a_surrogate_pair_in_two_characters_is_refused_wherever_it_stands(before
     for item in ({"a": before + pair + after}, {"a": [{before + pair + after: 1}]}):
         with pytest.raises(TypeError, match="a surrogate pair as two characters"):
             encode_item(item)
+
+
+class Word(str):
+    """What json writes as a str."""
+
+    __slots__ = ()
+
+
+def test_a_surrogate_pair_in_two_characters_is_refused_in_a_kind_of_str_too() -> None:
+    for item in ({"a": Word("\ud83d\ude00")}, {Word("\ud83d\ude00"): 1}, {"a": [[]] * MAX_DEPTH, "b": "\ud83d\ude00"}):
+        with pytest.raises(TypeError, match="a surrogate pair as two characters"):
+            encode_item(item)
+
+
+@pytest.mark.parametrize(
+    "more", [None, "caf\u00e9", Word("cafe"), [[]] * MAX_DEPTH], ids=["alone", "text", "word", "lists"]
+)
+@given(text=st.text(max_size=40))
+def test_what_is_not_ascii_is_written_as_it_is(more: object, text: str) -> None:
+    # As an escape it would take twice or three times the room.
+    written = encode_item({"a": text, "b": more}).decode("utf-8")
+    assert all(character in written for character in text if character > "\x7f")
 
 
 HIGH, LOW = "\ud83d", "\ude00"
