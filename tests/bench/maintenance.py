@@ -72,7 +72,7 @@ async def measure(*, quick: bool) -> Table:
         ("store, items", "Fernet", "compare-and-swap", "reencrypt", "of the floor", "target", "met", "in CPU time"),
         f"{count:,} items in sessions of {_PER_SESSION}, sealed anew from one key to another and back. Fernet and"
         f" compare-and-swap give the floor, 1/(1/c + 1/u): Fernet's own decrypt and encrypt_at_time with derived keys,"
-        f" and {_BATCH} rows replaced only if unchanged (SQLite: executemany; PostgreSQL: UPDATE ... FROM unnest, by xmin;"
+        f" and {_BATCH} rows replaced only if unchanged (SQLite: executemany; PostgreSQL: UPDATE ... FROM unnest, xmin;"
         " Redis: one Lua script for each part of a list, with hiredis). Rows in a second; medians of rounds that take"
         " turns. A table in PostgreSQL is vacuumed before each, as autovacuum would have done. CPU time is that of this"
         " process, without the servers.",
