@@ -11,8 +11,8 @@ from importlib.metadata import version
 import pytest
 from typer.testing import CliRunner, Result
 
-from encrypted_sessions import demo
 from encrypted_sessions.cli import application
+from encrypted_sessions.demo import conversation as demo
 from keyproviders import Key, decode_key_text
 
 PASSWORD = "".join(("open", "-", "sesame"))
@@ -205,4 +205,4 @@ def test_a_bug_shows_a_traceback_without_local_variables():
 def test_importing_the_command_loads_none_of_its_packages():
     code = "import json, sys, encrypted_sessions.cli; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"typer", "rich", "agents", "encrypted_sessions.demo"} & set(json.loads(done.stdout))
+    assert not {"typer", "rich", "agents", "encrypted_sessions.demo.conversation"} & set(json.loads(done.stdout))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from encrypted_sessions import cli_keys
 from encrypted_sessions.cli import application
+from encrypted_sessions.cli import keys as cli_keys
 from fake_wrapper import FakeKeyWrapper
 from keyproviders import Key, KeyRing, KeyUnavailableError
 from keyproviders.keyset import KeysetManager, urls

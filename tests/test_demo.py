@@ -21,7 +21,10 @@ from typing import Any
 
 import pytest
 
-from encrypted_sessions import demo, demo_steps, demo_store, session
+from encrypted_sessions import session
+from encrypted_sessions.demo import conversation as demo
+from encrypted_sessions.demo import steps as demo_steps
+from encrypted_sessions.demo import store as demo_store
 from keyproviders import Key
 
 PASSWORD = "".join(("open", "-", "sesame"))
@@ -256,7 +259,7 @@ def test_secrets_travel_in_the_environment_and_never_as_arguments(
     with pytest.raises(demo.DemoError) as caught:
         demo.run(None, f"redis://:{PASSWORD}@127.0.0.1:1/0")
     [(arguments, environment)] = started
-    assert arguments == [sys.executable, "-m", "encrypted_sessions.demo_steps", "start"]
+    assert arguments == [sys.executable, "-m", "encrypted_sessions.demo.steps", "start"]
     assert generated[0].reveal_base64() in environment[demo_steps.KEYS_VARIABLE]
     assert PASSWORD in environment[demo_steps.SETTINGS_VARIABLE]
     assert PASSWORD not in "".join([str(caught.value), *capsys.readouterr()])

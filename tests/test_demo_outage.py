@@ -18,13 +18,13 @@ import psutil
 import pytest
 
 from documents import ROOT
-from encrypted_sessions import demo_outage
-from encrypted_sessions.demo_outage import POLICY, Outage, Turn, main, show
-from encrypted_sessions.demo_outage_server import HttpKeyProvider, KeyServer
+from encrypted_sessions.demo import outage as demo_outage
+from encrypted_sessions.demo.outage import POLICY, Outage, Turn, main, show
+from encrypted_sessions.demo.outage_server import HttpKeyProvider, KeyServer
 from keyproviders import CachePolicy, KeyAccessDeniedError, KeyProvider, KeyUnavailableError
 from keyproviders.testing import KeyProviderConformance
 
-MODULE = "encrypted_sessions.demo_outage"
+MODULE = "encrypted_sessions.demo.outage"
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
@@ -153,7 +153,7 @@ def test_who_does_not_know_the_token_gets_no_key(server: KeyServer) -> None:
 
 def test_a_server_ends_with_its_parent() -> None:
     program = (
-        "import os, signal; from encrypted_sessions.demo_outage_server import KeyServer\n"
+        "import os, signal; from encrypted_sessions.demo.outage_server import KeyServer\n"
         "print(KeyServer().pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

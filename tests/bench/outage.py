@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from encrypted_sessions import EncryptedSession, KeyProviderError, KeyRing
-from encrypted_sessions.demo_outage_server import KeyServer
+from encrypted_sessions.demo.outage_server import KeyServer
 from keyproviders import CachePolicy, KeyEvent
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from encrypted_sessions import doctor_report
-from encrypted_sessions.doctor import examine
+from encrypted_sessions.doctor import report as doctor_report
+from encrypted_sessions.doctor.examination import examine
 from keyproviders import Key, KeyUnavailableError
 from keyproviders.vault import VaultKvKeyProvider
 from keyproviders.vault.examination import in_words

@@ -6,8 +6,8 @@ import secrets
 
 import pytest
 
-from encrypted_sessions import doctor_report
-from encrypted_sessions.doctor import Diagnosis, examine
+from encrypted_sessions.doctor import report as doctor_report
+from encrypted_sessions.doctor.examination import Diagnosis, examine
 from keyproviders import KeyNotFoundError
 from keyproviders.vault import VaultKvKeyProvider
 

@@ -68,8 +68,7 @@ class Statements:
             f" WHERE {_AS_READ} RETURNING m.id"
         )
         self.remove = _all_ids(
-            f"DELETE FROM {messages} AS m USING unnest({_READ}) AS c(id, version)"
-            f" WHERE {_AS_READ} RETURNING m.id"
+            f"DELETE FROM {messages} AS m USING unnest({_READ}) AS c(id, version) WHERE {_AS_READ} RETURNING m.id"
         )
         self.traces: dict[str, TextClause] = {
             tables.messages: text(f"SELECT count(*) FROM {messages} WHERE {_OF_SESSIONS}"),

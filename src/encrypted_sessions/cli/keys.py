@@ -1,6 +1,6 @@
 """The commands `encrypted-sessions keys ...`: what an operator does with a keyset."""
 
-# No `from __future__ import annotations`, as in `cli`.
+# No `from __future__ import annotations`, as in `app`.
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,7 +8,8 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from encrypted_sessions.cli_common import FAILED, INTERRUPTED, WRONG_USE, table
+from encrypted_sessions.cli.exit_codes import FAILED, INTERRUPTED, WRONG_USE
+from encrypted_sessions.terminal import table
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -94,7 +95,7 @@ _HEADS = ("NAME", "STATE", "CREATED (UTC)", "ACTIVE FROM (UTC)", "REMARK", "KEY-
 
 def add_keys(app: "typer.Typer") -> None:
     """Add the commands to the application."""
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     keys = typer.Typer(help=_KEYS, no_args_is_help=True, rich_markup_mode=None)
     _add_growing(keys)
@@ -104,7 +105,7 @@ def add_keys(app: "typer.Typer") -> None:
 
 
 def _add_growing(keys: "typer.Typer") -> None:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     @keys.command(help=_CREATE, short_help="Make a keyset with one key.")
     def create(
@@ -166,7 +167,7 @@ def _add_growing(keys: "typer.Typer") -> None:
 
 
 def _add_changing(keys: "typer.Typer") -> None:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     @keys.command(help=_REWRAP, short_help="Wrap all keys anew.")
     def rewrap(url: Annotated[str, _url()], *, as_json: Annotated[bool, _json()] = False) -> None:
@@ -211,7 +212,7 @@ def _add_changing(keys: "typer.Typer") -> None:
 
 
 def _add_destroy(keys: "typer.Typer") -> None:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     @keys.command(help=_DESTROY, short_help="Remove a retired key for good.")
     def destroy(
@@ -236,32 +237,32 @@ def _add_destroy(keys: "typer.Typer") -> None:
 
 
 def _url() -> Any:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     return typer.Argument(metavar="URL", show_default=False, help="What wraps the keys, and where they lie.")
 
 
 def _name() -> Any:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     return typer.Argument(metavar="NAME", show_default=False, help="The key's name.")
 
 
 def _new_name() -> Any:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     return typer.Option("--key-name", metavar="NAME", show_default=False, help="The key's name; else one is made up.")
 
 
 def _json() -> Any:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     return typer.Option("--json", help="Print JSON, for programs.")
 
 
 def _confirmed(question: str) -> bool:
     """Ask on stderr, for stdout is for what was done. Nobody there is a no."""
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     typer.echo(f"{question} [y/N]: ", nl=False, err=True)
     answer = sys.stdin.readline()
@@ -300,7 +301,7 @@ def _told(exit_code: int = FAILED) -> Iterator[None]:
 
 
 def _tell(key: Mapping[str, Any], words: str, *, as_json: bool) -> None:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     typer.echo(_as_json({"key": key}) if as_json else words)
 

@@ -1,6 +1,6 @@
 """The commands that work over a whole store: parse, call, print."""
 
-# No `from __future__ import annotations`, as in `cli`.
+# No `from __future__ import annotations`, as in `app`.
 import asyncio
 import inspect
 import logging
@@ -10,13 +10,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from encrypted_sessions.cli_common import FAILED, INTERRUPTED, printable
+from encrypted_sessions.cli.exit_codes import FAILED, INTERRUPTED
+from encrypted_sessions.terminal import printable
 from keyproviders import redact_frames
 
 if TYPE_CHECKING:
     import typer
 
-    from encrypted_sessions.cli_progress import Stop
+    from encrypted_sessions.cli.progress import Stop
     from encrypted_sessions.inspecting import Inspected
     from encrypted_sessions.maintenance import Report
     from encrypted_sessions.maintenance.stores.base import WholeStore
@@ -186,9 +187,10 @@ def _add_looking(app: "typer.Typer") -> None:
 
     @_command(app, _INSPECT, "Show one session's envelopes; needs no key.")
     def inspect(asked: Asked, *, session: Annotated[str, _option("--session", "ID", "The session's id.")]) -> None:
-        import typer  # noqa: PLC0415 - as in `cli`
+        import typer  # noqa: PLC0415 - as in `app`
 
-        from encrypted_sessions import checks, cli_reports  # noqa: PLC0415 - when it is used
+        from encrypted_sessions import checks  # noqa: PLC0415 - when it is used
+        from encrypted_sessions.cli import reports  # noqa: PLC0415 - likewise
         from encrypted_sessions.inspecting import inspect_session  # noqa: PLC0415 - likewise
 
         store = asked.opened_store()
@@ -199,7 +201,7 @@ def _add_looking(app: "typer.Typer") -> None:
                 return await inspect_session(store, session)
 
         rows = ended(look())
-        shown = cli_reports.inspected_as_json if asked.as_json else cli_reports.inspected_in_words
+        shown = reports.inspected_as_json if asked.as_json else reports.inspected_in_words
         typer.echo(shown(store.place, session, rows).rstrip())
         if not rows:
             raise typer.Exit(FAILED)
@@ -282,16 +284,16 @@ def _add_removing(app: "typer.Typer") -> None:
 @redact_frames
 def examined(asked: Asked) -> tuple[str | dict[str, object], bool]:
     """What the doctor says of a store, as text or for JSON, and whether all is well."""
-    from encrypted_sessions import doctor_store  # noqa: PLC0415 - when it is used
+    from encrypted_sessions.doctor import store as of_store  # noqa: PLC0415 - when it is used
 
     store, ring, upstream_key = asked.opened_store(), asked.ring(), asked.upstream()
 
-    async def look() -> doctor_store.StoreDiagnosis:
+    async def look() -> of_store.StoreDiagnosis:
         async with ring, store:
-            return await doctor_store.examine_store(store, ring, upstream_key=upstream_key)
+            return await of_store.examine_store(store, ring, upstream_key=upstream_key)
 
     found = ended(look())
-    return (doctor_store.as_object(found) if asked.as_json else doctor_store.in_words(found)), found.ok
+    return (of_store.as_object(found) if asked.as_json else of_store.in_words(found)), found.ok
 
 
 def _writing(asked: Asked) -> dict[str, Any]:
@@ -310,27 +312,27 @@ def _run(
     options: Mapping[str, Any],
 ) -> None:
     """Run an operation, print its report, and end with its exit code."""
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
-    from encrypted_sessions import cli_progress, cli_reports  # noqa: PLC0415 - `--help` needs nothing of it
+    from encrypted_sessions.cli import progress, reports  # noqa: PLC0415 - `--help` needs nothing of it
 
     store = asked.opened_store()
-    stop = cli_progress.Stop()
+    stop = progress.Stop()
 
     async def go() -> "Report":
         async with AsyncExitStack() as stack:
             if ring is not None:
                 await stack.enter_async_context(ring)
             await stack.enter_async_context(store)
-            with cli_progress.shown(command, as_json=asked.as_json) as progress:
-                return await operation(store, ring, **options, progress=progress, stop=stop.was_asked)
+            with progress.shown(command, as_json=asked.as_json) as show:
+                return await operation(store, ring, **options, progress=show, stop=stop.was_asked)
 
     report = ended(go(), stop)
     exit_code = INTERRUPTED if report.stopped == "interrupted" else 0 if report.ok else FAILED
     if asked.as_json:
-        typer.echo(cli_reports.as_json(command, report, exit_code))
+        typer.echo(reports.as_json(command, report, exit_code))
     else:
-        typer.echo(cli_reports.in_words(command, report).rstrip())
+        typer.echo(reports.in_words(command, report).rstrip())
     if exit_code:
         raise typer.Exit(exit_code)
 
@@ -341,9 +343,9 @@ def ended(work: Coroutine[Any, Any, _T], stop: "Stop | None" = None) -> _T:
 
     `stop` is what the work looks at; without one it is cancelled by the first signal.
     """
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
-    from encrypted_sessions.cli_progress import Stop  # noqa: PLC0415 - when it is used
+    from encrypted_sessions.cli.progress import Stop  # noqa: PLC0415 - when it is used
     from encrypted_sessions.maintenance.stores.base import StoreError  # noqa: PLC0415 - when it is used
     from keyproviders import KeyProviderError  # noqa: PLC0415 - likewise
 
@@ -377,7 +379,7 @@ def _checked(check: Callable[..., _T], *values: object) -> _T:
 
 def _wrong_use(problem: str, option: str | None = None) -> Exception:
     """To be raised outside of any `except`: an error's context holds frames, and these what was given."""
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     return typer.BadParameter(problem, param_hint=option)
 
@@ -407,7 +409,7 @@ def _command(app: "typer.Typer", about: str, short_help: str, *shared: str) -> C
 
 
 def _shared_parameters() -> Mapping[str, inspect.Parameter]:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     keys_help = "Where your keys are, such as env:SESSION_KEYS."
     upstream_help = "env:NAME, the variable that holds the string with which the SDK's class wrote rows."
@@ -439,19 +441,19 @@ def _shared_parameters() -> Mapping[str, inspect.Parameter]:
 
 
 def _option(name: str, metavar: str, about: str) -> Any:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     return typer.Option(name, metavar=metavar, show_default=False, help=about)
 
 
 def _ttl() -> Any:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     about = "How long an item lives: the ttl of your sessions."
     return typer.Option("--ttl", metavar="SECONDS", min=1, show_default=False, help=about)
 
 
 def _yes() -> Any:
-    import typer  # noqa: PLC0415 - as in `cli`
+    import typer  # noqa: PLC0415 - as in `app`
 
     return typer.Option("--yes", help="Do it. Else it is only counted what would be removed.")

@@ -1,4 +1,4 @@
-"""What `encrypted-sessions doctor` checks. It prints nothing; `doctor_report` says it in words.
+"""What `encrypted-sessions doctor` checks. It prints nothing; `report` says it in words.
 
 `await examine("env:SESSION_KEYS")` goes the way that an application goes, from the URL of the keys
 to an item that was sealed and read back, and says where the way ends.

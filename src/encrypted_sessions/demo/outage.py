@@ -1,6 +1,6 @@
 """`make demo-outage`: a key server is stopped, continued and killed under a running agent.
 
-    python -m encrypted_sessions.demo_outage
+    python -m encrypted_sessions.demo.outage
 
 The server is another process. The agent is a real one with a scripted model, and takes turns all
 the time. The times of the ring are shortened, so that all of it fits into half a minute; what
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encrypted_sessions.demo_outage_server import KeyServer
+from encrypted_sessions.demo.outage_server import KeyServer
 from encrypted_sessions.session import EncryptedSession
 from keyproviders import CachePolicy, KeyEvent, KeyProviderError, KeyRing
 

@@ -1,13 +1,8 @@
-"""What the commands have in common: exit codes, tables, and text that may go to a terminal."""
+"""Tables, and text that may go to a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-#: Exit codes. 0 is all that went well; wrong use is what typer itself ends with.
-FAILED = 1
-WRONG_USE = 2
-INTERRUPTED = 3
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:

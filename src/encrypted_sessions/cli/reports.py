@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
-from encrypted_sessions.cli_common import printable, table
 from encrypted_sessions.inspecting import Inspected
 from encrypted_sessions.maintenance.reports import (
     LEFT,
@@ -23,6 +22,7 @@ from encrypted_sessions.maintenance.reports import (
     Report,
     VerifyReport,
 )
+from encrypted_sessions.terminal import printable, table
 
 __all__ = ["as_json", "in_words", "inspected_as_json", "inspected_in_words", "size_in_words"]
 

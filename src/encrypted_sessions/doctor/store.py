@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from encrypted_sessions.cli_common import table
 from encrypted_sessions.envelope import UPSTREAM_KID
 from encrypted_sessions.maintenance import inventory
 from encrypted_sessions.maintenance.keys import StoreKeys
+from encrypted_sessions.terminal import table
 from keyproviders import KeyProviderError, KeyRing, redact_frames
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from encrypted_sessions.cli_common import FAILED, INTERRUPTED
-from encrypted_sessions.cli_keys import add_keys
-from encrypted_sessions.cli_maintenance import Asked, add_maintenance, examined
+from encrypted_sessions.cli.exit_codes import FAILED, INTERRUPTED
+from encrypted_sessions.cli.keys import add_keys
+from encrypted_sessions.cli.maintenance import Asked, add_maintenance, examined
 
 if TYPE_CHECKING:
     import typer
@@ -126,7 +126,7 @@ def application() -> "typer.Typer":
         store: Annotated[str | None, typer.Option("--store", metavar="URL", show_default=False, help=_STORE)] = None,
     ) -> None:
         try:
-            from encrypted_sessions.demo import DemoError, WrongUseError, run  # noqa: PLC0415 - loads rich
+            from encrypted_sessions.demo.conversation import DemoError, WrongUseError, run  # noqa: PLC0415 - loads rich
 
             try:
                 run(keys, store)
@@ -177,8 +177,8 @@ def _add_doctor(app: "typer.Typer") -> None:
         import asyncio  # noqa: PLC0415 - only commands that do something need these
         import logging  # noqa: PLC0415
 
-        from encrypted_sessions import doctor_report  # noqa: PLC0415
-        from encrypted_sessions.doctor import examine  # noqa: PLC0415
+        from encrypted_sessions.doctor import report  # noqa: PLC0415
+        from encrypted_sessions.doctor.examination import examine  # noqa: PLC0415
 
         # What goes wrong is told once, as a finding.
         logging.getLogger("keyproviders").addHandler(logging.NullHandler())
@@ -187,7 +187,7 @@ def _add_doctor(app: "typer.Typer") -> None:
         except KeyboardInterrupt:
             typer.echo("Interrupted.", err=True)
             raise typer.Exit(INTERRUPTED) from None
-        told = doctor_report.as_json(found) if as_json else doctor_report.in_words(found).rstrip()
+        told = report.as_json(found) if as_json else report.in_words(found).rstrip()
         well = found.ok
         if store is not None and not found.ok:  # without keys there is nothing to ask
             told = _with_store(told, None, as_json=as_json)
@@ -206,7 +206,3 @@ def _with_store(told: str, more: "str | dict[str, object] | None", *, as_json: b
     import json  # noqa: PLC0415 - seldom asked
 
     return json.dumps({**json.loads(told), "store": more}, indent=2)
-
-
-if __name__ == "__main__":
-    main()

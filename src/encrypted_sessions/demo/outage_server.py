@@ -110,7 +110,7 @@ class KeyServer:
         if self._process is not None:
             raise RuntimeError("the key server runs already")
         process = subprocess.Popen(
-            [sys.executable, "-m", "encrypted_sessions.demo_outage_server"],
+            [sys.executable, "-m", "encrypted_sessions.demo.outage_server"],
             # The same packages as here, whatever folder the user is in.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """The demo's processes: each opens the conversation anew, does one thing, and reports on stdout.
 
-`python -m encrypted_sessions.demo_steps STEP`. What it needs to know comes in the environment,
+`python -m encrypted_sessions.demo.steps STEP`. What it needs to know comes in the environment,
 where arguments that every user of the machine can list would not hide it. One line of JSON comes
 back: what was said, what lies in the store, or in one sentence why it went wrong.
 """
@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encrypted_sessions.demo_store import bare_session, raw_rows, without_secrets
+from encrypted_sessions.demo.store import bare_session, raw_rows, without_secrets
 from encrypted_sessions.errors import EncryptedSessionError, UnreadableItemsError
 from encrypted_sessions.session import EncryptedSession
 from keyproviders import KeyProviderError, KeyRing

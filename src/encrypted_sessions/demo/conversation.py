@@ -1,7 +1,7 @@
 """`encrypted-sessions demo`: an encrypted conversation, stopped, started again, rotated, expired.
 
 The command tells the story and checks what it tells. Every step is a process of its own
-(`demo_steps`), so that nothing is left over in memory: what a step knows, it has from the store.
+(`steps`), so that nothing is left over in memory: what a step knows, it has from the store.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Any
 
 from rich.console import Console
 
-from encrypted_sessions.demo_steps import CUT_OFF, CUT_OFF_CODE, KEYS_VARIABLE, SHORT_TTL_S, Settings
-from encrypted_sessions.demo_store import missing_extra, problem_with, shown, without_secrets
+from encrypted_sessions.demo.steps import CUT_OFF, CUT_OFF_CODE, KEYS_VARIABLE, SHORT_TTL_S, Settings
+from encrypted_sessions.demo.store import missing_extra, problem_with, shown, without_secrets
 from encrypted_sessions.envelope import Envelope, parse_row
 from keyproviders import Key, KeyProviderError, KeyRing, ProviderConfigError, open_provider
 
@@ -323,7 +323,7 @@ class _Story:
         environment["PYTHONPATH"] = os.pathsep.join(sys.path)
         if self.given is None:
             environment[KEYS_VARIABLE] = ",".join(f"{key.name}={key.reveal_base64()}" for key in self.keys)
-        command = [sys.executable, "-m", "encrypted_sessions.demo_steps", step]
+        command = [sys.executable, "-m", "encrypted_sessions.demo.steps", step]
         try:
             return subprocess.run(  # noqa: S603 - this interpreter, a module of ours, and a name of ours
                 command,

@@ -1,0 +1,1 @@
+"""What `encrypted-sessions doctor` finds out, and how it says so."""
