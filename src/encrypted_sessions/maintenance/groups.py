@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from encrypted_sessions.envelope import VERSION
 from encrypted_sessions.maintenance.reports import Group, KeyUse
-from encrypted_sessions.maintenance.walk import Judged
+from encrypted_sessions.maintenance.task import Judged
 from encrypted_sessions.outcomes import shown_kid
 
 #: Groups at most. Whoever writes to the store chooses the kids; further ones are counted without a name.

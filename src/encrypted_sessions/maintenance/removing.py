@@ -16,19 +16,8 @@ from encrypted_sessions.maintenance.keys import InterruptedRunError, wait
 from encrypted_sessions.maintenance.progress import Progress
 from encrypted_sessions.maintenance.reports import DiscardReport, EraseReport, PurgeReport, Stopped
 from encrypted_sessions.maintenance.stores.base import StoreError, StoreUnavailableError
-from encrypted_sessions.maintenance.walk import (
-    LATER,
-    REMOVE,
-    STAYS_DONE,
-    Judged,
-    Later,
-    Remove,
-    Settings,
-    Task,
-    Walk,
-    patiently,
-    settled,
-)
+from encrypted_sessions.maintenance.task import LATER, REMOVE, Judged, Later, Remove, Task
+from encrypted_sessions.maintenance.walk import STAYS_DONE, Settings, Walk, patiently, settled
 from encrypted_sessions.outcomes import MAX_FINDINGS
 from encrypted_sessions.sealing import NotAnItem
 from keyproviders import redact_frames

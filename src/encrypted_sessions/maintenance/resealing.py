@@ -10,7 +10,8 @@ from encrypted_sessions.maintenance import arguments
 from encrypted_sessions.maintenance.keys import ActiveKey
 from encrypted_sessions.maintenance.progress import Progress
 from encrypted_sessions.maintenance.reports import EncryptReport, ReencryptReport
-from encrypted_sessions.maintenance.walk import Judged, Task, Walk
+from encrypted_sessions.maintenance.task import Judged, Task
+from encrypted_sessions.maintenance.walk import Walk
 from encrypted_sessions.sealing import NotAnItem
 from keyproviders import redact_frames
 

@@ -10,7 +10,8 @@ from encrypted_sessions.maintenance.conclusion import LABELS_ONLY, NOT_COMPLETE,
 from encrypted_sessions.maintenance.groups import MOST_GROUPS, Groups, key_uses
 from encrypted_sessions.maintenance.progress import Progress
 from encrypted_sessions.maintenance.reports import InventoryReport, VerifyReport
-from encrypted_sessions.maintenance.walk import Judged, Task, Walk
+from encrypted_sessions.maintenance.task import Judged, Task
+from encrypted_sessions.maintenance.walk import Walk
 from keyproviders import redact_frames
 
 if TYPE_CHECKING:

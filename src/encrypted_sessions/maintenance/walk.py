@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from encrypted_sessions.envelope import Envelope, parse_row
 from encrypted_sessions.maintenance.keys import InterruptedRunError, StoreKeys, wait
 from encrypted_sessions.maintenance.progress import Progress, Ticker
 from encrypted_sessions.maintenance.reports import RowFinding, Stopped
 from encrypted_sessions.maintenance.stores.base import Block, StoredRow, StoreError, StoreUnavailableError, WholeStore
+from encrypted_sessions.maintenance.task import REMOVE, Judged, Later, Task
+from encrypted_sessions.maintenance.writing import MOST_BYTES, Change, Writer
 from encrypted_sessions.outcomes import MAX_FINDINGS, shown_kid
 from encrypted_sessions.reading import CLOCK_SKEW_S, Breather, Terms, judge_envelope, open_envelope
-from encrypted_sessions.sealing import Opener
 from encrypted_sessions.settling import settle
 from keyproviders import KeyProviderError, ProviderConfigError
 
@@ -35,9 +35,8 @@ _AGAIN = 8
 _SMALLER = 10
 _AGAIN_AFTER_S, _AGAIN_AT_MOST_S = 0.05, 1.0
 
-#: A row can be megabytes: so many rows are read first, and then as many as make so many bytes together.
+#: So many rows are read first, and then as many as make MOST_BYTES together.
 _FIRST_PAGE = 8
-_MOST_BYTES = 4 * 2**20
 
 #: What was put off is decided when so many rows were looked at since the last time.
 _PUT_OFF_FOR = 5_000
@@ -71,85 +70,11 @@ class Settings(NamedTuple):
         return "Settings()"  # one of them is a secret
 
 
-class Judged(NamedTuple):
-    """A row and what it is.
-
-    `outcome` is an outcome's name, or "not_opened". `timestamp` is proven where the outcome says so.
-    `item` is set for plaintext, and `envelope` where the row is one; `opener` where its key was there.
-    """
-
-    row: StoredRow
-    outcome: str
-    kid: str | None = None
-    timestamp: int | None = None
-    item: dict[str, Any] | None = None
-    envelope: Envelope | None = None
-    opener: Opener | None = None
-
-
-class Remove:
-    """The change of a row that goes."""
-
-
-REMOVE = Remove()
-
-
-class Later:
-    """The change of a row on which `Task.free` decides, once more rows were seen."""
-
-
-LATER = Later()
-
-
-class _Change(NamedTuple):
-    """What was decided about a row."""
-
-    block: Block
-    row: StoredRow
-    outcome: str
-    change: str | Remove | Later
-
-
 class _Passed(NamedTuple):
     """So many rows of a block all begin with one of these, and were not read."""
 
     openings: tuple[str, ...]
     rows: int
-
-
-class Task(ABC):
-    """What one command does with rows. `run` is set while the walk goes on."""
-
-    run: Walk
-    #: Whether the command is there to change rows.
-    changes: ClassVar[bool] = True
-    #: False where `take` itself finds out whether an authentic row holds an item: it says so to `Walk.correct`.
-    looks_inside: ClassVar[bool] = True
-
-    async def begin_page(self) -> None:  # noqa: B027 - most commands need nothing
-        """What is needed before the rows of a page are taken."""
-
-    def passes_by(self, row: StoredRow) -> bool:  # noqa: ARG002 - for those that pass rows by
-        """Whether a row is none of this command's business, by its label alone. It counts as "not_opened"."""
-        return False
-
-    def passes(self) -> tuple[str, ...]:
-        """How the texts of such rows begin, or () where that alone does not tell."""
-        return ()
-
-    def passed(self, rows: int) -> None:  # noqa: B027 - likewise
-        """So many rows of a block were passed by unread, for they all begin as `passes` said."""
-
-    @abstractmethod
-    def take(self, judged: Judged) -> str | Remove | Later | None:
-        """What to put in a row's place; None leaves it as it is."""
-
-    async def free(self, rows: Sequence[StoredRow]) -> Sequence[int]:  # noqa: ARG002 - for those that put rows off
-        """Which of the rows that were put off are to be removed, by their places."""
-        return ()
-
-    async def before_writing(self, rows: Sequence[StoredRow]) -> None:  # noqa: B027 - likewise
-        """What must be done before these rows are changed."""
 
 
 class Walk:
@@ -166,8 +91,6 @@ class Walk:
         self.left: dict[str, int] = {}
         self.findings: list[RowFinding] = []
         self.notices: list[str] = []
-        self.changed_of: dict[str, int] = {}
-        self._begun = 0  # changes that were decided, written or not
         self.stopped: Stopped | None = None
         self.stopped_because: str | None = None
         self._incomplete: tuple[str, ...] = ()
@@ -177,14 +100,9 @@ class Walk:
         self._using_store = asyncio.Lock()  # one call at a time
         self.first_time = True
         """False when blocks are walked again: rows of theirs have been counted."""
-        self._again: list[Block] = []
-        self._missed = 0
-        self._size = settings.batch
-        self._pending: list[_Change] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._writer = Writer(store, task, self.ask, batch=settings.batch, dry_run=settings.dry_run)
         self._page = min(_FIRST_PAGE, settings.batch)
-        self._pending_bytes = 0
-        self._put_off: list[_Change] = []
+        self._put_off: list[Change] = []
         self._put_off_bytes = self._rows_since = 0
 
     # What tasks say.
@@ -192,12 +110,17 @@ class Walk:
     @property
     def changed(self) -> int:
         """Rows that were replaced or removed; in a dry run, that would have been."""
-        return sum(self.changed_of.values())
+        return sum(self._writer.changed_of.values())
+
+    @property
+    def changed_of(self) -> Mapping[str, int]:
+        """The same by what they were."""
+        return self._writer.changed_of
 
     @property
     def begun(self) -> int:
         """Rows of which it was decided that they are to be changed."""
-        return self._begun
+        return self._writer.begun
 
     def correct(self, judged: Judged, outcome: str) -> Judged:
         """A row that turned out to be something else than it was counted as."""
@@ -237,8 +160,8 @@ class Walk:
             self._stop("provider", f"{error}; {_GOES_ON}")
         except StoreUnavailableError as error:
             self._stop("store", f"{error}; {_GOES_ON}")
-        if self._missed:
-            self.left["changed_meanwhile"] = self._missed
+        if self._writer.lost_rows:
+            self.left["changed_meanwhile"] = self._writer.lost_rows
         if self.keys is not None:
             for kid, refusal in self.keys.refusals.items():
                 self.notice(f"the key {shown_kid(kid)}: {refusal}")
@@ -270,13 +193,12 @@ class Walk:
             await self._walk(self._blocks(), ticker)
             self.first_time = False
             for number in range(_AGAIN):
-                if self._again and not self.stopped:
-                    self._size = max(1, self._settings.batch // _SMALLER ** min(number + 1, 2))
+                if self._writer.lost_rows and not self.stopped:
+                    self._writer.batch = max(1, self._settings.batch // _SMALLER ** min(number + 1, 2))
                     # At once the first time: mostly another run of the same kind was there, and all is done.
                     wait_s = min(_AGAIN_AFTER_S * 2**number, _AGAIN_AT_MOST_S) if number else 0.0
                     await wait(wait_s, self._settings.stop)
-                    again, self._again, self._missed = self._again, [], 0
-                    await self._walk(_each(again), ticker)
+                    await self._walk(_each(self._writer.take_lost()), ticker)
         finally:
             ticker.tick(sum(self.found.values()), self.changed, end=True)
 
@@ -284,12 +206,12 @@ class Walk:
         try:
             await self._walk_pages(blocks, ticker)
             await self._decide()
-            await self._write()
+            await self._writer.write()
         except (InterruptedRunError, KeyProviderError):
-            await self._write()  # the current batch
+            await self._writer.write()  # the current batch
             raise
         finally:
-            await self._written()
+            await self._writer.written()
 
     async def _walk_pages(self, blocks: AsyncGenerator[Block, None], ticker: Ticker) -> None:
         one_by_one = self._pages(blocks)
@@ -301,8 +223,8 @@ class Walk:
                     await self._pass(block, rows)
                 else:
                     await self._take(block, rows)
-                if len(self._pending) >= self._size or self._pending_bytes > _MOST_BYTES:
-                    await self._write()
+                if self._writer.is_due:
+                    await self._writer.write()
                 ticker.tick(sum(self.found.values()), self.changed)
                 if self.stopped:
                     return
@@ -337,7 +259,7 @@ class Walk:
     async def _pages_of(
         self, block: Block, openings: tuple[str, ...] = ()
     ) -> AsyncGenerator[list[StoredRow] | _Passed, None]:
-        count = min(self._page, self._size)
+        count = min(self._page, self._writer.batch)
         rows: list[StoredRow] | int
         if openings:
             rows = await self.ask(partial(self._store.rows_unless, block, openings, count))
@@ -348,9 +270,9 @@ class Walk:
             return
         while rows:
             size = sum(len(row.data) for row in rows)
-            self._page = max(1, min(2 * count, count * _MOST_BYTES // max(size, 1)))
+            self._page = max(1, min(2 * count, count * MOST_BYTES // max(size, 1)))
             yield rows
-            count = min(self._page, self._size)
+            count = min(self._page, self._writer.batch)
             rows = await self.ask(partial(self._store.rows, block, rows[-1], count))
 
     async def ask(self, ask: Callable[[], Awaitable[_T]]) -> _T:
@@ -407,12 +329,12 @@ class Walk:
             judged = self._judge(row, found, terms)
             self._count(judged.outcome)
             change = task.take(judged)
-            if change is not None and not self._begin(_Change(block, row, judged.outcome, change)):
+            if change is not None and not self._begin(Change(block, row, judged.outcome, change)):
                 return
             if breather.is_due():
                 await breather.take()
         self._rows_since += len(rows)
-        if self._rows_since >= _PUT_OFF_FOR or self._put_off_bytes > _MOST_BYTES:
+        if self._rows_since >= _PUT_OFF_FOR or self._put_off_bytes > MOST_BYTES:
             await self._decide()
 
     async def _decide(self) -> None:
@@ -424,18 +346,16 @@ class Walk:
                 if not self._begin(put_off[place]._replace(change=REMOVE)):
                     return
 
-    def _begin(self, change: _Change) -> bool:
+    def _begin(self, change: Change) -> bool:
         """Have a row changed, now or later, unless that were more than the limit."""
         if isinstance(change.change, Later):
             self._put_off.append(change)
             self._put_off_bytes += len(change.row.data)
             return True
-        if self._begun == self._settings.limit:
-            self._stop("limit", f"{self._begun} rows were changed, as many as limit= allows; there are more")
+        if self._writer.begun == self._settings.limit:
+            self._stop("limit", f"{self._writer.begun} rows were changed, as many as limit= allows; there are more")
             return False
-        self._begun += 1
-        self._pending.append(change)
-        self._pending_bytes += len(change.row.data)
+        self._writer.add(change)
         return True
 
     def _judge(self, row: StoredRow, found: Envelope | dict[str, Any] | str, terms: Terms) -> Judged:
@@ -461,47 +381,6 @@ class Walk:
     def _count(self, outcome: str, rows: int = 1) -> None:
         if self.first_time:
             self.found[outcome] = self.found.get(outcome, 0) + rows
-
-    # Writing.
-
-    async def _write(self) -> None:
-        """Begin to write what is pending, once the write before has ended."""
-        await self._written()
-        if self._pending:
-            pending, self._pending, self._pending_bytes = self._pending, [], 0
-            self._writing = asyncio.ensure_future(self._write_out(pending))
-            if not self._store.overlaps:
-                await self._written()
-
-    async def _written(self) -> None:
-        """Wait for the write under way, also when this task is cancelled meanwhile."""
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            await settle(writing)
-
-    async def _write_out(self, pending: list[_Change]) -> None:
-        size = self._size
-        for start in range(0, len(pending), size):
-            changes = pending[start : start + size]
-            if self._settings.dry_run:
-                done = [True] * len(changes)
-            else:
-                await self._task.before_writing([change.row for change in changes])
-                done = await self.ask(partial(self._change, changes))
-            for change, was_done in zip(changes, done, strict=True):
-                if was_done:
-                    self.changed_of[change.outcome] = self.changed_of.get(change.outcome, 0) + 1
-                    continue
-                self._missed += 1
-                self._begun -= 1
-                if change.block not in self._again[-1:]:
-                    self._again.append(change.block)
-
-    async def _change(self, changes: Sequence[_Change]) -> list[bool]:
-        # A command removes or replaces, and none does both.
-        if isinstance(changes[0].change, Remove):
-            return await self._store.remove([change.row for change in changes])
-        return await self._store.replace([(row, data) for _, row, _, data in changes if isinstance(data, str)])
 
 
 async def patiently(
