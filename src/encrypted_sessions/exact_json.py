@@ -163,8 +163,9 @@ def _check_exact(item: dict[str, Any], at_most: int | None = None) -> bool | Non
     try:
         keys = "".join(chain.from_iterable(dicts))
     except TypeError:
-        kind = next(type(key).__name__ for one in dicts for key in one if not isinstance(key, str))
-        raise NotExactError(f"an item has a key of type {kind}, and JSON keys are str") from None
+        kinds = (type(key) for one in dicts for key in one)
+        wrong = next((kind.__name__ for kind in kinds if not issubclass(kind, str)), "another")
+        raise NotExactError(f"an item has a key of type {wrong}, and JSON keys are str") from None
     if len(containers) > MAX_DEPTH:
         _check_depth(item)
     if not 0 < getattr(sys, "get_int_max_str_digits", int)() <= _MAX_DIGITS:  # 3.10.7 and newer
@@ -179,15 +180,20 @@ def _spread_out(item: dict[str, Any], at_most: int | None) -> tuple[list[Any], l
     """
     containers: list[Any] = [item]
     dicts: list[dict[Any, Any]] = []
+    values: Iterable[Any]
     in_ascii = True
     for container in islice(containers, at_most):  # which grows
-        values = container
-        if isinstance(container, dict):
+        kind = type(container)
+        if kind is dict:
             dicts.append(container)
             values = container.values()
-        elif type(container) is not list and not isinstance(container, (list, tuple)):
-            in_ascii = False  # derived from a leaf's type, and written as such
-            continue
+        elif kind is list or kind is tuple:
+            values = container
+        else:
+            in_ascii = False  # json may find something else in it than is found here
+            values = _values(container)
+            if issubclass(kind, dict):
+                dicts.append(container)
         for value in values:
             kind = type(value)
             if kind is str:
@@ -212,11 +218,15 @@ def _check_integers(containers: list[Any]) -> None:
     """For an interpreter that would write integers of any length, and not read them everywhere."""
     for container in containers:
         for value in (container, *_values(container)):
-            if isinstance(value, int) and not _TOO_LOW < value < _TOO_HIGH:
+            if issubclass(type(value), int) and not _TOO_LOW < value < _TOO_HIGH:
                 raise NotExactError(f"an item holds an integer of more than {_MAX_DIGITS:,} digits")
 
 
 def _values(container: Any) -> Iterable[Any]:
-    if isinstance(container, dict):
-        return container.values()
-    return container if isinstance(container, (list, tuple)) else ()
+    kind = type(container)  # as json asks: isinstance would take an object's word for what it is
+    values: Iterable[Any] = ()
+    if issubclass(kind, dict):
+        values = container.values()
+    elif issubclass(kind, (list, tuple)):
+        values = container
+    return values

@@ -72,7 +72,7 @@ async def measure(*, quick: bool) -> Table:
         ("store, items", "Fernet", "compare-and-swap", "reencrypt", "of the floor", "target", "met", "in CPU time"),
         f"{count:,} items in sessions of {_PER_SESSION}, sealed anew from one key to another and back. Fernet and"
         f" compare-and-swap give the floor, 1/(1/c + 1/u): Fernet's own decrypt and encrypt_at_time with derived keys,"
-        f" and {_BATCH} rows replaced only if unchanged (SQLite: executemany; PostgreSQL: UPDATE ... FROM unnest, xmin;"
+        f" and {_BATCH} rows replaced only if unchanged (SQLite: executemany; PostgreSQL: UPDATE ... FROM unnest;"
         " Redis: one Lua script for each part of a list, with hiredis). Rows in a second; medians of rounds that take"
         " turns. A table in PostgreSQL is vacuumed before each, as autovacuum would have done. CPU time is that of this"
         " process, without the servers.",
@@ -416,15 +416,17 @@ async def _swapper(place: Place) -> AsyncIterator[Swap]:
         postgres = await asyncpg.connect(place.where.replace("+asyncpg", ""))
         statement = (
             f"UPDATE {place.messages_table} m SET message_data = c.new"
-            " FROM unnest($1::int[], $2::xid[], $3::text[]) AS c(id, version, new)"
-            " WHERE m.id = c.id AND m.xmin = c.version"
+            " FROM unnest($1::int[], $2::text[], $3::text[]) AS c(id, old, new)"
+            " WHERE m.id = c.id AND m.message_data = c.old"
         )
 
         async def in_postgres(changes: Changes) -> None:
-            ids = [row.id for row, _ in changes]
-            versions = [row.version for row, _ in changes]
-            new = [new for _, new in changes]
-            assert await postgres.execute(statement, ids, versions, new) == f"UPDATE {len(changes)}"
+            ids, old, new = (
+                [row.id for row, _ in changes],
+                [row.data for row, _ in changes],
+                [new for _, new in changes],
+            )
+            assert await postgres.execute(statement, ids, old, new) == f"UPDATE {len(changes)}"
 
         yield in_postgres
         await postgres.close()

@@ -161,6 +161,59 @@ def test_a_surrogate_pair_in_two_characters_is_refused_in_a_kind_of_str_too() ->
             encode_item(item)
 
 
+PAIR = "\ud83d\ude00"
+
+
+class NoValues(dict):  # type: ignore[type-arg]
+    """A dict that hides its values from who does not ask for its items."""
+
+    def values(self) -> Any:
+        return []
+
+
+class OtherItems(dict):  # type: ignore[type-arg]
+    def items(self) -> Any:
+        return [("a", PAIR)]
+
+
+class NoKeys(dict):  # type: ignore[type-arg]
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    "odd", [NoValues(a=PAIR), OtherItems(a="a"), NoKeys({PAIR: 1})], ids=lambda odd: type(odd).__name__
+)
+def test_what_a_kind_of_dict_hides_is_written_exactly_or_refused(odd: dict[str, Any]) -> None:
+    for item in (odd, {"a": odd}, {"a": [odd]}):
+        with pytest.raises(TypeError, match="a surrogate pair as two characters"):
+            encode_item(item)
+
+
+def pretending(kind: type) -> Any:
+    """What calls itself a list, a dict or a str and is none: its methods say what they should not."""
+
+    class Pretender:
+        __class__ = kind  # type: ignore[assignment]
+
+        def values(self) -> Any:
+            raise KeyError("a secret value")
+
+        def __iter__(self) -> Any:
+            while True:
+                yield "a secret value"
+
+    return Pretender()
+
+
+@pytest.mark.parametrize("kind", [dict, list, tuple, str, int])
+def test_what_only_pretends_to_be_json_is_refused_unasked(kind: type) -> None:
+    for item in ({"a": pretending(kind)}, {"a": [pretending(kind)]}, {pretending(kind): 1}, pretending(kind)):
+        with pytest.raises(TypeError, match=r"^an item .*; nothing was written$") as caught:
+            encode_item(item)
+        assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "more", [None, "caf\u00e9", Word("cafe"), [[]] * MAX_DEPTH], ids=["alone", "text", "word", "lists"]
 )

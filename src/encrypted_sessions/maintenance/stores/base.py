@@ -45,8 +45,6 @@ class StoredRow(NamedTuple):
     data: str | bytes
     #: Seconds since 1970 in UTC, by the store's own reckoning; None where it keeps no time.
     created_at: float | None
-    #: What each change of the row changes, where the store has such a mark: PostgreSQL. Elsewhere the data is it.
-    version: Any = None
 
     @property
     def size(self) -> int:

@@ -136,8 +136,7 @@ class PostgreSQLStore(TableStore):
 
     async def _changed(self, statement: TextClause, rows: Sequence[StoredRow], **values: object) -> set[int]:
         """The ids of those rows that were as they were read."""
-        read = {"ids": [row.id for row in rows], "versions": [row.version for row in rows]}
-        ((ids,),) = await self._fetch(statement, **read, **values)
+        ((ids,),) = await self._fetch(statement, ids=[row.id for row in rows], old=[row.data for row in rows], **values)
         return set(ids or ())
 
     async def erase(self, session_ids: Sequence[str], *, dry_run: bool = False) -> Mapping[str, int]:

@@ -12,10 +12,11 @@ from encrypted_sessions.maintenance.stores.tables import Tables, quoted
 PART = 5_000
 
 _IDS = "id BETWEEN CAST(:first AS bigint) AND CAST(:last AS bigint)"
-# xmin is the transaction that wrote this version of the row: where it is the same, so is every byte. Sending the
-# old text back to be compared would be half of the traffic, and PostgreSQL would have to unpack long texts again.
-_READ = "CAST(:ids AS bigint[]), CAST(:versions AS xid[])"
-_AS_READ = "m.id = c.id AND m.xmin = c.version"
+# The text itself is compared, byte by byte whatever the column's collation. The number of the transaction that wrote
+# it (xmin) would be cheaper, and is no proof: PostgreSQL gives numbers out again after a crash or a failover in which
+# commits were lost.
+_READ = "CAST(:ids AS bigint[]), CAST(:old AS text[])"
+_AS_READ = 'm.id = c.id AND m.message_data = c.old COLLATE "C"'
 _OF_SESSIONS = "session_id = ANY(CAST(:sessions AS text[]))"
 # A time without a zone is taken to be in the connection's; one with a zone stays what it is.
 _TIME = "CAST(created_at AS timestamptz)"
@@ -39,7 +40,7 @@ class Statements:
         # PostgreSQL knows times without an end, which no clock shows. date_part is sooner done than extract,
         # which gives a numeric.
         time = f"CASE WHEN isfinite(created_at) THEN date_part('epoch', {_TIME}) END"
-        rows = f"SELECT id, session_id, message_data, {time}, xmin FROM {messages}"
+        rows = f"SELECT id, session_id, message_data, {time} FROM {messages}"
         session = f"{rows} WHERE session_id = :session"
         in_order = f"ORDER BY {_TIME}, id LIMIT :count"
         self.count = text(f"SELECT count(*) FROM {messages}")
@@ -52,10 +53,10 @@ class Statements:
         # The first row that begins otherwise ends the look; in order, so that the index is used. Where there is
         # none, one row comes, with a number and no session.
         self.rows_unless = text(
-            f"WITH other AS (SELECT id {within} AND NOT message_data ^@ ANY(CAST(:openings AS text[]))"
+            f'WITH other AS (SELECT id {within} AND NOT message_data COLLATE "C" ^@ ANY(CAST(:openings AS text[]))'
             " ORDER BY id LIMIT 1)"
             f" ({rows} WHERE {_IDS} AND EXISTS (SELECT FROM other) ORDER BY id LIMIT :count)"
-            f" UNION ALL SELECT count(*), NULL, NULL, NULL, NULL {within} AND NOT EXISTS (SELECT FROM other)"
+            f" UNION ALL SELECT count(*), NULL, NULL, NULL {within} AND NOT EXISTS (SELECT FROM other)"
             " HAVING count(*) > 0"
         )
         self.session_rows = text(f"{session} {in_order}")
@@ -64,11 +65,11 @@ class Statements:
         )
         self.replace = _all_ids(
             f"UPDATE {messages} AS m SET message_data = c.new"
-            f" FROM unnest({_READ}, CAST(:new AS text[])) AS c(id, version, new)"
+            f" FROM unnest({_READ}, CAST(:new AS text[])) AS c(id, old, new)"
             f" WHERE {_AS_READ} RETURNING m.id"
         )
         self.remove = _all_ids(
-            f"DELETE FROM {messages} AS m USING unnest({_READ}) AS c(id, version) WHERE {_AS_READ} RETURNING m.id"
+            f"DELETE FROM {messages} AS m USING unnest({_READ}) AS c(id, old) WHERE {_AS_READ} RETURNING m.id"
         )
         self.traces: dict[str, TextClause] = {
             tables.messages: text(f"SELECT count(*) FROM {messages} WHERE {_OF_SESSIONS}"),

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -238,7 +237,7 @@ class SQLiteStore(TableStore):
         return (notice,)
 
     async def _stored(self, statement: str, *values: object) -> list[StoredRow]:
-        return await self._run(lambda: list(starmap(StoredRow, self._connected().execute(statement, values))))
+        return await self._run(lambda: list(map(StoredRow._make, self._connected().execute(statement, values))))
 
     async def _fetch(self, statement: str, *values: object) -> list[Any]:
         return await self._run(lambda: self._connected().execute(statement, values).fetchall())
