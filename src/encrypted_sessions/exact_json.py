@@ -29,6 +29,9 @@ MAX_DEPTH = 500
 #: Types of what holds nothing else.
 _LEAVES = frozenset({str, int, float, bool, type(None)})
 
+#: The one ASCII character that json's encoder for ASCII writes otherwise than its encoder for any text.
+_DEL = "\x7f"
+
 
 @cache
 def _codecs() -> tuple[json.JSONDecoder, json.JSONEncoder, json.JSONEncoder]:
@@ -154,8 +157,8 @@ def _why_not_json(error: Exception) -> str:
 def _check_exact(item: dict[str, Any], at_most: int | None = None) -> bool | None:
     """Refuse what json writes and does not give back equal: keys that are no str, and too much of something.
 
-    Whether all text in the item is known to be ASCII; None, and nothing is said, when the item has
-    more than `at_most` dicts and lists.
+    Whether all text in the item is known to be ASCII (and not DEL); None, and nothing is said, when
+    the item has more than `at_most` dicts and lists.
     """
     containers, dicts, in_ascii = _spread_out(item, at_most)
     if at_most is not None and len(containers) > at_most:
@@ -170,7 +173,7 @@ def _check_exact(item: dict[str, Any], at_most: int | None = None) -> bool | Non
         _check_depth(item)
     if not 0 < getattr(sys, "get_int_max_str_digits", int)() <= _MAX_DIGITS:  # 3.10.7 and newer
         _check_integers(containers)
-    return in_ascii and keys.isascii()
+    return in_ascii and keys.isascii() and _DEL not in keys
 
 
 def _spread_out(item: dict[str, Any], at_most: int | None) -> tuple[list[Any], list[dict[Any, Any]], bool]:
@@ -197,7 +200,7 @@ def _spread_out(item: dict[str, Any], at_most: int | None) -> tuple[list[Any], l
         for value in values:
             kind = type(value)
             if kind is str:
-                if not value.isascii():
+                if _DEL in value or not value.isascii():
                     in_ascii = False
             elif kind not in _LEAVES:
                 containers.append(value)

@@ -14,10 +14,11 @@ import platform
 import sqlite3
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
 
@@ -33,7 +34,7 @@ import providers
 import ring
 from measuring import Table
 
-Measurement = Callable[..., Awaitable[Table]]
+Measurement = Callable[..., Coroutine[Any, Any, Table]]
 
 MEASUREMENTS: dict[str, Measurement] = {
     "imports": imports.measure,
@@ -103,7 +104,7 @@ def _in_a_process_of_its_own(name: str, *, quick: bool) -> Table:
 
 
 def _measure(name: str, *, quick: bool) -> Table:
-    return asyncio.run(MEASUREMENTS[name](quick=quick))  # type: ignore[arg-type]  # a coroutine is what they all give
+    return asyncio.run(MEASUREMENTS[name](quick=quick))
 
 
 def _options() -> argparse.Namespace:

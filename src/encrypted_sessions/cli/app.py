@@ -175,10 +175,10 @@ def _add_doctor(app: "typer.Typer") -> None:
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     ) -> None:
         import asyncio  # noqa: PLC0415 - only commands that do something need these
-        import logging  # noqa: PLC0415
+        import logging  # noqa: PLC0415 - likewise
 
-        from encrypted_sessions.doctor import report  # noqa: PLC0415
-        from encrypted_sessions.doctor.examination import examine  # noqa: PLC0415
+        from encrypted_sessions.doctor import report  # noqa: PLC0415 - likewise
+        from encrypted_sessions.doctor.examination import examine  # noqa: PLC0415 - likewise
 
         # What goes wrong is told once, as a finding.
         logging.getLogger("keyproviders").addHandler(logging.NullHandler())

@@ -51,8 +51,9 @@ class Writer:
         """Rows that were changed, by what they were; in a dry run, that would have been."""
         self._pending: list[Change] = []
         self._pending_bytes = 0
+        self.lost_rows = 0
+        """Rows that somebody else changed first, since the last `take_lost`."""
         self._lost: list[Block] = []
-        self._lost_rows = 0
         self._writing: asyncio.Task[None] | None = None
 
     def add(self, change: Change) -> None:
@@ -66,14 +67,9 @@ class Writer:
         """Whether what was gathered makes a batch."""
         return len(self._pending) >= self.batch or self._pending_bytes > MOST_BYTES
 
-    @property
-    def lost_rows(self) -> int:
-        """Rows that somebody else changed first, since the last `take_lost`."""
-        return self._lost_rows
-
     def take_lost(self) -> list[Block]:
         """The blocks in which somebody else was faster, to be walked once more."""
-        lost, self._lost, self._lost_rows = self._lost, [], 0
+        lost, self._lost, self.lost_rows = self._lost, [], 0
         return lost
 
     async def write(self) -> None:
@@ -105,7 +101,7 @@ class Writer:
                     self.changed_of[change.outcome] = self.changed_of.get(change.outcome, 0) + 1
                     continue
                 self.begun -= 1
-                self._lost_rows += 1
+                self.lost_rows += 1
                 if change.block not in self._lost[-1:]:
                     self._lost.append(change.block)
 
