@@ -71,7 +71,9 @@ def pack_row(kid: str, token: bytes) -> str:
 
 def openings(kid: str | None) -> tuple[str, ...]:
     """How the text of rows with this kid (None: any) commonly begins: a label, and proof of nothing."""
-    return tuple(opening.decode() + (f"{kid}{between.decode()}" if kid else "") for opening, between in _COMMON_FORMS)
+    # First the one without spaces, which `pack_row` writes.
+    forms = reversed(_COMMON_FORMS)
+    return tuple(opening.decode() + (f"{kid}{between.decode()}" if kid else "") for opening, between in forms)
 
 
 def parse_row(data: str | bytes) -> Envelope | Plain | NoEnvelope:

@@ -11,17 +11,22 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from documents import ROOT, blocks
 from encrypted_sessions import Key
 from sealed_rows import Sealer, message
+from servers import PostgresServer
 from stores import Place
-from whole_stores import fill
+from whole_rows import Written, write_all
+from whole_stores import fill, make_tables
 
 HANDBOOK = ROOT / "docs" / "operators-handbook.md"
 USER = "user-123"
 LINES = 5
+ROWS = 3_000
+SIZE_OF_THE_TABLE = "SELECT pg_total_relation_size('agent_messages')"
 
 #: Seconds since a row was sealed that expired by any ttl of the handbook.
 LONG_AGO = 200_000
@@ -74,7 +79,7 @@ def block_under(heading: str, language: str = "sh") -> str:
 class Shell:
     """A shell in an empty folder, with the command, a store and keys at hand."""
 
-    def __init__(self, folder: Path, old: Sealer, new: Sealer) -> None:
+    def __init__(self, folder: Path, old: Sealer, new: Sealer, *programs: str, **others: str) -> None:
         self.folder = folder
         command = folder / "bin" / "encrypted-sessions"
         command.parent.mkdir()
@@ -82,11 +87,12 @@ class Shell:
         command.chmod(0o700)
         self._environment = {
             **os.environ,
-            "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join((str(command.parent), *programs, os.environ["PATH"])),
             "SESSIONS_URL": "sqlite:///agents.db",
             "ENCRYPTED_SESSIONS_KEYS": "env:SESSION_KEYS",
             "SESSION_KEYS": f"{new.active.name}={new.active.reveal_base64()}",
             "UPSTREAM_KEY": old.active.reveal_base64(),
+            **others,
         }
 
     def run(self, script: str) -> str:
@@ -161,6 +167,37 @@ def test_the_cron_job_runs_a_command_that_exists(sealers: tuple[Sealer, Sealer],
     shell = Shell(tmp_path, old, new)
     for command in commands:
         assert '"exit_code": 0' in shell.run(" ".join(["encrypted-sessions", *command]))
+
+
+async def test_a_table_in_postgresql_keeps_about_its_size_when_it_is_sealed_anew_in_portions(
+    sealers: tuple[Sealer, Sealer], tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    old, new = sealers
+    place = Place("sqlalchemy-postgres", postgres_server.url, "agent")  # with the tables' own names
+    await make_tables(place)
+    await write_all(place, [Written(USER, old.ok(str(number))) for number in range(ROWS)])
+    url = postgres_server.url.replace("+asyncpg", "")
+    keys = ",".join(f"{key.name}={key.reveal_base64()}" for key in (new.active, old.active))
+    shell = Shell(tmp_path, old, new, str(postgres_server.programs), SESSIONS_URL=url, SESSION_KEYS=keys)
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("VACUUM ANALYZE agent_messages")
+        before = await connection.fetchval(SIZE_OF_THE_TABLE)
+        block = block_under("How long it takes, and what it costs")
+        assert "--limit 1000000 " in block
+        printed = await asyncio.to_thread(shell.run, block.replace("1000000", str(ROWS // 10)))
+        after = await connection.fetchval(SIZE_OF_THE_TABLE)
+        assert printed.count("VACUUM") == 9
+        assert f"{ROWS // 10} rows were changed, as many as limit= allows; there are more" in printed
+        assert printed.endswith("with the time and the place that they had All is well.")
+        rows = await connection.fetchval(
+            "SELECT count(*) FROM agent_messages WHERE strpos(message_data, $1) > 0", new.active.kid
+        )
+        assert rows == ROWS
+        assert after < 1.4 * before, "twice as large without a vacuum in between"
+    finally:
+        await connection.execute("DROP TABLE agent_messages, agent_sessions")
+        await connection.close()
 
 
 def test_every_runbook_of_the_handbook_is_tested() -> None:

@@ -242,6 +242,11 @@ class PostgresServer(Server):
         self._data = self.folder / "data"
 
     @property
+    def programs(self) -> Path:
+        """The folder that has psql, too."""
+        return self._programs
+
+    @property
     def url(self) -> str:
         return f"postgresql+asyncpg://sessions:{self._password}@127.0.0.1:{self.port}/postgres"
 

@@ -54,7 +54,7 @@ class StoredRow(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A part of a store, of a thousand rows or so. What is in it means something to its store only."""
+    """A part of a store, of some hundred rows. What is in it means something to its store only."""
 
     first: Any
     last: Any

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from encrypted_sessions.maintenance.stores.base import Block, StoredRow, WholeStore
 
 #: The most rows in a block. What two runs at once do twice is a block that both have chosen.
-SIZE = 1_000
+SIZE = 500
 #: Into how many pieces a part is cut.
 _PIECES = 8
 LOWEST, HIGHEST = -(2**63), 2**63 - 1

@@ -11,11 +11,12 @@ from encrypted_sessions.maintenance.stores.tables import Tables, quoted
 #: The most messages that one step of erasing removes before the last.
 PART = 5_000
 
+# Arrays taken apart in a list of results: behind FROM each text would be put aside first.
+_READ = "unnest(CAST(:ids AS bigint[])) AS id, unnest(CAST(:old AS text[])) AS old"
 _IDS = "id BETWEEN CAST(:first AS bigint) AND CAST(:last AS bigint)"
 # The text itself is compared, byte by byte whatever the column's collation. The number of the transaction that wrote
 # it (xmin) would be cheaper, and is no proof: PostgreSQL gives numbers out again after a crash or a failover in which
 # commits were lost.
-_READ = "CAST(:ids AS bigint[]), CAST(:old AS text[])"
 _AS_READ = 'm.id = c.id AND m.message_data = c.old COLLATE "C"'
 _OF_SESSIONS = "session_id = ANY(CAST(:sessions AS text[]))"
 # A time without a zone is taken to be in the connection's; one with a zone stays what it is.
@@ -65,11 +66,11 @@ class Statements:
         )
         self.replace = _all_ids(
             f"UPDATE {messages} AS m SET message_data = c.new"
-            f" FROM unnest({_READ}, CAST(:new AS text[])) AS c(id, old, new)"
+            f" FROM (SELECT {_READ}, unnest(CAST(:new AS text[])) AS new) AS c"
             f" WHERE {_AS_READ} RETURNING m.id"
         )
         self.remove = _all_ids(
-            f"DELETE FROM {messages} AS m USING unnest({_READ}) AS c(id, old) WHERE {_AS_READ} RETURNING m.id"
+            f"DELETE FROM {messages} AS m USING (SELECT {_READ}) AS c WHERE {_AS_READ} RETURNING m.id"
         )
         self.traces: dict[str, TextClause] = {
             tables.messages: text(f"SELECT count(*) FROM {messages} WHERE {_OF_SESSIONS}"),
