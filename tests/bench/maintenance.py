@@ -51,8 +51,6 @@ from whole_stores import all_rows, make_tables, whole
 _KINDS = ("sqlite", "sqlalchemy-postgres", "redis")
 _SIZES = (("200 B", 200), ("1 KiB", 1024))
 _PER_SESSION = 100
-#: PostgreSQL's own settings: tests give up what makes it safe, for the sake of their time.
-_AS_SHIPPED = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "128MB"}
 _LONG = 5_000
 _BATCH = 500
 
@@ -239,7 +237,7 @@ async def _places(table: Table) -> AsyncIterator[_Where]:
                 continue
             try:
                 server = stack.enter_context(
-                    PostgresServer(_AS_SHIPPED) if kind == "sqlalchemy-postgres" else RedisServer()
+                    PostgresServer(as_shipped=True) if kind == "sqlalchemy-postgres" else RedisServer()
                 )
             except ProgramMissingError as missing:
                 table.note += f" Not on {kind}: {missing}."
@@ -535,7 +533,7 @@ def _process(place: Place, keys: Sequence[Key]) -> Iterator[subprocess.Popen[str
         try:
             _tell(process, json.dumps(order))
             yield process
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no process behind
             process.kill()
             raise
 

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
+import stores
 from documents import ROOT, blocks
 from encrypted_sessions import Key
 from sealed_rows import Sealer, message
@@ -174,30 +174,29 @@ async def test_a_table_in_postgresql_keeps_about_its_size_when_it_is_sealed_anew
 ) -> None:
     old, new = sealers
     place = Place("sqlalchemy-postgres", postgres_server.url, "agent")  # with the tables' own names
-    await make_tables(place)
-    await write_all(place, [Written(USER, old.ok(str(number))) for number in range(ROWS)])
     url = postgres_server.url.replace("+asyncpg", "")
     keys = ",".join(f"{key.name}={key.reveal_base64()}" for key in (new.active, old.active))
     shell = Shell(tmp_path, old, new, str(postgres_server.programs), SESSIONS_URL=url, SESSION_KEYS=keys)
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("VACUUM ANALYZE agent_messages")
-        before = await connection.fetchval(SIZE_OF_THE_TABLE)
-        block = block_under("How long it takes, and what it costs")
-        assert "--limit 1000000 " in block
-        printed = await asyncio.to_thread(shell.run, block.replace("1000000", str(ROWS // 10)))
-        after = await connection.fetchval(SIZE_OF_THE_TABLE)
-        assert printed.count("VACUUM") == 9
-        assert f"{ROWS // 10} rows were changed, as many as limit= allows; there are more" in printed
-        assert printed.endswith("with the time and the place that they had All is well.")
-        rows = await connection.fetchval(
-            "SELECT count(*) FROM agent_messages WHERE strpos(message_data, $1) > 0", new.active.kid
-        )
-        assert rows == ROWS
-        assert after < 1.4 * before, "twice as large without a vacuum in between"
-    finally:
-        await connection.execute("DROP TABLE agent_messages, agent_sessions")
-        await connection.close()
+    block = block_under("How long it takes, and what it costs")
+    assert "--limit 1000000 " in block
+    async with stores._postgres(place) as connection:
+        try:
+            await make_tables(place)
+            await write_all(place, [Written(USER, old.ok(str(number))) for number in range(ROWS)])
+            await connection.execute("VACUUM ANALYZE agent_messages")
+            before = await connection.fetchval(SIZE_OF_THE_TABLE)
+            printed = await asyncio.to_thread(shell.run, block.replace("1000000", str(ROWS // 10)))
+            assert printed.count("VACUUM") == 9
+            assert f"{ROWS // 10} rows were changed, as many as limit= allows; there are more" in printed
+            assert printed.endswith("with the time and the place that they had All is well.")
+            rows = await connection.fetchval(
+                "SELECT count(*) FROM agent_messages WHERE strpos(message_data, $1) > 0", new.active.kid
+            )
+            assert rows == ROWS
+            after = await connection.fetchval(SIZE_OF_THE_TABLE)
+            assert after < 1.4 * before, "twice as large without a vacuum in between"
+        finally:
+            await connection.execute("DROP TABLE IF EXISTS agent_messages, agent_sessions")
 
 
 def test_every_runbook_of_the_handbook_is_tested() -> None:

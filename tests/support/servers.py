@@ -66,7 +66,7 @@ class Server(abc.ABC):
         try:
             self._prepare()
             self._start_on_a_free_port()
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no server behind
             self.close()
             raise
         return self
@@ -215,8 +215,14 @@ class Server(abc.ABC):
             raise ServerStartError(f"{command[0]} ended with {process.returncode}.\n{output.decode(errors='replace')}")
 
 
+#: What tests give up of PostgreSQL's safety and memory, for the sake of their time.
+_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "32MB"}
+
+
 class PostgresServer(Server):
     """PostgreSQL with an empty database. `settings` are server settings, such as `{"timezone": "Asia/Kolkata"}`.
+
+    With `as_shipped` it has its own settings otherwise, which keep what is committed.
 
     `kill()` is PostgreSQL's immediate shutdown: what a crash does, but it gives its shared memory back.
     """
@@ -225,26 +231,19 @@ class PostgresServer(Server):
     interrupt = signal.SIGINT
     crash = signal.SIGQUIT
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
-        self._programs = _postgres_programs()
+    def __init__(self, settings: Mapping[str, str] | None = None, *, as_shipped: bool = False) -> None:
+        self.programs = _postgres_programs()
+        """The folder of its programs, psql among them."""
         self._settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
-            "fsync": "off",
-            "synchronous_commit": "off",
-            "full_page_writes": "off",
-            "shared_buffers": "32MB",
+            **({} if as_shipped else _FAST),
             **(settings or {}),
         }
         # Anyone on this machine can reach the port.
         self._password = secrets.token_hex(16)
         super().__init__()
         self._data = self.folder / "data"
-
-    @property
-    def programs(self) -> Path:
-        """The folder that has psql, too."""
-        return self._programs
 
     @property
     def url(self) -> str:
@@ -257,7 +256,7 @@ class PostgresServer(Server):
             os.chown(password_file, self._user.pw_uid, self._user.pw_gid)
         self._run(
             [
-                str(self._programs / "initdb"),
+                str(self.programs / "initdb"),
                 f"--pgdata={self._data}",
                 "--username=sessions",
                 f"--pwfile={password_file}",
@@ -270,7 +269,7 @@ class PostgresServer(Server):
 
     def _command(self) -> list[str]:
         settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
-        return [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
+        return [str(self.programs / "postgres"), "-D", str(self._data), "-p", str(self.port), *settings]
 
     def _ready(self, pid: int) -> bool:
         # The server's own word: its lock file has its pid in line 1 and its state in line 8.

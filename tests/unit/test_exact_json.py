@@ -167,19 +167,19 @@ def test_a_surrogate_pair_in_two_characters_is_refused_in_a_kind_of_str_too() ->
 PAIR = "\ud83d\ude00"
 
 
-class NoValues(dict):  # type: ignore[type-arg]
+class NoValues(dict[str, Any]):
     """A dict that hides its values from who does not ask for its items."""
 
     def values(self) -> Any:
         return []
 
 
-class OtherItems(dict):  # type: ignore[type-arg]
+class OtherItems(dict[str, Any]):
     def items(self) -> Any:
         return [("a", PAIR)]
 
 
-class NoKeys(dict):  # type: ignore[type-arg]
+class NoKeys(dict[str, Any]):
     def __iter__(self) -> Any:
         return iter(())
 
@@ -197,7 +197,7 @@ def pretending(kind: type) -> Any:
     """What calls itself a list, a dict or a str and is none: its methods say what they should not."""
 
     class Pretender:
-        __class__ = kind  # type: ignore[assignment]
+        __class__ = kind  # type: ignore[assignment]  # the lie that is tested
 
         def values(self) -> Any:
             raise KeyError("a secret value")

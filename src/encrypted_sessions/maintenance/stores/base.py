@@ -77,7 +77,7 @@ class WholeStore(ABC):
         """Connect, and see that what is there is what was named."""
         try:
             await self.open()
-        except BaseException:
+        except BaseException:  # when it is cancelled, too, no connection stays open
             await self.aclose()
             raise
         return self
