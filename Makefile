@@ -89,5 +89,6 @@ $(VENV)/.requirements $(WHEEL_VENV)/.requirements: requirements-dev.txt
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 		echo "$(PYTHON) cannot make virtual environments. On Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --requirement requirements-dev.txt
+	$(@D)/bin/python -m pip check --disable-pip-version-check
 	@touch $@
