@@ -6,6 +6,8 @@ import os
 import warnings
 from collections.abc import Sequence
 
+from ._support.paths import path_in_url, path_text
+from ._support.redaction import redact_frames
 from .errors import (
     InvalidKeyError,
     KeyAccessDeniedError,
@@ -14,9 +16,7 @@ from .errors import (
     KeyUnavailableError,
     ProviderConfigError,
 )
-from .paths import path_in_url, path_text
-from .provider import Key, is_key_name, try_key_text
-from .redaction import redact_frames
+from .key import Key, is_key_name, try_key_text
 
 __all__ = ["EnvKeyProvider", "FileKeyProvider", "StaticKeyProvider"]
 

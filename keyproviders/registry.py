@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import NamedTuple
 
+from ._support.redaction import redact_frames
 from .errors import ProviderConfigError
 from .provider import KeyProvider
-from .redaction import redact_frames
 
 __all__ = ["known_schemes", "looks_like_provider_url", "open_provider"]
 

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import settings
 
-from servers import MariaDbServer, PostgresServer, ProgramMissingError, RedisServer, Server
+from encrypted_sessions_tests.servers import MariaDbServer, PostgresServer, ProgramMissingError, RedisServer, Server
 
 # The SDK would try to send traces of scripted conversations over the network.
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"

@@ -14,7 +14,7 @@ import pytest
 
 import keyproviders
 
-CORE = ("sealing", "envelope", "derivation")
+CORE = ("core/suites/fernet_v1", "core/envelope", "core/derivation")
 CORE_LINES = 400
 # What the core may use of its own package: exact JSON, the names of outcomes and errors.
 CORE_MAY_IMPORT = {*CORE, "exact_json", "outcomes", "errors"}

@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
-from documents import ROOT
 from encrypted_sessions.demo import outage as demo_outage
 from encrypted_sessions.demo.outage import POLICY, Outage, Turn, main, show
 from encrypted_sessions.demo.outage_server import HttpKeyProvider, KeyServer
+from encrypted_sessions_tests.documents import ROOT
 from keyproviders import CachePolicy, KeyAccessDeniedError, KeyProvider, KeyUnavailableError
 from keyproviders.testing import KeyProviderConformance
 

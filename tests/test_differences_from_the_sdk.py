@@ -29,10 +29,18 @@ from agents.testing import ScriptedModel, assistant_message
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import BaseModel
 
-from documents import ROOT, rows, section
 from encrypted_sessions import EncryptedSession, Key, KeyRing, UnreadableItemsError, WeakKeyWarning
 from encrypted_sessions.errors import HistoryChangedError, ScanBudgetError
-from stores import Place, PlainSession, new_place, open_store, raw_rows, replace_raw_row, write_raw_row
+from encrypted_sessions_tests.documents import ROOT, rows, section
+from encrypted_sessions_tests.stores import (
+    Place,
+    PlainSession,
+    new_place,
+    open_store,
+    raw_rows,
+    replace_raw_row,
+    write_raw_row,
+)
 
 README = ROOT / "README.md"
 

@@ -1,4 +1,4 @@
-"""What `encrypted_sessions.rows` uses of the installed Agents SDK that is not public.
+"""What `encrypted_sessions.stores` uses of the installed Agents SDK that is not public.
 
 Where the SDK changes one of these, a test here fails; at run time a session then falls back to the
 weaker promise for plain sessions, with a warning.
@@ -19,16 +19,24 @@ import pytest
 from agents import SQLiteSession
 from agents.extensions.memory import AdvancedSQLiteSession, AsyncSQLiteSession, RedisSession, SQLAlchemySession
 
-import stores
-from bulk_rows import as_json, texts, write_rows
 from encrypted_sessions import EncryptedSession, UnreadableItemsError
-from encrypted_sessions.rows import PlainStore, Row, RowStore, store_beneath
-from encrypted_sessions.rows.async_sqlite import AsyncSQLiteRows
-from encrypted_sessions.rows.redis import RedisRows
-from encrypted_sessions.rows.sqlalchemy import SQLAlchemyRows
-from encrypted_sessions.rows.sqlite import SQLiteRows
-from sealed_rows import SESSION, TTL, Sealer, message
-from stores import ROW_ADDRESSABLE, Place, new_place, open_store, raw_rows, replace_raw_row, write_raw_row
+from encrypted_sessions.stores import PlainStore, Row, RowStore, store_beneath
+from encrypted_sessions.stores.redis.rows import RedisRows
+from encrypted_sessions.stores.sql.rows import SQLAlchemyRows
+from encrypted_sessions.stores.sqlite.async_rows import AsyncSQLiteRows
+from encrypted_sessions.stores.sqlite.rows import SQLiteRows
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.bulk_rows import as_json, texts, write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import (
+    ROW_ADDRESSABLE,
+    Place,
+    new_place,
+    open_store,
+    raw_rows,
+    replace_raw_row,
+    write_raw_row,
+)
 
 ROWS_OF: dict[type[Any], type[RowStore]] = {
     SQLiteSession: SQLiteRows,

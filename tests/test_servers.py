@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from servers import RedisServer, Server
+from encrypted_sessions_tests.servers import RedisServer, Server
 
 
 @pytest.fixture(params=["postgres_server", "mariadb_server", "redis_server"])

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from keyproviders import KeyProviderError, ProviderConfigError, redact_frames
-from keyproviders.extras import import_sdk
-from keyproviders.insecurity import is_insecure, is_loopback, warn_of_insecurity
-
+from .._support.extras import import_sdk
+from .._support.redaction import redact_frames
+from .._support.transport_security import is_insecure, is_loopback, warn_of_insecurity
+from ..errors import KeyProviderError, ProviderConfigError
 from .sdk import CredentialsExpiredError, Meaning, asked, botocore_session, region_of
 
 __all__ = ["URL_OPTIONS", "URL_REFUSED", "AwsConnection", "check_text"]

@@ -7,20 +7,18 @@ import binascii
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from keyproviders import (
+from .._support.redaction import redact_frames
+from ..errors import (
     InvalidKeyError,
     KeyAccessDeniedError,
     KeyDisabledError,
     KeyNotFoundError,
     KeyUnavailableError,
     ProviderConfigError,
-    decode_key_text,
-    redact_frames,
 )
-from keyproviders.keyset.binding import arguments_of, check_texts, check_wrapped, checked_context, checked_keks, whose
-from keyproviders.keyset.wrapping import WrappedKey
-from keyproviders.provider import SECRET_BYTES
-
+from ..key import SECRET_BYTES, decode_key_text
+from ..keyset.binding import arguments_of, check_texts, check_wrapped, checked_context, checked_keks, whose
+from ..keyset.wrapping import WrappedKey
 from .connection import URL_OPTIONS, URL_REFUSED, AwsConnection
 from .kms_keys import KmsKeyArn, KmsKeyName
 from .sdk import Meaning

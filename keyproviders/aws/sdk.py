@@ -6,15 +6,10 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from keyproviders import (
-    KeyAccessDeniedError,
-    KeyProviderError,
-    KeyUnavailableError,
-    ProviderConfigError,
-    redact_frames,
-)
-from keyproviders.extras import import_sdk
-from keyproviders.words import one_line
+from .._support.extras import import_sdk
+from .._support.redaction import redact_frames
+from .._support.text import one_line
+from ..errors import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
 
 __all__ = ["CredentialsExpiredError", "Meaning", "asked", "botocore_session", "region_of"]
 

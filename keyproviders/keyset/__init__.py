@@ -8,11 +8,11 @@ SQL database) keeps the document that lists them. ``KeysetKeyProvider`` hands th
 from __future__ import annotations
 
 from .document import KeysetRefusedError
-from .file_store import FileKeysetStore
 from .manager import KeyInfo, KeysetInfo, KeysetManager, open_keyset
 from .provider import KeysetKeyProvider
-from .sql_store import SqlKeysetStore
-from .store import KeysetStore, StoredKeyset
+from .stores.base import KeysetStore, StoredKeyset
+from .stores.file import FileKeysetStore
+from .stores.sql import SqlKeysetStore
 from .wrapping import KeyWrapper, WrappedKey
 
 __all__ = [

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keyproviders import ProviderConfigError
-
+from ..errors import ProviderConfigError
 from .wrapping import BOUND_NAMES, WrappedKey
 
 __all__ = ["arguments_of", "check_texts", "check_wrapped", "checked_context", "checked_keks", "whose"]

@@ -19,10 +19,9 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
 
-from keyproviders import InvalidKeyError, KeyProviderError, ProviderConfigError
-from keyproviders.provider import is_key_name
-
-from .store import MOST_BYTES
+from ..errors import InvalidKeyError, KeyProviderError, ProviderConfigError
+from ..key import is_key_name
+from .stores.base import MOST_BYTES
 from .wrapping import WrappedKey
 
 __all__ = [

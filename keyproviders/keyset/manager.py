@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from math import ceil
 from typing import NamedTuple
 
-from keyproviders import InvalidKeyError, KeyUnavailableError, ProviderConfigError, redact_frames
-
+from .._support.redaction import redact_frames
+from ..errors import InvalidKeyError, KeyUnavailableError, ProviderConfigError
 from .document import (
     DEFAULT_DELAY_S,
     MOST_DELAY_S,
@@ -24,7 +24,7 @@ from .document import (
     parse,
 )
 from .parts import Revision, check_clock, check_name, check_parts, close_parts, existing_keyset, read_keyset, words_for
-from .store import KeysetStore
+from .stores.base import KeysetStore
 from .urls import open_keyset_url
 from .wrapping import KeyWrapper, WrappedKey
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from keyproviders import InvalidKeyError, ProviderConfigError, redact_frames
-from keyproviders.provider import is_key_name, try_key_text
-
+from .._support.redaction import redact_frames
+from ..errors import InvalidKeyError, ProviderConfigError
+from ..key import is_key_name, try_key_text
 from .document import Keyset, parse
-from .store import KeysetStore, StoredKeyset
+from .stores.base import KeysetStore, StoredKeyset
 from .wrapping import KeyWrapper
 
 __all__ = [

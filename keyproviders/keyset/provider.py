@@ -10,22 +10,20 @@ from datetime import datetime, timezone
 from math import isfinite
 from typing import NamedTuple, NoReturn
 
-from keyproviders import (
+from .._support.clock import AgeClock
+from .._support.redaction import redact_frames
+from ..errors import (
     InvalidKeyError,
-    Key,
     KeyDestroyedError,
     KeyDisabledError,
     KeyNotFoundError,
     KeyProviderError,
     ProviderConfigError,
-    redact_frames,
 )
-from keyproviders.clock import AgeClock
-from keyproviders.provider import SECRET_BYTES, is_key_name
-
+from ..key import SECRET_BYTES, Key, is_key_name
 from .document import KeyEntry, Keyset, time_text
 from .parts import Revision, check_clock, check_parts, close_parts, existing_keyset, renew_parts, words_for
-from .store import KeysetStore
+from .stores.base import KeysetStore
 from .urls import open_keyset_url
 from .wrapping import KeyWrapper, WrappedKey
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from keyproviders import ProviderConfigError, redact_frames
-from keyproviders.paths import path_in_url
-from keyproviders.provider import try_key_text
-from keyproviders.urls import split_url
-
-from .file_store import FileKeysetStore
-from .sql_store import SqlKeysetStore
-from .store import KeysetStore
+from .._support.paths import path_in_url
+from .._support.redaction import redact_frames
+from .._support.urls import split_url
+from ..errors import ProviderConfigError
+from ..key import try_key_text
+from .stores.base import KeysetStore
+from .stores.file import FileKeysetStore
+from .stores.sql import SqlKeysetStore
 from .wrapping import KeyWrapper
 
 __all__ = ["open_keyset_url"]

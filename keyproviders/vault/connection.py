@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from keyproviders import KeyProviderError, ProviderConfigError, redact_frames
-from keyproviders.extras import import_sdk
-
+from .._support.extras import import_sdk
+from .._support.redaction import redact_frames
+from ..errors import KeyProviderError, ProviderConfigError
 from .examination import of_given_token
 from .failures import Answer, client_failure, transport_failure
 from .login import login_for

@@ -10,10 +10,9 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from keyproviders import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
-from keyproviders.extras import import_sdk
-from keyproviders.words import one_line
-
+from .._support.extras import import_sdk
+from .._support.text import one_line
+from ..errors import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
 from .settings import Endpoint
 from .transport import RefusedAnswerError
 

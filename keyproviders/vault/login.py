@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 from urllib.parse import quote, urlsplit
 
-from keyproviders import KeyAccessDeniedError, KeyUnavailableError, ProviderConfigError, redact_frames
-from keyproviders.extras import import_sdk
-
+from .._support.extras import import_sdk
+from .._support.redaction import redact_frames
+from ..errors import KeyAccessDeniedError, KeyUnavailableError, ProviderConfigError
 from .failures import Answer, failure_of
 from .settings import from_environment
 
@@ -263,7 +263,7 @@ def signed_identity(region: str | None, server_id: str | None) -> dict[str, Any]
 
     The credentials come from botocore's own chain, whose inner requests have our time-outs.
     """
-    from keyproviders.aws.sdk import asked, botocore_session, region_of  # noqa: PLC0415 - only this login needs AWS
+    from ..aws.sdk import asked, botocore_session, region_of  # noqa: PLC0415 - only this login needs AWS
 
     body = "Action=GetCallerIdentity&Version=2011-06-15"
 

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from keyproviders import ProviderConfigError
-from keyproviders.insecurity import is_insecure, warn_of_insecurity
+from .._support.transport_security import is_insecure, warn_of_insecurity
+from ..errors import ProviderConfigError
 
 __all__ = ["Endpoint", "from_environment", "read_endpoint", "refuse_encrypted_key"]
 

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from math import inf
 
-from keyproviders import KeyProviderError, KeyUnavailableError, redact_frames
-from keyproviders.clock import AgeClock
-
+from .._support.clock import AgeClock
+from .._support.redaction import redact_frames
+from ..errors import KeyProviderError, KeyUnavailableError
 from .login import Grant, Login, Send
 
 __all__ = ["Replacements", "Token", "TokenKeeper"]

@@ -10,19 +10,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
-from keyproviders import (
-    InvalidKeyError,
-    KeyDisabledError,
-    KeyNotFoundError,
-    KeyProviderError,
-    ProviderConfigError,
-    redact_frames,
-)
-from keyproviders.fields import read_text
-from keyproviders.keyset.binding import arguments_of, check_texts, check_wrapped, checked_context, checked_keks, whose
-from keyproviders.keyset.wrapping import WrappedKey
-from keyproviders.provider import try_key_text
-
+from .._support.fields import read_text
+from .._support.redaction import redact_frames
+from ..errors import InvalidKeyError, KeyDisabledError, KeyNotFoundError, KeyProviderError, ProviderConfigError
+from ..key import try_key_text
+from ..keyset.binding import arguments_of, check_texts, check_wrapped, checked_context, checked_keks, whose
+from ..keyset.wrapping import WrappedKey
 from .connection import URL_OPTIONS, URL_REFUSED, VaultConnection
 from .failures import Answer, failure_of
 

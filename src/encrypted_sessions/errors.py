@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from encrypted_sessions.outcomes import EXPLANATIONS, Finding, describe
+from .core.outcomes import EXPLANATIONS, Finding, describe
 
 
 class EncryptedSessionError(Exception):
@@ -97,3 +97,18 @@ class PurgeRefusedError(EncryptedSessionError):
 
 class WeakKeyWarning(UserWarning):
     """A string is used as a key that is not 32 random bytes: it can be guessed."""
+
+
+class StoreError(EncryptedSessionError):
+    """A store that cannot be worked on as it is: no tables, no permission, damage."""
+
+
+class StoreUnavailableError(StoreError):
+    """A store that does not answer, or not now: it may work later.
+
+    Whether a change that was under way took place is not known: read the rows again.
+    """
+
+
+class StoreConfigError(StoreError, ValueError):
+    """A store that cannot be opened as it was given: its URL, a table's name, an extra that is missing."""

@@ -8,24 +8,26 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from encrypted_sessions import checks
-from encrypted_sessions.derivation import upstream_secret
-from encrypted_sessions.errors import UnreadableItemsError, WeakKeyWarning
-from encrypted_sessions.keychain import Keychain, RingKeychain, StringKeychain
-from encrypted_sessions.outcomes import UNREADABLE, History, Outcome, Tally, describe
-from encrypted_sessions.reading import Terms
-from encrypted_sessions.rows import has_rows, store_beneath
-from encrypted_sessions.rows.plain import METHODS, accepts_wrapper, call, settings_limit
-from encrypted_sessions.sealed_store import SealedStore
-from encrypted_sessions.warning import warn_caller
 from keyproviders import redact_frames
+
+from . import arguments
+from ._support.warnings import warn_caller
+from .core.derivation import upstream_secret
+from .core.outcomes import UNREADABLE, History, Outcome, Tally, describe
+from .errors import UnreadableItemsError, WeakKeyWarning
+from .history.keychain import Keychain, RingKeychain, StringKeychain
+from .history.reading import Terms
+from .history.sealed_history import SealedStore
+from .stores import has_rows, store_beneath
+from .stores.plain import METHODS, accepts_wrapper, call, settings_limit
 
 if TYPE_CHECKING:
     from agents import RunContextWrapper, TResponseInputItem
     from agents.memory import SessionSettings
 
-    from encrypted_sessions.compaction import Compaction
     from keyproviders import KeyRing
+
+    from .history.compaction import Compaction
 
 logger = logging.getLogger("encrypted_sessions")
 
@@ -81,13 +83,13 @@ class EncryptedSession:
         that is not 32 random bytes in base64.
         """
         _know_signatures()
-        self._session_id = checks.session_id(session_id)
-        self._underlying_session = checks.underlying_session(underlying_session)
-        self._ttl = checks.ttl(ttl)
-        self.max_scan_items = checks.max_scan_items(max_scan_items)
-        self._skip = checks.choice(on_unreadable, "on_unreadable", checks.ON_UNREADABLE) == "skip"
-        self._read_plaintext = checks.choice(plaintext, "plaintext", checks.PLAINTEXT) == "read"
-        self._purge_on_add = checks.purge_on_add(purge_on_add)
+        self._session_id = arguments.session_id(session_id)
+        self._underlying_session = arguments.underlying_session(underlying_session)
+        self._ttl = arguments.ttl(ttl)
+        self.max_scan_items = arguments.max_scan_items(max_scan_items)
+        self._skip = arguments.choice(on_unreadable, "on_unreadable", arguments.ON_UNREADABLE) == "skip"
+        self._read_plaintext = arguments.choice(plaintext, "plaintext", arguments.PLAINTEXT) == "read"
+        self._purge_on_add = arguments.purge_on_add(purge_on_add)
         if purge_on_add and not has_rows(underlying_session):
             raise ValueError(
                 f"purge_on_add needs a store whose single rows can be removed, and {type(underlying_session).__name__}"
@@ -128,8 +130,8 @@ class EncryptedSession:
 
         Raises TypeError or ValueError for a wrong argument.
         """
-        checks.key_ring(keys, "keys")
-        checks.underlying_session(underlying_session)
+        arguments.key_ring(keys, "keys")
+        arguments.underlying_session(underlying_session)
         return cls(
             underlying_session.session_id,
             underlying_session,
@@ -194,7 +196,7 @@ class EncryptedSession:
         Raises TypeError, before anything is written, for items that JSON cannot give back as they
         are; what the key provider raises; what the store raises.
         """
-        batch = checks.items(items)
+        batch = arguments.items(items)
         if batch:
             batch = await self._sealed.seal(batch)
         await call(self.underlying_session.add_items, batch, **self._keywords(wrapper))
@@ -208,7 +210,7 @@ class EncryptedSession:
         Expired rows at the tail are removed. A row that cannot be read stays, and raises
         UnreadableItemsError, also under on_unreadable="skip".
         """
-        from encrypted_sessions.popping import pop  # noqa: PLC0415 - few sessions pop
+        from .history.popping import pop  # noqa: PLC0415 - few sessions pop
 
         return await pop(self._sealed, self._keywords(wrapper))  # type: ignore[return-value]  # what was sealed was an item
 
@@ -224,7 +226,7 @@ class EncryptedSession:
         removed), and PurgeRefusedError where the store cannot remove single rows and has expired
         ones.
         """
-        from encrypted_sessions.purging import purge  # noqa: PLC0415 - few sessions purge
+        from .history.purging import purge  # noqa: PLC0415 - few sessions purge
 
         return await purge(self._sealed)
 
@@ -263,7 +265,7 @@ class EncryptedSession:
 
     @ttl.setter
     def ttl(self, value: int | None) -> None:
-        self._ttl = checks.ttl(value)
+        self._ttl = arguments.ttl(value)
 
     # -- What the SDK's compaction looks for ------------------------------------------------
 
@@ -284,7 +286,7 @@ class EncryptedSession:
     @property
     def _compaction(self) -> Compaction:
         if self._compactor is None:
-            from encrypted_sessions.compaction import Compaction  # noqa: PLC0415 - few sessions compact
+            from .history.compaction import Compaction  # noqa: PLC0415 - few sessions compact
 
             self._compactor = Compaction(self._sealed)
         return self._compactor
@@ -297,7 +299,7 @@ class EncryptedSession:
 
     async def _purge_head(self) -> None:
         """Remove what `purge_on_add` asks for. Items were added: no error comes from here."""
-        from encrypted_sessions.purging import purge_head  # noqa: PLC0415 - as in `purge_expired`
+        from .history.purging import purge_head  # noqa: PLC0415 - as in `purge_expired`
 
         if time.monotonic() < self._purge_again_at:
             return
@@ -316,7 +318,7 @@ class EncryptedSession:
     # -- Reading ----------------------------------------------------------------------------
 
     def _limit(self, limit: int | None) -> int | None:
-        return checks.limit(settings_limit(self.underlying_session) if limit is None else limit)
+        return arguments.limit(settings_limit(self.underlying_session) if limit is None else limit)
 
     def _terms(self) -> Terms:
         return Terms(int(_now()), self._ttl, read_plaintext=self._read_plaintext)
@@ -375,10 +377,10 @@ def _know_signatures() -> None:
 
 def _keychain(encryption_key: str | KeyRing, upstream_key: str | None, session_id: str) -> Keychain:
     if upstream_key is not None:
-        checks.key_string(upstream_key, "upstream_key")
-    if checks.is_key_ring(encryption_key):
+        arguments.key_string(upstream_key, "upstream_key")
+    if arguments.is_key_ring(encryption_key):
         return RingKeychain(encryption_key, session_id, upstream_key)
-    text = checks.key_string(encryption_key, "encryption_key")
+    text = arguments.key_string(encryption_key, "encryption_key")
     if upstream_key is not None:
         raise ValueError(
             "upstream_key goes with a KeyRing; with a string, encryption_key reads the rows that the SDK's class wrote"

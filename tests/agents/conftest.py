@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hand_clock import Clock
+from encrypted_sessions_tests.fake_clock import Clock
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from agents import Agent, RunConfig, Runner, SessionSettings, function_tool
 from agents.memory import OpenAIResponsesCompactionSession
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-import stores
 from encrypted_sessions import EncryptedSession, EncryptedSessionError, KeyRing, UnreadableItemsError
-from hand_clock import NOW, Clock
-from stores import KINDS, ROW_ADDRESSABLE, Place, Row
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.fake_clock import NOW, Clock
+from encrypted_sessions_tests.stores import KINDS, ROW_ADDRESSABLE, Place, Row
 
 MARK = "quokka"
 CHAT = "chat"

@@ -16,10 +16,10 @@ import pytest
 from agents import Agent, RunConfig, Runner, RunState, UserError, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-import stores
 from encrypted_sessions import EncryptedSession, KeyRing
-from hand_clock import Clock
-from stores import KINDS, Place
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.fake_clock import Clock
+from encrypted_sessions_tests.stores import KINDS, Place
 
 TTL = 600
 CHAT = "chat"

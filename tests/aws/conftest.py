@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aws_servers import REGION, Fault, FaultProxy, client_of, moto_server
+from encrypted_sessions_tests.aws_servers import REGION, Fault, FaultProxy, client_of, moto_server
 from keyproviders import Key
 
 

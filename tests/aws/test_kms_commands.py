@@ -20,6 +20,8 @@ import pytest
 import sqlalchemy
 
 from encrypted_sessions import EncryptedSession
+from encrypted_sessions_tests.servers import Server
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import (
     KeyAccessDeniedError,
     KeyRing,
@@ -29,8 +31,6 @@ from keyproviders import (
     open_keyset,
 )
 from keyproviders.keyset import KeysetRefusedError
-from servers import Server
-from stores import PlainSession
 
 TABLE = "encrypted_sessions_keysets"
 VARIABLE = "DSN_OF_THE_KEYSETS"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from documents import ROOT
+from encrypted_sessions_tests.documents import ROOT
 
 pytestmark = pytest.mark.soak
 

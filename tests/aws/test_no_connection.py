@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from full_queue import full_queue
+from encrypted_sessions_tests.full_queue import full_queue
 from keyproviders import KeyUnavailableError
 from keyproviders.aws import AwsSecretsManagerKeyProvider, sdk
 

@@ -10,11 +10,11 @@ import time
 from measuring import Table, Taken, ms
 from subjects import OURS, SDK, SESSION, TTL, message, session_of
 
-from bulk_rows import counting, write_rows
 from encrypted_sessions import Key
-from encrypted_sessions.envelope import pack
-from encrypted_sessions.sealing import SessionCipher
-from stores import Place, open_store
+from encrypted_sessions.core.envelope import pack
+from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions_tests.bulk_rows import counting, write_rows
+from encrypted_sessions_tests.stores import Place, open_store
 
 _LIVE, _LIMIT = 10, 50
 _TARGET = 2 * (_LIMIT + 64)

@@ -28,25 +28,17 @@ from cryptography.fernet import Fernet
 from measuring import Samples, Table, Taken
 from subjects import message
 
-from bulk_rows import write_rows
 from encrypted_sessions import Key, KeyRing
-from encrypted_sessions.derivation import derive_session_key
-from encrypted_sessions.envelope import pack_row
-from encrypted_sessions.maintenance import (
-    discard,
-    encrypt_plaintext,
-    erase,
-    inventory,
-    purge,
-    reencrypt,
-    verify,
-)
-from encrypted_sessions.maintenance.stores.base import StoredRow
-from encrypted_sessions.sealing import SessionCipher
+from encrypted_sessions.core.derivation import derive_session_key
+from encrypted_sessions.core.envelope import pack_row
+from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions.maintenance import discard, encrypt_plaintext, erase, inventory, purge, reencrypt, verify
+from encrypted_sessions.stores.whole import StoredRow
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.servers import PostgresServer, ProgramMissingError, RedisServer
+from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.whole_stores import all_rows, make_tables, whole
 from keyproviders import decode_key_text
-from servers import PostgresServer, ProgramMissingError, RedisServer
-from stores import Place
-from whole_stores import all_rows, make_tables, whole
 
 _KINDS = ("sqlite", "sqlalchemy-postgres", "redis")
 _SIZES = (("200 B", 200), ("1 KiB", 1024))

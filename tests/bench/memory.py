@@ -20,13 +20,13 @@ from typing import Any
 from measuring import Table
 from subjects import BARE, OURS, SESSION, SUBJECTS, message, session_of
 
-from bulk_rows import write_rows
 from encrypted_sessions import Key
-from encrypted_sessions.envelope import pack
-from encrypted_sessions.sealing import SessionCipher
+from encrypted_sessions.core.envelope import pack
+from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.servers import ProgramMissingError, RedisServer
+from encrypted_sessions_tests.stores import Place, open_store
 from keyproviders import decode_key_text
-from servers import ProgramMissingError, RedisServer
-from stores import Place, open_store
 
 _SIZE = 1024
 _CHUNK = 10_000

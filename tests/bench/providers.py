@@ -21,10 +21,10 @@ from measuring import Table, ms
 from outage import ListSession
 
 from encrypted_sessions import EncryptedSession
+from encrypted_sessions_tests.loopback_http import Handler, LoopbackServer
 from keyproviders import Key, KeyProvider, KeyProviderError, KeyRing
 from keyproviders.aws import AwsSecretsManagerKeyProvider
 from keyproviders.vault import VaultKvKeyProvider
-from loopback_http import Handler, LoopbackServer
 
 _HOUR_S = 3_600
 _STEP_S = 10

@@ -10,8 +10,8 @@ from typing import Any
 from agents.extensions.memory import EncryptedSession as SdkEncryptedSession
 
 from encrypted_sessions import EncryptedSession, Key, KeyRing
+from encrypted_sessions_tests.stores import Place, open_store
 from keyproviders.local import StaticKeyProvider
-from stores import Place, open_store
 
 SESSION = "user-1"
 TTL = 86_400

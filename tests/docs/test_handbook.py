@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-import stores
-from documents import ROOT, blocks
 from encrypted_sessions import Key
-from sealed_rows import Sealer, message
-from servers import PostgresServer
-from stores import Place
-from whole_rows import Written, write_all
-from whole_stores import fill, make_tables
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.documents import ROOT, blocks
+from encrypted_sessions_tests.sealed_rows import Sealer, message
+from encrypted_sessions_tests.servers import PostgresServer
+from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.whole_rows import Written, write_all
+from encrypted_sessions_tests.whole_stores import fill, make_tables
 
 HANDBOOK = ROOT / "docs" / "operators-handbook.md"
 USER = "user-123"

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
-import nursery
-import stores
-from bulk_rows import write_rows
-from nursery import SESSION, items_of
-from sealed_rows import Sealer
-from stores import ROW_ADDRESSABLE, Place, new_place, open_store, raw_rows
+from encrypted_sessions_tests import session_fork_harness as nursery
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.sealed_rows import Sealer
+from encrypted_sessions_tests.session_fork_harness import SESSION, items_of
+from encrypted_sessions_tests.stores import ROW_ADDRESSABLE, Place, new_place, open_store, raw_rows
 
 pytestmark = pytest.mark.soak
 

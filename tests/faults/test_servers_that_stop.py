@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bulk_rows import as_json, texts, write_rows
-from cutting_proxy import CuttingProxy, Moment, proxy_to
 from encrypted_sessions import EncryptedSession
-from sealed_rows import SESSION, TTL, Sealer, message
-from servers import Server
-from stores import Place, new_place, open_store, raw_rows
+from encrypted_sessions_tests.bulk_rows import as_json, texts, write_rows
+from encrypted_sessions_tests.cutting_proxy import CuttingProxy, Moment, proxy_to
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.servers import Server
+from encrypted_sessions_tests.stores import Place, new_place, open_store, raw_rows
 
 PATIENCE_S = 30.0
 """Far more than any operation takes: a test that waits so long has found a client that hangs."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bulk_rows import texts, write_rows
 from encrypted_sessions import EncryptedSession
-from sealed_rows import SESSION, TTL, Sealer, message
-from stores import KINDS, Place, PlainSession, new_place, open_store, raw_rows
+from encrypted_sessions_tests.bulk_rows import texts, write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import KINDS, Place, PlainSession, new_place, open_store, raw_rows
 
 THREADS = 3
 

@@ -95,7 +95,7 @@ def test_it_is_refreshed_in_the_background_from_eighty_percent_of_its_freshness(
 
 
 def test_each_freshness_is_drawn_from_ten_percent_around() -> None:
-    from keyproviders.holding import Holding
+    from keyproviders.ring.cache import Holding
 
     drawn = set()
     for _ in range(300):
@@ -565,7 +565,7 @@ def test_an_outage_is_tried_four_times(still: Making) -> None:
 
 
 def test_a_machine_that_was_suspended_has_aged_its_keys() -> None:
-    from keyproviders.clock import AgeClock
+    from keyproviders._support.clock import AgeClock
 
     wall, monotonic = [1e9], [50.0]
     clock = AgeClock(lambda: wall[0], lambda: monotonic[0])

@@ -273,7 +273,7 @@ def test_a_ring_that_is_forgotten_is_collected_with_its_keys() -> None:
 
 
 def test_rings_that_are_gone_are_forgotten_by_the_fork_hooks() -> None:
-    from keyproviders import crew
+    from keyproviders.ring import workers as crew
 
     gc.collect()
     before = len(crew._members)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from encrypted_sessions_tests.keyset_fixture import Setting
 from keyproviders.keyset import FileKeysetStore, KeysetStore, SqlKeysetStore
-from keyset_setting import Setting
 
 
 @pytest.fixture(params=["file", "sqlite"])

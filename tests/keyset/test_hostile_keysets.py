@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.keyset_fixture import Setting
 from keyproviders import InvalidKeyError, KeyNotFoundError
 from keyproviders.keyset import FileKeysetStore, KeysetKeyProvider, KeysetRefusedError
-from keyset_setting import Setting
 
 # -- The text ---------------------------------------------------------------------------------------
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from encrypted_sessions_tests.keyset_fork_harness import KINDS, MAIN, Keysets, make_main, new_place, opened, run
+from encrypted_sessions_tests.stores import Place
 from keyproviders import KeyDestroyedError
-from keyset_nursery import KINDS, MAIN, Keysets, make_main, new_place, opened, run
-from stores import Place
 
 pytestmark = pytest.mark.soak
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.keyset_fixture import DELAY_S, Setting
+from encrypted_sessions_tests.leaks import Net
 from keyproviders import (
     InvalidKeyError,
     Key,
@@ -29,8 +31,6 @@ from keyproviders.keyset import (
     WrappedKey,
     manager,
 )
-from keyset_setting import DELAY_S, Setting
-from leaks import Net
 
 NOON = datetime(2027, 1, 15, 8, 0, tzinfo=timezone.utc)  # where the clock of the tests begins
 

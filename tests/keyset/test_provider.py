@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 
 from encrypted_sessions import EncryptedSession
-from fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.keyset_fixture import DELAY_S, Setting
+from encrypted_sessions_tests.leaks import Net
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import (
     CachePolicy,
     InvalidKeyError,
@@ -33,9 +36,6 @@ from keyproviders import (
 from keyproviders.keyset import FileKeysetStore, KeysetKeyProvider, KeysetManager, KeysetStore, WrappedKey
 from keyproviders.local import EnvKeyProvider
 from keyproviders.testing import FakeKeyProvider, KeyProviderConformance
-from keyset_setting import DELAY_S, Setting
-from leaks import Net
-from stores import PlainSession
 
 
 class TestItIsAProvider(KeyProviderConformance):

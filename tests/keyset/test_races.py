@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from keyset_nursery import KINDS, MAIN, Keysets, make_main, new_place, opened, run
-from stores import Place
+from encrypted_sessions_tests.keyset_fork_harness import KINDS, MAIN, Keysets, make_main, new_place, opened, run
+from encrypted_sessions_tests.stores import Place
 
 pytestmark = pytest.mark.soak
 

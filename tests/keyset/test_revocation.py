@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from encrypted_sessions_tests.keyset_fixture import Setting
 from keyproviders import (
     InvalidKeyError,
     Key,
@@ -17,10 +18,9 @@ from keyproviders import (
     KeyRing,
     KeyUnavailableError,
     RetryPolicy,
-    holding,
 )
 from keyproviders.keyset import KeysetKeyProvider, StoredKeyset
-from keyset_setting import Setting
+from keyproviders.ring import cache as holding
 
 BOUND_S = 62 * 60
 STEP_S = 5

@@ -23,7 +23,9 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from cutting_proxy import proxy_to
+from encrypted_sessions_tests.cutting_proxy import proxy_to
+from encrypted_sessions_tests.leaks import Sentinel, chain, our_locals
+from encrypted_sessions_tests.servers import Server
 from keyproviders import (
     InvalidKeyError,
     KeyAccessDeniedError,
@@ -31,11 +33,10 @@ from keyproviders import (
     KeyUnavailableError,
     ProviderConfigError,
 )
-from keyproviders.keyset import KeysetStore, SqlKeysetStore, StoredKeyset, sql_database
-from keyproviders.keyset.sql_failures import failure_of, kind_of, words_of
-from keyproviders.keyset.store import MOST_BYTES
-from leaks import Sentinel, chain, our_locals
-from servers import Server
+from keyproviders.keyset import KeysetStore, SqlKeysetStore, StoredKeyset
+from keyproviders.keyset.stores import sql_database
+from keyproviders.keyset.stores.base import MOST_BYTES
+from keyproviders.keyset.stores.sql_failures import failure_of, kind_of, words_of
 
 SERVERS = ("postgresql", "mariadb")
 PASSWORD = "p@ss/w:rd?"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sealed_rows import Sealer
-from stores import Place, new_place
-from whole_stores import MAINTAINED
+from encrypted_sessions_tests.sealed_rows import Sealer
+from encrypted_sessions_tests.stores import Place, new_place
+from encrypted_sessions_tests.whole_stores import MAINTAINED
 
 
 @pytest.fixture(params=MAINTAINED)

@@ -10,11 +10,11 @@ import pytest
 
 from encrypted_sessions import Key
 from encrypted_sessions.maintenance import encrypt_plaintext, reencrypt
-from keyring_fakes import ScriptedKeys, impatient_ring
-from memory_store import MemoryStore
-from sealed_rows import SESSION, Sealer, message
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
+from encrypted_sessions_tests.memory_store import MemoryStore
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
+from encrypted_sessions_tests.stores import Place, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
 class RotatingKeys(ScriptedKeys):

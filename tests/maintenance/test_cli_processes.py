@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from maintenance_command import filled, report_of, run, start
-from sealed_rows import SESSION, Sealer, message
-from stores import Place, raw_rows
+from encrypted_sessions_tests.maintenance_command import filled, report_of, run, start
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
+from encrypted_sessions_tests.stores import Place, raw_rows
 
 TIMEOUT_S = 60
 MANY = 3_000

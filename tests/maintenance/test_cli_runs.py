@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 
 from encrypted_sessions import EncryptedSession
 from encrypted_sessions.cli import application
-from maintenance_command import environment_of, filled, report_of, run
-from sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
-from stores import Place, new_place, open_store, raw_rows
+from encrypted_sessions_tests.maintenance_command import environment_of, filled, report_of, run
+from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import Place, new_place, open_store, raw_rows
 
 COMMANDS = ("inventory", "verify", "inspect", "reencrypt", "encrypt", "purge", "discard", "erase")
 DELETING: dict[str, tuple[str, ...]] = {

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import stores
 from encrypted_sessions.maintenance import discard
-from sealed_rows import OUTCOMES, SESSION, TTL, Sealer, outcome_of
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.sealed_rows import OUTCOMES, SESSION, TTL, Sealer, outcome_of
+from encrypted_sessions_tests.stores import Place, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 DISCARDABLE = ("erased", "expired_unverified", "malformed", "plaintext", "unauthentic", "unknown_key", "unsupported")
 

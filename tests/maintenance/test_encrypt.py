@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-import stores
-from bulk_rows import texts
 from encrypted_sessions import Key
 from encrypted_sessions.maintenance import encrypt_plaintext
-from envelopes import kid_of, timestamp_of
-from sealed_rows import MALFORMED, SESSION, Sealer, message
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.bulk_rows import texts
+from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
+from encrypted_sessions_tests.sealed_rows import MALFORMED, SESSION, Sealer, message
+from encrypted_sessions_tests.stores import Place, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 HOUR = 3600
 

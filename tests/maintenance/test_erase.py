@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-import stores
+from encrypted_sessions.errors import StoreError
 from encrypted_sessions.maintenance import erase
-from encrypted_sessions.maintenance.stores import StoreError
-from sealed_rows import SESSION, Sealer
-from stores import Place, everything_at_rest, new_place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer
+from encrypted_sessions_tests.stores import Place, everything_at_rest, new_place, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
 async def test_the_named_sessions_are_gone_and_the_others_are_as_they_were(place: Place, sealer: Sealer):

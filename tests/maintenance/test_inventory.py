@@ -9,10 +9,10 @@ import pytest
 
 from encrypted_sessions import Key
 from encrypted_sessions.maintenance import Group, InventoryReport, inventory, purge, reencrypt
-from encrypted_sessions.maintenance.groups import MOST_GROUPS, Distinct
-from sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions.maintenance.aggregation import MOST_GROUPS, Distinct
+from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
+from encrypted_sessions_tests.stores import Place, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
 def group(report: InventoryReport, kid: str | None, outcome: str) -> Group:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from history_of_keys import Keys, Past
-from maintenance_nursery import COMMANDS, run
-from stores import Place
-from whole_stores import make_tables
+from encrypted_sessions_tests.history_of_keys import Keys, Past
+from encrypted_sessions_tests.maintenance_fork_harness import COMMANDS, run
+from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.whole_stores import make_tables
 
 pytestmark = pytest.mark.soak
 

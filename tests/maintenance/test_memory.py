@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from encrypted_sessions.sealing import SessionCipher
-from history_of_keys import TTL, Keys
-from maintenance_peak import can_be_measured, peak_of
-from sealed_rows import encode, message
-from stores import Place, new_place
-from whole_rows import Written, write_all
-from whole_stores import MAINTAINED, make_tables
+from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions_tests.history_of_keys import TTL, Keys
+from encrypted_sessions_tests.maintenance_peak import can_be_measured, peak_of
+from encrypted_sessions_tests.sealed_rows import encode, message
+from encrypted_sessions_tests.stores import Place, new_place
+from encrypted_sessions_tests.whole_rows import Written, write_all
+from encrypted_sessions_tests.whole_stores import MAINTAINED, make_tables
 
 pytestmark = pytest.mark.soak
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from bulk_rows import texts
 from encrypted_sessions import KeyAccessDeniedError, KeyDestroyedError, KeyDisabledError, KeyUnavailableError
 from encrypted_sessions.maintenance import Progress, purge, reencrypt, verify
 from encrypted_sessions.maintenance import keys as keys_module
-from envelopes import kid_of, timestamp_of
+from encrypted_sessions_tests.bulk_rows import texts
+from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
+from encrypted_sessions_tests.keyring_fakes import ACTIVE
+from encrypted_sessions_tests.sealed_rows import AGE, SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.servers import Server
+from encrypted_sessions_tests.stores import Place, new_place, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 from keyproviders import KeyRing, RetryPolicy
-from keyring_fakes import ACTIVE
-from sealed_rows import AGE, SESSION, TTL, Sealer, message
-from servers import Server
-from stores import Place, new_place, raw_rows
-from whole_stores import fill, whole
 
 COUNT = 300
 BATCH = 20
@@ -132,7 +132,7 @@ async def test_a_server_that_goes_away_ends_the_run_and_the_next_one_goes_on(
     request: pytest.FixtureRequest, postgres_server: Server, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("encrypted_sessions.maintenance.progress._EVERY_S", 0.0)
-    monkeypatch.setattr("encrypted_sessions.maintenance.walk._STORE_WAITS_S", (0.0, 0.1))
+    monkeypatch.setattr("encrypted_sessions.maintenance.engine._STORE_WAITS_S", (0.0, 0.1))
     place = new_place("sqlalchemy-postgres", request)
     await fill(place, {SESSION: rows_of(sealer)})
     broken = False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bulk_rows import texts
 from encrypted_sessions.maintenance import purge
-from sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
-from stores import Place, everything_at_rest, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests.bulk_rows import texts
+from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
+from encrypted_sessions_tests.stores import Place, everything_at_rest, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
 async def test_what_expired_is_removed_wherever_it_stands(place: Place, sealer: Sealer):
@@ -71,7 +71,7 @@ async def test_the_moment_of_expiry_is_the_readers(file: Place, sealer: Sealer, 
     """A row that a session still returns is not purged."""
     await fill(file, {SESSION: [sealer.row(message("a"), age=0)]})
     async with whole(file) as store:
-        monkeypatch.setattr("encrypted_sessions.maintenance.walk._now", lambda: sealer.now + TTL + 0.9)
+        monkeypatch.setattr("encrypted_sessions.maintenance.engine._now", lambda: sealer.now + TTL + 0.9)
         assert (await purge(store, sealer.ring, ttl=TTL)).changed == 0
-        monkeypatch.setattr("encrypted_sessions.maintenance.walk._now", lambda: sealer.now + TTL + 1.0)
+        monkeypatch.setattr("encrypted_sessions.maintenance.engine._now", lambda: sealer.now + TTL + 1.0)
         assert (await purge(store, sealer.ring, ttl=TTL)).changed == 1

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from bulk_rows import texts
 from encrypted_sessions import Key
 from encrypted_sessions.maintenance import reencrypt
-from envelopes import kid_of, timestamp_of
-from keyring_fakes import impatient_ring
-from sealed_rows import AGE, MALFORMED, OUTCOMES, SESSION, Sealer, message, outcome_of
-from stores import Place, raw_rows, replace_raw_row
-from whole_stores import fill, whole
+from encrypted_sessions_tests.bulk_rows import texts
+from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
+from encrypted_sessions_tests.keyring_fakes import impatient_ring
+from encrypted_sessions_tests.sealed_rows import AGE, MALFORMED, OUTCOMES, SESSION, Sealer, message, outcome_of
+from encrypted_sessions_tests.stores import Place, raw_rows, replace_raw_row
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
 async def test_rows_of_older_keys_come_under_the_active_one_in_their_place_with_their_timestamps(

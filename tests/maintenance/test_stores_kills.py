@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-import store_nursery
-import stores
-from stores import Place, new_place, raw_rows
-from whole_stores import all_rows, as_text, fill, whole
+from encrypted_sessions_tests import store_fork_harness as store_nursery
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.stores import Place, new_place, raw_rows
+from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, whole
 
 pytestmark = pytest.mark.soak
 

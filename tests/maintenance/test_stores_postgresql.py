@@ -12,17 +12,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import stores
-from cutting_proxy import proxy_to
-from encrypted_sessions.maintenance.stores import StoreError, StoreUnavailableError
-from encrypted_sessions.maintenance.stores.base import Block
-from encrypted_sessions.maintenance.stores.postgresql import PostgreSQLStore
-from encrypted_sessions.maintenance.stores.tables import Tables
-from sealed_rows import message
-from servers import Server
-from stores import Place, new_place
-from stores import open_store as open_session
-from whole_stores import all_rows, as_text, fill, make_tables, rows_of, whole
+from encrypted_sessions.errors import StoreError, StoreUnavailableError
+from encrypted_sessions.stores.sql.whole import PostgreSQLStore
+from encrypted_sessions.stores.tables import Tables
+from encrypted_sessions.stores.whole import Block
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.cutting_proxy import proxy_to
+from encrypted_sessions_tests.sealed_rows import message
+from encrypted_sessions_tests.servers import Server
+from encrypted_sessions_tests.stores import Place, new_place
+from encrypted_sessions_tests.stores import open_store as open_session
+from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, make_tables, rows_of, whole
 
 DRIVERS = ("asyncpg", "psycopg")
 

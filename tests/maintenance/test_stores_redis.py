@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import stores
-from cutting_proxy import proxy_to
-from encrypted_sessions.maintenance.stores import StoreError, StoreUnavailableError
-from encrypted_sessions.maintenance.stores.redis import RedisStore
-from sealed_rows import message
-from servers import RedisServer, Server, _free_port
-from stores import Place, new_place, raw_rows
-from stores import open_store as open_session
-from whole_stores import all_rows, as_text, fill, rows_of, whole
+from encrypted_sessions.errors import StoreError, StoreUnavailableError
+from encrypted_sessions.stores.redis.whole import RedisStore
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.cutting_proxy import proxy_to
+from encrypted_sessions_tests.sealed_rows import message
+from encrypted_sessions_tests.servers import RedisServer, Server, _free_port
+from encrypted_sessions_tests.stores import Place, new_place, raw_rows
+from encrypted_sessions_tests.stores import open_store as open_session
+from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, rows_of, whole
 
 
 @pytest.fixture

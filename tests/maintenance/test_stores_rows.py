@@ -8,12 +8,12 @@ import random
 
 import pytest
 
-import stores
-from encrypted_sessions.maintenance.stores import StoreError
-from sealed_rows import Sealer, message
-from stores import Place, new_place, raw_rows, replace_raw_row, write_raw_row
-from stores import open_store as open_session
-from whole_stores import WHOLE, all_rows, as_text, fill, make_tables, rows_of, whole
+from encrypted_sessions.errors import StoreError
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.sealed_rows import Sealer, message
+from encrypted_sessions_tests.stores import Place, new_place, raw_rows, replace_raw_row, write_raw_row
+from encrypted_sessions_tests.stores import open_store as open_session
+from encrypted_sessions_tests.whole_stores import WHOLE, all_rows, as_text, fill, make_tables, rows_of, whole
 
 ODD_IDS = (
     "plain",

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-import stores
-from encrypted_sessions.maintenance.stores import StoreError, StoreUnavailableError
-from encrypted_sessions.maintenance.stores.sqlite import SQLiteStore
-from encrypted_sessions.maintenance.stores.tables import Tables
-from sealed_rows import message
-from stores import Place, new_place
-from stores import open_store as open_session
-from whole_stores import all_rows, as_text, fill, make_tables, rows_of, whole
+from encrypted_sessions.errors import StoreError, StoreUnavailableError
+from encrypted_sessions.stores.sqlite.whole import SQLiteStore
+from encrypted_sessions.stores.tables import Tables
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.sealed_rows import message
+from encrypted_sessions_tests.stores import Place, new_place
+from encrypted_sessions_tests.stores import open_store as open_session
+from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, make_tables, rows_of, whole
 
 
 @pytest.fixture(params=["sqlite", "async-sqlite", "advanced-sqlite", "sqlalchemy-sqlite"])

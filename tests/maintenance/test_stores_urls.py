@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from encrypted_sessions.maintenance.stores import StoreConfigError, StoreError, open_store
-from stores import new_place
-from whole_stores import make_tables
+from encrypted_sessions.errors import StoreConfigError, StoreError
+from encrypted_sessions.stores.urls import open_store
+from encrypted_sessions_tests.stores import new_place
+from encrypted_sessions_tests.whole_stores import make_tables
 
 SECRET = "hunter2-do-not-show"
 
@@ -50,7 +51,7 @@ def test_a_store_is_named_by_its_url(url: str, place: str):
     ],
 )
 def test_the_driver_is_the_one_named_else_one_that_is_installed(url: str, driver: str):
-    from encrypted_sessions.maintenance.stores.postgresql import PostgreSQLStore
+    from encrypted_sessions.stores.sql.whole import PostgreSQLStore
 
     store = open_store(url)
     assert isinstance(store, PostgreSQLStore)
@@ -58,7 +59,7 @@ def test_the_driver_is_the_one_named_else_one_that_is_installed(url: str, driver
 
 
 def test_asyncpg_gets_the_options_of_libpq_that_it_knows(monkeypatch: pytest.MonkeyPatch):
-    from encrypted_sessions.maintenance.stores import postgresql_drivers
+    from encrypted_sessions.stores.sql import drivers as postgresql_drivers
 
     real = postgresql_drivers.find_spec
     monkeypatch.setattr(postgresql_drivers, "find_spec", lambda name: None if name == "psycopg" else real(name))

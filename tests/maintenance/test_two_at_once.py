@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from encrypted_sessions.maintenance import Report
-from history_of_keys import FATES, Keys, Past, compare
-from maintenance_nursery import COMMANDS
-from stores import Place
-from whole_rows import read_all, write_all
-from whole_stores import make_tables, whole
+from encrypted_sessions_tests.history_of_keys import FATES, Keys, Past, compare
+from encrypted_sessions_tests.maintenance_fork_harness import COMMANDS
+from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.whole_rows import read_all, write_all
+from encrypted_sessions_tests.whole_stores import make_tables, whole
 
 pytestmark = pytest.mark.soak
 

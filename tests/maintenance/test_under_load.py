@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from encrypted_sessions.maintenance import inventory, reencrypt, verify
-from envelopes import kid_of, timestamp_of
-from history_of_keys import TTL, Keys, Past, compare, kind_of
-from maintenance_nursery import run
-from stores import Place
-from whole_rows import Found, read_all, write_all
-from whole_stores import make_tables, whole
+from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
+from encrypted_sessions_tests.history_of_keys import TTL, Keys, Past, compare, kind_of
+from encrypted_sessions_tests.maintenance_fork_harness import run
+from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.whole_rows import Found, read_all, write_all
+from encrypted_sessions_tests.whole_stores import make_tables, whole
 
 pytestmark = pytest.mark.soak
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from encrypted_sessions.maintenance import verify
-from sealed_rows import OUTCOMES, SESSION, TTL, Sealer, outcome_of
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests.sealed_rows import OUTCOMES, SESSION, TTL, Sealer, outcome_of
+from encrypted_sessions_tests.stores import Place, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 IN_ORDER = ("ok", "expired", "erased")
 

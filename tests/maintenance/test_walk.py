@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from encrypted_sessions import ProviderConfigError
+from encrypted_sessions.errors import StoreError, StoreUnavailableError
 from encrypted_sessions.maintenance import (
     Progress,
     discard,
@@ -20,16 +21,15 @@ from encrypted_sessions.maintenance import (
     reencrypt,
     verify,
 )
-from encrypted_sessions.maintenance.stores.base import StoreError, StoreUnavailableError
-from envelopes import kid_of
-from keyring_fakes import ACTIVE
-from memory_store import MemoryStore
-from sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.envelopes import kid_of
+from encrypted_sessions_tests.keyring_fakes import ACTIVE
+from encrypted_sessions_tests.memory_store import MemoryStore
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("encrypted_sessions.maintenance.walk._STORE_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("encrypted_sessions.maintenance.engine._STORE_WAITS_S", (0.0, 0.0))
 
 
 def older_rows(sealer: Sealer, count: int) -> MemoryStore:
@@ -189,7 +189,7 @@ async def test_a_row_that_is_never_left_alone_is_counted_as_changed_meanwhile(
     async def wait(seconds: float, _: object) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("encrypted_sessions.maintenance.walk.wait", wait)
+    monkeypatch.setattr("encrypted_sessions.maintenance.engine.wait", wait)
 
     async def somebody_writes(name: str) -> None:
         if name == "replace":

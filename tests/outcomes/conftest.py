@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sealed_rows import Sealer
-from stores import KINDS, Place, new_place
+from encrypted_sessions_tests.sealed_rows import Sealer
+from encrypted_sessions_tests.stores import KINDS, Place, new_place
 
 
 @pytest.fixture(params=KINDS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from bulk_rows import texts, write_rows
 from encrypted_sessions import (
     KeyAccessDeniedError,
     KeyDisabledError,
@@ -12,10 +11,11 @@ from encrypted_sessions import (
     KeyUnavailableError,
     UnreadableItemsError,
 )
+from encrypted_sessions_tests.bulk_rows import texts, write_rows
+from encrypted_sessions_tests.keyring_fakes import ACTIVE, ScriptedKeys, impatient_ring
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
+from encrypted_sessions_tests.stores import Place, raw_rows
 from keyproviders import Key, KeyRing, RetryPolicy
-from keyring_fakes import ACTIVE, ScriptedKeys, impatient_ring
-from sealed_rows import SESSION, Sealer, message
-from stores import Place, raw_rows
 
 
 class BrokenProviderError(Exception):

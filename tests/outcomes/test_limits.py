@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from agents.memory import SessionSettings
 
-from bulk_rows import counting, texts, write_rows
 from encrypted_sessions import EncryptedSession, EncryptedSessionError, UnreadableItemsError
-from sealed_rows import SESSION, TTL, Sealer, message
-from stores import KINDS, Place, new_place, open_store
+from encrypted_sessions_tests.bulk_rows import counting, texts, write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import KINDS, Place, new_place, open_store
 
 HEAP = 100_000
 

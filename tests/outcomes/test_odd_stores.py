@@ -10,11 +10,19 @@ from typing import Any
 
 import pytest
 
-import stores
-from bulk_rows import texts, write_rows
 from encrypted_sessions import EncryptedSession, Finding, UnreadableItemsError
-from sealed_rows import SESSION, TTL, Sealer, message
-from stores import KINDS, ROW_ADDRESSABLE, Place, new_place, open_store, raw_rows, write_raw_row
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.bulk_rows import texts, write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import (
+    KINDS,
+    ROW_ADDRESSABLE,
+    Place,
+    new_place,
+    open_store,
+    raw_rows,
+    write_raw_row,
+)
 
 NO_JSON = ["", "{", "no json", '{"__enc__":1,"v":1', "NaN-", "\x01", "[" * 100_000, "1" * 5_000]
 NO_UTF8 = b'{"role":"user","content":"\xff\xfe"}'

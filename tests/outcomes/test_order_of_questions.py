@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from bulk_rows import write_rows
 from encrypted_sessions import KeyUnavailableError
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.sealed_rows import AGE, SESSION, TTL, Sealer, altered, encode, message
+from encrypted_sessions_tests.stores import Place, new_place
 from keyproviders import Key
-from sealed_rows import AGE, SESSION, TTL, Sealer, altered, encode, message
-from stores import Place, new_place
 
 FUTURE = -1000
 

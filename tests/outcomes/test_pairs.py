@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from agents.run_internal.items import _TOOL_CALL_TO_OUTPUT_TYPE
 
-from bulk_rows import write_rows
 from encrypted_sessions import Finding
-from encrypted_sessions.pairing import OUTPUT_OF_CALL
-from sealed_rows import AGE, SESSION, Sealer, altered, message, outcome_of
-from stores import Place, new_place, raw_rows
+from encrypted_sessions.history.pairing import OUTPUT_OF_CALL
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.sealed_rows import AGE, SESSION, Sealer, altered, message, outcome_of
+from encrypted_sessions_tests.stores import Place, new_place, raw_rows
 
 
 @pytest.fixture(params=["sqlite", "plain"])

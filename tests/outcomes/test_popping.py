@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bulk_rows import texts, write_rows
 from encrypted_sessions import EncryptedSession, Finding, UnreadableItemsError
-from encrypted_sessions.outcomes import EXPLANATIONS
-from sealed_rows import SESSION, UNREADABLE, Sealer, message, outcome_of
-from stores import ROW_ADDRESSABLE, Place, raw_rows
+from encrypted_sessions.core.outcomes import EXPLANATIONS
+from encrypted_sessions_tests.bulk_rows import texts, write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, UNREADABLE, Sealer, message, outcome_of
+from encrypted_sessions_tests.stores import ROW_ADDRESSABLE, Place, raw_rows
 
 PASSED_OVER = ("erased", "erased, and old", "expired_unverified")
 

@@ -12,12 +12,21 @@ from typing import Any
 
 import pytest
 
-from bulk_rows import counting, texts, write_rows
 from encrypted_sessions import EncryptedSession, KeyUnavailableError
 from encrypted_sessions.errors import PurgeRefusedError
-from encrypted_sessions.rows.base import RowStore
-from sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
-from stores import KINDS, ROW_ADDRESSABLE, Place, everything_at_rest, new_place, open_store, raw_rows, replace_raw_row
+from encrypted_sessions.stores.rows import RowStore
+from encrypted_sessions_tests.bulk_rows import counting, texts, write_rows
+from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import (
+    KINDS,
+    ROW_ADDRESSABLE,
+    Place,
+    everything_at_rest,
+    new_place,
+    open_store,
+    raw_rows,
+    replace_raw_row,
+)
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
 OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "done"}
@@ -408,7 +417,7 @@ def test_a_release_of_the_sdk_without_the_rows_access_only_purges_nothing(
 ):
     from agents import SQLiteSession
 
-    from encrypted_sessions.rows.sqlite import SQLiteRows
+    from encrypted_sessions.stores.sqlite.rows import SQLiteRows
 
     monkeypatch.setattr(SQLiteRows, "NEEDS", ("_no_such_thing",))
     store = SQLiteSession(SESSION, tmp_path / "a.db")

@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
-from bulk_rows import texts, write_rows
 from encrypted_sessions import EncryptedSession, Finding, Key, KeyRing, UnreadableItemsError
-from encrypted_sessions.outcomes import EXPLANATIONS
+from encrypted_sessions.core.outcomes import EXPLANATIONS
+from encrypted_sessions_tests.bulk_rows import texts, write_rows
+from encrypted_sessions_tests.sealed_rows import OUTCOMES, SESSION, TTL, UNREADABLE, Sealer, message, outcome_of
+from encrypted_sessions_tests.stores import Place, open_store, raw_rows
 from keyproviders.local import StaticKeyProvider
-from sealed_rows import OUTCOMES, SESSION, TTL, UNREADABLE, Sealer, message, outcome_of
-from stores import Place, open_store, raw_rows
 
 LEFT_OUT_QUIETLY = tuple(kind for kind in OUTCOMES if kind not in UNREADABLE and kind != "ok")
 

@@ -26,10 +26,10 @@ import psutil
 import pytest
 import redis
 
-from documents import ROOT, blocks
 from encrypted_sessions import EncryptedSession, Key, KeyRing
+from encrypted_sessions_tests.documents import ROOT, blocks
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import RetryPolicy
-from stores import PlainSession
 
 PAGE = ROOT / "docs" / "recipes.md"
 

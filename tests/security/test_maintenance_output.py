@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from leaks import Net
-from maintenance_command import STORE, environment_of, filled, start
-from sealed_rows import SESSION, Sealer
-from stores import Place, new_place, raw_rows
+from encrypted_sessions_tests.leaks import Net
+from encrypted_sessions_tests.maintenance_command import STORE, environment_of, filled, start
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer
+from encrypted_sessions_tests.stores import Place, new_place, raw_rows
 
 PROGRAM = (sys.executable, "-m", "encrypted_sessions.cli")
 

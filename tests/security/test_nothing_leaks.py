@@ -46,10 +46,12 @@ from encrypted_sessions import (
     WeakKeyWarning,
     maintenance,
 )
-from encrypted_sessions.envelope import pack
+from encrypted_sessions.core.envelope import pack
+from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
 from encrypted_sessions.errors import PurgeRefusedError
-from encrypted_sessions.maintenance.stores.base import WholeStore
-from encrypted_sessions.sealing import SessionCipher
+from encrypted_sessions.stores.whole import WholeStore
+from encrypted_sessions_tests.leaks import Net, Sentinel, base64_cores
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import (
     CachePolicy,
     KeyEvent,
@@ -65,8 +67,6 @@ from keyproviders import (
     redact_frames,
 )
 from keyproviders.local import EnvKeyProvider, FileKeyProvider, StaticKeyProvider
-from leaks import Net, Sentinel, base64_cores
-from stores import PlainSession
 
 Case = Callable[[Net, Path], Awaitable[None] | None]
 

@@ -18,12 +18,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from encrypted_sessions import EncryptedSession, History, Key, KeyRing, UnreadableItemsError
-from encrypted_sessions.envelope import pack
-from encrypted_sessions.outcomes import EXPLANATIONS
-from encrypted_sessions.sealing import SessionCipher
-from json_values import same, values
+from encrypted_sessions.core.envelope import pack
+from encrypted_sessions.core.outcomes import EXPLANATIONS
+from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions_tests.json_values import same, values
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders.local import StaticKeyProvider
-from stores import PlainSession
 
 KEY = Key("test", bytes(range(32)))
 OLDER = Key("older", bytes(range(1, 33)))

@@ -10,15 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from encrypted_sessions.envelope import (
-    Envelope,
-    decode_base64url,
-    encode_base64url,
-    pack,
-    parse,
-    parse_row,
-)
-from json_values import values
+from encrypted_sessions.core.envelope import Envelope, decode_base64url, encode_base64url, pack, parse, parse_row
+from encrypted_sessions_tests.json_values import values
 
 BASE64_URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 

@@ -10,9 +10,9 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encrypted_sessions.derivation import derive_session_key
-from encrypted_sessions.envelope import Envelope, openings, pack, pack_row, parse_row
-from encrypted_sessions.sealing import NotAnItem, SessionCipher, Unauthentic
+from encrypted_sessions.core.derivation import derive_session_key
+from encrypted_sessions.core.envelope import Envelope, openings, pack, pack_row, parse_row
+from encrypted_sessions.core.suites.fernet_v1 import NotAnItem, SessionCipher, Unauthentic
 
 KID = "name~00112233"
 OLD, NEW = b"o" * 32, b"n" * 32

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encrypted_sessions import EncryptedSession, Key, KeyRing
-from encrypted_sessions.envelope import Envelope, pack, parse
-from encrypted_sessions.sealing import SessionCipher
-from json_values import bad_items, given_back, items, same
+from encrypted_sessions.core.envelope import Envelope, pack, parse
+from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions_tests.json_values import bad_items, given_back, items, same
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders.local import StaticKeyProvider
-from stores import PlainSession
 
 KEY = Key("test", bytes(range(32)))
 

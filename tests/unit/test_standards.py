@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from encrypted_sessions import EncryptedSession, Key, KeyRing
-from encrypted_sessions.derivation import derive_session_key, hkdf_sha256
-from encrypted_sessions.envelope import Envelope, pack, parse
-from encrypted_sessions.sealing import SessionCipher
-from stores import PlainSession
+from encrypted_sessions.core.derivation import derive_session_key, hkdf_sha256
+from encrypted_sessions.core.envelope import Envelope, pack, parse
+from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions_tests.stores import PlainSession
 
 # -- HKDF: RFC 5869, appendix A, the test cases with SHA-256 --------------------------------------
 

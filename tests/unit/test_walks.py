@@ -19,10 +19,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from encrypted_sessions import EncryptedSession, History, Key, KeyRing
-from encrypted_sessions.envelope import pack
-from encrypted_sessions.sealing import SessionCipher
+from encrypted_sessions.core.envelope import pack
+from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders.local import StaticKeyProvider
-from stores import PlainSession
 
 KEY = Key("test", bytes(range(32)))
 NOW = 1_800_000_000

@@ -11,7 +11,7 @@ import pytest
 
 import keyproviders
 import keyproviders.errors
-from documents import ROOT, rows, section
+from encrypted_sessions_tests.documents import ROOT, rows, section
 
 #: What the providers stand on, beside their own folders.
 SHARED = ("extras.py", "fields.py", "insecurity.py", "keyset/binding.py", "urls.py")

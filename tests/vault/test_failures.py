@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from full_queue import full_queue
+from encrypted_sessions_tests.full_queue import full_queue
 from keyproviders import (
     InvalidKeyError,
     Key,

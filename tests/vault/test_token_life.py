@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keyproviders import KeyAccessDeniedError, KeyUnavailableError, ProviderConfigError
-from keyproviders.clock import AgeClock
+from keyproviders._support.clock import AgeClock
 from keyproviders.vault.failures import Answer
 from keyproviders.vault.login import Grant, Login
 from keyproviders.vault.token import Replacements, TokenKeeper

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encrypted_sessions.demo.outage_server import KeyServer
-from encrypted_sessions.session import EncryptedSession
 from keyproviders import CachePolicy, KeyEvent, KeyProviderError, KeyRing
+
+from ..session import EncryptedSession
+from .outage_server import KeyServer
 
 if TYPE_CHECKING:
     from agents import Agent

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from encrypted_sessions.envelope import UPSTREAM_KID
-from encrypted_sessions.maintenance import inventory
-from encrypted_sessions.maintenance.keys import StoreKeys
-from encrypted_sessions.terminal import table
 from keyproviders import KeyProviderError, KeyRing, redact_frames
 
+from .._support.terminal import table
+from ..core.envelope import UPSTREAM_KID
+from ..maintenance import inventory
+from ..maintenance.keys import StoreKeys
+
 if TYPE_CHECKING:
-    from encrypted_sessions.maintenance.stores.base import WholeStore
+    from ..stores.whole import WholeStore
 
 Answer = Literal[
     "held",

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from os import PathLike, fspath
 from typing import TypeVar
 
-from encrypted_sessions import checks
-from encrypted_sessions.checks import kind_of
-from encrypted_sessions.envelope import UPSTREAM_KID
-from encrypted_sessions.maintenance.progress import Progress
-from encrypted_sessions.maintenance.stores.base import WholeStore
-from encrypted_sessions.maintenance.walk import Settings
 from keyproviders import KeyRing, parse_kid
+
+from .. import arguments as checks
+from ..arguments import kind_of
+from ..core.envelope import UPSTREAM_KID
+from ..stores.whole import WholeStore
+from .engine import Settings
+from .progress import Progress
 
 #: Rows of one batch at most: a page of rows and its changes are in memory at once.
 _MOST_IN_A_BATCH = 10_000

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 
-from encrypted_sessions.maintenance.groups import IN_DOUBT
-from encrypted_sessions.maintenance.reports import Group, KeyUse
 from keyproviders import CachePolicy
+
+from .aggregation import IN_DOUBT
+from .reports import Group, KeyUse
 
 _SHOWN = 5
 

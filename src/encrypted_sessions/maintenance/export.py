@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from encrypted_sessions.maintenance.stores.base import StoredRow
+from ..stores.whole import StoredRow
 
 
 class Export:

@@ -13,10 +13,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
 
-from encrypted_sessions.derivation import upstream_secret
-from encrypted_sessions.envelope import UPSTREAM_KID
-from encrypted_sessions.outcomes import Outcome
-from encrypted_sessions.sealing import Opener, Resealer, SessionCipher
 from keyproviders import (
     InvalidKeyError,
     Key,
@@ -27,6 +23,11 @@ from keyproviders import (
     KeyUnavailableError,
     parse_kid,
 )
+
+from ..core.derivation import upstream_secret
+from ..core.envelope import UPSTREAM_KID
+from ..core.outcomes import Outcome
+from ..core.suites.fernet_v1 import Opener, Resealer, SessionCipher
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing

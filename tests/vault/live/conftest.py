@@ -22,9 +22,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from encrypted_sessions_tests.loopback_http import LoopbackServer
+from encrypted_sessions_tests.servers import ProgramMissingError, Server
 from keyproviders import Key
-from loopback_http import LoopbackServer
-from servers import ProgramMissingError, Server
 
 PROGRAM = next((found for found in map(shutil.which, ("bao", "vault")) if found), None)
 

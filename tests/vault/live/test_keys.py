@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from documents import ROOT, blocks
+from encrypted_sessions_tests.documents import ROOT, blocks
 from keyproviders import (
     Key,
     KeyAccessDeniedError,

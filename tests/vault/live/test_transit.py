@@ -23,9 +23,9 @@ import pytest
 from agents import SQLiteSession
 from typer.testing import CliRunner, Result
 
-from documents import ROOT
 from encrypted_sessions import EncryptedSession
 from encrypted_sessions.cli import application
+from encrypted_sessions_tests.documents import ROOT
 from keyproviders import (
     CachePolicy,
     InvalidKeyError,

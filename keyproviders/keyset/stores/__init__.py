@@ -1,0 +1,1 @@
+"""Where keysets are kept."""
