@@ -13,10 +13,10 @@ from keyproviders import redact_frames
 from . import arguments
 from ._support.warnings import warn_caller
 from .core.derivation import upstream_secret
-from .core.outcomes import UNREADABLE, History, Outcome, Tally, describe
+from .core.outcomes import UNREADABLE, History, Outcome, OutcomeCounts, describe
 from .errors import UnreadableItemsError, WeakKeyWarning
 from .history.keychain import Keychain, RingKeychain, StringKeychain
-from .history.reading import Terms
+from .history.reading import ReadPolicy
 from .history.sealed_history import SealedStore
 from .stores import has_rows, store_beneath
 from .stores.plain import METHODS, accepts_wrapper, call, settings_limit
@@ -100,7 +100,7 @@ class EncryptedSession:
             underlying_session,
             store_beneath(underlying_session),
             _keychain(encryption_key, upstream_key, self.session_id),
-            self._terms,
+            self._policy,
         )
         self._compactor: Compaction | None = None
         self._told: set[str] = set()
@@ -162,7 +162,7 @@ class EncryptedSession:
         if limit == 0:
             return []
         found = await self._sealed.scan(limit, self._keywords(wrapper), budget=self.max_scan_items)
-        self._report(found.tally, limit)
+        self._report(found.counts, limit)
         return found.items  # type: ignore[return-value]  # what was sealed was an item
 
     @redact_frames
@@ -173,12 +173,12 @@ class EncryptedSession:
         """
         limit = self._limit(limit)
         if limit == 0:
-            return History([], Tally().outcomes(), ())
+            return History([], OutcomeCounts().outcomes(), ())
         found = await self._sealed.scan(limit, {})
         return History(
             found.items,  # type: ignore[arg-type]  # what was sealed was an item
-            found.tally.outcomes(),
-            tuple(found.tally.findings),
+            found.counts.outcomes(),
+            tuple(found.counts.findings),
         )
 
     @redact_frames
@@ -320,18 +320,18 @@ class EncryptedSession:
     def _limit(self, limit: int | None) -> int | None:
         return arguments.limit(settings_limit(self.underlying_session) if limit is None else limit)
 
-    def _terms(self) -> Terms:
-        return Terms(int(_now()), self._ttl, read_plaintext=self._read_plaintext)
+    def _policy(self) -> ReadPolicy:
+        return ReadPolicy(int(_now()), self._ttl, read_plaintext=self._read_plaintext)
 
-    def _report(self, tally: Tally, limit: int | None) -> None:
-        if tally.met(self._raising()):
+    def _report(self, counts: OutcomeCounts, limit: int | None) -> None:
+        if counts.met(self._raising()):
             if not self._skip:
-                raise UnreadableItemsError.of(tally.outcomes(), tally.findings, raising=self._raising())
-            left_out: dict[str, int] = {name: tally.count(name) for name in self._raising()}
+                raise UnreadableItemsError.of(counts.outcomes(), counts.findings, raising=self._raising())
+            left_out: dict[str, int] = {name: counts.count(name) for name in self._raising()}
             logger.warning("left out what cannot be read: %s", describe(left_out))
-        if tally.count("erased") and self._first_time("erased"):
-            logger.warning("%d items are left out because their key was destroyed", tally.count("erased"))
-        expired = tally.count("expired")
+        if counts.count("erased") and self._first_time("erased"):
+            logger.warning("%d items are left out because their key was destroyed", counts.count("erased"))
+        expired = counts.count("expired")
         if limit is None and expired > _EXPIRED_WORTH_A_WARNING and self._first_time("expired"):
             logger.warning("%d expired items were read and left out; purge_expired() removes them", expired)
 

@@ -191,7 +191,7 @@ async def test_what_is_noted_of_a_change_holds_no_element_and_goes(place: Place,
             (note,) = await client.keys(f"{place.redis_key('mine')}:change:*")
             assert await client.get(note) == b"1", number
             assert 0 < await client.pttl(note) <= 600_000
-        await store.settle()
+        await store.checkpoint()
     assert await client.keys(f"{place.redis_key('mine')}:*") == []
 
 

@@ -65,7 +65,7 @@ async def test_an_empty_store_has_no_rows(place: Place):
         assert await store.remove([]) == []
         assert set((await store.erase([])).values()) <= {0}
         assert set((await store.erase(["nobody"])).values()) == {0}
-        assert await store.settle() == ()
+        assert await store.checkpoint() == ()
 
 
 @pytest.mark.parametrize("session_id", ODD_IDS)
@@ -190,7 +190,7 @@ async def test_a_session_is_erased_and_no_other(place: Place):
         assert dict(await store.erase(["mine", "nobody"])) == dict(expected)
         assert set((await store.erase(["mine"], dry_run=True)).values()) == {0}
         assert {row.session_id for row in await all_rows(store)} == {"my"}
-        await store.settle()
+        await store.checkpoint()
     async with open_session(place, "my") as other:
         assert await other.get_items() == [message("three")]
     assert b"mine" not in await stores.everything_at_rest(place)

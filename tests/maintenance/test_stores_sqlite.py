@@ -71,7 +71,7 @@ async def test_no_byte_of_what_was_replaced_is_left(place: Place, size: int):
         for start in range(0, len(rows), 50):
             some = rows[start : start + 50]
             assert all(await store.replace([(row, unlike_any_other(size)) for row in some]))
-        assert await store.settle() == ()
+        assert await store.checkpoint() == ()
         assert left_of(texts, place) == 0
 
 
@@ -84,10 +84,10 @@ async def test_no_byte_of_what_was_removed_is_left(place: Place, size: int):
         gone = [row for number, row in enumerate(rows) if number % 3]
         for start in range(0, len(gone), 50):
             assert all(await store.remove(gone[start : start + 50]))
-        assert await store.settle() == ()
+        assert await store.checkpoint() == ()
         assert left_of([as_text(row) for row in gone], place) == 0
         await store.erase(list(old))
-        assert await store.settle() == ()
+        assert await store.checkpoint() == ()
         assert left_of([as_text(row) for row in rows], place) == 0
 
 
@@ -101,7 +101,7 @@ async def test_without_a_log_no_journal_is_left_either(place: Place, mode: str):
             rows = await all_rows(store)
             assert all(await store.replace([(row, unlike_any_other(900)) for row in rows[:50]]))
             assert all(await store.remove(rows[50:]))
-            assert await store.settle() == ()
+            assert await store.checkpoint() == ()
             assert left_of(old, place) == 0
 
 
@@ -115,11 +115,11 @@ async def test_a_reader_that_holds_the_log_is_told_of(place: Place):
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM agent_messages").fetchall()
             assert all(await store.remove(rows))
-            (notice,) = await store.settle()
+            (notice,) = await store.checkpoint()
             assert f"{place.where}-wal" in notice
             assert "still holds old bytes" in notice
             assert left_of(old, place) > 0
-        assert await store.settle() == ()
+        assert await store.checkpoint() == ()
         assert left_of(old, place) == 0
 
 
@@ -164,7 +164,7 @@ async def test_agents_that_write_and_pop_go_on_meanwhile(place: Place):
                     after = rows[-1]
                     mine = [row for row in rows if as_text(row).startswith('{"n"')]
                     assert all(await store.replace([(row, as_text(row)[:-1] + " }") for row in mine]))
-            await store.settle()
+            await store.checkpoint()
         done.set()
 
     kept, more, _ = await asyncio.gather(agent("session-0"), agent("session-1"), maintenance())
@@ -348,7 +348,7 @@ async def test_erasing_leaves_nothing_of_a_session_in_any_table(place: Place):
         await session.create_branch_from_turn(2, "side")
         async with whole(place) as store:
             counts = await store.erase(["to be erased"])
-            await store.settle()
+            await store.checkpoint()
         assert {table for table, count in counts.items() if count} == {
             "agent_messages",
             "agent_sessions",
@@ -400,7 +400,7 @@ async def test_runs_that_end_at_the_same_moment_both_empty_the_log(place: Place)
             for _ in range(15):
                 rows = await all_rows(store)
                 await store.replace([(row, as_text(row) + ".") for row in rows])
-                told += await store.settle()
+                told += await store.checkpoint()
         return told
 
     assert await asyncio.gather(*(run() for _ in range(3))) == [[]] * 3

@@ -197,7 +197,7 @@ async def test_any_name_of_a_file_will_do(name: str, request: pytest.FixtureRequ
 
 def test_opening_nothing_loads_no_sdk_but_the_one_that_is_needed():
     code = (
-        "import sys; from encrypted_sessions.maintenance.stores import open_store; open_store('sqlite:///x.db');"
+        "import sys; from encrypted_sessions.stores.urls import open_store; open_store('sqlite:///x.db');"
         " print(sorted(name for name in ('sqlalchemy', 'redis', 'asyncpg', 'agents', 'rich') if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -55,7 +55,7 @@ async def test_a_run_that_is_told_to_stop_ends_with_the_batch_and_the_next_one_g
     assert 0 < first.changed == moved(store, sealer) < 250
     second = await reencrypt(store, sealer.ring)
     assert (second.ok, second.changed + first.changed) == (True, 250)
-    assert store.settled == 2
+    assert store.checkpointed == 2
 
 
 async def test_progress_is_told_and_ends_with_all_rows(sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
@@ -90,7 +90,7 @@ async def test_a_store_that_fails_for_a_moment_is_asked_again(sealer: Sealer):
 
     async def fail_each_first_time(call: str) -> None:
         calls[call] += 1
-        if calls[call] % 2 and call not in ("blocks", "settle"):
+        if calls[call] % 2 and call not in ("blocks", "checkpoint"):
             raise StoreUnavailableError("it is away")
 
     store.before = fail_each_first_time
@@ -138,10 +138,10 @@ async def test_a_store_that_cannot_be_worked_on_raises(sealer: Sealer):
 async def test_what_could_not_be_made_gone_is_told(sealer: Sealer):
     store = older_rows(sealer, 5)
 
-    async def settle() -> tuple[str, ...]:
+    async def checkpoint() -> tuple[str, ...]:
         return ("old bytes are still there",)
 
-    store.settle = settle  # type: ignore[method-assign]
+    store.checkpoint = checkpoint  # type: ignore[method-assign]
     report = await reencrypt(store, sealer.ring)
     assert (report.ok, report.incomplete) == (False, ("old bytes are still there",))
 

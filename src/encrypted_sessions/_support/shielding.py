@@ -9,7 +9,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-async def settle(change: Awaitable[_T], undo: Callable[[_T], Awaitable[object]] | None = None) -> _T:
+async def shield(change: Awaitable[_T], undo: Callable[[_T], Awaitable[object]] | None = None) -> _T:
     """Wait for `change` to end, also when the waiting task is cancelled, then pass that on.
 
     A change of the store must not stop half-way because a request was cancelled. When it was, and
@@ -28,7 +28,7 @@ async def settle(change: Awaitable[_T], undo: Callable[[_T], Awaitable[object]] 
         return result
     try:
         if undo is not None:
-            await settle(undo(result))
+            await shield(undo(result))
     finally:
         # The caller's own traceback, without a reference to this frame and what it holds.
         del result, task, undo

@@ -112,7 +112,7 @@ class History:
         return f"History({len(self.items)} items, outcomes={self.outcomes!r}, findings={self.findings!r})"
 
 
-class Verdict:
+class Classification:
     """What became of one row. `item` is set for "ok" alone, and for plaintext that is let in."""
 
     __slots__ = ("item", "kid", "outcome", "timestamp")
@@ -130,14 +130,14 @@ class Verdict:
         self.item = item
 
     def __repr__(self) -> str:
-        return f"Verdict({self.outcome!r}, kid={shown_kid(self.kid)!r}, timestamp={self.timestamp})"
+        return f"Classification({self.outcome!r}, kid={shown_kid(self.kid)!r}, timestamp={self.timestamp})"
 
 
-class Tally:
-    """Counts verdicts, newest row first, and keeps the findings worth naming."""
+class OutcomeCounts:
+    """Counts classifications, newest row first, and keeps the findings worth naming."""
 
     def __init__(self) -> None:
-        self._counts = {"ok": 0}  # not a Counter, which takes as long to make as to judge a row
+        self._counts = {"ok": 0}  # not a Counter, which takes as long to make as to classify a row
         self.findings: list[Finding] = []
         self._position = 0
 
@@ -145,12 +145,12 @@ class Tally:
         """How many rows ended as that."""
         return self._counts.get(outcome, 0)
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, classification: Classification) -> None:
         """Count the next older row."""
-        outcome = verdict.outcome
+        outcome = classification.outcome
         self._counts[outcome] = self._counts.get(outcome, 0) + 1
-        if verdict.item is None and outcome != "expired" and len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(self._position, verdict.outcome, shown_kid(verdict.kid)))
+        if classification.item is None and outcome != "expired" and len(self.findings) < MAX_FINDINGS:
+            self.findings.append(Finding(self._position, classification.outcome, shown_kid(classification.kid)))
         self._position += 1
 
     def move(self, outcome: Outcome, to: Outcome) -> None:

@@ -17,8 +17,8 @@ from weakref import ref
 
 from keyproviders import redact_frames
 
-from .._support.shielding import settle
-from ..core.outcomes import Outcome, Tally, Verdict, describe
+from .._support.shielding import shield
+from ..core.outcomes import Classification, Outcome, OutcomeCounts, describe
 from ..errors import HistoryChangedError, UnreadableItemsError
 from ..stores import PlainStore, Row
 from ..stores.plain import call
@@ -54,17 +54,21 @@ class Snapshot(NamedTuple):
         return f"Snapshot({len(self.items)} items, complete={self.complete})"
 
 
-class _Judged(NamedTuple):
-    """The newest rows with their verdicts, oldest first."""
+class _ClassifiedRows(NamedTuple):
+    """The newest rows with their classifications, oldest first."""
 
     rows: list[Row]
-    verdicts: list[Verdict]
+    classifications: list[Classification]
     complete: bool
 
     def kept(self) -> int:
         """The number of leading rows that may not be replaced: up to the last unreplaceable one."""
         return max(
-            (place + 1 for place, verdict in enumerate(self.verdicts) if verdict.outcome not in _REPLACEABLE),
+            (
+                place + 1
+                for place, classification in enumerate(self.classifications)
+                if classification.outcome not in _REPLACEABLE
+            ),
             default=0,
         )
 
@@ -74,17 +78,20 @@ class _Judged(NamedTuple):
         Of a part of a history it is not known whether an output's call was left out or lies further
         back: then such an output is shown, and the SDK leaves compaction out.
         """
-        places = [place for place, verdict in enumerate(self.verdicts) if verdict.item is not None]
+        places = [place for place, classification in enumerate(self.classifications) if classification.item is not None]
         lost: set[int] = set()
         if self.complete:
-            oldest_gap = next((n for n, verdict in enumerate(self.verdicts) if verdict.item is None), len(self.rows))
+            oldest_gap = next(
+                (n for n, classification in enumerate(self.classifications) if classification.item is None),
+                len(self.rows),
+            )
             since = sum(place < oldest_gap for place in places)
             lost = unpaired(self.items(places), since=since)
         kept = self.kept()
         return [place for index, place in enumerate(places) if index not in lost and place >= kept]
 
     def _item(self, place: int) -> dict[str, object]:
-        item = self.verdicts[place].item
+        item = self.classifications[place].item
         assert item is not None  # noqa: S101 - visible() asks for items alone
         return item
 
@@ -95,26 +102,30 @@ class _Judged(NamedTuple):
     def newest_timestamp(self, start: int = 0) -> int | None:
         """The newest timestamp from a place on, None if there is no row."""
         return max(
-            (verdict.timestamp for verdict in self.verdicts[start:] if verdict.timestamp is not None),
+            (
+                classification.timestamp
+                for classification in self.classifications[start:]
+                if classification.timestamp is not None
+            ),
             default=None,
         )
 
-    def tally(self) -> Tally:
+    def counts(self) -> OutcomeCounts:
         """What was met, newest row first."""
-        tally = Tally()
-        for verdict in reversed(self.verdicts):
-            tally.add(verdict)
-        return tally
+        counts = OutcomeCounts()
+        for classification in reversed(self.classifications):
+            counts.add(classification)
+        return counts
 
     def refuse_unreplaceable(self) -> None:
         """Raise UnreadableItemsError if any row may not be replaced."""
-        tally = self.tally()
-        outcomes = tally.outcomes()
+        counts = self.counts()
+        outcomes = counts.outcomes()
         raising = tuple(name for name in outcomes if name not in (*_REPLACEABLE, "unpaired"))
         if raising:
             raise UnreadableItemsError.of(
                 outcomes,
-                tally.findings,
+                counts.findings,
                 raising=raising,
                 consequence="The history was not compacted: nothing was replaced or deleted.",
                 ways_out="Compaction replaces only what it can read, whatever on_unreadable says.",
@@ -139,24 +150,24 @@ class Compaction:
             seen = await self._store.scan(default_limit, keywords)
             _seen.set((ref(self), seen.newest))
             return seen.items, False
-        judged = await self._judge(limit, keywords)
-        if not judged.complete or judged.kept():
+        classified = await self._classify(limit, keywords)
+        if not classified.complete or classified.kept():
             return [], False
-        return judged.items(judged.visible()), True
+        return classified.items(classified.visible()), True
 
     async def snapshot(self, limit: int) -> Snapshot | None:
         """The newest `limit` items and how to replace a suffix of them; None without row access."""
         rows = self._store.rows
         if isinstance(rows, PlainStore):
             return None
-        judged = await self._judge(limit, {})
-        places = judged.visible()
-        whole = judged.complete and judged.kept() == 0
-        if judged.kept():
+        classified = await self._classify(limit, {})
+        places = classified.visible()
+        whole = classified.complete and classified.kept() == 0
+        if classified.kept():
             logger.warning(
                 "compaction keeps what cannot be read, and what is older: it replaces only items after the last such"
                 " row, from a user message on (%s)",
-                describe(judged.tally().outcomes()),
+                describe(classified.counts().outcomes()),
             )
 
         @redact_frames
@@ -165,11 +176,11 @@ class Compaction:
                 return False
             # Of a whole history nothing stays, not even what expired before its first item.
             first = 0 if start == 0 and whole else places[start]
-            expected = judged.rows[first:]
-            sealed = await self._store.seal(output, judged.newest_timestamp(first))
-            return await settle(rows.replace_tail(expected, sealed))
+            expected = classified.rows[first:]
+            sealed = await self._store.seal(output, classified.newest_timestamp(first))
+            return await shield(rows.replace_tail(expected, sealed))
 
-        return Snapshot(judged.items(places), whole, replace_suffix)
+        return Snapshot(classified.items(places), whole, replace_suffix)
 
     async def replace_all(self, output: list[Any]) -> bool:
         """Put `output` in place of the whole history. True, or an error and nothing replaced.
@@ -179,16 +190,16 @@ class Compaction:
         Raises UnreadableItemsError for a history with rows that are neither ok nor expired, and
         HistoryChangedError when rows came that the compaction has not seen.
         """
-        judged = await self._judge(None, {})
-        judged.refuse_unreplaceable()
-        newest = judged.rows[-1] if judged.rows else None
+        classified = await self._classify(None, {})
+        classified.refuse_unreplaceable()
+        newest = classified.rows[-1] if classified.rows else None
         reader, newest_seen = _seen.get() or (None, None)
         if reader is not None and reader() is self and newest != newest_seen:
             raise _changed()
-        sealed = await self._store.seal(output, judged.newest_timestamp())
+        sealed = await self._store.seal(output, classified.newest_timestamp())
         if isinstance(self._store.rows, PlainStore):
-            await settle(self._replace_whole(judged.rows, sealed))
-        elif not await settle(self._store.rows.replace_tail(judged.rows, sealed)):
+            await shield(self._replace_whole(classified.rows, sealed))
+        elif not await shield(self._store.rows.replace_tail(classified.rows, sealed)):
             raise _changed()
         return True
 
@@ -208,26 +219,26 @@ class Compaction:
                 await call(session.add_items, [row.data for row in old])
             raise
 
-    async def _judge(self, limit: int | None, keywords: dict[str, Any]) -> _Judged:
+    async def _classify(self, limit: int | None, keywords: dict[str, Any]) -> _ClassifiedRows:
         """Rows from the newest on, until `limit` of them are items or there are no more."""
-        return await start_again_while_it_moves(lambda: self._judge_once(limit, keywords))
+        return await start_again_while_it_moves(lambda: self._classify_once(limit, keywords))
 
-    async def _judge_once(self, limit: int | None, keywords: dict[str, Any]) -> _Judged:
+    async def _classify_once(self, limit: int | None, keywords: dict[str, Any]) -> _ClassifiedRows:
         cursor = self._store.cursor(keywords)
-        judge = self._store.judge()
+        classifier = self._store.classifier()
         rows: list[Row] = []
-        verdicts: list[Verdict] = []
+        classifications: list[Classification] = []
         found = 0
         while not cursor.exhausted and (limit is None or (found < limit and len(rows) < limit + _EXPIRED_BETWEEN)):
             page = await cursor.fetch(None if limit is None else limit - found)
-            judged = await judge.verdicts(page)
+            classified = await classifier.classify(page)
             rows += page
-            verdicts += judged
-            found += sum(verdict.item is not None for verdict in judged)
+            classifications += classified
+            found += sum(classification.item is not None for classification in classified)
         complete = cursor.exhausted
         if not complete and limit is not None:
             complete = not await cursor.fetch(1)
-        return _Judged(rows[::-1], verdicts[::-1], complete)
+        return _ClassifiedRows(rows[::-1], classifications[::-1], complete)
 
 
 def _changed() -> HistoryChangedError:

@@ -1,6 +1,6 @@
 """Remove the newest item, and never one that cannot be read.
 
-Where rows are addressable: judge rows from the newest on, then remove in one step what is due, if
+Where rows are addressable: classifier rows from the newest on, then remove in one step what is due, if
 nothing changed meanwhile. Two processes never get the same item, and a process that is killed has
 removed an item only together with those expired after it. Elsewhere: let the store pop, and put
 back what does not open.
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._support.shielding import settle
+from .._support.shielding import shield
 from ..core.exact_json import decode_json
-from ..core.outcomes import PASSED_OVER, Tally, Verdict
+from ..core.outcomes import PASSED_OVER, Classification, OutcomeCounts
 from ..errors import PutBackError, UnreadableItemsError
 from ..stores import HistoryMovedError, PlainStore, Row, RowStore
 from ..stores.plain import call
@@ -37,25 +37,25 @@ class _Tail:
     """The end of a history: what is due to be removed, and what stopped the walk."""
 
     def __init__(self) -> None:
-        self.tally = Tally()
+        self.counts = OutcomeCounts()
         self.newest: Row | None = None
         self.due: list[Row] = []
         self.item: dict[str, object] | None = None
-        self.unreadable: Verdict | None = None
+        self.unreadable: Classification | None = None
         self.complete = False
 
 
 async def _pop_row(store: SealedStore, rows: RowStore) -> dict[str, object] | None:
-    async def judge_and_remove() -> _Tail:
-        tail = await _judge_tail(store)
+    async def classify_and_remove() -> _Tail:
+        tail = await _classify_tail(store)
         if tail.due and tail.newest is not None and not await _remove(store, rows, tail, tail.newest):
             raise HistoryMovedError
         return tail
 
     while True:
-        tail = await start_again_while_it_moves(judge_and_remove)
+        tail = await start_again_while_it_moves(classify_and_remove)
         if tail.unreadable is not None:
-            raise _refusal(tail.unreadable, tail.tally)
+            raise _refusal(tail.unreadable, tail.counts)
         if tail.item is not None or tail.complete:
             return tail.item
         # Expired rows are gone now, as many as go in one step: what lies before them is next.
@@ -67,26 +67,26 @@ async def _remove(store: SealedStore, rows: RowStore, tail: _Tail, newest: Row) 
             data = tail.due[-1].data
             await _put_back(store, decode_json(data) if isinstance(data, (str, bytes)) else data, {})
 
-    return await settle(rows.remove(tail.due, newest), undo)
+    return await shield(rows.remove(tail.due, newest), undo)
 
 
-async def _judge_tail(store: SealedStore) -> _Tail:
+async def _classify_tail(store: SealedStore) -> _Tail:
     tail = _Tail()
-    cursor, judge = store.cursor({}), store.judge()
+    cursor, classifier = store.cursor({}), store.classifier()
     while len(tail.due) < _REMOVED_AT_ONCE:
         for row in await cursor.fetch(1 if tail.newest is None else _REMOVED_AT_ONCE):
             tail.newest = tail.newest or row
             # One by one: a key is asked for only when its row comes up.
-            (verdict,) = await judge.verdicts([row])
-            tail.tally.add(verdict)
-            if verdict.item is not None:
+            (classification,) = await classifier.classify([row])
+            tail.counts.add(classification)
+            if classification.item is not None:
                 tail.due.append(row)
-                tail.item = verdict.item
+                tail.item = classification.item
                 return tail
-            if verdict.outcome == "expired":
+            if classification.outcome == "expired":
                 tail.due.append(row)
-            elif verdict.outcome not in PASSED_OVER:
-                tail.unreadable = verdict
+            elif classification.outcome not in PASSED_OVER:
+                tail.unreadable = classification
                 return tail
         if cursor.exhausted:
             tail.complete = True
@@ -99,39 +99,39 @@ async def _pop_whole(store: SealedStore, keywords: dict[str, Any]) -> dict[str, 
         # A look first: what cannot be read is then not even popped, unless it came in between.
         for row in await store.cursor(keywords).fetch(1):
             await _refuse_unreadable(store, row)
-        stored, verdict = await _pop_or_put_back(store, keywords)
-        if stored is None or verdict.item is not None:
-            return verdict.item
+        stored, classification = await _pop_or_put_back(store, keywords)
+        if stored is None or classification.item is not None:
+            return classification.item
 
 
-async def _pop_or_put_back(store: SealedStore, keywords: dict[str, Any]) -> tuple[object, Verdict]:
+async def _pop_or_put_back(store: SealedStore, keywords: dict[str, Any]) -> tuple[object, Classification]:
     """What the store popped, and what it is. A caller that was cancelled gets nothing: back it goes."""
 
-    async def pop_what_opens() -> tuple[object, Verdict]:
+    async def pop_what_opens() -> tuple[object, Classification]:
         stored = await call(store.session.pop_item, **keywords)
         if stored is None:
-            return None, Verdict("ok")
+            return None, Classification("ok")
         try:
             return stored, await _refuse_unreadable(store, Row(None, stored))
         except BaseException:
             await _put_back(store, stored, keywords)
             raise
 
-    async def undo(popped: tuple[object, Verdict]) -> None:
-        stored, verdict = popped
-        if verdict.item is not None:
+    async def undo(popped: tuple[object, Classification]) -> None:
+        stored, classification = popped
+        if classification.item is not None:
             await _put_back(store, stored, keywords)
 
-    return await settle(pop_what_opens(), undo)
+    return await shield(pop_what_opens(), undo)
 
 
-async def _refuse_unreadable(store: SealedStore, row: Row) -> Verdict:
-    (verdict,) = await store.judge().verdicts([row])
-    if verdict.item is None and verdict.outcome != "expired":
-        tally = Tally()
-        tally.add(verdict)
-        raise _refusal(verdict, tally)
-    return verdict
+async def _refuse_unreadable(store: SealedStore, row: Row) -> Classification:
+    (classification,) = await store.classifier().classify([row])
+    if classification.item is None and classification.outcome != "expired":
+        counts = OutcomeCounts()
+        counts.add(classification)
+        raise _refusal(classification, counts)
+    return classification
 
 
 async def _put_back(store: SealedStore, stored: Any, keywords: dict[str, Any]) -> None:
@@ -146,11 +146,11 @@ async def _put_back(store: SealedStore, stored: Any, keywords: dict[str, Any]) -
         ) from error
 
 
-def _refusal(verdict: Verdict, tally: Tally) -> UnreadableItemsError:
+def _refusal(classification: Classification, counts: OutcomeCounts) -> UnreadableItemsError:
     return UnreadableItemsError.of(
-        tally.outcomes(),
-        tally.findings,
-        raising=(verdict.outcome,),
+        counts.outcomes(),
+        counts.findings,
+        raising=(classification.outcome,),
         consequence="It is the next to pop, and it stays where it is.",
         ways_out="pop_item removes only what it can read, whatever on_unreadable says.",
     )

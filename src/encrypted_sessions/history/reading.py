@@ -1,4 +1,4 @@
-"""From stored rows to items: judge each row, walk a history backwards, say what was found.
+"""From stored rows to items: classify each row, walk a history backwards, say what was found.
 
 The order of questions is fixed: is it an envelope of a known version; what does the place say of
 its key; does the check hold; is it in time.
@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from ..core.envelope import Envelope, NoEnvelope, Plain, parse, parse_row
-from ..core.outcomes import Outcome, Tally, Verdict
+from ..core.outcomes import Classification, Outcome, OutcomeCounts
 from ..core.suites.fernet_v1 import NotAnItem, Opener, Unauthentic
 from ..errors import ScanBudgetError
 from ..stores import Cursor, Row
@@ -26,7 +26,7 @@ EXPIRED_ROWS_THAT_END_A_SEARCH = 64
 #: ... that expired more than this many seconds ago: clocks and long batches differ by less.
 EXPIRED_FOR_SURE_S = 120
 
-#: Rows judged at once. So few that what is made of them is gone before the interpreter's garbage collection
+#: Rows classified at once. So few that what is made of them is gone before the interpreter's garbage collection
 #: counts it as long-lived: collections of everything, which stop the event loop, come up a tenth as often.
 _GROUP = 32
 
@@ -34,7 +34,7 @@ _GROUP = 32
 _SLICE_S = 0.003
 
 
-class Terms:
+class ReadPolicy:
     """What a row is measured against: the time, the session's ttl (None: no end), its policy."""
 
     __slots__ = ("now", "read_plaintext", "ttl")
@@ -49,57 +49,57 @@ class Terms:
         return self.ttl is not None and self.now > timestamp + self.ttl
 
 
-class Breather:
-    """Gives the event loop a turn when a slice of work is used up."""
+class TimeSlice:
+    """The work that one task does before it gives the event loop a turn."""
 
     def __init__(self) -> None:
         self._slice_ends = time.perf_counter() + _SLICE_S
 
-    def is_due(self) -> bool:
+    def is_used_up(self) -> bool:
         """Whether the slice is used up."""
         return time.perf_counter() > self._slice_ends
 
-    async def take(self) -> None:
+    async def checkpoint(self) -> None:
         """Let other tasks run, then start a new slice."""
         await asyncio.sleep(0)
         self._slice_ends = time.perf_counter() + _SLICE_S
 
 
-class Judge:
+class Classifier:
     """Finds out what rows are, on one walk through a history. Each key is asked for once.
 
     Gives the event loop a turn whenever a slice of work is used up.
     """
 
-    def __init__(self, keychain: Keychain, terms: Terms) -> None:
+    def __init__(self, keychain: Keychain, policy: ReadPolicy) -> None:
         self._keychain = keychain
-        self._terms = terms
+        self._policy = policy
         self._openers: dict[str, Opener | Outcome] = {}
-        self._breather = Breather()
+        self._time_slice = TimeSlice()
 
-    async def verdicts(self, rows: Sequence[Row]) -> list[Verdict]:
-        """One verdict for each row, in the same order.
+    async def classify(self, rows: Sequence[Row]) -> list[Classification]:
+        """One classification for each row, in the same order.
 
         Raises what the key provider raises when it cannot answer.
         """
-        breather = self._breather
+        time_slice = self._time_slice
         parsed = []
         for row in rows:
             parsed.append(parse_stored(row.data))
-            if breather.is_due():
-                await breather.take()
+            if time_slice.is_used_up():
+                await time_slice.checkpoint()
         await self._find({found.kid for found in parsed if isinstance(found, Envelope)})
-        verdicts: list[Verdict] = []
+        classifications: list[Classification] = []
         for found in parsed:
             if isinstance(found, Envelope):
-                verdicts.append(open_envelope(found, self._openers[found.kid], self._terms))
+                classifications.append(open_envelope(found, self._openers[found.kid], self._policy))
             elif isinstance(found, dict):
-                verdicts.append(Verdict("plaintext", item=found if self._terms.read_plaintext else None))
+                classifications.append(Classification("plaintext", item=found if self._policy.read_plaintext else None))
             else:
-                verdicts.append(Verdict(found))
-            if breather.is_due():
-                await breather.take()
-        return verdicts
+                classifications.append(Classification(found))
+            if time_slice.is_used_up():
+                await time_slice.checkpoint()
+        return classifications
 
     async def _find(self, kids: set[str]) -> None:
         unknown = kids.difference(self._openers)
@@ -113,22 +113,22 @@ def parse_stored(data: object) -> Envelope | Plain | NoEnvelope:
     return parse_row(data) if isinstance(data, (str, bytes)) else parse(data)
 
 
-def open_envelope(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Verdict:
+def open_envelope(envelope: Envelope, opener: Opener | Outcome, policy: ReadPolicy) -> Classification:
     """What a well-formed envelope is, its key's opener (or why there is none) in hand."""
-    outcome = judge_envelope(envelope, opener, terms)
+    outcome = classify_envelope(envelope, opener, policy)
     item = None
     if outcome == "ok" and not isinstance(opener, str):
         try:
             item = opener.open(envelope.token)
         except NotAnItem:
             outcome = "malformed"
-    return Verdict(outcome, envelope.kid, envelope.timestamp, item)
+    return Classification(outcome, envelope.kid, envelope.timestamp, item)
 
 
-def judge_envelope(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -> Outcome:
+def classify_envelope(envelope: Envelope, opener: Opener | Outcome, policy: ReadPolicy) -> Outcome:
     """The same without a look at the content: what is "ok" may hold no item."""
     timestamp = envelope.timestamp
-    expired = terms.has_expired(timestamp)
+    expired = policy.has_expired(timestamp)
     if isinstance(opener, str):
         return "expired_unverified" if opener == "unknown_key" and expired else opener
     try:
@@ -137,27 +137,27 @@ def judge_envelope(envelope: Envelope, opener: Opener | Outcome, terms: Terms) -
         return "unauthentic"
     if expired:
         return "expired"
-    return "not_yet_valid" if timestamp > terms.now + CLOCK_SKEW_S else "ok"
+    return "not_yet_valid" if timestamp > policy.now + CLOCK_SKEW_S else "ok"
 
 
 class Scan:
     """A walk through a history: its items, oldest first, what else was met, and the newest row."""
 
-    __slots__ = ("items", "newest", "tally")
+    __slots__ = ("counts", "items", "newest")
 
-    def __init__(self, items: list[dict[str, object]], tally: Tally, newest: Row | None) -> None:
+    def __init__(self, items: list[dict[str, object]], counts: OutcomeCounts, newest: Row | None) -> None:
         self.items = items
-        self.tally = tally
+        self.counts = counts
         self.newest = newest
 
     def __repr__(self) -> str:
-        return f"Scan({len(self.items)} items, {self.tally.outcomes()!r})"
+        return f"Scan({len(self.items)} items, {self.counts.outcomes()!r})"
 
 
 async def scan(
     cursor: Cursor,
     keychain: Keychain,
-    terms: Terms,
+    policy: ReadPolicy,
     *,
     limit: int | None,
     budget: int | None = None,
@@ -167,14 +167,14 @@ async def scan(
     With a limit, the walk also ends after 64 consecutive rows that expired more than two minutes
     ago. `budget` bounds the rows fetched: ScanBudgetError when it is used up before the end.
     """
-    tally = Tally()
-    judge = Judge(keychain, terms)
+    counts = OutcomeCounts()
+    classifier = Classifier(keychain, policy)
     items: list[dict[str, object]] = []  # newest first, until the end
     kinds: list[Outcome] = []
     newer_than_gap = 0  # items newer than the oldest row that was left out
     newest: Row | None = None
     long_expired = 0
-    fetched: list[Row] = []  # and not judged yet, oldest first
+    fetched: list[Row] = []  # and not classified yet, oldest first
     complete = ended_early = False
 
     while not (complete or ended_early) and (limit is None or len(items) < limit):
@@ -190,15 +190,15 @@ async def scan(
         count = _GROUP if limit is None else min(_GROUP, limit - len(items))
         group = fetched[: -count - 1 : -1]
         del fetched[-count:]  # so that sealed rows and items are not all in memory at once
-        for verdict in await judge.verdicts(group):
-            tally.add(verdict)
-            if verdict.item is not None:
-                items.append(verdict.item)
-                kinds.append(verdict.outcome)
+        for classification in await classifier.classify(group):
+            counts.add(classification)
+            if classification.item is not None:
+                items.append(classification.item)
+                kinds.append(classification.outcome)
                 long_expired = 0
                 continue
             newer_than_gap = len(items)
-            if verdict.outcome == "expired" and _expired_for_sure(verdict, terms):
+            if classification.outcome == "expired" and _expired_for_sure(classification, policy):
                 long_expired += 1
                 if limit is not None and long_expired == EXPIRED_ROWS_THAT_END_A_SEARCH:
                     ended_early = True
@@ -213,9 +213,9 @@ async def scan(
     if since < len(items):
         lost = unpaired(items, since=since)
         for index in sorted(lost, reverse=True):
-            tally.move(kinds[index], to="unpaired")
+            counts.move(kinds[index], to="unpaired")
             del items[index]
-    return Scan(items, tally, newest)
+    return Scan(items, counts, newest)
 
 
 async def _fetch(cursor: Cursor, count: int | None, budget: int | None) -> list[Row]:
@@ -230,6 +230,6 @@ async def _fetch(cursor: Cursor, count: int | None, budget: int | None) -> list[
     return rows
 
 
-def _expired_for_sure(verdict: Verdict, terms: Terms) -> bool:
-    assert verdict.timestamp is not None  # noqa: S101 - an expired row has been opened
-    return terms.has_expired(verdict.timestamp + EXPIRED_FOR_SURE_S)
+def _expired_for_sure(classification: Classification, policy: ReadPolicy) -> bool:
+    assert classification.timestamp is not None  # noqa: S101 - an expired row has been opened
+    return policy.has_expired(classification.timestamp + EXPIRED_FOR_SURE_S)

@@ -10,7 +10,7 @@ from ..core.envelope import pack
 from ..errors import HistoryChangedError
 from ..stores import Cursor, HistoryMovedError, PlainStore, RowStore
 from .keychain import Keychain
-from .reading import Breather, Judge, Scan, Terms, scan
+from .reading import Classifier, ReadPolicy, Scan, TimeSlice, scan
 
 #: How often an operation starts again because other writers changed the history under it.
 _ATTEMPTS = 1000
@@ -19,19 +19,19 @@ _T = TypeVar("_T")
 
 
 class SealedStore:
-    """One session's rows and keys, and the terms on which they are read."""
+    """One session's rows and keys, and the policy by which they are read."""
 
     def __init__(
         self,
         session: Any,
         rows: RowStore | PlainStore,
         keychain: Keychain,
-        terms: Callable[[], Terms],
+        policy: Callable[[], ReadPolicy],
     ) -> None:
         self.session = session
         self.rows = rows
         self.keychain = keychain
-        self.terms = terms
+        self.policy = policy
 
     def cursor(self, keywords: dict[str, Any]) -> Cursor:
         """A walk from the newest row. `keywords` go to a session's own methods."""
@@ -39,9 +39,9 @@ class SealedStore:
             return self.rows.cursor(keywords)
         return self.rows.cursor()
 
-    def judge(self) -> Judge:
-        """What tells rows apart, on the terms of this moment."""
-        return Judge(self.keychain, self.terms())
+    def classifier(self) -> Classifier:
+        """What tells rows apart, by the policy of this moment."""
+        return Classifier(self.keychain, self.policy())
 
     async def scan(
         self,
@@ -53,20 +53,20 @@ class SealedStore:
         """The latest items and what else was met (`reading.scan`), from one state of the store."""
 
         async def attempt() -> Scan:
-            return await scan(self.cursor(keywords), self.keychain, self.terms(), limit=limit, budget=budget)
+            return await scan(self.cursor(keywords), self.keychain, self.policy(), limit=limit, budget=budget)
 
         return await start_again_while_it_moves(attempt)
 
     async def seal(self, items: Sequence[Any], timestamp: int | None = None) -> list[dict[str, Any]]:
         """Envelopes of items under the active key, all with one timestamp (default: now)."""
         kid, cipher = await self.keychain.active()
-        stamp = self.terms().now if timestamp is None else timestamp
-        breather = Breather()
+        stamp = self.policy().now if timestamp is None else timestamp
+        time_slice = TimeSlice()
         sealed: list[dict[str, Any]] = []
         for item in items:
             sealed.append(pack(kid, cipher.seal(item, stamp)))
-            if breather.is_due():
-                await breather.take()
+            if time_slice.is_used_up():
+                await time_slice.checkpoint()
         return sealed
 
 

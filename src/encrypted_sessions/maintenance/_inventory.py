@@ -10,8 +10,8 @@ from keyproviders import redact_frames
 from . import arguments
 from .aggregation import MOST_GROUPS, Groups, key_uses
 from .conclusion import LABELS_ONLY, NOT_COMPLETE, conclude
-from .engine import Walk
-from .operation import Judged, Task
+from .engine import Engine
+from .operation import ClassifiedRow, Operation
 from .progress import Progress
 from .reports import InventoryReport, VerifyReport
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..stores.whole import WholeStore
 
 
-class _Looking(Task):
+class _Looking(Operation):
     """Changes nothing, and knows which key is active."""
 
     changes = False
@@ -36,8 +36,8 @@ class _Inventory(_Looking):
     def __init__(self) -> None:
         self.groups = Groups()
 
-    def take(self, judged: Judged) -> None:
-        self.groups.add(judged)
+    def take(self, classified: ClassifiedRow) -> None:
+        self.groups.add(classified)
 
 
 @redact_frames
@@ -63,7 +63,7 @@ async def inventory(
     settings = arguments.settings(ttl=ttl, upstream_key=upstream_key, batch=batch, progress=progress, stop=stop)
     ring = None if keys is None else arguments.keys(keys)
     task = _Inventory()
-    walk = Walk(arguments.store(store), ring, settings, task)
+    walk = Engine(arguments.store(store), ring, settings, task)
     await walk.go()
     if task.groups.too_many:
         walk.notice(f"more than {MOST_GROUPS} groups of rows: those of further kids are counted together, under none")
@@ -88,9 +88,9 @@ async def inventory(
 
 
 class _Verify(_Looking):
-    def take(self, judged: Judged) -> None:
-        if judged.outcome not in ("ok", "expired", "erased", "not_opened"):
-            self.run.leave(judged.outcome, judged)
+    def take(self, classified: ClassifiedRow) -> None:
+        if classified.outcome not in ("ok", "expired", "erased", "not_opened"):
+            self.run.leave(classified.outcome, classified)
 
 
 @redact_frames
@@ -112,6 +112,6 @@ async def verify(
     """
     settings = arguments.settings(ttl=ttl, upstream_key=upstream_key, batch=batch, progress=progress, stop=stop)
     task = _Verify()
-    walk = Walk(arguments.store(store), arguments.keys(keys), settings, task)
+    walk = Engine(arguments.store(store), arguments.keys(keys), settings, task)
     await walk.go()
     return VerifyReport(**walk.told(), active_kid=task.active_kid)

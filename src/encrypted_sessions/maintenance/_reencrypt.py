@@ -10,9 +10,9 @@ from keyproviders import redact_frames
 from ..core.envelope import UPSTREAM_KID, openings, pack_row
 from ..core.suites.fernet_v1 import NotAnItem
 from . import arguments
-from .engine import Walk
+from .engine import Engine
 from .keys import ActiveKey
-from .operation import Judged, Task
+from .operation import ClassifiedRow, Operation
 from .progress import Progress
 from .reports import EncryptReport, ReencryptReport
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _AUTHENTIC = ("ok", "expired", "not_yet_valid")
 
 
-class _Reseal(Task):
+class _Reseal(Operation):
     """What both commands do with an envelope that opens."""
 
     looks_inside = False  # resealing does
@@ -42,15 +42,15 @@ class _Reseal(Task):
         if before is not None and before.kid != active.kid:
             self.run.left["former_key"] = self.run.begun + self.already
 
-    def reseal(self, judged: Judged) -> str | None:
+    def reseal(self, classified: ClassifiedRow) -> str | None:
         """The row's envelope under the active key."""
         assert self.active is not None  # noqa: S101 - `begin_page` came first
-        assert judged.envelope is not None  # noqa: S101 - it was opened
-        assert judged.opener is not None  # noqa: S101 - likewise
+        assert classified.envelope is not None  # noqa: S101 - it was opened
+        assert classified.opener is not None  # noqa: S101 - likewise
         try:
-            token = self.active.resealer(judged.row.session_id).reseal(judged.envelope, judged.opener)
+            token = self.active.resealer(classified.row.session_id).reseal(classified.envelope, classified.opener)
         except NotAnItem:
-            self.run.leave("malformed", self.run.correct(judged, "malformed"))
+            self.run.leave("malformed", self.run.correct(classified, "malformed"))
             return None
         return pack_row(self.active.kid, token)
 
@@ -100,17 +100,17 @@ class _Reencrypt(_Reseal):
         """Count them."""
         self.already += rows * self.run.first_time
 
-    def take(self, judged: Judged) -> str | None:
-        if judged.kid == self._to.kid:  # in a text of another form
+    def take(self, classified: ClassifiedRow) -> str | None:
+        if classified.kid == self._to.kid:  # in a text of another form
             self.already += self.run.first_time
             return None
-        if judged.outcome == "plaintext" or (self._from is not None and judged.kid != self._from.kid):
+        if classified.outcome == "plaintext" or (self._from is not None and classified.kid != self._from.kid):
             return None
         self.met = True
-        if judged.outcome in _AUTHENTIC:
-            return self.reseal(judged)
-        if judged.outcome not in ("erased", "not_opened"):
-            self.run.leave(judged.outcome, judged)
+        if classified.outcome in _AUTHENTIC:
+            return self.reseal(classified)
+        if classified.outcome not in ("erased", "not_opened"):
+            self.run.leave(classified.outcome, classified)
         return None
 
 
@@ -141,7 +141,7 @@ async def reencrypt(
     """
     task = _Reencrypt(arguments.kid(from_kid, "from_kid"))
     settings = arguments.settings(upstream_key=upstream_key, batch=batch, limit=limit, progress=progress, stop=stop)
-    walk = Walk(arguments.store(store), arguments.keys(keys), settings, task)
+    walk = Engine(arguments.store(store), arguments.keys(keys), settings, task)
     await walk.go()
     kid = None if task.active is None else task.active.kid
     if from_kid is not None and from_kid == kid:
@@ -164,29 +164,29 @@ class _Encrypt(_Reseal):
         """Rows that are sealed already."""
         return () if self._upstream else _ANY.openings
 
-    def take(self, judged: Judged) -> str | None:
-        if judged.outcome == "plaintext":
-            return self._seal(judged)
-        if judged.kid == UPSTREAM_KID and self._upstream:
-            if judged.outcome in _AUTHENTIC:
-                return self.reseal(judged)
-            self.run.leave(judged.outcome, judged)
-        elif judged.outcome == "malformed":
-            self.run.leave("malformed", judged)
+    def take(self, classified: ClassifiedRow) -> str | None:
+        if classified.outcome == "plaintext":
+            return self._seal(classified)
+        if classified.kid == UPSTREAM_KID and self._upstream:
+            if classified.outcome in _AUTHENTIC:
+                return self.reseal(classified)
+            self.run.leave(classified.outcome, classified)
+        elif classified.outcome == "malformed":
+            self.run.leave("malformed", classified)
         return None
 
-    def _seal(self, judged: Judged) -> str | None:
+    def _seal(self, classified: ClassifiedRow) -> str | None:
         assert self.active is not None  # noqa: S101 - `begin_page` came first
-        row, now = judged.row, self.run.now
+        row, now = classified.row, self.run.now
         if row.created_at is None:
             self.run.notice(
                 "the store keeps no times, so what was plaintext counts as written now: it expires a whole ttl from now"
             )
         stamp = now if row.created_at is None else max(0, min(int(row.created_at), now))
         try:
-            token = self.active.cipher(row.session_id).seal(judged.item, stamp)
+            token = self.active.cipher(row.session_id).seal(classified.item, stamp)
         except (TypeError, UnicodeEncodeError):
-            self.run.leave("not_exact", judged)
+            self.run.leave("not_exact", classified)
             return None
         return pack_row(self.active.kid, token)
 
@@ -215,7 +215,7 @@ async def encrypt_plaintext(
     """
     settings = arguments.settings(upstream_key=upstream_key, batch=batch, limit=limit, progress=progress, stop=stop)
     task = _Encrypt(upstream=upstream_key is not None)
-    walk = Walk(arguments.store(store), arguments.keys(keys), settings, task)
+    walk = Engine(arguments.store(store), arguments.keys(keys), settings, task)
     await walk.go()
     kid = None if task.active is None else task.active.kid
     plaintext = walk.changed_of.get("plaintext", 0)

@@ -15,10 +15,10 @@ from ..core.outcomes import MAX_FINDINGS
 from ..core.suites.fernet_v1 import NotAnItem
 from ..errors import StoreError, StoreUnavailableError
 from . import arguments
-from .engine import STAYS_DONE, Settings, Walk, patiently, settled
+from .engine import STAYS_DONE, Engine, Settings, checkpointed, patiently
 from .export import Export
 from .keys import InterruptedRunError, wait
-from .operation import LATER, REMOVE, Judged, Later, Remove, Task
+from .operation import DEFER, REMOVE, ClassifiedRow, Defer, Operation, Remove
 from .progress import Progress
 from .reports import DiscardReport, EraseReport, PurgeReport, Stopped
 from .tool_calls import ExpiredCalls
@@ -49,7 +49,7 @@ _NOT_DISCARDABLE = {
 }
 
 
-class _ByAge(Task):
+class _ByAge(Operation):
     """Removes for good what is too old, so it must not be this machine's clock that is wrong."""
 
     by_age = True
@@ -66,21 +66,21 @@ class _Purge(_ByAge):
         self._calls = ExpiredCalls(store, settings)
         self.kept = 0
 
-    def take(self, judged: Judged) -> Remove | Later | None:
-        if judged.outcome == "expired":
-            return LATER if self._is_call(judged) else REMOVE
-        if judged.outcome not in _NO_CONCERN_OF_PURGE:
-            self.run.leave(judged.outcome, judged)
+    def take(self, classified: ClassifiedRow) -> Remove | Defer | None:
+        if classified.outcome == "expired":
+            return DEFER if self._is_call(classified) else REMOVE
+        if classified.outcome not in _NO_CONCERN_OF_PURGE:
+            self.run.leave(classified.outcome, classified)
         return None
 
-    def _is_call(self, judged: Judged) -> bool:
-        assert judged.opener is not None  # noqa: S101 - it is authentic, so it had a key
-        assert judged.envelope is not None  # noqa: S101 - likewise
+    def _is_call(self, classified: ClassifiedRow) -> bool:
+        assert classified.opener is not None  # noqa: S101 - it is authentic, so it had a key
+        assert classified.envelope is not None  # noqa: S101 - likewise
         try:
-            item = judged.opener.open(judged.envelope.token)
+            item = classified.opener.open(classified.envelope.token)
         except NotAnItem:
             return False
-        return self._calls.note(judged.row, item)
+        return self._calls.note(classified.row, item)
 
     async def free(self, rows: Sequence[StoredRow]) -> list[int]:
         free = await self._calls.free(rows, self.run)
@@ -117,7 +117,7 @@ async def purge(
     )
     whole = arguments.store(store)
     task = _Purge(whole, settings)
-    walk = Walk(whole, arguments.keys(keys), settings, task)
+    walk = Engine(whole, arguments.keys(keys), settings, task)
     await walk.go()
     if task.kept:
         walk.notice(
@@ -133,8 +133,8 @@ class _Discard(_ByAge):
         self.by_age = outcome == "expired_unverified"
         self._export = export
 
-    def take(self, judged: Judged) -> Remove | None:
-        return REMOVE if judged.outcome == self._outcome else None
+    def take(self, classified: ClassifiedRow) -> Remove | None:
+        return REMOVE if classified.outcome == self._outcome else None
 
     async def before_writing(self, rows: Sequence[StoredRow]) -> None:
         assert self._export is not None  # noqa: S101 - only a dry run has none, and writes nothing
@@ -177,7 +177,7 @@ async def discard(
     file = None if dry_run or path is None else Export(path)
     written = None
     try:
-        walk = Walk(whole, ring, settings, _Discard(outcome, file))
+        walk = Engine(whole, ring, settings, _Discard(outcome, file))
         await walk.go()
     finally:
         if file is not None:
@@ -256,7 +256,7 @@ async def erase(
         stopped_because=stopped[1] if stopped else None,
         findings=(),
         notices=tuple(str(refusal) for refusal in refusals[:MAX_FINDINGS]),
-        incomplete=() if dry_run or stopped else await settled(whole),
+        incomplete=() if dry_run or stopped else await checkpointed(whole),
         started_at=started_at,
         took_s=time.monotonic() - began,
         dry_run=dry_run,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..core.envelope import VERSION
 from ..core.outcomes import shown_kid
-from .operation import Judged
+from .operation import ClassifiedRow
 from .reports import Group, KeyUse
 
 #: Groups at most. Whoever writes to the store chooses the kids; further ones are counted without a name.
@@ -66,12 +66,12 @@ class _Count:
         self.oldest: int | None = None
         self.newest: int | None = None
 
-    def add(self, judged: Judged) -> None:
-        row = judged.row
+    def add(self, classified: ClassifiedRow) -> None:
+        row = classified.row
         self.items += 1
         self.size += row.size
         self.sessions.add(row.session_id)
-        time = judged.timestamp
+        time = classified.timestamp
         if time is None and row.created_at is not None:
             time = int(row.created_at)
         if time is not None:
@@ -86,17 +86,17 @@ class Groups:
         self._counts: dict[tuple[str | None, int | None, str], _Count] = {}
         self.too_many = False
 
-    def add(self, judged: Judged) -> None:
+    def add(self, classified: ClassifiedRow) -> None:
         """One more row."""
-        version = None if judged.envelope is None else VERSION
-        name = (judged.kid, version, judged.outcome)
+        version = None if classified.envelope is None else VERSION
+        name = (classified.kid, version, classified.outcome)
         count = self._counts.get(name)
         if count is None:
-            kid = shown_kid(judged.kid)
+            kid = shown_kid(classified.kid)
             if len(self._counts) >= MOST_GROUPS:
                 kid, self.too_many = None, True
-            count = self._counts.setdefault((kid, version, judged.outcome), _Count())
-        count.add(judged)
+            count = self._counts.setdefault((kid, version, classified.outcome), _Count())
+        count.add(classified)
 
     def told(self) -> tuple[Group, ...]:
         """As the report has them, in the order of kids."""

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from .._support.shielding import settle
+from .._support.shielding import shield
 from ..stores.whole import Block, StoredRow, WholeStore
-from .operation import Later, Remove, Task
+from .operation import Defer, Operation, Remove
 
 #: A row can be megabytes: so many bytes are held until they are written.
 MOST_BYTES = 4 * 2**20
@@ -21,10 +21,10 @@ class Change(NamedTuple):
     block: Block
     row: StoredRow
     outcome: str
-    change: str | Remove | Later
+    change: str | Remove | Defer
 
 
-class Writer:
+class BatchWriter:
     """Writes while the walk goes on: one batch under way, and the next one gathered.
 
     `ask` makes a call of the store, and again if it does not answer.
@@ -33,7 +33,7 @@ class Writer:
     def __init__(
         self,
         store: WholeStore,
-        task: Task,
+        task: Operation,
         ask: Callable[[Callable[[], Awaitable[list[bool]]]], Awaitable[list[bool]]],
         *,
         batch: int,
@@ -85,7 +85,7 @@ class Writer:
         """Wait for the write under way, also when this task is cancelled meanwhile."""
         if self._writing is not None:
             writing, self._writing = self._writing, None
-            await settle(writing)
+            await shield(writing)
 
     async def _write_out(self, pending: list[Change]) -> None:
         batch = self.batch

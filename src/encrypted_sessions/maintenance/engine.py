@@ -1,7 +1,7 @@
-"""A whole store, row by row: read, judge, change, in small batches while agents go on.
+"""A whole store, row by row: read, classify, change, in small batches while agents go on.
 
-While one page of rows is judged, the store writes the changes of the page before and reads the next.
-What was read and judged is written only where it still lies as it was read; a block in which
+While one page of rows is classified, the store writes the changes of the page before and reads the next.
+What was read and classified is written only where it still lies as it was read; a block in which
 somebody else was faster is walked once more at the end.
 """
 
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from keyproviders import KeyProviderError, ProviderConfigError
 
-from .._support.shielding import settle
+from .._support.shielding import shield
 from ..core.envelope import Envelope, parse_row
 from ..core.outcomes import MAX_FINDINGS, shown_kid
 from ..errors import StoreError, StoreUnavailableError
-from ..history.reading import CLOCK_SKEW_S, Breather, Terms, judge_envelope, open_envelope
+from ..history.reading import CLOCK_SKEW_S, ReadPolicy, TimeSlice, classify_envelope, open_envelope
 from ..stores.whole import Block, StoredRow, WholeStore
-from .batch_writer import MOST_BYTES, Change, Writer
+from .batch_writer import MOST_BYTES, BatchWriter, Change
 from .keys import InterruptedRunError, StoreKeys, wait
-from .operation import REMOVE, Judged, Later, Task
+from .operation import REMOVE, ClassifiedRow, Defer, Operation
 from .progress import Progress, Ticker
 from .reports import RowFinding, Stopped
 
@@ -79,10 +79,10 @@ class _Passed(NamedTuple):
     rows: int
 
 
-class Walk:
+class Engine:
     """One run of one command over a store."""
 
-    def __init__(self, store: WholeStore, ring: KeyRing | None, settings: Settings, task: Task) -> None:
+    def __init__(self, store: WholeStore, ring: KeyRing | None, settings: Settings, task: Operation) -> None:
         self._store = store
         self._settings = settings
         self._task = task
@@ -98,11 +98,11 @@ class Walk:
         self._incomplete: tuple[str, ...] = ()
         self._started_at = _now()
         self._began = time.monotonic()
-        self._breather = Breather()
+        self._time_slice = TimeSlice()
         self._using_store = asyncio.Lock()  # one call at a time
         self.first_time = True
         """False when blocks are walked again: rows of theirs have been counted."""
-        self._writer = Writer(store, task, self.ask, batch=settings.batch, dry_run=settings.dry_run)
+        self._writer = BatchWriter(store, task, self.ask, batch=settings.batch, dry_run=settings.dry_run)
         self._page = min(_FIRST_PAGE, settings.batch)
         self._put_off: list[Change] = []
         self._put_off_bytes = self._rows_since = 0
@@ -124,23 +124,23 @@ class Walk:
         """Rows of which it was decided that they are to be changed."""
         return self._writer.begun
 
-    def correct(self, judged: Judged, outcome: str) -> Judged:
+    def correct(self, classified: ClassifiedRow, outcome: str) -> ClassifiedRow:
         """A row that turned out to be something else than it was counted as."""
         if self.first_time:
-            self.found[judged.outcome] -= 1
-            if not self.found[judged.outcome]:
-                del self.found[judged.outcome]
+            self.found[classified.outcome] -= 1
+            if not self.found[classified.outcome]:
+                del self.found[classified.outcome]
             self._count(outcome)
-        return judged._replace(outcome=outcome)
+        return classified._replace(outcome=outcome)
 
-    def leave(self, reason: str, judged: Judged) -> None:
+    def leave(self, reason: str, classified: ClassifiedRow) -> None:
         """Count a row that is left although it should not be, and name it among the findings."""
         if self.first_time:
             self.left[reason] = self.left.get(reason, 0) + 1
             if len(self.findings) < MAX_FINDINGS:
-                row = judged.row
+                row = classified.row
                 self.findings.append(
-                    RowFinding(row.session_id, _in_words(row.id), judged.outcome, shown_kid(judged.kid))
+                    RowFinding(row.session_id, _in_words(row.id), classified.outcome, shown_kid(classified.kid))
                 )
 
     def notice(self, sentence: str) -> None:
@@ -169,7 +169,7 @@ class Walk:
                 self.notice(f"the key {shown_kid(kid)}: {refusal}")
         if self._task.changes and not self._settings.dry_run:
             # Also when nothing was changed: a run before may have been killed, or kept from it by readers.
-            self._incomplete = await settled(self._store)
+            self._incomplete = await checkpointed(self._store)
 
     def told(self) -> dict[str, Any]:
         """What every report has."""
@@ -290,10 +290,10 @@ class Walk:
                 " time would count as expired. Nothing was removed; compare the clocks (NTP), then run it again"
             )
 
-    async def breathe(self) -> None:
+    async def checkpoint(self) -> None:
         """Give the event loop a turn if one is due."""
-        if self._breather.is_due():
-            await self._breather.take()
+        if self._time_slice.is_used_up():
+            await self._time_slice.checkpoint()
 
     # Judging.
 
@@ -309,7 +309,7 @@ class Walk:
             self._task.passed(passed.rows)
 
     async def _take(self, block: Block, rows: list[StoredRow]) -> None:
-        task, breather = self._task, self._breather
+        task, time_slice = self._task, self._time_slice
         await task.begin_page()
         parsed = []
         kids = set()
@@ -321,20 +321,20 @@ class Walk:
             parsed.append((row, found))
             if isinstance(found, Envelope):
                 kids.add(found.kid)
-            if breather.is_due():
-                await breather.take()
+            if time_slice.is_used_up():
+                await time_slice.checkpoint()
         if self.keys is not None:
             await self.keys.prepare(kids)
         self.now = int(_now())
-        terms = Terms(self.now, self._settings.ttl, read_plaintext=False)
+        policy = ReadPolicy(self.now, self._settings.ttl, read_plaintext=False)
         for row, found in parsed:
-            judged = self._judge(row, found, terms)
-            self._count(judged.outcome)
-            change = task.take(judged)
-            if change is not None and not self._begin(Change(block, row, judged.outcome, change)):
+            classified = self._classify(row, found, policy)
+            self._count(classified.outcome)
+            change = task.take(classified)
+            if change is not None and not self._begin(Change(block, row, classified.outcome, change)):
                 return
-            if breather.is_due():
-                await breather.take()
+            if time_slice.is_used_up():
+                await time_slice.checkpoint()
         self._rows_since += len(rows)
         if self._rows_since >= _PUT_OFF_FOR or self._put_off_bytes > MOST_BYTES:
             await self._decide()
@@ -350,7 +350,7 @@ class Walk:
 
     def _begin(self, change: Change) -> bool:
         """Have a row changed, now or later, unless that were more than the limit."""
-        if isinstance(change.change, Later):
+        if isinstance(change.change, Defer):
             self._put_off.append(change)
             self._put_off_bytes += len(change.row.data)
             return True
@@ -360,23 +360,23 @@ class Walk:
         self._writer.add(change)
         return True
 
-    def _judge(self, row: StoredRow, found: Envelope | dict[str, Any] | str, terms: Terms) -> Judged:
+    def _classify(self, row: StoredRow, found: Envelope | dict[str, Any] | str, policy: ReadPolicy) -> ClassifiedRow:
         if isinstance(found, str):
-            return Judged(row, found)
+            return ClassifiedRow(row, found)
         if isinstance(found, dict):
-            return Judged(row, "plaintext", item=found)
+            return ClassifiedRow(row, "plaintext", item=found)
         if self.keys is None:
-            return Judged(row, "not_opened", found.kid, found.timestamp, envelope=found)
+            return ClassifiedRow(row, "not_opened", found.kid, found.timestamp, envelope=found)
         opener = self.keys.opener(found.kid, row.session_id)
         if opener == "key_not_answered" or opener == "key_not_asked":  # noqa: PLR1714 - told apart by the type checker
-            judged = Judged(row, "not_opened", found.kid, found.timestamp, envelope=found)
-            self.leave(str(opener), judged)
-            return judged
+            classified = ClassifiedRow(row, "not_opened", found.kid, found.timestamp, envelope=found)
+            self.leave(str(opener), classified)
+            return classified
         if self._task.looks_inside:
-            outcome = open_envelope(found, opener, terms).outcome
+            outcome = open_envelope(found, opener, policy).outcome
         else:
-            outcome = judge_envelope(found, opener, terms)
-        return Judged(
+            outcome = classify_envelope(found, opener, policy)
+        return ClassifiedRow(
             row, outcome, found.kid, found.timestamp, None, found, None if isinstance(opener, str) else opener
         )
 
@@ -399,10 +399,10 @@ async def patiently(
         return await ask()
 
 
-async def settled(store: WholeStore) -> tuple[str, ...]:
+async def checkpointed(store: WholeStore) -> tuple[str, ...]:
     """What a store could not make gone of what was removed or replaced, in words."""
     try:
-        return tuple(await store.settle())
+        return tuple(await store.checkpoint())
     except StoreError as error:
         return (str(error),)
 
@@ -416,13 +416,13 @@ async def _one_ahead(pages: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None
     """The same pages; the next one is read while one is worked on."""
     coming = asyncio.ensure_future(_next(pages))
     try:
-        while (page := await settle(coming)) is not None:
+        while (page := await shield(coming)) is not None:
             coming = asyncio.ensure_future(_next(pages))
             yield page
     finally:
         # A call of a store is not broken off: it would lose its connection.
         with suppress(Exception):
-            await settle(coming)
+            await shield(coming)
         await pages.aclose()
 
 

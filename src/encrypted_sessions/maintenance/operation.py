@@ -11,10 +11,10 @@ from ..core.suites.fernet_v1 import Opener
 from ..stores.whole import StoredRow
 
 if TYPE_CHECKING:
-    from .engine import Walk
+    from .engine import Engine
 
 
-class Judged(NamedTuple):
+class ClassifiedRow(NamedTuple):
     """A row and what it is.
 
     `outcome` is an outcome's name, or "not_opened". `timestamp` is proven where the outcome says so.
@@ -37,20 +37,20 @@ class Remove:
 REMOVE = Remove()
 
 
-class Later:
-    """The change of a row on which `Task.free` decides, once more rows were seen."""
+class Defer:
+    """The change of a row on which `Operation.free` decides, once more rows were seen."""
 
 
-LATER = Later()
+DEFER = Defer()
 
 
-class Task(ABC):
+class Operation(ABC):
     """What one command does with rows. `run` is set while the walk goes on."""
 
-    run: Walk
+    run: Engine
     #: Whether the command is there to change rows.
     changes: ClassVar[bool] = True
-    #: False where `take` itself finds out whether an authentic row holds an item: it says so to `Walk.correct`.
+    #: False where `take` itself finds out whether an authentic row holds an item: it says so to `Engine.correct`.
     looks_inside: ClassVar[bool] = True
 
     async def begin_page(self) -> None:  # noqa: B027 - most commands need nothing
@@ -68,7 +68,7 @@ class Task(ABC):
         """So many rows of a block were passed by unread, for they all begin as `passes` said."""
 
     @abstractmethod
-    def take(self, judged: Judged) -> str | Remove | Later | None:
+    def take(self, classified: ClassifiedRow) -> str | Remove | Defer | None:
         """What to put in a row's place; None leaves it as it is."""
 
     async def free(self, rows: Sequence[StoredRow]) -> Sequence[int]:  # noqa: ARG002 - for those that put rows off

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.envelope import Envelope, parse_row
 from ..history.pairing import Pair, answer_to, answered_by
-from ..history.reading import Terms, open_envelope
+from ..history.reading import ReadPolicy, open_envelope
 from ..stores.whole import StoredRow
 from .keys import InterruptedRunError
 
 if TYPE_CHECKING:
     from ..stores.whole import WholeStore
-    from .engine import Settings, Walk
+    from .engine import Engine, Settings
 
 #: Outcomes of rows that will never be read again, so that they answer nothing.
 _SILENT = ("erased", "malformed", "unauthentic")
@@ -50,7 +50,7 @@ class ExpiredCalls:
             self._calls.setdefault((row.session_id, call), []).append(row.id)
         return call is not None
 
-    async def free(self, rows: Sequence[StoredRow], run: Walk) -> list[int]:
+    async def free(self, rows: Sequence[StoredRow], run: Engine) -> list[int]:
         """Which of these calls may go, by their places; then nothing is noted any more."""
         names = {(name[0], row_id): name for name, ids in self._calls.items() for row_id in ids}
         calls, outputs = _sorted(self._calls), _sorted(self._outputs)
@@ -71,7 +71,7 @@ class ExpiredCalls:
             free += [place for place, pair in pairs.items() if pair not in answered]
         return sorted(free)
 
-    async def _answered_in_time(self, call: StoredRow, pairs: set[Pair], run: Walk) -> set[Pair]:
+    async def _answered_in_time(self, call: StoredRow, pairs: set[Pair], run: Engine) -> set[Pair]:
         """Those of the pairs that rows answer, or may answer, which came after a call and are in time."""
         answered: set[Pair] = set()
         async with aclosing(self._items_in_time(call, run)) as items:
@@ -85,7 +85,7 @@ class ExpiredCalls:
                         return pairs
         return answered
 
-    async def _items_in_time(self, call: StoredRow, run: Walk) -> AsyncGenerator[dict[str, Any] | None, None]:
+    async def _items_in_time(self, call: StoredRow, run: Engine) -> AsyncGenerator[dict[str, Any] | None, None]:
         """What came after a row in its session and is in time; None for what may be read one day, and not now."""
         settings = self._settings
         assert run.keys is not None  # noqa: S101 - checked where it entered
@@ -94,8 +94,8 @@ class ExpiredCalls:
             if settings.stop():
                 raise InterruptedRunError
             last = rows[-1]
-            terms = Terms(run.now, settings.ttl, read_plaintext=True)
-            found = [parsed for row in rows if not _claims_to_be_expired(parsed := parse_row(row.data), terms)]
+            policy = ReadPolicy(run.now, settings.ttl, read_plaintext=True)
+            found = [parsed for row in rows if not _claims_to_be_expired(parsed := parse_row(row.data), policy)]
             await run.keys.prepare({parsed.kid for parsed in found if isinstance(parsed, Envelope)})
             for parsed in found:
                 if isinstance(parsed, dict):
@@ -104,11 +104,11 @@ class ExpiredCalls:
                     opener = run.keys.opener(parsed.kid, call.session_id)
                     if opener == "key_not_answered" or opener == "key_not_asked":  # noqa: PLR1714 - for the type checker
                         yield None
-                    elif (verdict := open_envelope(parsed, opener, terms)).outcome not in _SILENT:
-                        yield verdict.item
+                    elif (classification := open_envelope(parsed, opener, policy)).outcome not in _SILENT:
+                        yield classification.item
                 elif parsed not in _SILENT:
                     yield None
-                await run.breathe()
+                await run.checkpoint()
 
 
 def _sorted(ids: Mapping[_Name, list[Any]]) -> dict[_Name, list[Any]]:
@@ -120,5 +120,5 @@ def _first_after(row_id: Any, ids: Sequence[Any]) -> Any:
     return ids[place] if place < len(ids) else None
 
 
-def _claims_to_be_expired(parsed: object, terms: Terms) -> bool:
-    return isinstance(parsed, Envelope) and terms.has_expired(parsed.timestamp)
+def _claims_to_be_expired(parsed: object, policy: ReadPolicy) -> bool:
+    return isinstance(parsed, Envelope) and policy.has_expired(parsed.timestamp)

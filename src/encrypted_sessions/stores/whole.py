@@ -149,5 +149,5 @@ class WholeStore(ABC):
         """
 
     @abstractmethod
-    async def settle(self) -> Sequence[str]:
+    async def checkpoint(self) -> Sequence[str]:
         """Make gone what was removed or replaced, as far as the store can; in words what it could not do."""

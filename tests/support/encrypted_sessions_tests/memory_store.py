@@ -18,7 +18,7 @@ class MemoryStore(WholeStore):
         self.session_id = session_id
         self.data: dict[int, bytes] = {number: row.encode() for number, row in enumerate(rows)}
         self.before: Callable[[str], Awaitable[None]] = _nothing
-        self.settled = 0
+        self.checkpointed = 0
 
     async def open(self) -> None:
         pass
@@ -71,9 +71,9 @@ class MemoryStore(WholeStore):
             self.data.clear()
         return {"rows": count}
 
-    async def settle(self) -> Sequence[str]:
-        await self.before("settle")
-        self.settled += 1
+    async def checkpoint(self) -> Sequence[str]:
+        await self.before("checkpoint")
+        self.checkpointed += 1
         return ()
 
 

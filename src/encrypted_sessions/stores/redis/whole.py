@@ -238,8 +238,8 @@ class RedisStore(WholeStore):
                 found.update(dict(zip(found, counts, strict=True)))
         return found
 
-    async def settle(self) -> Sequence[str]:
-        """As `WholeStore.settle`: memory holds nothing old. Files of Redis are its operator's business."""
+    async def checkpoint(self) -> Sequence[str]:
+        """As `WholeStore.checkpoint`: memory holds nothing old. Files of Redis are its operator's business."""
         if self._notes:
             await self._run([("UNLINK", *self._notes)])
             self._notes = []

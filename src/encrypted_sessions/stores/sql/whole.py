@@ -164,8 +164,8 @@ class PostgreSQLStore(TableStore):
         found.update(await self._patiently(rest))
         return found
 
-    async def settle(self) -> Sequence[str]:
-        """As `WholeStore.settle`: vacuuming is PostgreSQL's own business, and its operator's."""
+    async def checkpoint(self) -> Sequence[str]:
+        """As `WholeStore.checkpoint`: vacuuming is PostgreSQL's own business, and its operator's."""
         return ()
 
     async def _fetch(self, statement: TextClause, **values: object) -> Sequence[Any]:

@@ -1,7 +1,7 @@
 """Files of SQLite, by the standard library: what the SDK's SQLite classes and SQLAlchemySession leave there.
 
 One connection in one worker thread does everything, so nothing of this blocks the event loop. What
-it deletes or replaces is overwritten with zeros in the file (secure_delete); `settle` empties the
+it deletes or replaces is overwritten with zeros in the file (secure_delete); `checkpoint` empties the
 log, where the old bytes lie until then.
 """
 # ruff: noqa: S608  # a table's name cannot be a parameter: it is checked and quoted
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..._support.shielding import settle
+from ..._support.shielding import shield
 from ...errors import StoreError, StoreUnavailableError
 from ..blocks import SIZE, Extent, TableStore
 from ..tables import Tables, quoted
@@ -104,7 +104,7 @@ class SQLiteStore(TableStore):
             return
         loop = asyncio.get_running_loop()
         try:
-            await settle(loop.run_in_executor(worker, self._close))
+            await shield(loop.run_in_executor(worker, self._close))
         finally:
             worker.shutdown()
 
@@ -209,8 +209,8 @@ class SQLiteStore(TableStore):
             }
         found.update(removed)
 
-    async def settle(self) -> Sequence[str]:
-        """As `WholeStore.settle`: empties the write-ahead log, which readers can prevent."""
+    async def checkpoint(self) -> Sequence[str]:
+        """As `WholeStore.checkpoint`: empties the write-ahead log, which readers can prevent."""
         return await self._run(self._settle)
 
     def _settle(self) -> Sequence[str]:
@@ -244,7 +244,7 @@ class SQLiteStore(TableStore):
         if self._worker is None:
             raise RuntimeError("the store is not open; use it in 'async with'")
         try:
-            return await settle(asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments))
+            return await shield(asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments))
         except sqlite3.Error as error:
             problem = self._problem(error)
         raise problem
