@@ -236,27 +236,33 @@ class EncryptedSession:
         await call(self.underlying_session.clear_session, **self._keywords(wrapper))
 
     @property
-    def session_id(self) -> str:
-        """The id that the items are sealed for."""
-        return self._session_id
-
-    @session_id.setter
-    def session_id(self, _: str) -> NoReturn:
-        raise AttributeError("session_id cannot be changed: stored items are sealed for it. Make another wrapper")
-
-    @property
     def underlying_session(self) -> Any:
         """The session that stores the sealed items."""
         return self._underlying_session
 
-    @property
-    def session_settings(self) -> SessionSettings | None:
-        """The underlying session's settings."""
-        return getattr(self.underlying_session, "session_settings", None)
+    if TYPE_CHECKING:
+        # The SDK's `Session` declares attributes, and pyright takes no property for one.
+        session_id: str
+        session_settings: SessionSettings | None
+    else:
 
-    @session_settings.setter
-    def session_settings(self, value: SessionSettings | None) -> None:
-        self.underlying_session.session_settings = value
+        @property
+        def session_id(self) -> str:
+            """The id that the items are sealed for."""
+            return self._session_id
+
+        @session_id.setter
+        def session_id(self, _: str) -> NoReturn:
+            raise AttributeError("session_id cannot be changed: stored items are sealed for it. Make another wrapper")
+
+        @property
+        def session_settings(self) -> SessionSettings | None:
+            """The underlying session's settings."""
+            return getattr(self.underlying_session, "session_settings", None)
+
+        @session_settings.setter
+        def session_settings(self, value: SessionSettings | None) -> None:
+            self.underlying_session.session_settings = value
 
     @property
     def ttl(self) -> int | None:
