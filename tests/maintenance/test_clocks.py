@@ -49,7 +49,7 @@ async def test_a_machine_whose_clock_is_ahead_removes_nothing(
 ):
     rows = [sealer.ok("in time"), sealer.expired(), sealer.of("unknown_key")]
     await fill(server, {SESSION: rows})
-    monkeypatch.setattr("encrypted_sessions.maintenance.engine._now", lambda: time.time() + _YEAR_S)
+    monkeypatch.setattr("encrypted_sessions.maintenance.run._now", lambda: time.time() + _YEAR_S)
     claimed: dict[str, Any] = {"outcome": "expired_unverified", "export": tmp_path / "export"}
     async with whole(server) as store:
         with pytest.raises(StoreError, match=r"clock is 31,53[56],\d\d\d s ahead of that of .* Nothing was removed"):
@@ -62,7 +62,7 @@ async def test_a_machine_whose_clock_is_ahead_removes_nothing(
 
 async def test_a_clock_that_is_behind_removes_less(server: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
     await fill(server, {SESSION: [sealer.expired()]})
-    monkeypatch.setattr("encrypted_sessions.maintenance.engine._now", lambda: time.time() - _YEAR_S)
+    monkeypatch.setattr("encrypted_sessions.maintenance.run._now", lambda: time.time() - _YEAR_S)
     async with whole(server) as store:
         assert (await purge(store, sealer.ring, ttl=TTL)).changed == 0
 

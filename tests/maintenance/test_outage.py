@@ -132,7 +132,7 @@ async def test_a_server_that_goes_away_ends_the_run_and_the_next_one_goes_on(
     request: pytest.FixtureRequest, postgres_server: Server, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("encrypted_sessions.maintenance.progress._EVERY_S", 0.0)
-    monkeypatch.setattr("encrypted_sessions.maintenance.engine._STORE_WAITS_S", (0.0, 0.1))
+    monkeypatch.setattr("encrypted_sessions.maintenance.store_calls._RETRY_WAITS_S", (0.0, 0.1))
     place = new_place("sqlalchemy-postgres", request)
     await fill(place, {SESSION: rows_of(sealer)})
     broken = False

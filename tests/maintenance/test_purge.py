@@ -71,7 +71,7 @@ async def test_the_moment_of_expiry_is_the_readers(file: Place, sealer: Sealer, 
     """A row that a session still returns is not purged."""
     await fill(file, {SESSION: [sealer.row(message("a"), age=0)]})
     async with whole(file) as store:
-        monkeypatch.setattr("encrypted_sessions.maintenance.engine._now", lambda: sealer.now + TTL + 0.9)
+        monkeypatch.setattr("encrypted_sessions.maintenance.run._now", lambda: sealer.now + TTL + 0.9)
         assert (await purge(store, sealer.ring, ttl=TTL)).changed == 0
-        monkeypatch.setattr("encrypted_sessions.maintenance.engine._now", lambda: sealer.now + TTL + 1.0)
+        monkeypatch.setattr("encrypted_sessions.maintenance.run._now", lambda: sealer.now + TTL + 1.0)
         assert (await purge(store, sealer.ring, ttl=TTL)).changed == 1

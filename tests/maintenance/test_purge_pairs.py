@@ -61,7 +61,7 @@ async def test_a_call_goes_with_its_expired_output_and_one_that_nobody_answered_
 async def test_a_pair_far_apart_is_found_whatever_was_put_off(
     place: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("encrypted_sessions.maintenance.engine._PUT_OFF_FOR", 10)
+    monkeypatch.setattr("encrypted_sessions.maintenance.engine._DEFERRED_FOR_ROWS", 10)
     calls = [sealer.row(call(f"c{n}"), age=AGE) for n in range(10)]
     between = [sealer.expired() for _ in range(40)]
     outputs = [sealer.row(output(f"c{n}"), age=AGE * (n % 2)) for n in range(10)]

@@ -29,7 +29,7 @@ from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("encrypted_sessions.maintenance.engine._STORE_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("encrypted_sessions.maintenance.store_calls._RETRY_WAITS_S", (0.0, 0.0))
 
 
 def older_rows(sealer: Sealer, count: int) -> MemoryStore:

@@ -255,12 +255,12 @@ def _add_removing(app: "typer.Typer") -> None:
         ttl: Annotated[int | None, _ttl()] = None,
         yes: Annotated[bool, _yes()] = False,
     ) -> None:
-        from ..maintenance import _removing as removing  # noqa: PLC0415 - likewise
-        from ..maintenance import discard as run  # noqa: PLC0415 - when it is used
+        from ..maintenance import arguments  # noqa: PLC0415 - when it is used
+        from ..maintenance import discard as run  # noqa: PLC0415 - likewise
 
         if yes and export is None:
             raise _wrong_use("name a file that does not exist yet: the rows are written to it first", "--export")
-        _checked(removing.discardable, outcome, ttl)
+        _checked(arguments.discardable, outcome, ttl)
         ring = asked.ring()
         options = {"outcome": outcome, "export": export, "ttl": ttl, "dry_run": not yes, **_writing(asked)}
         _run("discard", asked, run, ring, options)

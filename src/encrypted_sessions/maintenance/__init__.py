@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..stores.urls import open_store
-    from ._inventory import inventory, verify
-    from ._reencrypt import encrypt_plaintext, reencrypt
-    from ._removing import discard, erase, purge
+    from ._discard import discard
+    from ._encrypt import encrypt_plaintext
+    from ._erase import erase
+    from ._inventory import inventory
+    from ._purge import purge
+    from ._reencrypt import reencrypt
+    from ._verify import verify
     from .progress import Progress
     from .reports import (
         DiscardReport,
@@ -58,14 +62,14 @@ __all__ = [
 # No module is named like a function: importing it would take the function's place here.
 _HOMES = {
     "Progress": ".progress",
-    "discard": "._removing",
-    "encrypt_plaintext": "._reencrypt",
-    "erase": "._removing",
+    "discard": "._discard",
+    "encrypt_plaintext": "._encrypt",
+    "erase": "._erase",
     "inventory": "._inventory",
     "open_store": "..stores.urls",
-    "purge": "._removing",
+    "purge": "._purge",
     "reencrypt": "._reencrypt",
-    "verify": "._inventory",
+    "verify": "._verify",
 }
 
 

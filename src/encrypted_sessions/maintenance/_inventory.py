@@ -1,43 +1,33 @@
-"""What is in a whole store: `inventory` tells, `verify` proves. Neither changes anything."""
+"""Tell what is in a whole store, and what each key is needed for. Nothing is changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from keyproviders import redact_frames
+from keyproviders import KeyRing, redact_frames
 
+from ..stores.whole import WholeStore
 from . import arguments
-from .aggregation import MOST_GROUPS, Groups, key_uses
+from .aggregation import MOST_GROUPS, Aggregation
+from .classified_row import ClassifiedRow
 from .conclusion import LABELS_ONLY, NOT_COMPLETE, conclude
 from .engine import Engine
-from .operation import ClassifiedRow, Operation
+from .key_uses import key_uses
+from .operation import ReadOnlyOperation
 from .progress import Progress
-from .reports import InventoryReport, VerifyReport
+from .reports import InventoryReport
+from .run import Run
 
-if TYPE_CHECKING:
-    from keyproviders import KeyRing
-
-    from ..stores.whole import WholeStore
+__all__ = ["inventory"]
 
 
-class _Looking(Operation):
-    """Changes nothing, and knows which key is active."""
+class _Inventory(ReadOnlyOperation):
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self.rows = Aggregation()
 
-    changes = False
-    active_kid: str | None = None
-
-    async def begin_page(self) -> None:
-        if self.run.keys is not None:
-            self.active_kid = (await self.run.keys.active()).kid
-
-
-class _Inventory(_Looking):
-    def __init__(self) -> None:
-        self.groups = Groups()
-
-    def take(self, classified: ClassifiedRow) -> None:
-        self.groups.add(classified)
+    def decide(self, classified: ClassifiedRow) -> None:
+        self.rows.add(classified)
 
 
 @redact_frames
@@ -62,56 +52,26 @@ async def inventory(
     """
     settings = arguments.settings(ttl=ttl, upstream_key=upstream_key, batch=batch, progress=progress, stop=stop)
     ring = None if keys is None else arguments.keys(keys)
-    task = _Inventory()
-    walk = Engine(arguments.store(store), ring, settings, task)
-    await walk.go()
-    if task.groups.too_many:
-        walk.notice(f"more than {MOST_GROUPS} groups of rows: those of further kids are counted together, under none")
-    groups = task.groups.told()
-    uses = key_uses(groups, task.active_kid, () if ring is None else ring.health().held, ttl)
-    told = walk.told()
+    run = Run(arguments.store(store), ring, settings)
+    operation = _Inventory(run)
+    await Engine(operation).execute()
+    if operation.rows.too_many_groups:
+        run.notice(f"more than {MOST_GROUPS} groups of rows: those of further kids are counted together, under none")
+    groups = operation.rows.groups()
+    uses = key_uses(groups, operation.active_kid, () if ring is None else ring.health().held, ttl)
+    fields = run.report_fields()
     if ring is None:
         conclusion = LABELS_ONLY + "."
-    elif walk.stopped is not None:
+    elif run.stopped is not None:
         conclusion = NOT_COMPLETE + "."
     else:
-        conclusion = conclude(groups, uses, active_kid=task.active_kid, ttl=ttl, started_at=told["started_at"])
+        conclusion = conclude(groups, uses, active_kid=operation.active_kid, ttl=ttl, started_at=fields["started_at"])
     return InventoryReport(
-        **told,
+        **fields,
         groups=groups,
         keys=tuple(uses),
-        active_kid=task.active_kid,
+        active_kid=operation.active_kid,
         ttl=ttl,
         proven=ring is not None,
         conclusion=conclusion,
     )
-
-
-class _Verify(_Looking):
-    def take(self, classified: ClassifiedRow) -> None:
-        if classified.outcome not in ("ok", "expired", "erased", "not_opened"):
-            self.run.leave(classified.outcome, classified)
-
-
-@redact_frames
-async def verify(
-    store: WholeStore,
-    keys: KeyRing,
-    *,
-    ttl: int | None = None,
-    upstream_key: str | None = None,
-    batch: int = 500,
-    progress: Callable[[Progress], object] | None = None,
-    stop: Callable[[], bool] | None = None,
-) -> VerifyReport:
-    """Open every row. In order is what opens, in time or expired by `ttl`, and what was erased with its key.
-
-    Everything else is in the report's `left`, and up to 20 of such rows are named in `findings`.
-
-    The other arguments and errors are those of `reencrypt`.
-    """
-    settings = arguments.settings(ttl=ttl, upstream_key=upstream_key, batch=batch, progress=progress, stop=stop)
-    task = _Verify()
-    walk = Engine(arguments.store(store), arguments.keys(keys), settings, task)
-    await walk.go()
-    return VerifyReport(**walk.told(), active_kid=task.active_kid)

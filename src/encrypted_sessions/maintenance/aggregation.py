@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..core.envelope import VERSION
 from ..core.outcomes import shown_kid
-from .operation import ClassifiedRow
-from .reports import Group, KeyUse
+from .classified_row import ClassifiedRow
+from .reports import Group
 
 #: Groups at most. Whoever writes to the store chooses the kids; further ones are counted without a name.
 MOST_GROUPS = 300
@@ -16,13 +14,6 @@ MOST_GROUPS = 300
 #: error of some 3 % (the k smallest of n evenly spread numbers tell n).
 _KEPT = 1_024
 _LOWEST, _ALL = -(2**63), 2**64
-
-#: Outcomes of rows that have been opened, so that their timestamps are proven.
-PROVEN = ("ok", "expired", "not_yet_valid")
-#: ... of rows that only their key opens.
-_NEEDING = ("ok", "not_yet_valid", "key_disabled")
-#: ... of rows that may need the key that they name.
-IN_DOUBT = ("unknown_key", "expired_unverified", "not_opened")
 
 
 class Distinct:
@@ -57,7 +48,7 @@ class Distinct:
         return round((_KEPT - 1) * _ALL / (kth - _LOWEST))
 
 
-class _Count:
+class _GroupCount:
     __slots__ = ("items", "newest", "oldest", "sessions", "size")
 
     def __init__(self) -> None:
@@ -79,12 +70,12 @@ class _Count:
             self.newest = time if self.newest is None else max(self.newest, time)
 
 
-class Groups:
+class Aggregation:
     """Rows, counted by kid, version and outcome."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str | None, int | None, str], _Count] = {}
-        self.too_many = False
+        self._counts: dict[tuple[str | None, int | None, str], _GroupCount] = {}
+        self.too_many_groups = False
 
     def add(self, classified: ClassifiedRow) -> None:
         """One more row."""
@@ -94,11 +85,11 @@ class Groups:
         if count is None:
             kid = shown_kid(classified.kid)
             if len(self._counts) >= MOST_GROUPS:
-                kid, self.too_many = None, True
-            count = self._counts.setdefault((kid, version, classified.outcome), _Count())
+                kid, self.too_many_groups = None, True
+            count = self._counts.setdefault((kid, version, classified.outcome), _GroupCount())
         count.add(classified)
 
-    def told(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[Group, ...]:
         """As the report has them, in the order of kids."""
         return tuple(
             Group(
@@ -116,27 +107,3 @@ class Groups:
                 self._counts.items(), key=lambda pair: (pair[0][0] or "~", pair[0][2])
             )
         )
-
-
-def key_uses(groups: Iterable[Group], active_kid: str | None, held: Iterable[str], ttl: int | None) -> list[KeyUse]:
-    """What needs each key: those that rows name, the active one, and those that the ring holds."""
-    by_kid: dict[str, list[Group]] = {kid: [] for kid in (active_kid, *held) if kid is not None}
-    for group in groups:
-        if group.kid is not None:
-            by_kid.setdefault(group.kid, []).append(group)
-    uses = []
-    for kid, named in by_kid.items():
-        needing = [group for group in named if group.outcome in _NEEDING]
-        newest = max((group.newest for group in needing if group.newest is not None), default=None)
-        proven = all(group.outcome in PROVEN for group in needing)
-        uses.append(
-            KeyUse(
-                kid=kid,
-                active=kid == active_kid,
-                needed_by=sum(group.items for group in needing),
-                unproven=sum(group.items for group in named if group.outcome in IN_DOUBT),
-                newest=newest if proven else None,
-                free_from=None if ttl is None or newest is None or not proven else newest + ttl + 1,
-            )
-        )
-    return uses

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 from keyproviders import CachePolicy
 
-from .aggregation import IN_DOUBT
+from .key_uses import IN_DOUBT
 from .reports import Group, KeyUse
 
 _SHOWN = 5

@@ -11,17 +11,13 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.envelope import Envelope, parse_row
 from ..history.pairing import Pair, answer_to, answered_by
 from ..history.reading import ReadPolicy, open_envelope
 from ..stores.whole import StoredRow
-from .keys import InterruptedRunError
-
-if TYPE_CHECKING:
-    from ..stores.whole import WholeStore
-    from .engine import Engine, Settings
+from .run import Run
 
 #: Outcomes of rows that will never be read again, so that they answer nothing.
 _SILENT = ("erased", "malformed", "unauthentic")
@@ -35,14 +31,13 @@ _Name = tuple[str, Pair]
 class ExpiredCalls:
     """The calls and outputs among expired rows that were seen of late, by session and pair."""
 
-    def __init__(self, store: WholeStore, settings: Settings) -> None:
-        self._store = store
-        self._settings = settings
+    def __init__(self, run: Run) -> None:
+        self._run = run
         self._calls: dict[_Name, list[Any]] = {}
         self._outputs: dict[_Name, list[Any]] = {}
 
     def note(self, row: StoredRow, item: dict[str, Any]) -> bool:
-        """Note an expired row. Whether it is a call, so that `free` has to say whether it may go."""
+        """Note an expired row. Whether it is a call, so that `releasable` has to say whether it may go."""
         output, call = answer_to(item), answered_by(item)
         if output is not None:
             self._outputs.setdefault((row.session_id, output), []).append(row.id)
@@ -50,31 +45,31 @@ class ExpiredCalls:
             self._calls.setdefault((row.session_id, call), []).append(row.id)
         return call is not None
 
-    async def free(self, rows: Sequence[StoredRow], run: Engine) -> list[int]:
-        """Which of these calls may go, by their places; then nothing is noted any more."""
+    async def releasable(self, rows: Sequence[StoredRow]) -> list[int]:
+        """Which of these calls may go, by their indexes; then nothing is noted any more."""
         names = {(name[0], row_id): name for name, ids in self._calls.items() for row_id in ids}
         calls, outputs = _sorted(self._calls), _sorted(self._outputs)
         self._calls, self._outputs = {}, {}
-        free = []
+        released = []
         asked: dict[str, dict[int, Pair]] = {}
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             name = names[row.session_id, row.id]
             answer, next_call = _first_after(row.id, outputs.get(name, [])), _first_after(row.id, calls[name])
             # Some models use ids again: an output answers the call before it.
             if answer is not None and (next_call is None or answer < next_call):
-                free.append(place)
+                released.append(index)
             else:
-                asked.setdefault(row.session_id, {})[place] = name[1]
+                asked.setdefault(row.session_id, {})[index] = name[1]
         for pairs in asked.values():
-            earliest = min((rows[place] for place in pairs), key=lambda row: row.id)
-            answered = await self._answered_in_time(earliest, set(pairs.values()), run)
-            free += [place for place, pair in pairs.items() if pair not in answered]
-        return sorted(free)
+            earliest = min((rows[index] for index in pairs), key=lambda row: row.id)
+            answered = await self._answered_in_time(earliest, set(pairs.values()))
+            released += [index for index, pair in pairs.items() if pair not in answered]
+        return sorted(released)
 
-    async def _answered_in_time(self, call: StoredRow, pairs: set[Pair], run: Engine) -> set[Pair]:
+    async def _answered_in_time(self, call: StoredRow, pairs: set[Pair]) -> set[Pair]:
         """Those of the pairs that rows answer, or may answer, which came after a call and are in time."""
         answered: set[Pair] = set()
-        async with aclosing(self._items_in_time(call, run)) as items:
+        async with aclosing(self._items_in_time(call)) as items:
             async for item in items:
                 if item is None:
                     return pairs
@@ -85,16 +80,15 @@ class ExpiredCalls:
                         return pairs
         return answered
 
-    async def _items_in_time(self, call: StoredRow, run: Engine) -> AsyncGenerator[dict[str, Any] | None, None]:
+    async def _items_in_time(self, call: StoredRow) -> AsyncGenerator[dict[str, Any] | None, None]:
         """What came after a row in its session and is in time; None for what may be read one day, and not now."""
-        settings = self._settings
+        run = self._run
         assert run.keys is not None  # noqa: S101 - checked where it entered
         last: StoredRow | None = None
-        while rows := await run.ask(partial(self._store.later_rows, call, last, _LATER_ROWS)):
-            if settings.stop():
-                raise InterruptedRunError
+        while rows := await run.call(partial(run.store.later_rows, call, last, _LATER_ROWS)):
+            run.raise_if_interrupted()
             last = rows[-1]
-            policy = ReadPolicy(run.now, settings.ttl, read_plaintext=True)
+            policy = ReadPolicy(run.now, run.settings.ttl, read_plaintext=True)
             found = [parsed for row in rows if not _claims_to_be_expired(parsed := parse_row(row.data), policy)]
             await run.keys.prepare({parsed.kid for parsed in found if isinstance(parsed, Envelope)})
             for parsed in found:

@@ -1,0 +1,68 @@
+"""What `reencrypt` and `encrypt_plaintext` share: rows told by their labels, and envelopes sealed again."""
+
+from __future__ import annotations
+
+from ..core.envelope import UPSTREAM_KID, openings, pack_row
+from ..core.suites.fernet_v1 import NotAnItem
+from .classified_row import ClassifiedRow
+from .keys import ActiveKey
+from .operation import Operation
+from .run import Run
+
+__all__ = ["ANY_LABEL", "AUTHENTIC", "UPSTREAM_LABEL", "Label", "Resealing"]
+
+#: Outcomes of rows that open. Their time does not matter: nothing lives longer for being sealed again.
+AUTHENTIC = ("ok", "expired", "not_yet_valid")
+
+
+class Label:
+    """Tells rows of some kid (None: of any) by the first bytes of their text."""
+
+    def __init__(self, kid: str | None) -> None:
+        self.kid = kid
+        self.openings = openings(kid)
+        self._bytes = tuple(opening.encode() for opening in self.openings)
+
+    def is_on(self, data: str | bytes) -> bool:
+        """Whether a row's text begins like that."""
+        return data.startswith(self._bytes) if isinstance(data, bytes) else data.startswith(self.openings)
+
+
+ANY_LABEL = Label(None)
+UPSTREAM_LABEL = Label(UPSTREAM_KID)
+
+
+class Resealing(Operation):
+    """What both commands do with an envelope that opens."""
+
+    looks_inside = False  # resealing does
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self.active: ActiveKey | None = None
+        self.already = 0
+
+    @property
+    def active_kid(self) -> str | None:
+        """The kid of the key that rows were sealed under last, if the run came so far."""
+        return None if self.active is None else self.active.kid
+
+    async def begin_page(self) -> None:
+        """The key to seal with: it may change during a long run."""
+        assert self.run.keys is not None  # noqa: S101 - checked where it entered
+        active, before = await self.run.keys.active(), self.active
+        self.active = active
+        if before is not None and before.kid != active.kid:
+            self.run.left["former_key"] = self.run.scheduled + self.already
+
+    def reseal(self, classified: ClassifiedRow) -> str | None:
+        """The row's envelope under the active key."""
+        assert self.active is not None  # noqa: S101 - `begin_page` came first
+        assert classified.envelope is not None  # noqa: S101 - it was opened
+        assert classified.opener is not None  # noqa: S101 - likewise
+        try:
+            token = self.active.resealer(classified.row.session_id).reseal(classified.envelope, classified.opener)
+        except NotAnItem:
+            self.run.leave("malformed", self.run.recount(classified, "malformed"))
+            return None
+        return pack_row(self.active.kid, token)
