@@ -27,9 +27,7 @@ BACKUPS = (
 
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        urls._WRAPPERS, "aws-kms", ("encrypted_sessions_tests.fake_wrapper", "FakeKeyWrapper", "aws-kms:alias/agents")
-    )
+    monkeypatch.setattr("keyproviders.aws.kms.AwsKmsKeyWrapper", FakeKeyWrapper)
 
 
 @pytest.fixture

@@ -17,8 +17,15 @@ from ..errors import (
     ProviderConfigError,
 )
 from ..key import SECRET_BYTES, decode_key_text
-from ..keyset.binding import arguments_of, check_texts, check_wrapped, checked_context, checked_keks, whose
-from ..keyset.wrapping import WrappedKey
+from ..wrapping import (
+    WrappedKey,
+    arguments_from_options,
+    check_context,
+    check_wrapped,
+    checked_keks,
+    describe_key,
+    own_context,
+)
 from .connection import URL_OPTIONS, URL_REFUSED, AwsConnection
 from .kms_keys import KmsKeyArn, KmsKeyName
 from .sdk import Meaning
@@ -97,6 +104,7 @@ class AwsKmsKeyWrapper:
 
     URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"also_kek"}
     URL_REFUSED: ClassVar[Mapping[str, str]] = {**URL_REFUSED, "context": "pass it in code"}
+    URL_EXAMPLE: ClassVar[str] = _FORM
 
     @redact_frames
     def __init__(
@@ -115,7 +123,7 @@ class AwsKmsKeyWrapper:
             raise TypeError(f"key_id must be a str, not {type(key_id).__name__}")
         self._key = _checked_name(key_id)
         self._also = tuple(_checked_kek(text) for text in checked_keks(also_kek))
-        self._context = _checked_pairs(checked_context(context))
+        self._context = _checked_pairs(own_context(context))
         home = self._key.home[1] if self._key.home is not None else None
         self.place = f"aws-kms:{key_id}"
         self._connection = AwsConnection(
@@ -140,12 +148,12 @@ class AwsKmsKeyWrapper:
     @redact_frames
     def from_options(cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False) -> AwsKmsKeyWrapper:
         """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
-        return cls(path, **arguments_of(options), allow_insecure=allow_insecure)
+        return cls(path, **arguments_from_options(options), allow_insecure=allow_insecure)
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
         """32 new random bytes from KMS, and the same wrapped. An alias is resolved: ``kek`` is an ARN."""
-        bound, doing = self._bound(context), f"making {whose(context)} with {self.place}"
+        bound, doing = self._bound(context), f"making {describe_key(context)} with {self.place}"
         ask = {"KeyId": self._key.text, "KeySpec": "AES_256", "EncryptionContext": bound}
         answer = self._connection.ask(doing, lambda client: client.generate_data_key(**ask))
         return _secret(answer, doing), self._wrapped(answer, doing)
@@ -155,7 +163,7 @@ class AwsKmsKeyWrapper:
         """The 32 bytes, if they were wrapped under this context by this key or one of ``also_kek``."""
         bound = self._bound(context)
         stored, blob = _read(wrapped, context)
-        doing = f"unwrapping {whose(context)}, which {stored} wrapped, with {self.place}"
+        doing = f"unwrapping {describe_key(context)}, which {stored} wrapped, with {self.place}"
         name = self._name_for(stored, doing)
         region = self._connection.region(doing)
         self._check_region(stored, region, doing)
@@ -174,7 +182,7 @@ class AwsKmsKeyWrapper:
         """
         bound = self._bound(context)
         stored, blob = _read(wrapped, context)
-        doing = f"wrapping {whose(context)}, which {stored} wrapped, anew with {self.place}"
+        doing = f"wrapping {describe_key(context)}, which {stored} wrapped, anew with {self.place}"
         region = self._connection.region(doing)
         self._check_region(stored, region, doing)
         source = stored.in_region(region) if region is not None and stored.is_multi_region else stored
@@ -206,7 +214,7 @@ class AwsKmsKeyWrapper:
         return f"<AwsKmsKeyWrapper {self.place}>"
 
     def _bound(self, context: Mapping[str, str]) -> dict[str, str]:
-        check_texts(context)
+        check_context(context)
         return {**self._context, **context}
 
     def _name_for(self, stored: KmsKeyArn, doing: str) -> KmsKeyName:
@@ -259,14 +267,14 @@ def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[KmsKeyArn, b
     stored = KmsKeyArn.read(wrapped.kek)
     if stored is None:
         raise ProviderConfigError(
-            f"{whose(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is no ARN of a KMS key;"
-            " was it wrapped by another kind of place?"
+            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is no ARN of a"
+            " KMS key; was it wrapped by another kind of place?"
         )
     blob = _bytes_of(wrapped.ciphertext)
     if blob is None or not 0 < len(blob) <= _MOST_BYTES:
         raise InvalidKeyError(
-            f"the wrapped bytes of {whose(context)} ({len(wrapped.ciphertext)} characters) are no base64 that KMS could"
-            " have wrapped; put back the keyset's last good copy"
+            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are no base64 that"
+            " KMS could have wrapped; put back the keyset's last good copy"
         )
     return stored, blob
 

@@ -7,11 +7,11 @@ import re
 from datetime import datetime, timezone
 from typing import Any
 
-from .._support.fields import read_field, read_text
 from .._support.redaction import redact_frames
 from .._support.urls import split_url
 from ..errors import InvalidKeyError, KeyDisabledError, KeyNotFoundError, ProviderConfigError
 from ..key import SECRET_BYTES, Key, decode_key_text, is_key_name
+from ..secret_fields import read_field, read_text
 from .connection import URL_OPTIONS, URL_REFUSED, AwsConnection, check_text
 from .sdk import Meaning
 

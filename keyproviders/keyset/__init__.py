@@ -7,13 +7,13 @@ SQL database) keeps the document that lists them. ``KeysetKeyProvider`` hands th
 
 from __future__ import annotations
 
-from .document import KeysetRefusedError
+from ..wrapping import KeyWrapper, WrappedKey
 from .manager import KeyInfo, KeysetInfo, KeysetManager, open_keyset
+from .model import KeysetRefusedError
 from .provider import KeysetKeyProvider
 from .stores.base import KeysetStore, StoredKeyset
 from .stores.file import FileKeysetStore
 from .stores.sql import SqlKeysetStore
-from .wrapping import KeyWrapper, WrappedKey
 
 __all__ = [
     "FileKeysetStore",

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .._support.fields import read_field
 from .._support.redaction import redact_frames
 from .._support.urls import split_url
 from ..errors import KeyDestroyedError, KeyDisabledError, KeyNotFoundError, KeyProviderError, ProviderConfigError
 from ..key import Key
+from ..secret_fields import read_field
 from .connection import URL_OPTIONS, URL_REFUSED, VaultConnection
 from .examination import of_versions
 from .failures import Answer, failure_of, is_wrong_route, time_of

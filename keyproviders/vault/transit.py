@@ -10,12 +10,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
-from .._support.fields import read_text
 from .._support.redaction import redact_frames
 from ..errors import InvalidKeyError, KeyDisabledError, KeyNotFoundError, KeyProviderError, ProviderConfigError
 from ..key import try_key_text
-from ..keyset.binding import arguments_of, check_texts, check_wrapped, checked_context, checked_keks, whose
-from ..keyset.wrapping import WrappedKey
+from ..secret_fields import read_text
+from ..wrapping import (
+    WrappedKey,
+    arguments_from_options,
+    check_context,
+    check_wrapped,
+    checked_keks,
+    describe_key,
+    own_context,
+)
 from .connection import URL_OPTIONS, URL_REFUSED, VaultConnection
 from .failures import Answer, failure_of
 
@@ -99,6 +106,7 @@ class VaultTransitKeyWrapper:
 
     URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"mount", "also_kek"}
     URL_REFUSED: ClassVar[Mapping[str, str]] = {**URL_REFUSED, "context": "pass it in code"}
+    URL_EXAMPLE: ClassVar[str] = "vault-transit:agents"
 
     @redact_frames
     def __init__(
@@ -126,7 +134,7 @@ class VaultTransitKeyWrapper:
             )
         self._kek = kek
         self._also = _allowed(also_kek)
-        self._context = checked_context(context)
+        self._context = own_context(context)
         self._connection = VaultConnection(**connection)
         elsewhere = "" if kek.mount == _DEFAULT_MOUNT else f"?mount={quote(kek.mount)}"
         self.place = f"vault-transit:{kek.key}{elsewhere}"
@@ -137,12 +145,12 @@ class VaultTransitKeyWrapper:
         cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False
     ) -> VaultTransitKeyWrapper:
         """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
-        return cls(path, **arguments_of(options), allow_insecure=allow_insecure)
+        return cls(path, **arguments_from_options(options), allow_insecure=allow_insecure)
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
         """32 new bytes from the server's own source of randomness, and the same wrapped."""
-        bound, doing = self._bound(context), f"making {whose(context)} with {self.place}"
+        bound, doing = self._bound(context), f"making {describe_key(context)} with {self.place}"
         self._check_derived(doing)
         answer = self._ask("datakey/plaintext", self._kek, {"context": bound, "bits": _BITS}, doing)
         ciphertext, _ = self._new_ciphertext(answer, doing)
@@ -156,8 +164,8 @@ class VaultTransitKeyWrapper:
         if kek != self._kek and kek not in self._also:
             allowed = " or ".join(str(one) for one in (self._kek, *self._also))
             raise ProviderConfigError(
-                f"{whose(context)} is wrapped by {kek}, and {self.place} may use {allowed}; name its key in the URL,"
-                f" or allow it with also_kek={kek}, or move the keyset: encrypted-sessions keys rewrap"
+                f"{describe_key(context)} is wrapped by {kek}, and {self.place} may use {allowed}; name its key in the"
+                f" URL, or allow it with also_kek={kek}, or move the keyset: encrypted-sessions keys rewrap"
             )
         return self._unwrapped(kek, version, wrapped.ciphertext, bound, context)
 
@@ -168,7 +176,7 @@ class VaultTransitKeyWrapper:
         From one version to another the plain key stays within the server. From another key it comes
         here and goes back.
         """
-        bound, doing = self._bound(context), f"wrapping {whose(context)} anew with {self.place}"
+        bound, doing = self._bound(context), f"wrapping {describe_key(context)} anew with {self.place}"
         kek, version = _read(wrapped, context)
         if kek == self._kek:
             body = {"ciphertext": wrapped.ciphertext, "context": bound}
@@ -196,13 +204,13 @@ class VaultTransitKeyWrapper:
 
     def _bound(self, context: Mapping[str, str]) -> str:
         """All that is bound, as the server takes it: base64 of JSON with sorted names and no spaces."""
-        check_texts(context)
+        check_context(context)
         whole = {**self._context, **context}
         text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
         return base64.b64encode(text.encode("ascii")).decode("ascii")
 
     def _unwrapped(self, kek: _Kek, version: int, ciphertext: str, bound: str, context: Mapping[str, str]) -> bytes:
-        doing = f"unwrapping {whose(context)} with {kek}"
+        doing = f"unwrapping {describe_key(context)} with {kek}"
         answer = self._ask("decrypt", kek, {"ciphertext": ciphertext, "context": bound}, doing, version=version)
         return self._secret(answer, kek, doing)
 
@@ -296,14 +304,14 @@ def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[_Kek, int]:
     kek = _Kek.read(wrapped.kek)
     if kek is None:
         raise ProviderConfigError(
-            f"{whose(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is none of Transit,"
-            " such as transit/agents; was it wrapped by another kind of place?"
+            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is none of"
+            " Transit, such as transit/agents; was it wrapped by another kind of place?"
         )
     version = _version(wrapped.ciphertext)
     if version is None:
         raise InvalidKeyError(
-            f"the wrapped bytes of {whose(context)} ({len(wrapped.ciphertext)} characters) are none of Transit, such"
-            " as vault:v1: and base64; put back the keyset's last good copy"
+            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are none of Transit,"
+            " such as vault:v1: and base64; put back the keyset's last good copy"
         )
     return kek, version
 

@@ -26,9 +26,7 @@ DSN = "postgresql://agents:{}@db.internal/agents"
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """`aws-kms:` leads to the fake wrapper."""
-    monkeypatch.setitem(
-        urls._WRAPPERS, "aws-kms", ("encrypted_sessions_tests.fake_wrapper", "FakeKeyWrapper", "aws-kms:alias/agents")
-    )
+    monkeypatch.setattr("keyproviders.aws.kms.AwsKmsKeyWrapper", FakeKeyWrapper)
 
 
 # -- What is read -----------------------------------------------------------------------------------

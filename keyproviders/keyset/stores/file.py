@@ -7,11 +7,12 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import ClassVar
 
-from ..._support.paths import path_text
+from ..._support.paths import path_in_url, path_text
 from ..._support.redaction import redact_frames
 from ...errors import InvalidKeyError, KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
 from ...key import try_key_text
@@ -47,6 +48,9 @@ class FileKeysetStore:
     Raises TypeError for a wrong type and ProviderConfigError for what cannot be a path.
     """
 
+    URL_OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    KIND: ClassVar[str] = "a file"
+
     @redact_frames
     def __init__(self, path: str | os.PathLike[str]) -> None:
         text = path_text(path)
@@ -59,6 +63,11 @@ class FileKeysetStore:
             raise ProviderConfigError("a key was given where the path of a keyset's file belongs")
         self._path = text
         self.place = f"file:{text}"
+
+    @classmethod
+    def from_options(cls, path: str, options: Mapping[str, str], scheme: str) -> FileKeysetStore:  # noqa: ARG003 - all have it
+        """The store of what follows `keyset=file:` in a URL. Raises ProviderConfigError."""
+        return cls(path_in_url(path))
 
     def read(self, name: str) -> StoredKeyset | None:  # noqa: ARG002 - the file is one keyset, and says which
         """What is in the file now; None when there is no file."""

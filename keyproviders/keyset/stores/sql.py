@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ..._support.extras import import_sdk
 from ..._support.redaction import redact_frames
 from ...errors import InvalidKeyError, ProviderConfigError
+from ...key import try_key_text
 from .base import MOST_BYTES, StoredKeyset
 from .sql_database import Database
 from .sql_failures import Kind, failure_of, kind_of, words_of
@@ -22,6 +24,7 @@ _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
 _LONGEST_NAME = 190
 _REVISION_BYTES = 16
 _REVISION = re.compile(r"[0-9a-f]{32}\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 
 _Answer = TypeVar("_Answer")
 
@@ -44,6 +47,9 @@ class SqlKeysetStore:
     that no table can have, SQLAlchemy or a driver that is not installed.
     """
 
+    URL_OPTIONS: ClassVar[frozenset[str]] = frozenset({"dsn_env"})
+    KIND: ClassVar[str] = "an SQL database"
+
     @redact_frames
     def __init__(self, dsn: str, *, table: str = "encrypted_sessions_keysets") -> None:
         for name, value in (("dsn", dsn), ("table", table)):
@@ -57,6 +63,12 @@ class SqlKeysetStore:
         self._database = Database(dsn.strip())
         self._table = _table(table)
         self.place = f"table {table} of {self._database.words}"
+
+    @classmethod
+    @redact_frames
+    def from_options(cls, _path: str, options: Mapping[str, str], scheme: str) -> SqlKeysetStore:
+        """The store of `keyset=sql` in a URL, whose `dsn_env` names a variable. Raises ProviderConfigError."""
+        return cls(_dsn(options.get("dsn_env"), scheme))
 
     @redact_frames
     def read(self, name: str) -> StoredKeyset | None:
@@ -225,3 +237,22 @@ def _check_text(text: str) -> None:
         raise ValueError(
             f"text must be ASCII without NUL, of at most {MOST_BYTES:,} characters; {len(text):,} were given"
         )
+
+
+def _dsn(variable: str | None, scheme: str) -> str:
+    if variable is None:
+        raise ProviderConfigError(
+            f"the {scheme}: URL does not say where the DSN of its database is; put it into a variable, and add"
+            " dsn_env=DATABASE_URL with that variable's name"
+        )
+    if not _VARIABLE.match(variable) or try_key_text(variable)[0] is not None:
+        # Not shown: this is where somebody puts the DSN itself.
+        raise ProviderConfigError(
+            f"dsn_env of the {scheme}: URL is no name of a variable; put the DSN into a variable, and give its name"
+        )
+    dsn = os.environ.get(variable)
+    if not dsn:
+        raise ProviderConfigError(
+            f"the environment variable {variable} is not set or empty; set it to the DSN of the keyset's database"
+        )
+    return dsn

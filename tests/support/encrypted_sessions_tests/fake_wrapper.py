@@ -27,6 +27,7 @@ class FakeKeyWrapper:
 
     URL_OPTIONS: ClassVar[frozenset[str]] = frozenset({"also_kek", "region"})
     URL_REFUSED: ClassVar[Mapping[str, str]] = {"token": "URLs are logged and shown"}
+    URL_EXAMPLE: ClassVar[str] = "aws-kms:alias/agents"
 
     #: What every wrapper made by ``from_options`` counts and fails with: a test cannot reach into these.
     shared_calls: ClassVar[Counter[str]] = Counter()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import InvalidKeyError
-from ..key import decode_key_text
-from .redaction import redact_frames
+from ._support.redaction import redact_frames
+from .errors import InvalidKeyError
+from .key import decode_key_text
 
 __all__ = ["DEFAULT_FIELD", "read_field", "read_text"]
 
