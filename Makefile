@@ -25,7 +25,7 @@ demo: $(VENV)/.ready ## an encrypted conversation: stopped, started again, rotat
 	@$(BIN)/encrypted-sessions demo $(ARGS)
 
 demo-outage: $(VENV)/.ready ## a key server stopped, continued and killed under a running agent
-	@$(BIN)/python -m encrypted_sessions.demo.outage
+	@PYTHONPATH=tests/support $(BIN)/python -m encrypted_sessions_tests.outage_demo
 
 test: test-tree test-wheel ## the whole suite, on the tree and on the built wheel
 

@@ -1,7 +1,7 @@
-"""The key server of `make demo-outage`: another process that can be stopped, continued and killed.
+"""The key server of the outage demo: another process that can be stopped, continued and killed.
 
-`KeyServer` starts it and does things to it; `HttpKeyProvider` asks it. It listens on loopback, and
-answers only who knows the token of this run. It ends when its parent does.
+`KeyServer` starts it and does things to it. It listens on loopback, and answers only who knows the
+token of this run. It ends when its parent does.
 """
 
 from __future__ import annotations
@@ -15,73 +15,19 @@ import subprocess
 import sys
 import threading
 from datetime import datetime, timezone
-from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from keyproviders import (
-    Key,
-    KeyAccessDeniedError,
-    KeyNotFoundError,
-    KeyUnavailableError,
-    decode_key_text,
-    parse_kid,
-    redact_frames,
-)
+from keyproviders import Key, redact_frames
+
+from .provider import HOST, HttpKeyProvider
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_HOST = "127.0.0.1"
-_STARTED_WITHIN_S = 30.0
-#: An attempt takes no longer than this; how often to try again is the ring's part.
-_ANSWER_WITHIN_S = 1.0
+__all__ = ["KeyServer"]
 
-
-class HttpKeyProvider:
-    """Asks the server for keys: one connection and one answer for each question."""
-
-    def __init__(self, port: int, token: str) -> None:
-        self._port = port
-        self._token = token
-        self.place = f"the key server on port {port}"
-
-    def active(self) -> Key:
-        """The key that the server calls active."""
-        return self._ask("/active")
-
-    def get(self, name: str) -> Key:
-        """The server's key of that name; a name that no key can have is not asked for."""
-        if parse_kid(f"{name}~00000000") is None or not name:
-            raise KeyNotFoundError(f"{self.place} was not asked for a name that no key can have")
-        return self._ask(f"/keys/{name}")
-
-    @redact_frames
-    def _ask(self, path: str) -> Key:
-        connection = HTTPConnection(_HOST, self._port, timeout=_ANSWER_WITHIN_S)
-        problem = ""
-        try:
-            connection.request("GET", path, headers={"Authorization": self._token})
-            answer = connection.getresponse()
-            status, body = answer.status, answer.read()
-        except (OSError, HTTPException) as error:
-            problem = type(error).__name__
-        finally:
-            connection.close()
-        if problem:
-            raise KeyUnavailableError(f"{self.place} did not answer ({problem}); see that it runs")
-        if status == 403:
-            raise KeyAccessDeniedError(f"{self.place} refused {path}; give it the token of this run")
-        if status == 404:
-            raise KeyNotFoundError(f"{self.place} has no {path}; put the key there")
-        if status != 200:
-            raise KeyUnavailableError(f"{self.place} answered with status {status}; see its log")
-        told = json.loads(body)
-        made = datetime.fromtimestamp(told["created_at"], timezone.utc)
-        return Key(told["name"], decode_key_text(told["key"]), made)
-
-    def __repr__(self) -> str:
-        return f"<HttpKeyProvider of {self.place}>"
+_START_TIMEOUT_S = 30.0
 
 
 class KeyServer:
@@ -110,7 +56,7 @@ class KeyServer:
         if self._process is not None:
             raise RuntimeError("the key server runs already")
         process = subprocess.Popen(
-            [sys.executable, "-m", "encrypted_sessions.demo.outage_server"],
+            [sys.executable, "-m", __name__],
             # The same packages as here, whatever folder the user is in.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.PIPE,
@@ -118,22 +64,28 @@ class KeyServer:
             text=True,
         )
         self._process = process
-        assert process.stdin is not None  # noqa: S101 - both are pipes
-        assert process.stdout is not None  # noqa: S101 - likewise
-        told = {"token": self._token, "port": self._port, "created_at": self._created_at}
+        assert process.stdin is not None
+        assert process.stdout is not None
+        settings = {
+            "token": self._token,
+            "port": self._port,
+            "created_at": self._created_at,
+            "name": self._key.name,
+            "key": self._key.reveal_base64(),
+        }
         # Through a pipe that nobody else reads: arguments and the environment can be seen.
-        process.stdin.write(json.dumps({**told, "name": self._key.name, "key": self._key.reveal_base64()}) + "\n")
+        process.stdin.write(json.dumps(settings) + "\n")
         process.stdin.flush()
-        hurry = threading.Timer(_STARTED_WITHIN_S, process.kill)
-        hurry.start()
+        killer = threading.Timer(_START_TIMEOUT_S, process.kill)
+        killer.start()
         try:
             line = process.stdout.readline()
         finally:
-            hurry.cancel()
-            hurry.join()
+            killer.cancel()
+            killer.join()
         if not line.strip().isdigit():
             self.kill()
-            raise RuntimeError(f"the key server did not start within {_STARTED_WITHIN_S:g} s")
+            raise RuntimeError(f"the key server did not start within {_START_TIMEOUT_S:g} s")
         self._port = int(line)
 
     def stop(self) -> None:
@@ -170,13 +122,13 @@ class KeyServer:
         return f"<KeyServer {self._key.kid} on port {self._port}: {'runs' if self._process else 'does not run'}>"
 
 
-def _handler(told: dict[str, Any]) -> type[BaseHTTPRequestHandler]:
-    body = json.dumps({name: told[name] for name in ("name", "key", "created_at")}).encode()
-    paths = {"/active", f"/keys/{told['name']}"}
+def _handler(settings: dict[str, Any]) -> type[BaseHTTPRequestHandler]:
+    body = json.dumps({name: settings[name] for name in ("name", "key", "created_at")}).encode()
+    paths = {"/active", f"/keys/{settings['name']}"}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if not hmac.compare_digest(self.headers.get("Authorization", ""), told["token"]):
+            if not hmac.compare_digest(self.headers.get("Authorization", ""), settings["token"]):
                 self._answer(403, b"")
             elif self.path in paths:
                 self._answer(200, body)
@@ -205,8 +157,8 @@ class _Server(ThreadingHTTPServer):
 def _serve() -> None:
     # Ctrl-C in a terminal reaches this process too; its parent decides when it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    told: dict[str, Any] = json.loads(sys.stdin.readline())
-    server = _Server((_HOST, told["port"]), _handler(told))
+    settings: dict[str, Any] = json.loads(sys.stdin.readline())
+    server = _Server((HOST, settings["port"]), _handler(settings))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
