@@ -9,7 +9,8 @@ import pytest
 
 from encrypted_sessions import Key
 from encrypted_sessions.maintenance import Group, InventoryReport, inventory, purge, reencrypt
-from encrypted_sessions.maintenance.aggregation import MOST_GROUPS, Distinct
+from encrypted_sessions.maintenance.aggregation import MOST_GROUPS
+from encrypted_sessions.maintenance.distinct_counter import DistinctCounter
 from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
 from encrypted_sessions_tests.stores import Place, raw_rows
 from encrypted_sessions_tests.whole_stores import fill, whole
@@ -174,7 +175,7 @@ async def test_kids_that_somebody_makes_up_do_not_fill_memory(file: Place, seale
 
 
 def test_a_thousand_different_texts_are_counted_exactly_and_a_hundred_thousand_nearly():
-    few, many = Distinct(), Distinct()
+    few, many = DistinctCounter(), DistinctCounter()
     for number in range(2000):
         few.add(f"user-{number}")
         few.add(f"user-{number}")

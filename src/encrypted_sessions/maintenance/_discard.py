@@ -55,15 +55,37 @@ async def discard(
 ) -> DiscardReport:
     """Remove the rows of one `outcome` that nobody can read, after they were written to `export`.
 
-    `export` must name a file that does not exist; only its owner may read it. One JSON object per
-    line: "session_id", "id", "created_at" (seconds, or null), and the exact bytes as "data", or as
-    "data_base64" where they are no UTF-8. A row is on the disk before it is removed, so the file
-    may hold a row that stayed because it changed meanwhile. In a dry run `export` may be None.
+    Only the file's owner may read it. It has one JSON object per line: "session_id", "id", "created_at"
+    (seconds, or null), and the exact bytes as "data", or as "data_base64" where they are no UTF-8. A row
+    is on the disk before it is removed, so the file may hold a row that stayed because it changed
+    meanwhile.
 
-    `outcome` is one of erased, expired_unverified (needs `ttl`), malformed, plaintext, unauthentic,
-    unknown_key, unsupported. Whether a key is unknown is asked of this process's places only.
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        keys: The keys that rows are opened with. Whether a key is unknown is asked of their places only.
+        outcome: One of erased, expired_unverified (needs `ttl`), malformed, plaintext, unauthentic,
+            unknown_key, unsupported.
+        export: The path of a file that does not exist yet. None is for dry runs only.
+        ttl: Seconds after which an item expires.
+        dry_run: Only count what would be removed.
+        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        batch: Rows removed at once, at most.
+        limit: Rows removed in all, at most.
+        progress: Called now and then with how far the run is.
+        stop: Asked between batches; the run ends once it returns True.
 
-    The other arguments and errors are those of `reencrypt`; FileExistsError and OSError for the file.
+    Returns:
+        What was removed, and the path of the file, None where nothing was written. An outage ends the
+            run, and is reported as `stopped`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed.
+        StoreError: The store cannot be worked on, or its clock is behind this machine's: what is in time
+            would count as expired.
+        ProviderConfigError: A provider cannot be worked with as it is set up.
+        FileExistsError: There is a file at `export` already.
+        OSError: The file cannot be made, or written.
     """
     outcome = arguments.discardable(outcome, ttl)
     settings = arguments.settings(

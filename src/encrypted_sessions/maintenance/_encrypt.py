@@ -77,9 +77,25 @@ async def encrypt_plaintext(
     keep their token's timestamp. Every row stays in its place.
 
     From then on such a row is authentic, whoever wrote it: run this once, when only what you trust
-    has ever written to the store. The report's `plaintext` says how many there were.
+    has ever written to the store.
 
-    The other arguments and errors are those of `reencrypt`.
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        keys: The keys that rows are opened with; its active key is the one to seal with.
+        upstream_key: The string that the SDK's own class was given, to seal its rows too (kid "hkdf-v1").
+        batch: Rows changed at once, at most.
+        limit: Rows changed in all, at most.
+        progress: Called now and then with how far the run is.
+        stop: Asked between batches; the run ends once it returns True.
+
+    Returns:
+        What was changed, and how much of it was `plaintext`. An outage ends the run, and is reported as `stopped`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed.
+        StoreError: The store cannot be worked on.
+        ProviderConfigError: A provider cannot be worked with as it is set up.
     """
     settings = arguments.settings(upstream_key=upstream_key, batch=batch, limit=limit, progress=progress, stop=stop)
     run = Run(arguments.store(store), arguments.keys(keys), settings)

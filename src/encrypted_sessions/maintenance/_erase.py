@@ -57,11 +57,23 @@ async def erase(
 ) -> EraseReport:
     """Remove every trace of these sessions: messages, the session's own row, what else the SDK noted.
 
-    Needs no key. With `dry_run` it only counts. Nobody should write to these sessions meanwhile: what
-    came in is counted as left. So is a session that the store refuses to erase; the others go on.
+    It needs no key. Nobody should write to these sessions meanwhile: what came in is counted as left.
+    So is a session that the store refuses to erase; the others go on.
 
-    Raises TypeError or ValueError for a wrong argument, StoreError if the store refuses every one.
-    `stopped` is "store" if it did not answer any more, "interrupted" if `stop` told it to.
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        sessions: The ids of sessions, one at least.
+        dry_run: Only count what would be erased.
+        stop: Asked between sessions; the run ends once it returns True.
+
+    Returns:
+        What was erased, and which sessions had no trace. `stopped` is "store" if it did not answer any
+        more, "interrupted" if `stop` told it to.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: No session is named.
+        StoreError: The store refuses to erase any of them.
     """
     whole, ids = arguments.store(store), arguments.sessions(sessions)
     run = Run(whole, None, arguments.settings(dry_run=dry_run, stop=stop))

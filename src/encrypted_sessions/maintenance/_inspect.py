@@ -10,6 +10,8 @@ from ..core.envelope import VERSION, Envelope, parse_row
 from ..core.outcomes import shown_kid
 from ..stores.whole import StoredRow, WholeStore
 
+__all__ = ["Inspected", "inspect_session"]
+
 #: Rows read at once.
 _PAGE = 500
 
@@ -17,9 +19,14 @@ _PAGE = 500
 class Inspected(NamedTuple):
     """What one row claims to be.
 
-    `row_id` is the primary key, or the place in a Redis list. `form` is "version 1", "plaintext",
-    "malformed" or "unsupported". `timestamp` is in seconds since 1970, and `age_s` is counted from
-    it. `created_at` is the row's own time, where the store keeps one. `size` is in bytes.
+    Attributes:
+        row_id: The primary key, or the place in a Redis list.
+        form: "version 1", "plaintext", "malformed" or "unsupported".
+        kid: The kid that it names; None where it names none, or something that is no kid.
+        timestamp: When it says it was sealed, in seconds since 1970.
+        age_s: The seconds since then.
+        created_at: The row's own time, where the store keeps one.
+        size: The stored bytes.
     """
 
     row_id: str

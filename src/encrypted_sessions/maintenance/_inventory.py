@@ -43,12 +43,28 @@ async def inventory(
 ) -> InventoryReport:
     """Sessions and items by kid, version and outcome, how old and how large, and what each key is needed for.
 
-    With `keys` every row is opened, and `conclusion` says which keys nothing depends on any more, and
-    from when on expiry frees the others: with a `ttl` in seconds; without one nothing counts as
-    expired, and it gives the age of the youngest row per key. Without `keys` labels are counted, and
-    it says that they are not proof.
+    With `keys` every row is opened, and the report's `conclusion` says which keys nothing depends on
+    any more, and from when on expiry frees the others. Without them labels are counted, and it says
+    that they are not proof.
 
-    The other arguments and errors are those of `reencrypt`.
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        keys: The keys that rows are opened with; None to count labels only.
+        ttl: Seconds after which an item expires. Without it nothing counts as expired, and the
+            conclusion gives the age of the youngest row per key.
+        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        batch: Rows read at once, at most.
+        progress: Called now and then with how far the run is.
+        stop: Asked between batches; the run ends once it returns True.
+
+    Returns:
+        The counts, the keys, and the conclusion. An outage ends the run, and is reported as `stopped`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed.
+        StoreError: The store cannot be worked on.
+        ProviderConfigError: A provider cannot be worked with as it is set up.
     """
     settings = arguments.settings(ttl=ttl, upstream_key=upstream_key, batch=batch, progress=progress, stop=stop)
     ring = None if keys is None else arguments.keys(keys)
@@ -59,15 +75,14 @@ async def inventory(
         run.notice(f"more than {MOST_GROUPS} groups of rows: those of further kids are counted together, under none")
     groups = operation.rows.groups()
     uses = key_uses(groups, operation.active_kid, () if ring is None else ring.health().held, ttl)
-    fields = run.report_fields()
     if ring is None:
         conclusion = LABELS_ONLY + "."
     elif run.stopped is not None:
         conclusion = NOT_COMPLETE + "."
     else:
-        conclusion = conclude(groups, uses, active_kid=operation.active_kid, ttl=ttl, started_at=fields["started_at"])
+        conclusion = conclude(groups, uses, active_kid=operation.active_kid, ttl=ttl, started_at=run.started_at)
     return InventoryReport(
-        **fields,
+        **run.report_fields(),
         groups=groups,
         keys=tuple(uses),
         active_kid=operation.active_kid,

@@ -72,10 +72,28 @@ async def purge(
 
     An expired tool call stays while an output that answers it is in time: a notice counts them.
 
-    What cannot be opened is left, and counted: its age is only claimed. So is plaintext. With
-    `dry_run` rows are only counted.
+    What cannot be opened is left, and counted: its age is only claimed. So is plaintext.
 
-    The other arguments and errors are those of `reencrypt`.
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        keys: The keys that rows are opened with.
+        ttl: Seconds after which an item expires.
+        dry_run: Only count what would be removed.
+        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        batch: Rows removed at once, at most.
+        limit: Rows removed in all, at most.
+        progress: Called now and then with how far the run is.
+        stop: Asked between batches; the run ends once it returns True.
+
+    Returns:
+        What was removed, what was left, and why. An outage ends the run, and is reported as `stopped`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed.
+        StoreError: The store cannot be worked on, or its clock is behind this machine's: what is in time
+            would count as expired.
+        ProviderConfigError: A provider cannot be worked with as it is set up.
     """
     ttl = arguments.retention(ttl)
     settings = arguments.settings(

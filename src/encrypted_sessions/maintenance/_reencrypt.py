@@ -75,15 +75,27 @@ async def reencrypt(
     """Seal again under the active key what older keys sealed; every item keeps its timestamp.
 
     Rows that name the active key already are not touched, so a second run changes nothing, and a
-    run that was killed goes on. `from_kid` limits it to one key. Rows of the SDK's class (kid
-    "hkdf-v1") are resealed when `upstream_key` is given. What does not open is left, and counted.
+    run that was killed goes on. Rows of the SDK's class are resealed when `upstream_key` is given.
+    What does not open is left, and counted.
 
-    `batch` rows are changed at once, at most `limit` in all. `progress` is called now and then.
-    `stop` is asked between batches, and ends the run when it says True.
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        keys: The keys that rows are opened with; its active key is the one to seal with.
+        from_kid: Only what this key sealed; None for every key but the active one.
+        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        batch: Rows changed at once, at most.
+        limit: Rows changed in all, at most.
+        progress: Called now and then with how far the run is.
+        stop: Asked between batches; the run ends once it returns True.
 
-    Raises TypeError or ValueError for a wrong argument, StoreError for a store that cannot be
-    worked on, ProviderConfigError for a provider that cannot. An outage ends the run: the report's
-    `stopped` says so.
+    Returns:
+        What was changed, what was left, and why. An outage ends the run, and is reported as `stopped`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed.
+        StoreError: The store cannot be worked on.
+        ProviderConfigError: A provider cannot be worked with as it is set up.
     """
     from_kid = arguments.kid(from_kid, "from_kid")
     settings = arguments.settings(upstream_key=upstream_key, batch=batch, limit=limit, progress=progress, stop=stop)

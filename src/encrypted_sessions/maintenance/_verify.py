@@ -37,9 +37,24 @@ async def verify(
 ) -> VerifyReport:
     """Open every row. In order is what opens, in time or expired by `ttl`, and what was erased with its key.
 
-    Everything else is in the report's `left`, and up to 20 of such rows are named in `findings`.
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        keys: The keys that rows are opened with.
+        ttl: Seconds after which an item expires. Without it nothing counts as expired.
+        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        batch: Rows read at once, at most.
+        progress: Called now and then with how far the run is.
+        stop: Asked between batches; the run ends once it returns True.
 
-    The other arguments and errors are those of `reencrypt`.
+    Returns:
+        What is not in order, as `left`; up to 20 of such rows are named in `findings`. An outage ends
+            the run, and is reported as `stopped`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed.
+        StoreError: The store cannot be worked on.
+        ProviderConfigError: A provider cannot be worked with as it is set up.
     """
     settings = arguments.settings(ttl=ttl, upstream_key=upstream_key, batch=batch, progress=progress, stop=stop)
     run = Run(arguments.store(store), arguments.keys(keys), settings)

@@ -15,6 +15,8 @@ from ..stores.whole import WholeStore
 from .progress import Progress
 from .run import Settings
 
+__all__ = ["discardable", "flag", "keys", "kid", "new_file", "retention", "sessions", "settings", "store"]
+
 #: Rows of one batch at most: a page of rows and its changes are in memory at once.
 _MOST_IN_A_BATCH = 10_000
 

@@ -10,6 +10,8 @@ from keyproviders import CachePolicy
 from .key_uses import IN_DOUBT
 from .reports import Group, KeyUse
 
+__all__ = ["LABELS_ONLY", "NOT_COMPLETE", "conclude"]
+
 _SHOWN = 5
 
 LABELS_ONLY = (

@@ -9,7 +9,7 @@ from .reports import Group, KeyUse
 __all__ = ["IN_DOUBT", "key_uses"]
 
 #: Outcomes of rows that have been opened, so that their timestamps are proven.
-PROVEN = ("ok", "expired", "not_yet_valid")
+_PROVEN = ("ok", "expired", "not_yet_valid")
 #: ... of rows that only their key opens.
 _NEEDING = ("ok", "not_yet_valid", "key_disabled")
 #: ... of rows that may need the key that they name.
@@ -26,7 +26,7 @@ def key_uses(groups: Iterable[Group], active_kid: str | None, held: Iterable[str
     for kid, named in by_kid.items():
         needing = [group for group in named if group.outcome in _NEEDING]
         newest = max((group.newest for group in needing if group.newest is not None), default=None)
-        proven = all(group.outcome in PROVEN for group in needing)
+        proven = all(group.outcome in _PROVEN for group in needing)
         uses.append(
             KeyUse(
                 kid=kid,

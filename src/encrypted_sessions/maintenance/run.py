@@ -68,10 +68,10 @@ class Run:
         self.stopped: Stopped | None = None
         self.stopped_because: str | None = None
         self.incomplete: tuple[str, ...] = ()
-        self._started_at = _now()
+        self.started_at = _now()
         self._began = time.monotonic()
         self._clock_compared = False
-        self.now = int(self._started_at)
+        self.now = int(self.started_at)
         """The second that rows are measured against."""
 
     @property
@@ -127,7 +127,7 @@ class Run:
             "findings": tuple(self.findings),
             "notices": tuple(self.notices),
             "incomplete": self.incomplete,
-            "started_at": self._started_at,
+            "started_at": self.started_at,
             "took_s": time.monotonic() - self._began,
             "dry_run": self.settings.dry_run,
         }

@@ -19,6 +19,8 @@ from ..history.reading import ReadPolicy, open_envelope
 from ..stores.whole import StoredRow
 from .run import Run
 
+__all__ = ["ExpiredCalls"]
+
 #: Outcomes of rows that will never be read again, so that they answer nothing.
 _SILENT = ("erased", "malformed", "unauthentic")
 
