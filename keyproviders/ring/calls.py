@@ -1,111 +1,76 @@
-"""A call to a place that is under way, and how threads and event loops wait for it."""
+"""The calls of a ring to its sources: each question once at a time, and only a few at once.
+
+No thread, no lock, no I/O; whoever waits for a call waits for its `done`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterable
 from copy import copy
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from ..errors import KeyUnavailableError
 from ..key import Key
+from .waiting import OneShotEvent
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Flight", "Signal", "Steps", "copy_of", "take_steps", "take_steps_async"]
+__all__ = ["ACTIVE", "CallTable", "InFlightCall", "copy_of"]
 
-_Result = TypeVar("_Result")
-
-
-class Signal:
-    """Something that happens once. Threads and event loops wait for it; a cancelled waiter harms nobody."""
-
-    __slots__ = ("_happened", "_lock", "_loops")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._happened = threading.Event()
-        self._loops: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}
-
-    def set(self) -> None:
-        """It has happened."""
-        with self._lock:
-            self._happened.set()
-            loops, self._loops = self._loops, {}
-        for loop, waiting in loops.items():
-            # A loop that was closed meanwhile has nobody left who waits.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(_finish, waiting)
-
-    def is_set(self) -> bool:
-        """Whether it has happened."""
-        return self._happened.is_set()
-
-    def wait(self, timeout_s: float) -> None:
-        """Block this thread until it happens, or for so many seconds."""
-        self._happened.wait(timeout_s)
-
-    async def wait_async(self, timeout_s: float) -> None:
-        """The same for a task."""
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            if self._happened.is_set():
-                return
-            # One future for each loop: ten thousand waiters wake their loop once.
-            waiting = self._loops.get(loop)
-            if waiting is None:
-                waiting = self._loops[loop] = loop.create_future()
-        await asyncio.wait([waiting], timeout=timeout_s)
+ACTIVE = ""  # no kid is empty, so this can stand for "which key is active?" among kids
+_SLOTS = 4
 
 
-def _finish(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
+class InFlightCall:
+    """One question to the sources: how to put it, since when, and how it ended."""
 
-
-class Flight:
-    """One question to the places: how to put it, since when, and how it ended."""
-
-    __slots__ = ("_error", "_key", "_trace", "ask", "background", "begun_at", "fingerprint", "landed", "number", "what")
+    __slots__ = (
+        "_error",
+        "_key",
+        "_trace",
+        "ask",
+        "background",
+        "done",
+        "fingerprint",
+        "number",
+        "question",
+        "started_at",
+    )
 
     def __init__(
-        self, number: int, what: str, fingerprint: str | None, ask: Callable[[], Key], *, background: bool
+        self, number: int, question: str, fingerprint: str | None, ask: Callable[[], Key], *, background: bool
     ) -> None:
         self.number = number
-        self.what = what  # a kid, or "" for the active key
+        self.question = question  # a kid, or ACTIVE
         self.fingerprint = fingerprint
         self.ask = ask
-        self.background = background  # nobody waited for it when it began
-        self.begun_at: float | None = None
-        self.landed = Signal()
+        self.background = background  # nobody waited for it when it was made
+        self.started_at: float | None = None
+        self.done = OneShotEvent()
         self._key: Key | None = None
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None
 
     @property
     def name(self) -> str:
-        """What the place is asked for: the key's name, or its kid if it has none, or "" for the active key."""
-        return self.what.rpartition("~")[0] or self.what
+        """What a source is asked for: the key's name, or its kid if it has none, or "" for the active key."""
+        return self.question.rpartition("~")[0] or self.question
 
-    def land(self, key: Key | None, error: BaseException | None) -> bool:
-        """Give it its end; False when it had one."""
-        if self.landed.is_set():
-            return False
+    def resolve(self, key: Key | None, error: BaseException | None) -> None:
+        """End it with a key, an error, or neither if nobody will run it. To be called once."""
         self._key, self._error = key, error
         self._trace = None if error is None else error.__traceback__
-        self.landed.set()
-        return True
+        self.done.set()
 
     def age_s(self) -> float:
         """Seconds since a thread took it up."""
-        return 0.0 if self.begun_at is None else time.monotonic() - self.begun_at
+        return 0.0 if self.started_at is None else time.monotonic() - self.started_at
 
     def result(self) -> Key:
-        """The key, or the error. It must have landed."""
+        """The key, or the error. It must be done."""
         if self._key is not None:
             return self._key
         if self._error is None:
@@ -113,11 +78,88 @@ class Flight:
         # Each raise adds to a traceback; what is shared begins anew each time.
         raise copy_of(self._error).with_traceback(self._trace)
 
+    def __str__(self) -> str:
+        return f"{'active()' if self.question == ACTIVE else self.question} for {self.age_s():.0f} s"
+
+
+class CallTable:
+    """What is being asked: single flight for each question, one call at a time for each name, four in all.
+
+    A call is pending until it is given a slot, then it runs until it is released.
+    """
+
+    def __init__(self) -> None:
+        self._unresolved: dict[str, InFlightCall] = {}
+        self._pending: deque[InFlightCall] = deque()
+        self._running: set[InFlightCall] = set()
+        self.last_number = 0
+
+    def __len__(self) -> int:
+        """How many have no end yet."""
+        return len(self._unresolved)
+
+    @property
+    def running(self) -> tuple[InFlightCall, ...]:
+        """Those that have a slot, given up or not."""
+        return tuple(self._running)
+
+    def get(self, question: str) -> InFlightCall | None:
+        """The call that answers this question, if it is being asked."""
+        return self._unresolved.get(question)
+
+    def add(
+        self, question: str, fingerprint: str | None, ask: Callable[[], Key], *, background: bool = False
+    ) -> InFlightCall:
+        """A new call, pending: for the active key before all others. The question must not be asked yet."""
+        self.last_number += 1
+        call = self._unresolved[question] = InFlightCall(
+            self.last_number, question, fingerprint, ask, background=background
+        )
+        if question == ACTIVE:
+            self._pending.appendleft(call)
+        else:
+            self._pending.append(call)
+        return call
+
+    def fill_slots(self) -> Iterable[InFlightCall]:
+        """The calls whose turn it is: they have a slot from now on, and are to be run."""
+        names = {call.name for call in self._running}
+        started: list[InFlightCall] = []
+        for call in list(self._pending):
+            if len(self._running) == _SLOTS:
+                break
+            if call.name not in names:  # one call at a time for each name, whatever the fingerprint
+                names.add(call.name)
+                self._pending.remove(call)
+                self._running.add(call)
+                started.append(call)
+        return started
+
+    def release(self, call: InFlightCall) -> bool:
+        """The call has come back, and its slot is free; False if it had been given up meanwhile."""
+        self._running.discard(call)
+        if self._unresolved.get(call.question) is not call:
+            return False
+        del self._unresolved[call.question]
+        return True
+
+    def give_up(self) -> list[InFlightCall]:
+        """Forget what was asked and return it. What runs keeps its slot until it comes back."""
+        given_up = list(self._unresolved.values())
+        self._unresolved.clear()
+        self._pending.clear()
+        return given_up
+
+    def after_fork(self) -> None:
+        """What was under way is so in the parent; here nobody will ever resolve it."""
+        self.give_up()
+        self._running.clear()
+
 
 def copy_of(error: BaseException) -> BaseException:
-    """An error as a new object, for several callers may raise it at the same time.
+    """An error as a new object, for several waiters may raise it at the same time.
 
-    Each raise writes to the exception: its traceback would grow by every caller, and keep the
+    Each raise writes to the exception: its traceback would grow by every waiter, and keep the
     frames of all of them. Only a foreign error that cannot be made anew is raised as it is.
     """
     try:
@@ -132,30 +174,3 @@ def copy_of(error: BaseException) -> BaseException:
     copied.__cause__ = error.__cause__
     copied.__suppress_context__ = True
     return copied
-
-
-# The steps of a question: it yields what it waits for, is resumed when that has happened or when
-# the time is over, and returns the answer. So the logic is written once, for threads and for tasks.
-Steps = Generator[Signal, None, _Result]
-
-
-def take_steps(steps: Steps[_Result], deadline_s: float) -> _Result:
-    """Take them on this thread; all waits together last no longer than the deadline."""
-    until = time.monotonic() + deadline_s
-    try:
-        while True:
-            next(steps).wait(max(0.0, until - time.monotonic()))
-    except StopIteration as done:
-        result: _Result = done.value
-        return result
-
-
-async def take_steps_async(steps: Steps[_Result], deadline_s: float) -> _Result:
-    """Take them in this task."""
-    until = time.monotonic() + deadline_s
-    try:
-        while True:
-            await next(steps).wait_async(max(0.0, until - time.monotonic()))
-    except StopIteration as done:
-        result: _Result = done.value
-        return result

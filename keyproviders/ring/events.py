@@ -1,4 +1,4 @@
-"""What a ring tells about its keys: one small object each time, also written to the log."""
+"""What a ring reports about its keys: one small object each time, also written to the log."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from ..errors import KeyProviderError
 
-__all__ = ["LEVELS", "KeyEvent", "Teller", "event_of"]
+__all__ = ["LEVELS", "EventSink", "KeyEvent", "event_of", "log"]
 
 log = logging.getLogger("keyproviders")
 
-#: What can happen, and how loud the log says it.
+#: What can happen, and at which level it is logged.
 LEVELS = {
     "fetched": logging.INFO,
     "refreshed": logging.DEBUG,
@@ -33,19 +33,19 @@ _MILDER = {
 class KeyEvent(NamedTuple):
     """One thing that happened to a ring's keys. It holds no secret.
 
-    ``what`` is one of
+    `what` is one of
 
-    - ``fetched``: a key that was not held came,
-    - ``refreshed``: the place confirmed a key that was held,
-    - ``failed``: the place could not answer, or has no such key,
-    - ``served stale``: the active key is used beyond its freshness, because the place does not
-      answer; told once until it answers again,
-    - ``denied``: the place refused what it had allowed, or what nobody was ever allowed,
-    - ``dropped``: a key is no longer held.
+    - `fetched`: a key that was not held came,
+    - `refreshed`: the place confirmed a key that was held,
+    - `failed`: the place could not answer, or has no such key,
+    - `served stale`: the active key is used beyond its freshness, because the place does not
+      answer; reported once until it answers again,
+    - `denied`: the place refused what it had allowed, or what nobody was ever allowed,
+    - `dropped`: a key is no longer held.
 
-    ``place`` says where the keys come from, ``kid`` which key it is about (None: the question was
-    which key is active, or it is about all keys), ``error`` is the name of the error's class, and
-    ``message`` says it in words.
+    `place` says where the keys come from, `kid` which key it is about (None: the question was
+    which key is active, or it is about all keys), `error` is the name of the error's class, and
+    `message` says it in words.
     """
 
     what: str
@@ -73,16 +73,16 @@ def event_of(
     return KeyEvent(what, place, f"{place}: {message}", kid, type(error).__name__ if error is not None else None)
 
 
-class Teller:
-    """Tells events to the log and to the user's function, whose own failures end in the log."""
+class EventSink:
+    """Takes events to the log and to the user's function, whose own failures end in the log."""
 
     def __init__(self, on_event: Callable[[KeyEvent], object] | None) -> None:
         if on_event is not None and not callable(on_event):
             raise TypeError(f"on_event must be callable or None, not {type(on_event).__name__}")
         self._on_event = on_event
 
-    def tell(self, event: KeyEvent) -> None:
-        """Tell one event. Call it without holding a lock."""
+    def emit(self, event: KeyEvent) -> None:
+        """Report one event. To be called without holding a lock."""
         level = LEVELS[event.what]
         if event.what == "failed" and event.error is not None:
             level = _MILDER.get(event.error, level)

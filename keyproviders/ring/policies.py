@@ -39,8 +39,8 @@ class _Policy:
         return tuple(getattr(self, name) for name in self.__slots__)
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{name}={value}" for name, value in zip(self.__slots__, self._values(), strict=True))
-        return f"{type(self).__name__}({told})"
+        fields = ", ".join(f"{name}={value}" for name, value in zip(self.__slots__, self._values(), strict=True))
+        return f"{type(self).__name__}({fields})"
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -64,16 +64,16 @@ class _Policy:
 class CachePolicy(_Policy):
     """How long a ring goes on with what it knows. All times are seconds.
 
-    ``fresh_s``: an answer to "which key is active" is not asked again before this age.
-    ``stale_write_s``: while the provider fails, the active key is written with until this long
+    `fresh_s`: an answer to "which key is active" is not asked again before this age.
+    `stale_write_s`: while the provider fails, the active key is written with until this long
     after the last healthy answer.
-    ``stale_read_s``: while the provider fails, held keys are read with until this long after the
+    `stale_read_s`: while the provider fails, held keys are read with until this long after the
     last healthy answer.
-    ``revalidate_s``: an older key that is used is asked for again in the background at this age.
-    ``denied_grace_s``: repeated denial counts as an outage for this long; then what was denied is
+    `revalidate_s`: an older key that is used is asked for again in the background at this age.
+    `denied_grace_s`: repeated denial counts as an outage for this long; then what was denied is
     dropped.
-    ``max_keys``: how many older keys are held; the least recently used go first.
-    ``miss_memory_s``: how long "no such key" is remembered.
+    `max_keys`: how many older keys are held; the least recently used go first.
+    `miss_memory_s`: how long "no such key" is remembered.
 
     Raises TypeError or ValueError, naming the field.
     """
@@ -121,9 +121,9 @@ class CachePolicy(_Policy):
 class RetryPolicy(_Policy):
     """How a call to a provider is repeated when the provider could not answer.
 
-    ``attempts``: how many calls at most, the first one included.
-    ``deadline_s``: seconds that a caller waits at most, all attempts included.
-    ``wait_min_s``, ``wait_max_s``: bounds of the random wait between two attempts, in seconds.
+    `attempts`: how many calls at most, the first one included.
+    `deadline_s`: seconds that a caller waits at most, all attempts included.
+    `wait_min_s`, `wait_max_s`: bounds of the random wait between two attempts, in seconds.
 
     Raises TypeError or ValueError, naming the field.
     """

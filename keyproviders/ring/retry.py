@@ -1,4 +1,4 @@
-"""The one place that repeats a call to a provider."""
+"""The one module that repeats a call to a provider."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["call_with_retry"]
 
 _Answer = TypeVar("_Answer")
 
-# What a place asks for is followed this far; a longer wait is the background's business.
+# What a source asks for is heeded this far; a longer wait is the background's business.
 _LONGEST_RETRY_AFTER_S = 5.0
 # The first wait is drawn from 1 to 4 times the shortest one, the next from twice that, and so on:
 # far enough apart that a fleet which lost its provider in one moment does not return in one.
@@ -29,7 +29,7 @@ def call_with_retry(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> _Answer:
-    """Make ``call``, and again when it raises KeyUnavailableError, as ``policy`` says.
+    """Make `call`, and again when it raises KeyUnavailableError, as `policy` says.
 
     Waits between attempts are random (full jitter) and at least what the provider asked for, as far
     as 5 s. No attempt begins after the policy's deadline. The last error is raised as it is; every
@@ -60,13 +60,13 @@ def _again(
     # Only a process whose provider has failed pays for this import.
     from tenacity import Retrying, retry_if_exception_type, wait_random_exponential  # noqa: PLC0415 - as said above
 
-    known: list[KeyUnavailableError] = [first]
+    first_error: list[KeyUnavailableError] = [first]
 
     def attempt() -> _Answer:
         # The first attempt is made already; what it raised stands for it, so that the library
         # counts it and waits after it.
-        if known:
-            raise known.pop()
+        if first_error:
+            raise first_error.pop()
         return call()
 
     jitter = wait_random_exponential(

@@ -1,4 +1,4 @@
-"""Asking one place, or several in order, and checking that what comes back is the key asked for."""
+"""Asking one source of keys, or several in order, and checking that what comes back is the key asked for."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..key import Key
 from ..provider import KeyProvider
 from .events import log
 
-__all__ = ["Place", "Search"]
+__all__ = ["KeyLookup", "KeySource"]
 
 
-class Place:
-    """A provider as the ring asks it: with words for it, its answers checked, and ready after a fork.
+class KeySource:
+    """A provider as the ring asks it: with a label, its answers checked, and ready after a fork.
 
-    ``writes_for_s`` is how long the ring may go on writing with a key that is active no longer;
-    ``asks_every_s`` how long it goes on with an answer before it asks again: for the active key, and
+    `writes_for_s` is how long the ring may go on writing with a key that is active no longer;
+    `asks_every_s` how long it goes on with an answer before it asks again: for the active key, and
     for another one.
     """
 
@@ -34,8 +34,8 @@ class Place:
         if callable(expect):
             expect(*asks_every_s)
         self._writes_for_s = writes_for_s
-        words = getattr(provider, "place", None)
-        self.words = words if isinstance(words, str) and words else type(provider).__name__
+        label = getattr(provider, "place", None)
+        self.label = label if isinstance(label, str) and label else type(provider).__name__
         self._renewing = threading.Lock()
         self._forked = False
 
@@ -63,7 +63,7 @@ class Place:
             if callable(closing):
                 closing()
         except Exception as error:  # noqa: BLE001 - it is over either way
-            log.warning("closing %s failed: %s", self.words, type(error).__name__)
+            log.warning("closing %s failed: %s", self.label, type(error).__name__)
 
     def after_fork(self) -> None:
         """This process is a child: the provider's connections are its parent's."""
@@ -86,7 +86,7 @@ class Place:
         delay_s = getattr(self._provider, "activation_delay_s", None)
         if isinstance(delay_s, (int, float)) and self._writes_for_s > delay_s:
             raise ProviderConfigError(
-                f"{self.words}: this ring may go on writing with a key for {self._writes_for_s:g} s after another one"
+                f"{self.label}: this ring may go on writing with a key for {self._writes_for_s:g} s after another one"
                 f" became active (fresh_s + stale_write_s + 60 of its CachePolicy), and the keyset counts on"
                 f" {delay_s:g} s (its activation delay); lower these, or make a keyset with a longer --activation-delay"
             )
@@ -94,27 +94,27 @@ class Place:
     def _checked(self, answer: object, question: str) -> Key:
         if not isinstance(answer, Key):
             raise InvalidKeyError(
-                f"{self.words} answered {question} with a {type(answer).__name__}, not with a Key; this is a mistake"
+                f"{self.label} answered {question} with a {type(answer).__name__}, not with a Key; this is a mistake"
                 " in the provider"
             )
         return answer
 
 
-class Search:
-    """One search for a key among places that are asked in order.
+class KeyLookup:
+    """One look-up of a key among sources that are asked in order.
 
-    Each call of the object asks every place that has not given a final answer yet, until one has
+    Each call of the object asks every source that has not given a final answer yet, until one has
     the key. When none has it, it raises, in this order of preference:
 
-    - the error of a place that could not answer: as long as one is unknown, nothing is known;
-    - KeyDisabledError, then KeyDestroyedError, when a place said so;
+    - the error of a source that could not answer: as long as one is unknown, nothing is known;
+    - KeyDisabledError, then KeyDestroyedError, when a source said so;
     - KeyNotFoundError, when all said so.
 
     So it can be called again after KeyUnavailableError, and asks only those that were unavailable.
     """
 
-    def __init__(self, places: Sequence[Place], name: str | None, fingerprint: str) -> None:
-        self._waiting = list(places)
+    def __init__(self, sources: Sequence[KeySource], name: str | None, fingerprint: str) -> None:
+        self._unanswered = list(sources)
         self._asked_for = name if name is not None else fingerprint
         self._fingerprint = fingerprint
         self._kid = f"{name or ''}~{fingerprint}"
@@ -123,25 +123,25 @@ class Search:
 
     def __call__(self) -> Key:
         """Ask. Raises as said above."""
-        places, self._waiting = self._waiting, []
+        sources, self._unanswered = self._unanswered, []
         unavailable: list[KeyUnavailableError] = []
-        for place in places:
+        for source in sources:
             try:
-                return self._ask(place)
+                return self._ask(source)
             except KeyNotFoundError as error:
                 self._missing.append(error)
             except KeyUnavailableError as error:
                 unavailable.append(error)
-                self._waiting.append(place)
-            except Exception as error:  # noqa: BLE001 - another place may still have the key
+                self._unanswered.append(source)
+            except Exception as error:  # noqa: BLE001 - another source may still have the key
                 self._failed.append(error)
         raise (*unavailable, *self._failed, *sorted(self._missing, key=_rank))[0]
 
-    def _ask(self, place: Place) -> Key:
-        key = place.get(self._asked_for)
+    def _ask(self, source: KeySource) -> Key:
+        key = source.get(self._asked_for)
         if key.fingerprint != self._fingerprint:
             message = (
-                f"{place.words} has another key under the name {self._asked_for!r}: this name now means another key"
+                f"{source.label} has another key under the name {self._asked_for!r}: this name now means another key"
                 f" ({key.kid}, not {self._kid}); put the former key back under a name of its own, or what was"
                 " sealed with it cannot be read"
             )

@@ -95,13 +95,13 @@ def test_it_is_refreshed_in_the_background_from_eighty_percent_of_its_freshness(
 
 
 def test_each_freshness_is_drawn_from_ten_percent_around() -> None:
-    from keyproviders.ring.cache import Holding
+    from keyproviders.ring.cache import KeyCache
 
     drawn = set()
     for _ in range(300):
-        holding = Holding(CachePolicy(), "here")
-        holding.active_is(Key.generate("a"), 0.0)
-        drawn.add(holding.write_quiet_until(0.0))
+        cache = KeyCache(CachePolicy(), "here")
+        cache.active_is(Key.generate("a"), 0.0)
+        drawn.add(cache.write_valid_without_check_until(0.0))
     assert 216 <= min(drawn) < 220
     assert 260 < max(drawn) <= 264
     assert len(drawn) > 200
@@ -383,10 +383,10 @@ def test_older_keys_behind_one_that_failed_are_not_asked_for_in_an_outage(still:
     s.run(HOUR)
     s.place.go_down()
     s.place.asked.clear()
-    s.crew.hold = True
+    s.workers.hold = True
     for key in keys[:-1]:
         assert s.ring.get_sync(key.kid) is key
-    s.crew.let_go()
+    s.workers.let_go()
     assert len(s.place.asked) == 1
 
 
@@ -397,7 +397,7 @@ def test_in_an_outage_a_use_of_an_older_key_that_is_due_needs_no_thought(still: 
     s.ring.get_sync(older.kid)
     s.ring.get_sync(active.kid)
     for key in (older, active):
-        assert s.ring._quiet_get(key.kid) is key
+        assert s.ring._engine.get_without_check(key.kid) is key
 
 
 def test_no_more_than_the_given_number_of_older_keys_is_held(still: Making) -> None:
@@ -613,7 +613,7 @@ def test_each_event_tells_what_where_and_which(still: Making) -> None:
 
 def test_an_on_event_that_fails_harms_nobody(still: Making, caplog: pytest.LogCaptureFixture) -> None:
     s = still()
-    s.ring._teller._on_event = lambda event: 1 / 0
+    s.ring._engine._sink._on_event = lambda event: 1 / 0
     assert s.ring.active_sync() is s.place.key()
     assert "on_event failed on 'fetched'" in caplog.text
 
@@ -621,7 +621,7 @@ def test_an_on_event_that_fails_harms_nobody(still: Making, caplog: pytest.LogCa
 def test_a_listener_may_use_the_ring(still: Making) -> None:
     s = still()
     found = []
-    s.ring._teller._on_event = lambda event: found.append(s.ring.active_sync())
+    s.ring._engine._sink._on_event = lambda event: found.append(s.ring.active_sync())
     assert s.ring.active_sync() is s.place.key()
     assert found == [s.place.key()]
 

@@ -20,7 +20,7 @@ from keyproviders import (
     RetryPolicy,
 )
 from keyproviders.keyset import KeysetKeyProvider, StoredKeyset
-from keyproviders.ring import cache as holding
+from keyproviders.ring import cache
 
 BOUND_S = 62 * 60
 STEP_S = 5
@@ -79,7 +79,7 @@ def service(setting: Setting) -> Iterator[Service]:
 @pytest.fixture(params=[0.9, 1.0, 1.1])
 def jitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
     """What the ring draws each time."""
-    monkeypatch.setattr(holding, "_jitter", lambda: request.param)
+    monkeypatch.setattr(cache, "_jitter", lambda: request.param)
     return float(request.param)
 
 
