@@ -398,7 +398,7 @@ async def _swapper(place: Place) -> AsyncIterator[Swap]:
                 pipeline = client.pipeline(transaction=False)
                 lists: dict[bytes, list[Any]] = {}
                 for row, new in changes:
-                    lists.setdefault(row.id.key, []).extend((row.id.before, row.data, new))
+                    lists.setdefault(row.id.key, []).extend((row.id.offset, row.data, new))
                 for key, values in lists.items():
                     pipeline.evalsha(script.sha, 1, key, min(values[::3]), max(values[::3]), *values)
                 assert sum(pipeline.execute()) == len(changes)

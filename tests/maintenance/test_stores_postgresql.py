@@ -32,12 +32,12 @@ def place(request: pytest.FixtureRequest) -> Place:
     return new_place("sqlalchemy-postgres", request)
 
 
-def by(driver: str, place: Place, *, patience_s: float = 30.0, port: int | None = None) -> PostgreSQLStore:
+def by(driver: str, place: Place, *, timeout_s: float = 30.0, port: int | None = None) -> PostgreSQLStore:
     """The store of a place by a driver, perhaps through another port."""
     url = place.where.replace("+asyncpg", "")
     if port is not None:
         url = url.replace(f":{urlsplit(url).port}/", f":{port}/")
-    return PostgreSQLStore(url, driver, Tables(place.sessions_table, place.messages_table), patience_s=patience_s)
+    return PostgreSQLStore(url, driver, Tables(place.sessions_table, place.messages_table), timeout_s=timeout_s)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -281,7 +281,7 @@ async def test_a_server_that_was_started_again_is_an_outage_and_then_works(
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_server_that_does_not_answer_is_an_outage(place: Place, driver: str, postgres_server: Server):
     await fill(place, {"mine": ["one", "two"]})
-    async with by(driver, place, patience_s=1.0) as store:
+    async with by(driver, place, timeout_s=1.0) as store:
         rows = await all_rows(store)
         postgres_server.pause()
         with pytest.raises(StoreUnavailableError, match="did not answer within 1 s"):

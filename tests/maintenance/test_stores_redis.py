@@ -134,7 +134,7 @@ async def test_a_list_of_100_000_elements_is_read_changed_and_emptied_in_parts(p
             while rows := await store.rows(block, after, 1_000):
                 after = rows[-1]
                 seen += len(rows)
-                if rows[0].id.before % 10_000 == 9_999:
+                if rows[0].id.offset % 10_000 == 9_999:
                     assert all(await store.replace([(row, f"new {as_text(row)}") for row in rows]))
                 else:
                     assert all(await store.remove(rows))
@@ -288,7 +288,7 @@ async def test_a_server_that_was_started_again_is_an_outage_and_then_works(place
 
 async def test_a_server_that_does_not_answer_is_an_outage(place: Place, redis_server: Server):
     await fill(place, {"mine": numbers(3)})
-    async with RedisStore(place.where, place.prefix, patience_s=0.2) as store:
+    async with RedisStore(place.where, place.prefix, timeout_s=0.2) as store:
         rows = await all_rows(store)
         redis_server.pause()
         with pytest.raises(StoreUnavailableError):

@@ -30,7 +30,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 def impatient(place: Place) -> SQLiteStore:
-    return SQLiteStore(place.where, Tables(place.sessions_table, place.messages_table), patience_s=0.2)
+    return SQLiteStore(place.where, Tables(place.sessions_table, place.messages_table), timeout_s=0.2)
 
 
 def on_disk(place: Place) -> bytes:

@@ -37,7 +37,7 @@ SECRET = "hunter2-do-not-show"
     ],
 )
 def test_a_store_is_named_by_its_url(url: str, place: str):
-    assert open_store(url).place == place
+    assert open_store(url).location == place
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_password_comes_by_the_environment_alone(url: str, monkeypatch: pytest
     assert SECRET not in str(caught.value)
     monkeypatch.setenv("STORE", f"  {url}\n")
     if "#" not in url and "a?" not in url:  # these would have to be percent-encoded
-        assert SECRET not in open_store("env:STORE").place
+        assert SECRET not in open_store("env:STORE").location
 
 
 @pytest.mark.parametrize(
@@ -205,4 +205,4 @@ def test_opening_nothing_loads_no_sdk_but_the_one_that_is_needed():
 
 
 def test_a_place_can_have_a_prefix_of_any_kind():
-    assert open_store("redis://h", key_prefix="").place == open_store("redis://h", key_prefix="ü*[").place
+    assert open_store("redis://h", key_prefix="").location == open_store("redis://h", key_prefix="ü*[").location

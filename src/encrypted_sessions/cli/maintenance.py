@@ -204,7 +204,7 @@ def _add_looking(app: "typer.Typer") -> None:
 
         rows = ended(look())
         shown = reports.inspected_as_json if asked.as_json else reports.inspected_in_words
-        typer.echo(shown(store.place, session, rows).rstrip())
+        typer.echo(shown(store.location, session, rows).rstrip())
         if not rows:
             raise typer.Exit(FAILED)
 

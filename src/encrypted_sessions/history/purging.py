@@ -89,7 +89,7 @@ async def _purge_backwards(store: SealedStore, rows: RowStore) -> AsyncIterator[
         later = [due.pop()] if due and not complete and due[-1] is page[-1] else []
         removed = await _remove(rows, due)
         yield removed
-        if rows.IDS_ARE_PLACES and removed < len(due):
+        if rows.IDS_ARE_POSITIONS and removed < len(due):
             raise HistoryMovedError  # what is due has another place now
         due = later
 

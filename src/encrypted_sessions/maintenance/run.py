@@ -118,7 +118,7 @@ class Run:
     def report_fields(self) -> dict[str, Any]:
         """What every report has."""
         return {
-            "store": self.store.place,
+            "store": self.store.location,
             "found": dict(self.found),
             "changed": self.changed,
             "left": self.left,
@@ -169,7 +169,7 @@ class Run:
         ours, theirs = _now(), await self.call(self.store.clock)
         if theirs is not None and ours > theirs + CLOCK_SKEW_S:
             raise StoreError(
-                f"this machine's clock is {ours - theirs:,.0f} s ahead of that of {self.store.place}, so what is in"
+                f"this machine's clock is {ours - theirs:,.0f} s ahead of that of {self.store.location}, so what is in"
                 " time would count as expired. Nothing was removed; compare the clocks (NTP), then run it again"
             )
         self._clock_compared = True

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from .whole import Block, StoredRow, WholeStore
 
+__all__ = ["HIGHEST", "LOWEST", "SIZE", "Extent", "Look", "TableStore", "blocks_of_ids"]
+
 #: The most rows in a block. What two runs at once do twice is a block that both have chosen.
 SIZE = 500
 #: Into how many pieces a part is cut.

@@ -8,6 +8,8 @@ from typing import Any
 
 from .rows import HistoryMovedError, Row
 
+__all__ = ["METHODS", "PlainCursor", "PlainStore", "accepts_wrapper", "call", "settings_limit"]
+
 #: What the SDK itself asks a store for when it wants everything, whatever the store's own limit.
 _ALL = 2**31 - 1
 

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
+__all__ = ["PAGE", "HistoryMovedError", "Row", "RowCursor", "RowStore"]
+
 #: Rows read at once. Small enough that a page is no burden to the event loop or to memory.
 PAGE = 256
 
@@ -30,11 +32,16 @@ class RowStore(ABC):
     #: Attributes of the SDK's class that the store's module uses, and that are not public.
     NEEDS: ClassVar[tuple[str, ...]] = ()
 
-    #: Whether a row's id is its place, so that another row can come to have it.
-    IDS_ARE_PLACES: ClassVar[bool] = False
+    #: Whether a row's id is its position, so that another row can come to have it.
+    IDS_ARE_POSITIONS: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, session: Any) -> None: ...
+
+    @classmethod
+    def only_to_purge(cls, session: Any) -> bool:  # noqa: ARG003 - for those that look
+        """Whether this session's rows can be removed one by one, and yet are read through its own methods."""
+        return False
 
     @abstractmethod
     async def page(self, upto: Row | None, count: int) -> list[Row]:
@@ -104,4 +111,4 @@ class RowCursor:
     def _is_same(self, row: Row, last: Row) -> bool:
         # The same row may hold new bytes (sealed again under another key).
         same = bool(row.id == last.id)
-        return same and (not self._store.IDS_ARE_PLACES or row.data == last.data)
+        return same and (not self._store.IDS_ARE_POSITIONS or row.data == last.data)

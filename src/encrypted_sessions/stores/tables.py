@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from ..errors import StoreConfigError, StoreError
 
+__all__ = ["Tables", "quoted", "table_name"]
+
 _COLUMNS = {
     "sessions_table": {"session_id"},
     "messages_table": {"id", "session_id", "message_data", "created_at"},
@@ -21,7 +23,7 @@ class Tables(NamedTuple):
     messages: str
 
     def check(
-        self, found: Mapping[str, Collection[str]], place: str, *, fold: Callable[[str], str] = lambda name: name
+        self, found: Mapping[str, Collection[str]], location: str, *, fold: Callable[[str], str] = lambda name: name
     ) -> None:
         """See that both are among the tables found, with the columns that are needed; else StoreError.
 
@@ -32,13 +34,13 @@ class Tables(NamedTuple):
             if fold(name) not in columns:
                 fit = [other for other in found if _COLUMNS[argument] <= columns[fold(other)]]
                 raise StoreError(
-                    f"{place} has no table {name!r}: of this form it has {_shown(fit)}. Give the names that the"
+                    f"{location} has no table {name!r}: of this form it has {_shown(fit)}. Give the names that the"
                     f" sessions were made with ({argument}, on the command line --{argument.replace('_', '-')})"
                 )
             missing = _COLUMNS[argument] - columns[fold(name)]
             if missing:
                 raise StoreError(
-                    f"{argument} {name!r} of {place} has no column {', '.join(sorted(missing))}: it is not what the"
+                    f"{argument} {name!r} of {location} has no column {', '.join(sorted(missing))}: it is not what the"
                     " Agents SDK's sessions make. Are sessions_table and messages_table given the right way round?"
                 )
 

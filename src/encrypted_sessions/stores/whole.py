@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+__all__ = ["Block", "StoredRow", "WholeStore"]
+
 
 class StoredRow(NamedTuple):
     """One stored row, as it was when it was read."""
@@ -50,7 +52,7 @@ class WholeStore(ABC):
     """
 
     #: Where the store is, for messages: no password, no option.
-    place: str
+    location: str
 
     #: Whether a call goes on while its caller works on something else. Where a thread of this process does the
     #: work, the two would mostly wait for each other.

@@ -12,7 +12,7 @@ _BLOCK = 100
 class MemoryStore(WholeStore):
     """Rows of one session, by number. `before` is awaited with the name of each call, before it happens."""
 
-    place = "a store in memory"
+    location = "a store in memory"
 
     def __init__(self, session_id: str, rows: Sequence[str]) -> None:
         self.session_id = session_id

@@ -17,6 +17,8 @@ from ..rows import Row, RowStore
 if TYPE_CHECKING:
     from agents.extensions.memory import RedisSession
 
+__all__ = ["RedisRows"]
+
 # upto (-1: the newest), count -> the place of the first element, elements oldest first
 _PAGE = """
 local last = redis.call('LLEN', KEYS[1]) - 1
@@ -89,7 +91,7 @@ class RedisRows(RowStore):
         "_redis",
         "_serialize_item",
     )
-    IDS_ARE_PLACES: ClassVar[bool] = True
+    IDS_ARE_POSITIONS: ClassVar[bool] = True
 
     def __init__(self, session: RedisSession) -> None:
         self._session: Any = session  # what it needs is not public: see rows/__init__

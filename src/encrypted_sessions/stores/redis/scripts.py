@@ -7,6 +7,8 @@ place, and else a little before it.
 
 from __future__ import annotations
 
+__all__ = ["ERASE", "REMOVE", "REPLACE", "note_of"]
+
 #: How far before its place an element is looked for: others may have purged so many meanwhile.
 _LOOK_BACK = 5_000
 

@@ -17,11 +17,14 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ...errors import StoreConfigError, StoreError, StoreUnavailableError
+from ..descriptor import StoreNames, StoreUrl
 from ..whole import Block, StoredRow, WholeStore
 from .scripts import ERASE, REMOVE, REPLACE, note_of
 
 if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool, Redis
+
+__all__ = ["ListPosition", "RedisStore", "open_redis"]
 
 _T = TypeVar("_T")
 _Command = tuple[object, ...]
@@ -31,7 +34,7 @@ _Change = tuple[StoredRow, bytes]
 _MESSAGES = b":messages"
 
 #: Seconds for one command: a server that is stopped keeps its connections and answers nothing.
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 _CONNECT_S = 5.0
 
 #: How many keys Redis looks at in one step, how many are shuffled together, and how many make a block.
@@ -50,11 +53,11 @@ _PASSING = ("BUSY ", "LOADING ", "MASTERDOWN ", "NOREPLICAS ", "OOM ", "TRYAGAIN
 _shuffle = secrets.SystemRandom().shuffle
 
 
-class Place(NamedTuple):
+class ListPosition(NamedTuple):
     """Where an element was: the key of the list, and how many elements were before it."""
 
     key: bytes
-    before: int
+    offset: int
 
 
 class _Chunk(NamedTuple):
@@ -65,12 +68,17 @@ class _Chunk(NamedTuple):
     rows: list[int]
 
 
+def open_redis(url: StoreUrl, names: StoreNames) -> RedisStore:
+    """The store of a Redis database."""
+    return RedisStore(url.text, names.key_prefix)
+
+
 class RedisStore(WholeStore):
     """The lists under one prefix. A cluster is refused: the SDK does not write to one either."""
 
-    def __init__(self, url: str, key_prefix: str, *, patience_s: float = _PATIENCE_S) -> None:
-        self._pool = _pool_of(url, patience_s)
-        self.place = f"the Redis database {_shown(self._pool.connection_kwargs)}"
+    def __init__(self, url: str, key_prefix: str, *, timeout_s: float = _TIMEOUT_S) -> None:
+        self._pool = _pool_of(url, timeout_s)
+        self.location = f"the Redis database {_shown(self._pool.connection_kwargs)}"
         self._prefix = key_prefix.encode("utf-8") + b":"
         self._client: Redis | None = None
         # A change whose reply was lost: if it is asked for again, it goes out under the same numbers.
@@ -92,8 +100,8 @@ class RedisStore(WholeStore):
             except NoPermissionError:  # then the first command will tell
                 return False
 
-        if await self._patiently(is_cluster()):
-            raise StoreError(f"{self.place} is a cluster, which the SDK's RedisSession does not write to either")
+        if await self._within_timeout(is_cluster()):
+            raise StoreError(f"{self.location} is a cluster, which the SDK's RedisSession does not write to either")
 
     async def aclose(self) -> None:
         """As `WholeStore.aclose`."""
@@ -165,7 +173,7 @@ class RedisStore(WholeStore):
         ends = dict(self._lists[1])
         if after is not None:
             keys = keys[keys.index(after.id.key) :]
-            ends[after.id.key] = after.id.before
+            ends[after.id.key] = after.id.offset
         found: list[StoredRow] = []
         while not found:
             parts = _last_parts(keys, ends, count)
@@ -183,7 +191,7 @@ class RedisStore(WholeStore):
         key = self._prefix + session_id.encode("utf-8") + _MESSAGES
         if not await self._lengths([key]):
             return []
-        first = 0 if after is None else after.id.before + 1
+        first = 0 if after is None else after.id.offset + 1
         (elements,) = await self._run([("LRANGE", key, first, first + count - 1)])
         return self._stored(key, first, elements)
 
@@ -197,8 +205,8 @@ class RedisStore(WholeStore):
 
     def _stored(self, key: bytes, first: int, elements: list[bytes]) -> list[StoredRow]:
         session_id = self._session_of(key).decode("utf-8", "surrogateescape")
-        places = map(Place, repeat(key), count_from(first))
-        return list(map(StoredRow, places, repeat(session_id), elements, repeat(None)))
+        positions = map(ListPosition, repeat(key), count_from(first))
+        return list(map(StoredRow, positions, repeat(session_id), elements, repeat(None)))
 
     async def replace(self, changes: Sequence[tuple[StoredRow, str]]) -> list[bool]:
         """As `WholeStore.replace`. A time to live of the list stays what it was."""
@@ -252,7 +260,7 @@ class RedisStore(WholeStore):
         pipeline = self._connected().pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        replies = await self._patiently(pipeline.execute(raise_on_error=not of_any_kind))
+        replies = await self._within_timeout(pipeline.execute(raise_on_error=not of_any_kind))
         if of_any_kind:
             for place, reply in enumerate(replies):
                 if isinstance(reply, Exception):
@@ -261,7 +269,7 @@ class RedisStore(WholeStore):
                     replies[place] = None
         return replies
 
-    async def _patiently(self, answer: Awaitable[_T]) -> _T:
+    async def _within_timeout(self, answer: Awaitable[_T]) -> _T:
         from redis.exceptions import RedisError  # noqa: PLC0415 - an SDK, when it is used
 
         try:
@@ -276,8 +284,8 @@ class RedisStore(WholeStore):
         # A pipeline puts the command before Redis's own words, with all it holds, and a script its own name behind.
         words = str(error).rpartition(" of pipeline caused error: ")[2].partition(" script: ")[0].strip(" .,'\"()")
         if words.startswith("NOTOURS "):
-            return StoreError(f"{self.place}: {words.removeprefix('NOTOURS ')}: nothing of that session was removed")
-        text = f"{self.place}: {words or type(error).__name__}"
+            return StoreError(f"{self.location}: {words.removeprefix('NOTOURS ')}: nothing of that session was removed")
+        text = f"{self.location}: {words or type(error).__name__}"
         passing = (exceptions.OutOfMemoryError, exceptions.ClusterDownError, exceptions.TryAgainError)
         refused = isinstance(error, (exceptions.AuthenticationError, exceptions.ResponseError))
         if refused and not isinstance(error, passing) and not words.startswith(_PASSING):
@@ -319,8 +327,8 @@ def _command(script: str, chunk: _Chunk, changes: Sequence[_Change]) -> _Command
     for place in chunk.rows:
         (row, new), old = changes[place], changes[place][0].data
         elements += (old, new)  # type: ignore[arg-type] # an element of Redis is bytes
-        lengths.append(f"{row.id.before},{len(old)},{len(new)}")
-    places = [changes[place][0].id.before for place in chunk.rows]
+        lengths.append(f"{row.id.offset},{len(old)},{len(new)}")
+    places = [changes[place][0].id.offset for place in chunk.rows]
     head = (script, 1, chunk.key, chunk.number, min(places), max(places))
     return ("EVAL", *head, " ".join(lengths), b"".join(elements))
 
@@ -331,7 +339,7 @@ def _shuffled_blocks(keys: Iterable[bytes]) -> list[Block]:
     return [Block(tuple(shuffled[start : start + _BLOCK]), None) for start in range(0, len(shuffled), _BLOCK)]
 
 
-def _pool_of(url: str, patience_s: float) -> ConnectionPool:
+def _pool_of(url: str, timeout_s: float) -> ConnectionPool:
     if find_spec("redis") is None:
         raise StoreConfigError("Redis needs redis; pip install 'encrypted-sessions[redis]'")
     from redis.asyncio import ConnectionPool  # noqa: PLC0415 - an SDK, when it is used
@@ -345,7 +353,7 @@ def _pool_of(url: str, patience_s: float) -> ConnectionPool:
         problem = "the store's URL is none of Redis; write redis://host:6379/0, rediss://... or unix:///path?db=0"
     else:
         options = pool.connection_kwargs
-        options.setdefault("socket_timeout", patience_s)
+        options.setdefault("socket_timeout", timeout_s)
         options.setdefault("socket_connect_timeout", _CONNECT_S)
         options["decode_responses"] = False  # an element need not be UTF-8
         # A connection may have been cut while it was idle. More patience is the caller's business.

@@ -11,6 +11,8 @@ from ...errors import StoreConfigError
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
+__all__ = ["async_url", "errors_of", "first_line_of", "shown", "state_of"]
+
 _DRIVERS = ("asyncpg", "psycopg")
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from agents.extensions.memory import SQLAlchemySession
     from sqlalchemy.ext.asyncio import AsyncSession
 
+__all__ = ["RowId", "SQLAlchemyRows"]
+
 
 class RowId(NamedTuple):
     """The primary key, and the time that comes before it in the order of rows."""

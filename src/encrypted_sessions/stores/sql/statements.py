@@ -8,6 +8,8 @@ from sqlalchemy import TextClause, text
 from ..blocks import SIZE
 from ..tables import Tables, quoted
 
+__all__ = ["PART", "Statements"]
+
 #: The most messages that one step of erasing removes before the last.
 PART = 5_000
 

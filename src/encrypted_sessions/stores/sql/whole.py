@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import StoreError, StoreUnavailableError
 from ..blocks import Extent, TableStore
+from ..descriptor import StoreNames, StoreUrl
 from ..tables import Tables, quoted
 from ..whole import Block, StoredRow
 from .drivers import async_url, errors_of, first_line_of, shown, state_of
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from sqlalchemy import TextClause
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+__all__ = ["PostgreSQLStore", "open_postgresql"]
+
 _T = TypeVar("_T")
 
 #: How long one call may take. A server that is stopped keeps its connections and answers nothing.
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 
 # How often a change is tried that PostgreSQL gave up in favour of another (serialization, deadlock).
 _ATTEMPTS = 5
@@ -41,15 +44,21 @@ _COUNTED = 100_000
 _SESSIONS = 20
 
 
+def open_postgresql(url: StoreUrl, names: StoreNames) -> PostgreSQLStore:
+    """The store of a PostgreSQL database."""
+    tables = Tables(names.sessions_table, names.messages_table)
+    return PostgreSQLStore(f"postgresql://{url.rest}", url.driver, tables)
+
+
 class PostgreSQLStore(TableStore):
     """The rows of one pair of tables, found by the connection's search path."""
 
-    def __init__(self, url: str, driver: str, tables: Tables, *, patience_s: float = _PATIENCE_S) -> None:
+    def __init__(self, url: str, driver: str, tables: Tables, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._url = async_url(url, driver)
         self._errors = errors_of(self._url.get_driver_name())
-        self.place = f"the PostgreSQL database {shown(self._url)}"
+        self.location = f"the PostgreSQL database {shown(self._url)}"
         self._tables = tables
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._engine: AsyncEngine | None = None
         # Once SQLAlchemy is known to be there.
         from .statements import Statements  # noqa: PLC0415
@@ -65,7 +74,7 @@ class PostgreSQLStore(TableStore):
             self._url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, hide_parameters=True
         )
         found = await self._fetch(self._sql.tables)
-        self._tables.check({name: set(columns) for name, columns in found}, self.place)
+        self._tables.check({name: set(columns) for name, columns in found}, self.location)
 
     async def aclose(self) -> None:
         """As `WholeStore.aclose`."""
@@ -159,9 +168,9 @@ class PostgreSQLStore(TableStore):
 
         found: Counter[str] = Counter()
         # Long histories in parts, so that nobody waits long; what is left, in one step.
-        while removed := await self._patiently(part):
+        while removed := await self._within_timeout(part):
             found[self._tables.messages] += removed
-        found.update(await self._patiently(rest))
+        found.update(await self._within_timeout(rest))
         return found
 
     async def checkpoint(self) -> Sequence[str]:
@@ -172,13 +181,13 @@ class PostgreSQLStore(TableStore):
         async def ask(connection: AsyncConnection) -> Sequence[Any]:
             return (await connection.execute(statement, values)).all()
 
-        return await self._patiently(ask)
+        return await self._within_timeout(ask)
 
-    async def _patiently(self, ask: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
-        """What `ask` gives, within the patience; again where PostgreSQL let another go first."""
+    async def _within_timeout(self, ask: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
+        """What `ask` gives, within the timeout; again where PostgreSQL let another go first."""
         for attempt in range(_ATTEMPTS):
             try:
-                return await asyncio.wait_for(self._connected(ask), self._patience_s)
+                return await asyncio.wait_for(self._connected(ask), self._timeout_s)
             except self._errors as error:
                 state, problem = state_of(error), self._problem(error)
             if state not in _GAVE_WAY:
@@ -194,9 +203,9 @@ class PostgreSQLStore(TableStore):
 
     def _problem(self, error: BaseException) -> StoreError:
         if isinstance(error, asyncio.TimeoutError):
-            return StoreUnavailableError(f"{self.place} did not answer within {self._patience_s:g} s; try again")
+            return StoreUnavailableError(f"{self.location} did not answer within {self._timeout_s:g} s; try again")
         state, words = state_of(error), first_line_of(error)
-        text = f"{self.place}: {words}" + (f" (SQLSTATE {state})" if state else "")
+        text = f"{self.location}: {words}" + (f" (SQLSTATE {state})" if state else "")
         if state.startswith(_PASSING) or (not state and "authentication" not in words):
             return StoreUnavailableError(f"{text}. Try again when it answers")
         return StoreError(f"{text}. See that the user of the URL may read and write both tables")

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from ..rows import Row, RowStore
-from .statements import SQLiteStatements
+from ..rows import Row
+from .session_rows import SQLiteSessionRows
 
 if TYPE_CHECKING:
     import aiosqlite
     from agents.extensions.memory import AsyncSQLiteSession
 
+__all__ = ["AsyncSQLiteRows"]
 
-class AsyncSQLiteRows(RowStore):
-    """Rows by their integer primary key."""
 
-    NEEDS: ClassVar[tuple[str, ...]] = ("_locked_connection", "_write_connection", "_insert_items")
+class AsyncSQLiteRows(SQLiteSessionRows):
+    """Rows through the session's one asynchronous connection."""
 
-    def __init__(self, session: AsyncSQLiteSession) -> None:
-        self._session = session
-        self._sql = SQLiteStatements(session.messages_table)
+    _session: AsyncSQLiteSession
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""

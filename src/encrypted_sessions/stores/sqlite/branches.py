@@ -14,6 +14,8 @@ from itertools import groupby
 from ..tables import Tables
 from ..whole import StoredRow
 
+__all__ = ["forget_messages", "tables_of_notes"]
+
 #: Every table of that class with what it knows of a session, what points at others first.
 _NOTES = ("message_structure", "turn_usage", "branch_reservations", "session_clear_generations")
 _CHUNK = 500

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from ..rows import Row, RowStore
-from .statements import SQLiteStatements
+from ..rows import Row
+from .session_rows import SQLiteSessionRows
 
 if TYPE_CHECKING:
     from agents import SQLiteSession
 
+__all__ = ["SQLiteRows"]
 
-class SQLiteRows(RowStore):
-    """Rows by their integer primary key."""
 
-    NEEDS: ClassVar[tuple[str, ...]] = ("_locked_connection", "_write_connection", "_insert_items")
+class SQLiteRows(SQLiteSessionRows):
+    """Rows through the session's synchronous connections."""
 
-    def __init__(self, session: SQLiteSession) -> None:
-        self._session = session
-        self._sql = SQLiteStatements(session.messages_table)
+    _session: SQLiteSession
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from ..rows import Row
 
+__all__ = ["SQLiteStatements"]
+
 
 class SQLiteStatements:
     """Statements over one messages table.

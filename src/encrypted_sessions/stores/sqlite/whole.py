@@ -26,10 +26,12 @@ from ..tables import Tables, quoted
 from ..whole import StoredRow
 from . import branches as sqlite_branches
 
+__all__ = ["SQLiteStore"]
+
 _T = TypeVar("_T")
 
 #: How long a call waits for others who write. Then it gives up, and whoever called may try again.
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 
 #: Seconds between two tries to empty the log.
 _AGAIN_S = 0.02
@@ -47,11 +49,11 @@ class SQLiteStore(TableStore):
 
     overlaps = False
 
-    def __init__(self, path: str, tables: Tables, *, patience_s: float = _PATIENCE_S) -> None:
-        self.place = f"the SQLite file {path}"
+    def __init__(self, path: str, tables: Tables, *, timeout_s: float = _TIMEOUT_S) -> None:
+        self.location = f"the SQLite file {path}"
         self._path = Path(path)
         self._tables = tables
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._worker: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
         messages = quoted(tables.messages)
@@ -79,7 +81,7 @@ class SQLiteStore(TableStore):
         if not self._path.is_file():
             raise StoreError(f"there is no file {self._path}; nothing was made. Give the path of the store's file")
         connection = self._connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=self._patience_s, isolation_level=None
+            f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=self._timeout_s, isolation_level=None
         )
         connection.text_factory = _text
         connection.execute("PRAGMA secure_delete = ON")
@@ -88,7 +90,7 @@ class SQLiteStore(TableStore):
             table: {column for _, column, *_ in connection.execute(f"PRAGMA table_info({quoted(table)})")}
             for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
         }
-        self._tables.check(found, self.place, fold=_fold)
+        self._tables.check(found, self.location, fold=_fold)
         # SQLAlchemySession reads in the order of time, and has an index for it; the others go by id.
         indexes = connection.execute(f"PRAGMA index_list({quoted(self._tables.messages)})").fetchall()
         self._by_time = any(
@@ -218,7 +220,7 @@ class SQLiteStore(TableStore):
         ((mode,),) = connection.execute("PRAGMA journal_mode")
         if mode != "wal":  # the journal went with the last change
             return ()
-        ends = time.monotonic() + self._patience_s
+        ends = time.monotonic() + self._timeout_s
         while True:
             ((busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             if not busy:
@@ -250,7 +252,7 @@ class SQLiteStore(TableStore):
         raise problem
 
     def _problem(self, error: sqlite3.Error) -> StoreError:
-        text = f"{self.place}: {error}"
+        text = f"{self.location}: {error}"
         if isinstance(error, sqlite3.OperationalError) and not _FOR_GOOD.search(str(error)):
             return StoreUnavailableError(f"{text}. Nothing of this step was done; try again")
         return StoreError(f"{text}. Is it a file of the Agents SDK's sessions, and may this user write it?")
