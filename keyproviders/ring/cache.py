@@ -141,7 +141,7 @@ class KeyCache:
         if entry is None or now < entry.ask_at:
             return False
         if now < self._older_not_before:
-            self._ask_again_at(entry, self._older_not_before)
+            self._schedule(entry, self._older_not_before)
             return False
         return True
 
@@ -175,27 +175,27 @@ class KeyCache:
         """The same for a held key."""
         entry = self._keys.get(fingerprint)
         if entry is not None:
-            self._ask_again_at(entry, now + _OLDER_PAUSE_S)
+            self._schedule(entry, now + _OLDER_PAUSE_S)
 
-    def active_is(self, key: Key, now: float) -> list[KeyEvent]:
+    def put_active(self, key: Key, now: float) -> list[KeyEvent]:
         """The source said that this key is the active one."""
         self.healthy_at = now
         former = self._active
         if former is not None and former.key.fingerprint != key.fingerprint:
             # How old its confirmation was before the source answered, the source alone knows: a key that
             # is asked for often may be confirmed from a copy, and from now on it is asked for seldom.
-            self._ask_again_at(self._keys[former.key.fingerprint], now)
+            self._schedule(self._keys[former.key.fingerprint], now)
         entry = self._active = CacheEntry(key, now)
         fresh_s = self._policy.fresh_s * self._jitter()
         self._fresh_until = now + fresh_s
         self._stale_reported = False
         entry.ask_at = now + _REFRESH_FROM * fresh_s
-        return self._hold(key, now)
+        return self._put(key, now)
 
-    def key_is(self, key: Key, now: float) -> list[KeyEvent]:
+    def put(self, key: Key, now: float) -> list[KeyEvent]:
         """The source answered with this key, which is not necessarily active."""
         self.healthy_at = now
-        return self._hold(key, now)
+        return self._put(key, now)
 
     def active_failed(self, error: BaseException, now: float) -> list[KeyEvent]:
         """The source did not say which key is active."""
@@ -206,7 +206,7 @@ class KeyCache:
         kid = entry.key.kid
         if isinstance(error, (KeyDisabledError, KeyDestroyedError)):
             self._active = None
-            self._forget(entry.key.fingerprint)
+            self._remove(entry.key.fingerprint)
             return [self._event("dropped", f"the active key {kid} is no longer held", kid, error)]
         if _is_denial(error):
             if entry.denied_since is None:
@@ -222,17 +222,17 @@ class KeyCache:
         entry = self._keys.get(fingerprint)
         if entry is None:
             return [self._event(_kind(error, denied=(KeyAccessDeniedError,)), f"no answer for {kid}", kid, error)]
-        self._ask_again_at(entry, now + _OLDER_PAUSE_S)
+        self._schedule(entry, now + _OLDER_PAUSE_S)
         if isinstance(error, (KeyDisabledError, KeyDestroyedError)):
             if self._active is not None and self._active.key.fingerprint == fingerprint:
                 self._active = None
-            self._forget(fingerprint)
+            self._remove(fingerprint)
             return [self._event("dropped", f"{kid} is no longer held", kid, error)]
         if _is_denial(error):
             if entry.denied_since is None:
                 entry.denied_since = now
                 self._first_end = None
-            self._ask_again_at(entry, entry.ask_at)
+            self._schedule(entry, entry.ask_at)
             left_s = self._read_limit(entry) - now
             return [self._event("denied", f"{kid} is held for {left_s:.0f} s more at most", kid, error)]
         self._older_not_before = now + _PAUSE_S
@@ -257,7 +257,7 @@ class KeyCache:
             return []
         over = [entry.key for entry in self._keys.values() if now >= self._read_limit(entry)]
         for key in over:
-            self._forget(key.fingerprint)
+            self._remove(key.fingerprint)
             if self._active is not None and self._active.key.fingerprint == key.fingerprint:
                 self._active = None
         return [self._event("dropped", f"{key.kid} is no longer held: its time is over", key.kid) for key in over]
@@ -278,33 +278,33 @@ class KeyCache:
 
     # Inside.
 
-    def _hold(self, key: Key, now: float) -> list[KeyEvent]:
+    def _put(self, key: Key, now: float) -> list[KeyEvent]:
         former = self._keys.get(key.fingerprint)
         entry = CacheEntry(key, now)
         if former is not None:
             entry.used_at = former.used_at
-            self._forget(key.fingerprint)
+            self._remove(key.fingerprint)
         self._keys[key.fingerprint] = self.by_kid[key.kid] = entry
         self._first_end = None
-        self._ask_again_at(entry, now + self._policy.revalidate_s)
+        self._schedule(entry, now + self._policy.revalidate_s)
         if former is not None:
             return [self._event("refreshed", f"{key.kid} is confirmed", key.kid)]
-        return [self._event("fetched", f"{key.kid} is held", key.kid), *self._make_room()]
+        return [self._event("fetched", f"{key.kid} is held", key.kid), *self._evict_least_used()]
 
-    def _make_room(self) -> Iterator[KeyEvent]:
+    def _evict_least_used(self) -> Iterator[KeyEvent]:
         active = None if self._active is None else self._active.key.fingerprint
         older = [entry for fingerprint, entry in self._keys.items() if fingerprint != active]
         if len(older) > self._policy.max_keys:
             least = min(older, key=lambda entry: entry.used_at).key
-            self._forget(least.fingerprint)
+            self._remove(least.fingerprint)
             yield self._event("dropped", f"{least.kid} made room for another", least.kid)
 
-    def _forget(self, fingerprint: str) -> None:
+    def _remove(self, fingerprint: str) -> None:
         entry = self._keys.pop(fingerprint)
         self.by_kid.pop(entry.key.kid, None)
         self._first_end = None
 
-    def _ask_again_at(self, entry: CacheEntry, when: float) -> None:
+    def _schedule(self, entry: CacheEntry, when: float) -> None:
         entry.ask_at = when
         entry.valid_without_check_until = min(when, self._read_limit(entry))
 

@@ -300,7 +300,7 @@ class Engine:
     def _learn_active(self, turn: Turn, key: Key | None, error: BaseException | None) -> None:
         if key is not None:
             self._cold_start.answered()
-            turn.events += self.cache.active_is(key, turn.now)
+            turn.events += self.cache.put_active(key, turn.now)
         elif error is not None:
             self._cold_start.failed(error)
             turn.events += self.cache.active_failed(error, turn.now)
@@ -309,7 +309,7 @@ class Engine:
         kid, fingerprint = call.question, call.fingerprint or ""
         ended: OneShotEvent | None = None
         if key is not None:
-            turn.events += self.cache.key_is(key, turn.now)
+            turn.events += self.cache.put(key, turn.now)
             if not call.background:
                 ended = self.lookups.found(kid)
         elif error is not None:

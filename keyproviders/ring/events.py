@@ -43,9 +43,13 @@ class KeyEvent(NamedTuple):
     - `denied`: the place refused what it had allowed, or what nobody was ever allowed,
     - `dropped`: a key is no longer held.
 
-    `place` says where the keys come from, `kid` which key it is about (None: the question was
-    which key is active, or it is about all keys), `error` is the name of the error's class, and
-    `message` says it in words.
+    Attributes:
+        what: What happened, as above.
+        place: Where the keys come from.
+        message: What happened, in words.
+        kid: Which key it is about; None when the question was which key is active, or when it is
+            about all keys.
+        error: The name of the error's class, if it was one.
     """
 
     what: str

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 from .._support.clock import AgeClock
 from .._support.redaction import redact_frames
 from ..key import Key
-from ..local import StaticKeyProvider
+from ..local.static import StaticKeyProvider
 from ..provider import KeyProvider
 from ..registry import open_provider
 from .engine import Engine
@@ -55,11 +55,14 @@ _RETRY = RetryPolicy()
 class RingHealth(NamedTuple):
     """What a ring could do now, without asking anybody.
 
-    `can_read`: a key is held that may be read with. `can_write`: the active one may be written
-    with. `last_healthy_s`: seconds since any real answer came, None if none ever did. `held`:
-    the public ids of the keys in hand. `counts`: how often what happened since the ring was made
-    (or since the fork): `calls` to the places, each kind of event, `waiting` flights now.
-    `stuck`: calls that take longer than the deadline, in words.
+    Attributes:
+        can_read: A key is held that may be read with.
+        can_write: The active one may be written with.
+        last_healthy_s: Seconds since any real answer came; None if none ever did.
+        held: The public ids of the keys in hand.
+        counts: How often what happened since the ring was made (or since the fork): `calls` to the
+            providers, each kind of event, and `waiting`, the calls that have no answer yet.
+        stuck: Calls that take longer than the deadline, in words.
     """
 
     can_read: bool
@@ -78,12 +81,21 @@ class KeyRing:
     of that public id; `active_sync()` and `get_sync()` are the same without an event loop. With
     a usable key in hand no call waits on the provider.
 
-    `also_read` takes URLs or providers, which are asked in order for kids that the first one does
-    not have. `cache` and `retry` are the numbers that the ring goes by. `on_event` is called
-    with a `KeyEvent` each time something happens to a key. `clock` gives the seconds by which
-    keys age, `sleep` waits between attempts.
-
     `async with` fetches the active key first, and closes the ring. A ring cannot be pickled.
+
+    Args:
+        provider: Where the active key comes from, and the first to be asked for any other.
+        also_read: URLs or providers, asked in order for kids that the first one does not have.
+        cache: How long the ring goes on with what it knows.
+        retry: How a call is repeated when the provider could not answer.
+        on_event: Called with a `KeyEvent` each time something happens to a key.
+        clock: Gives the seconds by which keys age. Unless given, by the larger of the wall clock
+            and the monotonic one.
+        sleep: Waits between attempts.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ProviderConfigError: A URL in `also_read` is none of a provider.
     """
 
     @redact_frames
@@ -131,7 +143,17 @@ class KeyRing:
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Self:
-        """A ring over the provider of `url`. No I/O happens yet."""
+        """A ring over the provider of `url`. No I/O happens yet.
+
+        Args:
+            url: Where the keys come from, such as `env:SESSION_KEYS`.
+            allow_insecure: Take http and TLS that is not verified, with a warning.
+            also_read, cache, retry, on_event, clock, sleep: As for `KeyRing`.
+
+        Raises:
+            TypeError: An argument is of the wrong type.
+            ProviderConfigError: The URL is none of a provider, or misses something.
+        """
         return cls(
             open_provider(url, allow_insecure=allow_insecure),
             also_read=also_read,
@@ -152,7 +174,8 @@ class KeyRing:
     async def active(self) -> Key:
         """The key to encrypt with now.
 
-        Raises from the tree of KeyProviderError when there is none that may be used.
+        Raises:
+            KeyProviderError: There is none that may be used; one of its tree, as the provider raised it.
         """
         key = self._engine.active_without_check()
         return await run_async(find_active(self._engine), self._engine.deadline_s) if key is None else key
@@ -163,10 +186,18 @@ class KeyRing:
         return run_sync(find_active(self._engine), self._engine.deadline_s) if key is None else key
 
     async def get(self, kid: str) -> Key:
-        """The key of that public id.
+        """The key of that public id, whatever its age.
 
-        Raises KeyNotFoundError (or one of its kinds) when the places answered that they have none,
-        and another error of the tree when they did not answer.
+        Args:
+            kid: The public id, `name~fingerprint`, as it stands in an envelope.
+
+        Raises:
+            KeyDisabledError: It exists, and may come back.
+            KeyDestroyedError: It existed, and is gone for good.
+            KeyNotFoundError: Every provider answered that it has no such key, or it is no public id at all.
+            KeyUnavailableError: A provider could not be asked, or did not answer.
+            KeyProviderError: Another of its tree, as a provider raised it; nothing is known of the key.
+            TypeError: `kid` is no str.
         """
         key = self._engine.get_without_check(kid)
         return await run_async(find(self._engine, kid), self._engine.deadline_s) if key is None else key
@@ -179,7 +210,11 @@ class KeyRing:
     async def refresh(self) -> Key:
         """Ask now which key is active, hold what comes back, and forget which keys were not found.
 
-        Raises what the provider raises; keys in hand are then held on as in any failure.
+        Returns:
+            The key that is active.
+
+        Raises:
+            KeyProviderError: What the provider raised. Keys in hand are held on, as in any failure.
         """
         return await run_async(refresh(self._engine), 2 * self._engine.deadline_s)
 

@@ -64,18 +64,21 @@ class _Policy:
 class CachePolicy(_Policy):
     """How long a ring goes on with what it knows. All times are seconds.
 
-    `fresh_s`: an answer to "which key is active" is not asked again before this age.
-    `stale_write_s`: while the provider fails, the active key is written with until this long
-    after the last healthy answer.
-    `stale_read_s`: while the provider fails, held keys are read with until this long after the
-    last healthy answer.
-    `revalidate_s`: an older key that is used is asked for again in the background at this age.
-    `denied_grace_s`: repeated denial counts as an outage for this long; then what was denied is
-    dropped.
-    `max_keys`: how many older keys are held; the least recently used go first.
-    `miss_memory_s`: how long "no such key" is remembered.
+    Args:
+        fresh_s: An answer to "which key is active" is not asked again before this age.
+        stale_write_s: While the provider fails, the active key is written with until this long
+            after the last healthy answer.
+        stale_read_s: While the provider fails, held keys are read with until this long after the
+            last healthy answer.
+        revalidate_s: An older key that is used is asked for again in the background at this age.
+        denied_grace_s: Repeated denial counts as an outage for this long; then what was denied is
+            dropped.
+        max_keys: How many older keys are held; the least recently used go first.
+        miss_memory_s: How long "no such key" is remembered.
 
-    Raises TypeError or ValueError, naming the field.
+    Raises:
+        TypeError: A field is no number; the message names it.
+        ValueError: A field has a value that is not allowed; the message names it.
     """
 
     __slots__ = (  # noqa: RUF023 - in the order of __init__
@@ -121,11 +124,15 @@ class CachePolicy(_Policy):
 class RetryPolicy(_Policy):
     """How a call to a provider is repeated when the provider could not answer.
 
-    `attempts`: how many calls at most, the first one included.
-    `deadline_s`: seconds that a caller waits at most, all attempts included.
-    `wait_min_s`, `wait_max_s`: bounds of the random wait between two attempts, in seconds.
+    Args:
+        attempts: How many calls at most, the first one included.
+        deadline_s: Seconds that a caller waits at most, all attempts included.
+        wait_min_s: The least that a random wait between two attempts may be, in seconds.
+        wait_max_s: The most that it may be.
 
-    Raises TypeError or ValueError, naming the field.
+    Raises:
+        TypeError: A field is no number; the message names it.
+        ValueError: A field has a value that is not allowed; the message names it.
     """
 
     __slots__ = ("attempts", "deadline_s", "wait_min_s", "wait_max_s")  # noqa: RUF023 - in the order of __init__

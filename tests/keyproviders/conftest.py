@@ -64,7 +64,7 @@ class Still:
         self.ring._engine.workers = self.workers  # type: ignore[assignment] # what makes it still
         self.ring._engine.cache._jitter = lambda: 1.0
 
-    def told(self) -> list[str]:
+    def reported(self) -> list[str]:
         return [event.what for event in self.events]
 
     def wake(self) -> None:
