@@ -118,3 +118,34 @@ threads = [thread.name for thread in threading.enumerate()]
 print(json.dumps([seen, threads]))
 """
     assert in_a_fresh_interpreter(code) == [[], ["MainThread"]]
+
+
+#: Who imports by name: the faces that load what is asked for, the tables of plugins, and the SDKs of the extras.
+TABLES = {
+    "keyproviders/__init__.py",
+    "keyproviders/_support/extras.py",
+    "keyproviders/registry.py",
+    "encrypted_sessions/maintenance/__init__.py",
+    "encrypted_sessions/stores/__init__.py",
+}
+
+
+def test_nothing_hides_behind_an_import_by_name_but_the_tables_of_plugins():
+    hidden = set()
+    for package in ("encrypted_sessions", "keyproviders"):
+        folder = folder_of(package)
+        for path in folder.rglob("*.py"):
+            names = {getattr(node, "attr", getattr(node, "id", None)) for node in ast.walk(ast.parse(path.read_text()))}
+            if names & {"import_module", "__import__"}:
+                hidden.add(f"{package}/{path.relative_to(folder).as_posix()}")
+    assert hidden <= TABLES
+    assert "keyproviders/registry.py" in hidden, "this test looks in the wrong place"
+
+
+@pytest.mark.parametrize("room", ["aws", "local", "vault"])
+def test_a_room_of_providers_loads_nothing_of_keysets(room: str):
+    code = f"import json, sys, keyproviders.{room}; print(json.dumps(sorted(sys.modules)))"
+    loaded = in_a_fresh_interpreter(code)
+    assert isinstance(loaded, list)
+    assert f"keyproviders.{room}" in loaded
+    assert [name for name in loaded if name.startswith("keyproviders.keyset")] == []

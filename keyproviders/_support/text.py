@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["one_line"]
+__all__ = ["single_line"]
 
 _LONGEST = 400
 
 
-def one_line(said: object, longest: int = _LONGEST) -> str:
+def single_line(text: object, longest: int = _LONGEST) -> str:
     """It in one line of at most so many characters, without any that would steer a terminal."""
-    text = "".join(one if one.isprintable() else "?" for one in " ".join(str(said).split()))
-    return text if len(text) <= longest else text[:longest] + "..."
+    line = "".join(one if one.isprintable() else "?" for one in " ".join(str(text).split()))
+    return line if len(line) <= longest else line[:longest] + "..."

@@ -7,12 +7,12 @@ from inspect import currentframe
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-__all__ = ["is_insecure", "is_loopback", "warn_of_insecurity"]
+__all__ = ["is_insecure", "is_loopback", "warn_insecure_transport"]
 
 _OURS = frozenset({"keyproviders", "encrypted_sessions"})
 
 
-def warn_of_insecurity(problem: str) -> None:
+def warn_insecure_transport(problem: str) -> None:
     """Warn of what ``allow_insecure=True`` lets be, at the line of the caller outside of this project."""
     frame, level = currentframe(), 1
     while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _OURS:

@@ -97,7 +97,7 @@ class _Clock:
 def _vault(url: str, clock: _Clock) -> KeyProvider:
     provider = VaultKvKeyProvider("agents/session-key", address=url, auth="approle", role_id="r", secret_id="s")
     # The life of its token passes on the same clock.
-    provider._connection._keeper._clock = clock  # type: ignore[union-attr]  # an approle has one
+    provider._connection._tokens._clock = clock  # type: ignore[union-attr]  # an approle has one
     return provider
 
 

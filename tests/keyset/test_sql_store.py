@@ -36,7 +36,7 @@ from keyproviders import (
 from keyproviders.keyset import KeysetStore, SqlKeysetStore, StoredKeyset
 from keyproviders.keyset.stores import sql_database
 from keyproviders.keyset.stores.base import MOST_BYTES
-from keyproviders.keyset.stores.sql_failures import failure_of, kind_of, words_of
+from keyproviders.keyset.stores.sql_failures import classify, driver_message, failure_of
 
 SERVERS = ("postgresql", "mariadb")
 PASSWORD = "p@ss/w:rd?"
@@ -684,7 +684,7 @@ def test_a_connection_that_breaks_off_without_a_number_may_come_back(kind: str) 
 
 
 def translated(error: Exception, family: str) -> type[Exception]:
-    failure = failure_of(error, kind_of(error, family), "reading", words_of(error))
+    failure = failure_of(error, classify(error, family), "reading", driver_message(error))
     assert str(failure).startswith(f"reading: {type(error).__name__} (")
     return type(failure)
 

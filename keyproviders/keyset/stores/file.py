@@ -197,14 +197,16 @@ class FileKeysetStore:
         os.fchmod(file, stat.S_IMODE(before.st_mode))
         _keep_access_list(target, file)
 
-    def _failure(self, error: OSError, doing: str) -> KeyProviderError:
+    def _failure(self, error: OSError, action: str) -> KeyProviderError:
         if error.errno in _DENIED:
             return KeyAccessDeniedError(
-                f"{self.place} cannot {doing}: {error.strerror}; see to the owner and the mode of it and its folder"
+                f"{self.place} cannot {action}: {error.strerror}; see to the owner and the mode of it and its folder"
             )
         if error.errno in _MISTAKEN:
-            return ProviderConfigError(f"{self.place} cannot {doing}: {error.strerror}; see to its path and its folder")
-        return KeyUnavailableError(f"{self.place} cannot {doing}: {error.strerror or type(error).__name__}")
+            return ProviderConfigError(
+                f"{self.place} cannot {action}: {error.strerror}; see to its path and its folder"
+            )
+        return KeyUnavailableError(f"{self.place} cannot {action}: {error.strerror or type(error).__name__}")
 
 
 def _keep_access_list(target: Path, file: int) -> None:

@@ -15,7 +15,7 @@ from ...errors import InvalidKeyError, ProviderConfigError
 from ...key import try_key_text
 from .base import MOST_BYTES, StoredKeyset
 from .sql_database import Database
-from .sql_failures import Kind, failure_of, kind_of, words_of
+from .sql_failures import FailureKind, classify, driver_message, failure_of
 
 __all__ = ["SqlKeysetStore"]
 
@@ -62,7 +62,7 @@ class SqlKeysetStore:
             )
         self._database = Database(dsn.strip())
         self._table = _table(table)
-        self.place = f"table {table} of {self._database.words}"
+        self.place = f"table {table} of {self._database.label}"
 
     @classmethod
     @redact_frames
@@ -80,15 +80,15 @@ class SqlKeysetStore:
         document = substr(columns.document, 1, MOST_BYTES + 1)
         revision = substr(columns.revision, 1, 2 * _REVISION_BYTES + 1)
         query = self._table.select().with_only_columns(document, revision).where(columns.name == name)
-        doing = f"reading the keyset {name!r} from {self.place}"
+        action = f"reading the keyset {name!r} from {self.place}"
         if not self._database.is_there():
             return None
-        row, kind = self._asked(doing, lambda connection: connection.execute(query).first(), expected=("no table",))
+        row, kind = self._execute(action, lambda connection: connection.execute(query).first(), expected=("no table",))
         if kind is not None or row is None:
             return None
         text, revision = row
         if not isinstance(text, str) or not isinstance(revision, str) or not _REVISION.match(revision):
-            raise InvalidKeyError(f"{doing}: what is there was not written here; put back its last good copy")
+            raise InvalidKeyError(f"{action}: what is there was not written here; put back its last good copy")
         return StoredKeyset(text, revision)
 
     @redact_frames
@@ -109,7 +109,7 @@ class SqlKeysetStore:
             return self._insert(name, row)
         columns = self._table.c
         change = self._table.update().where(columns.name == name, columns.revision == expected).values(**row)
-        changed, _ = self._asked(
+        changed, _ = self._execute(
             f"writing the keyset {name!r} to {self.place}",
             lambda connection: connection.execute(change).rowcount,
             writing=True,
@@ -119,9 +119,9 @@ class SqlKeysetStore:
 
     def _insert(self, name: str, row: dict[str, Any]) -> bool:
         add = self._table.insert().values(name=name, **row)
-        doing = f"creating the keyset {name!r} in {self.place}"
+        action = f"creating the keyset {name!r} in {self.place}"
         for known in (("first", "no table"), ("first",)):
-            _, kind = self._asked(doing, lambda connection: connection.execute(add), writing=True, expected=known)
+            _, kind = self._execute(action, lambda connection: connection.execute(add), writing=True, expected=known)
             if kind == "no table":
                 self._make_table()
             else:
@@ -131,21 +131,21 @@ class SqlKeysetStore:
     def _make_table(self) -> None:
         make = import_sdk("sqlalchemy.schema", "sql").CreateTable(self._table, if_not_exists=True)
         # Of two that make it at once, PostgreSQL refuses one with an error of its own catalogue.
-        self._asked(
+        self._execute(
             f"making the {self.place}",
             lambda connection: connection.execute(make),
             writing=True,
             expected=("exists", "first"),
         )
 
-    def _asked(
+    def _execute(
         self,
-        doing: str,
+        action: str,
         work: Callable[[Any], _Answer],
         *,
         writing: bool = False,
-        expected: tuple[Kind, ...] = (),
-    ) -> tuple[_Answer | None, Kind | None]:
+        expected: tuple[FailureKind, ...] = (),
+    ) -> tuple[_Answer | None, FailureKind | None]:
         """The answer of ``work`` in a transaction of its own, or which of the expected failures came instead.
 
         The error that is raised has no context: the frames of a driver hold the password.
@@ -161,16 +161,18 @@ class SqlKeysetStore:
                 begun = writing
                 return work(connection), None
         except (exceptions.SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
-            kind = kind_of(error, self._database.family)
+            kind = classify(error, self._database.family)
             if kind in expected:
                 return None, kind
-            failure = failure_of(error, kind, doing, self._database.hidden(words_of(error)), begun=begun)
+            failure = failure_of(
+                error, kind, action, self._database.without_password(driver_message(error)), begun=begun
+            )
         except (TypeError, ValueError, AttributeError, OSError) as error:
             if connected:
                 raise
             # So drivers answer to options of a DSN that they do not know, or that name a file that is not there.
-            problem = self._database.hidden(f"{type(error).__name__}: {error}")
-            failure = ProviderConfigError(f"{doing}: the driver failed ({problem}); check the options in the DSN")
+            problem = self._database.without_password(f"{type(error).__name__}: {error}")
+            failure = ProviderConfigError(f"{action}: the driver failed ({problem}); check the options in the DSN")
         raise failure
 
     def after_fork(self) -> None:

@@ -1,4 +1,4 @@
-"""A database as a DSN names it: its words for messages, the driver, the time-outs, the engine."""
+"""A database as a DSN names it: its label for messages, the driver, the time-outs, the engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ..._support.extras import import_sdk
 from ..._support.redaction import redact_frames
-from ..._support.text import one_line
+from ..._support.text import single_line
 from ...errors import KeyAccessDeniedError, ProviderConfigError
 
 __all__ = ["Database"]
@@ -106,11 +106,11 @@ _OPTIONS_OF_OTHERS: Mapping[str, Mapping[str, str | None]] = {
 class Database:
     """Where a DSN leads to. Opens a connection for each piece of work, and closes it afterwards.
 
-    ``words`` name it without user, password and options. Importing SQLAlchemy and a driver is all
+    ``label`` names it without user, password and options. Importing SQLAlchemy and a driver is all
     that happens before the first ``engine()``. Raises ProviderConfigError.
     """
 
-    __slots__ = ("_engine", "_family", "_file", "_lock", "_settings", "_url", "words")
+    __slots__ = ("_engine", "_family", "_file", "_lock", "_settings", "_url", "label")
 
     @redact_frames
     def __init__(self, dsn: str) -> None:
@@ -120,11 +120,11 @@ class Database:
         self._file: str | None = None
         if family is _SQLITE:
             url, self._file = _of_a_file(url)
-            self.words = f"sqlite:///{self._file}"
+            self.label = f"sqlite:///{self._file}"
         else:
             place = f"{_host(url)}{f':{url.port}' if url.port else ''}/{url.database or ''}"
-            self.words = f"{backend}://{place}"
-        driver = _driver(family, given, self.words)
+            self.label = f"{backend}://{place}"
+        driver = _driver(family, given, self.label)
         self._url = _with_driver(url, backend, driver, given)
         self._settings = driver.settings
         self._lock = threading.Lock()
@@ -160,9 +160,9 @@ class Database:
             )
         except (ImportError, TypeError, ValueError, sqlalchemy.exc.ArgumentError) as error:
             # The driver is there and does not load (a library that it misses), or an option is no such thing.
-            problem = self.hidden(f"{type(error).__name__}: {error}")
+            problem = self.without_password(f"{type(error).__name__}: {error}")
         raise ProviderConfigError(
-            f"{self.words}: no connection can be set up ({problem}); check the DSN and its driver"
+            f"{self.label}: no connection can be set up ({problem}); check the DSN and its driver"
         )
 
     def is_there(self) -> bool:
@@ -179,24 +179,24 @@ class Database:
             folder = os.path.dirname(self._file)  # noqa: PTH120 - a path as text, as it came
             if os.path.isdir(folder):  # noqa: PTH112 - likewise
                 return False
-            problem: Exception = ProviderConfigError(f"{self.words}: there is no folder {folder}; make it first")
+            problem: Exception = ProviderConfigError(f"{self.label}: there is no folder {folder}; make it first")
         except PermissionError:
-            problem = KeyAccessDeniedError(f"{self.words}: this process may not look into the folder")
+            problem = KeyAccessDeniedError(f"{self.label}: this process may not look into the folder")
         except OSError as error:
-            problem = ProviderConfigError(f"{self.words}: no such place ({error.strerror}); check the path in the DSN")
+            problem = ProviderConfigError(f"{self.label}: no such place ({error.strerror}); check the path in the DSN")
         else:
             if stat.S_ISREG(mode):
                 return True
-            problem = ProviderConfigError(f"{self.words} is no file; give the path of an SQLite file")
+            problem = ProviderConfigError(f"{self.label} is no file; give the path of an SQLite file")
         raise problem
 
-    def hidden(self, said: str) -> str:
-        """What a driver said in one line, without the password."""
+    def without_password(self, detail: str) -> str:
+        """What a driver said, in one line, without the password."""
         password = str(self._url.password or "")
         for form in (password, quote(password, safe="")):
             if form:
-                said = said.replace(form, "...")
-        return one_line(said)
+                detail = detail.replace(form, "...")
+        return single_line(detail)
 
     def after_fork(self) -> None:
         """In a child: a new lock, and an engine of its own."""
@@ -211,11 +211,11 @@ class Database:
             engine.dispose()
 
     def __repr__(self) -> str:
-        return f"<Database {self.words}>"
+        return f"<Database {self.label}>"
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(
-            f"the connection to {self.words} cannot be pickled: that would write its password to where the pickle goes;"
+            f"the connection to {self.label} cannot be pickled: that would write its password to where the pickle goes;"
             " let the other process read the DSN where this one did"
         )
 
@@ -277,7 +277,7 @@ def _of_a_file(url: Any) -> tuple[Any, str]:
     return url.set(database=path), path
 
 
-def _driver(family: _Family, given: str, words: str) -> _Driver:
+def _driver(family: _Family, given: str, label: str) -> _Driver:
     """The driver that the DSN names, if it is a synchronous one; else the first that is installed."""
     wanted = sorted(family.drivers, key=lambda driver: driver.name != given)
     for driver in wanted:
@@ -286,7 +286,7 @@ def _driver(family: _Family, given: str, words: str) -> _Driver:
     packages = " or ".join(driver.package for driver in wanted)
     why = f", for {given} is not one" if given and given != wanted[0].name else ""
     raise ProviderConfigError(
-        f"{words}: no synchronous driver is installed{why}; pip install '{wanted[0].package}' ({packages} will do;"
+        f"{label}: no synchronous driver is installed{why}; pip install '{wanted[0].package}' ({packages} will do;"
         " the DSN may stay as it is)"
     )
 

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from ...errors import InvalidKeyError, KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
 
-__all__ = ["Kind", "failure_of", "kind_of", "words_of"]
+__all__ = ["FailureKind", "classify", "driver_message", "failure_of"]
 
 #: ``exists``: the table is already there. ``first``: somebody else's write came first.
-Kind = Literal["no table", "exists", "first", "damaged", "unavailable", "denied", "config"]
+FailureKind = Literal["no table", "exists", "first", "damaged", "unavailable", "denied", "config"]
 
-# SQLSTATEs of PostgreSQL (its manual, appendix A), and classes of them.
-_SQLSTATES: Mapping[str, Kind] = {
+# SQLSTATEs of PostgreSQL (its manual, appendix A), or classes of them, where the class of the error says
+# less: drivers make an OperationalError also of a login that was refused.
+_SQLSTATES: Mapping[str, FailureKind] = {
     "42P01": "no table",
     "42P07": "exists",
     "42710": "exists",
@@ -22,20 +23,9 @@ _SQLSTATES: Mapping[str, Kind] = {
     "40001": "first",
     "42501": "denied",
     "28": "denied",
-    "08": "unavailable",
-    "25006": "unavailable",  # takes no writes: a replica, or a failover under way
-    "25P03": "unavailable",
-    "40": "unavailable",
-    "53": "unavailable",
-    "55": "unavailable",
-    "57": "unavailable",
-    "58": "unavailable",
-    "XX": "unavailable",
 }
 # A connection that is refused has no SQLSTATE in psycopg, only libpq's words and the server's.
-_WORDS_OF_POSTGRESQL: tuple[tuple[str, Kind], ...] = (
-    ("too many", "unavailable"),
-    ("starting up|shutting down|recovery mode|not yet accepting|reserved for", "unavailable"),
+_WORDS_OF_POSTGRESQL: tuple[tuple[str, FailureKind], ...] = (
     ("authentication failed|no password supplied|pg_hba|not permitted to log in|permission denied", "denied"),
     (r"(role|user) .* does not exist", "denied"),
     ("database .* does not exist|does not support SSL|certificate|sslmode|root.crt", "config"),
@@ -43,7 +33,7 @@ _WORDS_OF_POSTGRESQL: tuple[tuple[str, Kind], ...] = (
 )
 
 # Error numbers of MariaDB (its documentation, "MariaDB Error Codes"); from 2000 on they are the client's.
-_NUMBERS: Mapping[int, Kind] = {
+_NUMBERS: Mapping[int, FailureKind] = {
     **dict.fromkeys((1146,), "no table"),
     **dict.fromkeys((1050,), "exists"),
     **dict.fromkeys((1020, 1062), "first"),
@@ -54,7 +44,7 @@ _NUMBERS: Mapping[int, Kind] = {
 }
 
 # SQLite's words (its source, sqlite3ErrStr): Python tells its numbers only from 3.11 on.
-_WORDS_OF_SQLITE: tuple[tuple[str, Kind], ...] = (
+_WORDS_OF_SQLITE: tuple[tuple[str, FailureKind], ...] = (
     ("no such table", "no table"),
     ("already exists", "exists"),
     ("could not decode", "damaged"),
@@ -64,7 +54,7 @@ _WORDS_OF_SQLITE: tuple[tuple[str, Kind], ...] = (
 )
 
 
-def kind_of(error: Exception, family: str) -> Kind:
+def classify(error: Exception, family: str) -> FailureKind:
     """What an error of SQLAlchemy or of a driver means. ``family`` is ``postgresql``, ``mysql`` or ``sqlite``."""
     orig = _driver_error(error)
     if family == "sqlite":
@@ -74,14 +64,13 @@ def kind_of(error: Exception, family: str) -> Kind:
         if isinstance(number, int) and number > 0:
             # The driver says of a certificate, too, that it could not connect.
             return "config" if "CERTIFICATE" in str(orig) else _NUMBERS.get(number, "config")
-        return _without_code(orig)
+        return _by_class(orig)
     state = str(getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None) or "")
-    if state:
-        return _SQLSTATES.get(state) or _SQLSTATES.get(state[:2], "config")
-    return _first(_WORDS_OF_POSTGRESQL, str(orig)) or _without_code(orig)
+    known = _SQLSTATES.get(state) or _SQLSTATES.get(state[:2]) if state else _first(_WORDS_OF_POSTGRESQL, str(orig))
+    return known or _by_class(orig)
 
 
-def words_of(error: Exception) -> str:
+def driver_message(error: Exception) -> str:
     """What the driver said."""
     orig = _driver_error(error)
     if len(orig.args) == 2 and isinstance(orig.args[0], int):
@@ -89,21 +78,25 @@ def words_of(error: Exception) -> str:
     return str(orig)
 
 
-def failure_of(error: Exception, kind: Kind, told: str, said: str, *, begun: bool = False) -> KeyProviderError:
-    """The error to raise. ``told`` says what was asked for and of whom.
+def failure_of(
+    error: Exception, kind: FailureKind, action: str, detail: str, *, begun: bool = False
+) -> KeyProviderError:
+    """The error to raise. `action` says what was asked for and of whom.
 
-    ``said`` is what the driver said, in one line without a secret. ``begun``: a change was under way.
+    ``detail`` is what the driver said, in one line without a secret. ``begun``: a change was under way.
     """
-    told = f"{told}: {type(_driver_error(error)).__name__} ({said})"
+    message = f"{action}: {type(_driver_error(error)).__name__} ({detail})"
     if kind == "damaged":
-        return InvalidKeyError(f"{told}; what is there is damaged: put back its last good copy")
+        return InvalidKeyError(f"{message}; what is there is damaged: put back its last good copy")
     if kind == "unavailable":
         return KeyUnavailableError(
-            told + ("; the change may have been made all the same: look before you make it again" if begun else "")
+            message + ("; the change may have been made all the same: look before you make it again" if begun else "")
         )
     if kind == "denied":
-        return KeyAccessDeniedError(f"{told}; check the user of the DSN, its password and rights, or the file's owner")
-    return ProviderConfigError(f"{told}; asking again will not change that: check the DSN, and what is there")
+        return KeyAccessDeniedError(
+            f"{message}; check the user of the DSN, its password and rights, or the file's owner"
+        )
+    return ProviderConfigError(f"{message}; asking again will not change that: check the DSN, and what is there")
 
 
 def _driver_error(error: Exception) -> Any:
@@ -111,11 +104,11 @@ def _driver_error(error: Exception) -> Any:
     return getattr(error, "orig", None) or error
 
 
-def _without_code(error: Exception) -> Kind:
-    # Connections that break off have no code.
+def _by_class(error: Exception) -> FailureKind:
+    """What the classes say that all drivers share (PEP 249): the connection or the server, or a mistake."""
     broken = {"OperationalError", "InterfaceError", "InternalError", "ConnectionTimeout"}
     return "unavailable" if broken.intersection(kind.__name__ for kind in type(error).__mro__) else "config"
 
 
-def _first(words: tuple[tuple[str, Kind], ...], said: str) -> Kind | None:
-    return next((kind for pattern, kind in words if re.search(pattern, said, re.IGNORECASE)), None)
+def _first(words: tuple[tuple[str, FailureKind], ...], detail: str) -> FailureKind | None:
+    return next((kind for pattern, kind in words if re.search(pattern, detail, re.IGNORECASE)), None)

@@ -529,7 +529,7 @@ def test_a_service_that_logs_in_by_itself_goes_on_after_its_token_is_revoked(key
     given = {"token": None, "auth": "approle", "auth_mount": mount, "role_id": role_id, "secret_id": secret_id}
     provider = keyset.provider(revalidate_s=60, **given)
     key = provider.active()
-    root.auth.token.revoke(keyset.made[-1]._connection._keeper._token.value)
+    root.auth.token.revoke(keyset.made[-1]._connection._tokens._token.value)
     keyset.clock.advance(61)
     assert provider.active() == key
 
