@@ -126,7 +126,7 @@ TABLES = {
     "keyproviders/_support/extras.py",
     "keyproviders/registry.py",
     "encrypted_sessions/maintenance/__init__.py",
-    "encrypted_sessions/stores/__init__.py",
+    "encrypted_sessions/stores/descriptor.py",
 }
 
 
