@@ -23,8 +23,9 @@ try:
         ProviderConfigError,
     )
 
-    from .core.outcomes import Finding, History
+    from .core.outcomes import Finding
     from .errors import EncryptedSessionError, UnreadableItemsError, WeakKeyWarning
+    from .history.results import History
     from .session import EncryptedSession
 except ImportError as error:
     # Another distribution may have put a package of that name in place of ours.

@@ -13,11 +13,12 @@ from keyproviders import redact_frames
 from . import arguments
 from ._support.warnings import warn_caller
 from .core.derivation import upstream_secret
-from .core.outcomes import UNREADABLE, History, Outcome, OutcomeCounts, describe
+from .core.outcomes import UNREADABLE, Outcome, describe
 from .errors import UnreadableItemsError, WeakKeyWarning
+from .history.classified import ReadPolicy
 from .history.keychain import Keychain, RingKeychain, StringKeychain
-from .history.reading import ReadPolicy
-from .history.sealed_history import SealedStore
+from .history.results import History, OutcomeCounts
+from .history.sealed_history import SealedHistory
 from .stores import has_rows, store_beneath
 from .stores.plain import METHODS, accepts_wrapper, call, settings_limit
 
@@ -96,14 +97,14 @@ class EncryptedSession:
                 " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
             )
         self._takes_wrapper = accepts_wrapper(underlying_session)
-        self._sealed = SealedStore(
+        self._sealed = SealedHistory(
             underlying_session,
             store_beneath(underlying_session),
             _keychain(encryption_key, upstream_key, self.session_id),
             self._policy,
         )
         self._compactor: Compaction | None = None
-        self._told: set[str] = set()
+        self._already_logged: set[str] = set()
         self._purge_again_at = 0.0
         if underlying_session.session_id != session_id:
             warn_caller(
@@ -161,7 +162,7 @@ class EncryptedSession:
         limit = self._limit(limit)
         if limit == 0:
             return []
-        found = await self._sealed.scan(limit, self._keywords(wrapper), budget=self.max_scan_items)
+        found = await self._sealed.read(limit, self._keywords(wrapper), budget=self.max_scan_items)
         self._report(found.counts, limit)
         return found.items  # type: ignore[return-value]  # what was sealed was an item
 
@@ -174,7 +175,7 @@ class EncryptedSession:
         limit = self._limit(limit)
         if limit == 0:
             return History([], OutcomeCounts().outcomes(), ())
-        found = await self._sealed.scan(limit, {})
+        found = await self._sealed.read(limit, {})
         return History(
             found.items,  # type: ignore[arg-type]  # what was sealed was an item
             found.counts.outcomes(),
@@ -347,8 +348,8 @@ class EncryptedSession:
         return UNREADABLE
 
     def _first_time(self, subject: str) -> bool:
-        first = subject not in self._told
-        self._told.add(subject)
+        first = subject not in self._already_logged
+        self._already_logged.add(subject)
         return first
 
     def _keywords(self, wrapper: RunContextWrapper[Any] | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from subjects import OURS, SDK, SESSION, TTL, message, session_of
 
 from encrypted_sessions import Key
 from encrypted_sessions.core.envelope import pack
-from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions_tests.bulk_rows import counting, write_rows
 from encrypted_sessions_tests.stores import Place, open_store
 
@@ -28,7 +28,7 @@ async def measure(*, quick: bool) -> Table:
         f"`get_items(limit={_LIMIT})` of items of 200 B. Rows are counted where the driver hands them over.",
     )
     key = Key.generate("bench")
-    cipher = SessionCipher.derive(key.secret, SESSION)
+    cipher = FernetCipher.derive(key.secret, SESSION)
     now = int(time.time())
     stamps = [now - 10 * TTL] * heap + [now] * _LIVE
     rows = [json.dumps(pack(key.kid, cipher.seal(message(200), stamp))) for stamp in stamps]

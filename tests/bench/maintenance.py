@@ -29,9 +29,8 @@ from measuring import Samples, Table, Taken
 from subjects import message
 
 from encrypted_sessions import Key, KeyRing
-from encrypted_sessions.core.derivation import derive_session_key
 from encrypted_sessions.core.envelope import pack_row
-from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher, derive_session_key
 from encrypted_sessions.maintenance import discard, encrypt_plaintext, erase, inventory, purge, reencrypt, verify
 from encrypted_sessions.stores.whole import StoredRow
 from encrypted_sessions_tests.bulk_rows import write_rows
@@ -243,7 +242,7 @@ async def _fill(place: Place, key: Key | None, size: int, count: int, *, age: in
     stamp = int(time.time()) - age
     for start in range(0, count, _PER_SESSION):
         session_id = f"session-{start // _PER_SESSION}"
-        cipher = None if key is None else SessionCipher.derive(key.secret, session_id)
+        cipher = None if key is None else FernetCipher.derive(key.secret, session_id)
         rows = []
         for number in range(start, start + _PER_SESSION):
             item = {**message(size - 20), "id": f"{number:09}"}
@@ -256,7 +255,7 @@ async def _fill_with_many(place: Place, key: Key, count: int) -> None:
     await make_tables(place)
     for number in range(count // _LONG):
         session_id = f"session-{number}"
-        token = SessionCipher.derive(key.secret, session_id).seal(message(200), int(time.time()))
+        token = FernetCipher.derive(key.secret, session_id).seal(message(200), int(time.time()))
         await write_rows(place, session_id, [pack_row(key.kid, token)] * _LONG)
 
 

@@ -22,7 +22,7 @@ from subjects import BARE, OURS, SESSION, SUBJECTS, message, session_of
 
 from encrypted_sessions import Key
 from encrypted_sessions.core.envelope import pack
-from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions_tests.bulk_rows import write_rows
 from encrypted_sessions_tests.servers import ProgramMissingError, RedisServer
 from encrypted_sessions_tests.stores import Place, open_store
@@ -93,7 +93,7 @@ async def _fill(place: Place, key: Key | None, count: int) -> None:
 
 def _rows(key: Key | None, count: int) -> Iterator[str]:
     """Items, each with a number of its own, as a store writes them; sealed if there is a key."""
-    cipher = None if key is None else SessionCipher.derive(key.secret, SESSION)
+    cipher = None if key is None else FernetCipher.derive(key.secret, SESSION)
     now = int(time.time())
     for number in range(count):
         item = {**message(_SIZE - 20), "id": f"{number:09}"}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions_tests.history_of_keys import TTL, Keys
 from encrypted_sessions_tests.maintenance_peak import can_be_measured, peak_of
 from encrypted_sessions_tests.sealed_rows import encode, message
@@ -29,7 +29,7 @@ def chunks(keys: Keys, count: int) -> Iterator[list[Written]]:
     """Rows of many sessions in turns, most under an older key, some plain, some expired."""
     now = int(time.time())
     sessions = [f"user-{number}" for number in range(count // ITEMS)]
-    ciphers = [SessionCipher.derive(keys.older.secret, session_id) for session_id in sessions]
+    ciphers = [FernetCipher.derive(keys.older.secret, session_id) for session_id in sessions]
     rows: list[Written] = []
     for number in range(count):
         session_id, cipher = sessions[number % len(sessions)], ciphers[number % len(sessions)]

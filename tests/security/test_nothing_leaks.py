@@ -47,7 +47,7 @@ from encrypted_sessions import (
     maintenance,
 )
 from encrypted_sessions.core.envelope import pack
-from encrypted_sessions.core.suites.fernet_v1 import SessionCipher
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions.errors import PurgeRefusedError
 from encrypted_sessions.stores.whole import WholeStore
 from encrypted_sessions_tests.leaks import Net, Sentinel, base64_cores
@@ -882,7 +882,7 @@ async def terminal_escapes_in_rows(net: Net, folder: Path) -> None:
 
 def sealed_long_ago(net: Net) -> Any:
     """The sentinel text under the sentinel key, for the session "session", from 1973."""
-    return pack(net.master().kid, SessionCipher.derive(net.secret, "session").seal(net.item(), 100_000_000))
+    return pack(net.master().kid, FernetCipher.derive(net.secret, "session").seal(net.item(), 100_000_000))
 
 
 @case("EncryptedSession", "EncryptedSession.purge_expired")

@@ -1,8 +1,8 @@
 """How a master key becomes the key of one session.
 
 Two inputs lead here: the 32 random bytes of a `keyproviders.Key`, and the plain string that the
-Agents SDK's own class takes. Both go through HKDF-SHA256 (RFC 5869) with the session id as the
-salt, so that no two sessions share a key.
+Agents SDK's own class takes. Both go through HKDF-SHA256 (RFC 5869), with a label that each suite
+has of its own, so that no two sessions and no two suites share a key.
 """
 
 from __future__ import annotations
@@ -12,30 +12,14 @@ import base64
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-#: HKDF label of envelope version 1. The Agents SDK (0.24.0) uses the same one: changing it would
-#: make every stored item unreadable.
-SESSION_KEY_INFO_V1 = b"agents.session-store.hkdf.v1"
+__all__ = ["hkdf_sha256", "upstream_secret"]
 
-SESSION_KEY_BYTES = 32
+_KEY_BYTES = 32
 
 
 def hkdf_sha256(secret: bytes, *, salt: bytes, info: bytes, length: int) -> bytes:
     """HKDF-SHA256, extract and expand (RFC 5869, section 2). Lengths are in bytes."""
     return HKDF(algorithm=hashes.SHA256(), length=length, salt=salt, info=info).derive(secret)
-
-
-def derive_session_key(secret: bytes, session_id: str) -> bytes:
-    """The 32-byte key of one session, for envelope version 1.
-
-    `secret` is the master key's bytes: 32 of them from a key ring, any number above zero from a
-    string key. `session_id` is salted in as UTF-8.
-    """
-    return hkdf_sha256(
-        secret,
-        salt=session_id.encode("utf-8"),
-        info=SESSION_KEY_INFO_V1,
-        length=SESSION_KEY_BYTES,
-    )
 
 
 def upstream_secret(text: str) -> tuple[bytes, bool]:
@@ -49,7 +33,7 @@ def upstream_secret(text: str) -> tuple[bytes, bool]:
         decoded = base64.urlsafe_b64decode(text)
     except ValueError:
         decoded = b""
-    if len(decoded) != SESSION_KEY_BYTES:
+    if len(decoded) != _KEY_BYTES:
         return text.encode("utf-8"), False
     canonical = base64.urlsafe_b64encode(decoded).decode("ascii")
     return decoded, text.replace("+", "-").replace("/", "_") == canonical

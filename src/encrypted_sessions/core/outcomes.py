@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from .envelope import KID_CHARACTERS
 
-if TYPE_CHECKING:
-    from agents import TResponseInputItem
+__all__ = [
+    "EXPLANATIONS",
+    "MAX_FINDINGS",
+    "PASSED_OVER",
+    "UNREADABLE",
+    "Finding",
+    "Outcome",
+    "describe",
+    "shown_kid",
+]
 
 Outcome = Literal[
     "ok",
@@ -83,88 +91,6 @@ class Finding(NamedTuple):
     def place(self) -> str:
         """Position, outcome and kid in a few words."""
         return f"{self.position} {self.outcome}" + (f" (kid {self.kid})" if self.kid else "")
-
-
-class History:
-    """What `EncryptedSession.read` found. Its repr shows no item.
-
-    `items` in order, oldest first. `outcomes` counts every row that was looked at, by name, "ok"
-    always included. `findings` tells of up to 20 rows that could not be read, newest first.
-    """
-
-    __slots__ = ("findings", "items", "outcomes")
-
-    def __init__(
-        self, items: list[TResponseInputItem], outcomes: Mapping[str, int], findings: tuple[Finding, ...]
-    ) -> None:
-        self.items = items
-        self.outcomes = outcomes
-        self.findings = findings
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, History):
-            return NotImplemented
-        return (self.items, self.outcomes, self.findings) == (other.items, other.outcomes, other.findings)
-
-    __hash__ = None  # type: ignore[assignment]  # items can be changed
-
-    def __repr__(self) -> str:
-        return f"History({len(self.items)} items, outcomes={self.outcomes!r}, findings={self.findings!r})"
-
-
-class Classification:
-    """What became of one row. `item` is set for "ok" alone, and for plaintext that is let in."""
-
-    __slots__ = ("item", "kid", "outcome", "timestamp")
-
-    def __init__(
-        self,
-        outcome: Outcome,
-        kid: str | None = None,
-        timestamp: int | None = None,
-        item: dict[str, object] | None = None,
-    ) -> None:
-        self.outcome = outcome
-        self.kid = kid
-        self.timestamp = timestamp
-        self.item = item
-
-    def __repr__(self) -> str:
-        return f"Classification({self.outcome!r}, kid={shown_kid(self.kid)!r}, timestamp={self.timestamp})"
-
-
-class OutcomeCounts:
-    """Counts classifications, newest row first, and keeps the findings worth naming."""
-
-    def __init__(self) -> None:
-        self._counts = {"ok": 0}  # not a Counter, which takes as long to make as to classify a row
-        self.findings: list[Finding] = []
-        self._position = 0
-
-    def count(self, outcome: str) -> int:
-        """How many rows ended as that."""
-        return self._counts.get(outcome, 0)
-
-    def add(self, classification: Classification) -> None:
-        """Count the next older row."""
-        outcome = classification.outcome
-        self._counts[outcome] = self._counts.get(outcome, 0) + 1
-        if classification.item is None and outcome != "expired" and len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(self._position, classification.outcome, shown_kid(classification.kid)))
-        self._position += 1
-
-    def move(self, outcome: Outcome, to: Outcome) -> None:
-        """Count one row of `outcome` as another one after all."""
-        self._counts[outcome] -= 1
-        self._counts[to] = self._counts.get(to, 0) + 1
-
-    def outcomes(self) -> dict[str, int]:
-        """The counts by name, "ok" always, another only if it was met."""
-        return {name: count for name, count in self._counts.items() if count or name == "ok"}
-
-    def met(self, outcomes: tuple[Outcome, ...]) -> bool:
-        """Whether any row ended as one of `outcomes`."""
-        return any(map(self._counts.get, outcomes))
 
 
 def shown_kid(kid: str | None) -> str | None:

@@ -97,8 +97,7 @@ async def examine_store(store: WholeStore, ring: KeyRing, *, upstream_key: str |
         answer = _as_answer(outcome)
         if kid is not None:
             try:
-                await keys.prepare([kid])
-                found = keys.opener(kid, "any")
+                found = await keys.answer(kid)
                 answer = _as_answer(found) if isinstance(found, str) else "held"
             except KeyProviderError as error:
                 answer, problem = "key_not_answered", str(error)

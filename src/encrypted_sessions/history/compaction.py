@@ -18,12 +18,15 @@ from weakref import ref
 from keyproviders import redact_frames
 
 from .._support.shielding import shield
-from ..core.outcomes import Classification, Outcome, OutcomeCounts, describe
+from ..core.outcomes import Outcome, describe
 from ..errors import HistoryChangedError, UnreadableItemsError
 from ..stores import PlainStore, Row
 from ..stores.plain import call
 from .pairing import unpaired
-from .sealed_history import SealedStore, start_again_while_it_moves
+from .results import Classification, OutcomeCounts
+from .sealed_history import SealedHistory, start_again_while_it_moves
+
+__all__ = ["Compaction", "Snapshot"]
 
 logger = logging.getLogger("encrypted_sessions")
 
@@ -135,8 +138,8 @@ class _ClassifiedRows(NamedTuple):
 class Compaction:
     """One session's answers to the SDK's compaction."""
 
-    def __init__(self, store: SealedStore) -> None:
-        self._store = store
+    def __init__(self, history: SealedHistory) -> None:
+        self._history = history
 
     async def read(
         self, limit: int | None, default_limit: int | None, keywords: dict[str, Any]
@@ -147,7 +150,7 @@ class Compaction:
         on. Without a limit, `default_limit` counts, as in `get_items`.
         """
         if limit is None:
-            seen = await self._store.scan(default_limit, keywords)
+            seen = await self._history.read(default_limit, keywords)
             _seen.set((ref(self), seen.newest))
             return seen.items, False
         classified = await self._classify(limit, keywords)
@@ -157,7 +160,7 @@ class Compaction:
 
     async def snapshot(self, limit: int) -> Snapshot | None:
         """The newest `limit` items and how to replace a suffix of them; None without row access."""
-        rows = self._store.rows
+        rows = self._history.rows
         if isinstance(rows, PlainStore):
             return None
         classified = await self._classify(limit, {})
@@ -177,7 +180,7 @@ class Compaction:
             # Of a whole history nothing stays, not even what expired before its first item.
             first = 0 if start == 0 and whole else places[start]
             expected = classified.rows[first:]
-            sealed = await self._store.seal(output, classified.newest_timestamp(first))
+            sealed = await self._history.seal(output, classified.newest_timestamp(first))
             return await shield(rows.replace_tail(expected, sealed))
 
         return Snapshot(classified.items(places), whole, replace_suffix)
@@ -196,16 +199,16 @@ class Compaction:
         reader, newest_seen = _seen.get() or (None, None)
         if reader is not None and reader() is self and newest != newest_seen:
             raise _changed()
-        sealed = await self._store.seal(output, classified.newest_timestamp())
-        if isinstance(self._store.rows, PlainStore):
+        sealed = await self._history.seal(output, classified.newest_timestamp())
+        if isinstance(self._history.rows, PlainStore):
             await shield(self._replace_whole(classified.rows, sealed))
-        elif not await shield(self._store.rows.replace_tail(classified.rows, sealed)):
+        elif not await shield(self._history.rows.replace_tail(classified.rows, sealed)):
             raise _changed()
         return True
 
     async def _replace_whole(self, old: list[Row], sealed: list[dict[str, Any]]) -> None:
         """Clear and add, and put the old rows back if adding fails."""
-        session = self._store.session
+        session = self._history.session
         replace = getattr(type(session), "_atomic_replace_items", None)
         if replace is not None and await replace(session, sealed):
             return
@@ -224,20 +227,16 @@ class Compaction:
         return await start_again_while_it_moves(lambda: self._classify_once(limit, keywords))
 
     async def _classify_once(self, limit: int | None, keywords: dict[str, Any]) -> _ClassifiedRows:
-        cursor = self._store.cursor(keywords)
-        classifier = self._store.classifier()
+        walk = self._history.walk(keywords)
         rows: list[Row] = []
         classifications: list[Classification] = []
         found = 0
-        while not cursor.exhausted and (limit is None or (found < limit and len(rows) < limit + _EXPIRED_BETWEEN)):
-            page = await cursor.fetch(None if limit is None else limit - found)
-            classified = await classifier.classify(page)
-            rows += page
-            classifications += classified
-            found += sum(classification.item is not None for classification in classified)
-        complete = cursor.exhausted
-        if not complete and limit is not None:
-            complete = not await cursor.fetch(1)
+        while not walk.is_complete() and (limit is None or (found < limit and len(rows) < limit + _EXPIRED_BETWEEN)):
+            for row, classification in await walk.advance(None if limit is None else limit - found):
+                rows.append(row)
+                classifications.append(classification)
+                found += classification.item is not None
+        complete = await walk.ends_here()
         return _ClassifiedRows(rows[::-1], classifications[::-1], complete)
 
 

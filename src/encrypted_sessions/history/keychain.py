@@ -8,36 +8,57 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from keyproviders import Key, KeyDestroyedError, KeyDisabledError, KeyNotFoundError
 
+from ..core.cipher import SessionCipher
 from ..core.derivation import upstream_secret
 from ..core.envelope import UPSTREAM_KID
 from ..core.outcomes import Outcome
-from ..core.suites.fernet_v1 import SessionCipher
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
 
+__all__ = ["Keychain", "RingKeychain", "StringKeychain", "answer_for"]
+
 #: Derived ciphers kept per session. More keys than this in one history is rare, and costs a
 #: derivation (some 20 microseconds) per key and read.
 _KEPT_CIPHERS = 32
+
+_T = TypeVar("_T")
+
+
+async def answer_for(kid: str, upstream: _T | None, ask: Callable[[str], Awaitable[_T]]) -> _T | Outcome:
+    """What the place says of a kid: the key, or the outcome that stands for why there is none.
+
+    `upstream` is the key for rows of the Agents SDK's class, if there is one; `ask` asks for any other.
+    """
+    if kid == UPSTREAM_KID:
+        return "unknown_key" if upstream is None else upstream
+    try:
+        return await ask(kid)
+    except KeyDestroyedError:
+        return "erased"
+    except KeyDisabledError:
+        return "key_disabled"
+    except KeyNotFoundError:
+        return "unknown_key"
 
 
 class StringKeychain:
     """One string for everything, whatever the kid: the Agents SDK's rule."""
 
     def __init__(self, secret: bytes, session_id: str) -> None:
-        self._cipher = SessionCipher.derive(secret, session_id)
+        self._cipher = SessionCipher(secret, session_id, UPSTREAM_KID)
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("a session's keys cannot be pickled or copied")
 
-    async def active(self) -> tuple[str, SessionCipher]:
-        """The SDK's fixed kid, and the string's cipher."""
-        return UPSTREAM_KID, self._cipher
+    async def active(self) -> SessionCipher:
+        """The string's cipher, with the SDK's fixed kid."""
+        return self._cipher
 
     async def find(self, kids: Iterable[str]) -> Mapping[str, SessionCipher | Outcome]:
         """The string's cipher for each."""
@@ -51,17 +72,16 @@ class RingKeychain:
         self._ring = ring
         self._session_id = session_id
         self._upstream = (
-            None if upstream_key is None else SessionCipher.derive(upstream_secret(upstream_key)[0], session_id)
+            None if upstream_key is None else SessionCipher(upstream_secret(upstream_key)[0], session_id, UPSTREAM_KID)
         )
         self._ciphers: OrderedDict[Key, SessionCipher] = OrderedDict()
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("a session's keys cannot be pickled or copied")
 
-    async def active(self) -> tuple[str, SessionCipher]:
+    async def active(self) -> SessionCipher:
         """The ring's active key."""
-        key = await self._ring.active()
-        return key.kid, self._cipher(key)
+        return self._cipher(await self._ring.active())
 
     async def find(self, kids: Iterable[str]) -> Mapping[str, SessionCipher | Outcome]:
         """Each kid looked up in the ring, all at once."""
@@ -72,25 +92,19 @@ class RingKeychain:
         return dict(zip(wanted, answers, strict=True))
 
     async def _look_up(self, kid: str) -> SessionCipher | Outcome:
-        if kid == UPSTREAM_KID:
-            return "unknown_key" if self._upstream is None else self._upstream
-        try:
-            return self._cipher(await self._ring.get(kid))
-        except KeyDestroyedError:
-            return "erased"
-        except KeyDisabledError:
-            return "key_disabled"
-        except KeyNotFoundError:
-            return "unknown_key"
+        return await answer_for(kid, self._upstream, self._ask)
+
+    async def _ask(self, kid: str) -> SessionCipher:
+        return self._cipher(await self._ring.get(kid))
 
     def _cipher(self, key: Key) -> SessionCipher:
         cipher = self._ciphers.get(key)
         if cipher is None:
-            cipher = self._ciphers[key] = SessionCipher.derive(key.secret, self._session_id)
+            cipher = self._ciphers[key] = SessionCipher(key.secret, self._session_id, key.kid)
             while len(self._ciphers) > _KEPT_CIPHERS:
                 self._ciphers.popitem(last=False)
         return cipher
 
 
-#: What a session needs of its keys: `active`, the kid and cipher to seal with now, and `find`.
+#: What a session needs of its keys: `active`, the cipher to seal with now, and `find`.
 Keychain = StringKeychain | RingKeychain

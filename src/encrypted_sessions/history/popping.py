@@ -1,6 +1,6 @@
 """Remove the newest item, and never one that cannot be read.
 
-Where rows are addressable: classifier rows from the newest on, then remove in one step what is due, if
+Where rows are addressable: classify rows from the newest on, then remove in one step what is due, if
 nothing changed meanwhile. Two processes never get the same item, and a process that is killed has
 removed an item only together with those expired after it. Elsewhere: let the store pop, and put
 back what does not open.
@@ -12,29 +12,32 @@ from typing import Any
 
 from .._support.shielding import shield
 from ..core.exact_json import decode_json
-from ..core.outcomes import PASSED_OVER, Classification, OutcomeCounts
+from ..core.outcomes import PASSED_OVER
 from ..errors import PutBackError, UnreadableItemsError
 from ..stores import HistoryMovedError, PlainStore, Row, RowStore
 from ..stores.plain import call
-from .sealed_history import SealedStore, start_again_while_it_moves
+from .results import Classification, OutcomeCounts
+from .sealed_history import SealedHistory, start_again_while_it_moves
+
+__all__ = ["pop"]
 
 #: Expired rows removed in one step; a longer heap takes several.
 _REMOVED_AT_ONCE = 256
 
 
-async def pop(store: SealedStore, keywords: dict[str, Any]) -> dict[str, object] | None:
+async def pop(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, object] | None:
     """The newest item, removed; None when there is none.
 
     Raises UnreadableItemsError for a newest row that cannot be read, and what the key provider
     raises when it cannot answer: then nothing was removed but expired rows.
     """
-    if isinstance(store.rows, PlainStore):
-        return await _pop_whole(store, keywords)
-    return await _pop_row(store, store.rows)
+    if isinstance(history.rows, PlainStore):
+        return await _pop_whole(history, keywords)
+    return await _pop_row(history, history.rows)
 
 
-class _Tail:
-    """The end of a history: what is due to be removed, and what stopped the walk."""
+class _PopCandidate:
+    """What a pop is to remove from the end of a history, and what stopped the walk."""
 
     def __init__(self) -> None:
         self.counts = OutcomeCounts()
@@ -45,88 +48,84 @@ class _Tail:
         self.complete = False
 
 
-async def _pop_row(store: SealedStore, rows: RowStore) -> dict[str, object] | None:
-    async def classify_and_remove() -> _Tail:
-        tail = await _classify_tail(store)
-        if tail.due and tail.newest is not None and not await _remove(store, rows, tail, tail.newest):
+async def _pop_row(history: SealedHistory, rows: RowStore) -> dict[str, object] | None:
+    async def find_and_remove() -> _PopCandidate:
+        found = await _find_candidate(history)
+        if found.due and found.newest is not None and not await _remove(history, rows, found, found.newest):
             raise HistoryMovedError
-        return tail
+        return found
 
     while True:
-        tail = await start_again_while_it_moves(classify_and_remove)
-        if tail.unreadable is not None:
-            raise _refusal(tail.unreadable, tail.counts)
-        if tail.item is not None or tail.complete:
-            return tail.item
+        found = await start_again_while_it_moves(find_and_remove)
+        if found.unreadable is not None:
+            raise _refusal(found.unreadable, found.counts)
+        if found.item is not None or found.complete:
+            return found.item
         # Expired rows are gone now, as many as go in one step: what lies before them is next.
 
 
-async def _remove(store: SealedStore, rows: RowStore, tail: _Tail, newest: Row) -> bool:
+async def _remove(history: SealedHistory, rows: RowStore, found: _PopCandidate, newest: Row) -> bool:
     async def undo(removed: bool) -> None:  # noqa: FBT001 - the result of `remove`
-        if removed and tail.item is not None:
-            data = tail.due[-1].data
-            await _put_back(store, decode_json(data) if isinstance(data, (str, bytes)) else data, {})
+        if removed and found.item is not None:
+            data = found.due[-1].data
+            await _put_back(history, decode_json(data) if isinstance(data, (str, bytes)) else data, {})
 
-    return await shield(rows.remove(tail.due, newest), undo)
+    return await shield(rows.remove(found.due, newest), undo)
 
 
-async def _classify_tail(store: SealedStore) -> _Tail:
-    tail = _Tail()
-    cursor, classifier = store.cursor({}), store.classifier()
-    while len(tail.due) < _REMOVED_AT_ONCE:
-        for row in await cursor.fetch(1 if tail.newest is None else _REMOVED_AT_ONCE):
-            tail.newest = tail.newest or row
-            # One by one: a key is asked for only when its row comes up.
-            (classification,) = await classifier.classify([row])
-            tail.counts.add(classification)
+async def _find_candidate(history: SealedHistory) -> _PopCandidate:
+    found = _PopCandidate()
+    walk = history.walk({}, then_at_least=_REMOVED_AT_ONCE)
+    while len(found.due) < _REMOVED_AT_ONCE and not walk.is_complete():
+        for row, classification in await walk.advance(1):
+            found.newest = walk.newest
+            found.counts.add(classification)
             if classification.item is not None:
-                tail.due.append(row)
-                tail.item = classification.item
-                return tail
+                found.due.append(row)
+                found.item = classification.item
+                return found
             if classification.outcome == "expired":
-                tail.due.append(row)
+                found.due.append(row)
             elif classification.outcome not in PASSED_OVER:
-                tail.unreadable = classification
-                return tail
-        if cursor.exhausted:
-            tail.complete = True
-            return tail
-    return tail
+                found.unreadable = classification
+                return found
+    found.complete = walk.is_complete()
+    return found
 
 
-async def _pop_whole(store: SealedStore, keywords: dict[str, Any]) -> dict[str, object] | None:
+async def _pop_whole(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, object] | None:
     while True:
         # A look first: what cannot be read is then not even popped, unless it came in between.
-        for row in await store.cursor(keywords).fetch(1):
-            await _refuse_unreadable(store, row)
-        stored, classification = await _pop_or_put_back(store, keywords)
+        for row in await history.cursor(keywords).fetch(1):
+            await _refuse_unreadable(history, row)
+        stored, classification = await _pop_or_put_back(history, keywords)
         if stored is None or classification.item is not None:
             return classification.item
 
 
-async def _pop_or_put_back(store: SealedStore, keywords: dict[str, Any]) -> tuple[object, Classification]:
+async def _pop_or_put_back(history: SealedHistory, keywords: dict[str, Any]) -> tuple[object, Classification]:
     """What the store popped, and what it is. A caller that was cancelled gets nothing: back it goes."""
 
     async def pop_what_opens() -> tuple[object, Classification]:
-        stored = await call(store.session.pop_item, **keywords)
+        stored = await call(history.session.pop_item, **keywords)
         if stored is None:
             return None, Classification("ok")
         try:
-            return stored, await _refuse_unreadable(store, Row(None, stored))
+            return stored, await _refuse_unreadable(history, Row(None, stored))
         except BaseException:
-            await _put_back(store, stored, keywords)
+            await _put_back(history, stored, keywords)
             raise
 
     async def undo(popped: tuple[object, Classification]) -> None:
         stored, classification = popped
         if classification.item is not None:
-            await _put_back(store, stored, keywords)
+            await _put_back(history, stored, keywords)
 
     return await shield(pop_what_opens(), undo)
 
 
-async def _refuse_unreadable(store: SealedStore, row: Row) -> Classification:
-    (classification,) = await store.classifier().classify([row])
+async def _refuse_unreadable(history: SealedHistory, row: Row) -> Classification:
+    (classification,) = await history.classifier().classify([row])
     if classification.item is None and classification.outcome != "expired":
         counts = OutcomeCounts()
         counts.add(classification)
@@ -134,9 +133,9 @@ async def _refuse_unreadable(store: SealedStore, row: Row) -> Classification:
     return classification
 
 
-async def _put_back(store: SealedStore, stored: Any, keywords: dict[str, Any]) -> None:
+async def _put_back(history: SealedHistory, stored: Any, keywords: dict[str, Any]) -> None:
     try:
-        await call(store.session.add_items, [stored], **keywords)
+        await call(history.session.add_items, [stored], **keywords)
     except Exception as error:
         raise PutBackError(
             "pop_item took an item from the store, could not return it, and the store did not take it back"

@@ -10,53 +10,54 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from .._support.shielding import shield
-from ..core.envelope import Envelope
-from ..core.outcomes import Classification
 from ..errors import PurgeRefusedError
 from ..stores import PAGE, HistoryMovedError, Row, RowStore, rows_to_purge
+from .classified import Classifier, HistoryWalk, ReadPolicy
 from .pairing import Pair, answer_to, answered_by
-from .reading import Classifier, ReadPolicy, parse_stored
-from .sealed_history import SealedStore, start_again_while_it_moves
+from .results import Classification
+from .sealed_history import SealedHistory, start_again_while_it_moves
+
+__all__ = ["purge", "purge_head"]
 
 #: Rows that `purge_head` looks at, so that a few at the head that must stay are not in its way.
 _HEAD = 32
 
 
-async def purge(store: SealedStore) -> int:
+async def purge(history: SealedHistory) -> int:
     """Remove all expired rows of a history; how many these were.
 
     Raises what the key provider raises when it cannot answer, and PurgeRefusedError.
     """
-    if store.policy().ttl is None:
+    if history.policy().ttl is None:
         return 0
-    rows = _rows(store)
+    rows = _rows(history)
     if rows is None:
-        await _refuse_expired(store)
+        await _refuse_expired(history)
         return 0
     removed = 0
 
     async def attempt() -> None:
         nonlocal removed
-        async for count in _purge_backwards(store, rows):
+        async for count in _purge_backwards(history, rows):
             removed += count
 
     await start_again_while_it_moves(attempt)
     return removed
 
 
-async def purge_head(store: SealedStore, count: int) -> int:
+async def purge_head(history: SealedHistory, count: int) -> int:
     """Remove up to `count` expired rows among the oldest few; how many these were.
 
     One read, and one change if something is due. An expired call whose output is not among these
     rows stays, for `purge` to decide.
     """
-    policy = store.policy()
-    rows = _rows(store)
+    policy = history.policy()
+    rows = _rows(history)
     if policy.ttl is None or rows is None:
         return 0
     oldest = await rows.oldest(min(max(count, _HEAD), PAGE))
-    old = [row for row in oldest if _claims_to_be_expired(row, policy)]
-    classifications = await _classify(store, policy).classify(old)
+    old = [row for row in oldest if policy.claims_to_be_expired(row.data)]
+    classifications = await _classifier(history, policy).classify(old)
     due: list[Row] = []
     answered: set[Pair | None] = {None}
     for row, classification in zip(reversed(old), reversed(classifications), strict=True):
@@ -67,18 +68,15 @@ async def purge_head(store: SealedStore, count: int) -> int:
     return await _remove(rows, due[::-1][:count])
 
 
-async def _purge_backwards(store: SealedStore, rows: RowStore) -> AsyncIterator[int]:
+async def _purge_backwards(history: SealedHistory, rows: RowStore) -> AsyncIterator[int]:
     """Remove page after page, from the newest row on: so it is known which outputs are in time."""
-    policy = store.policy()
-    classifier = _classify(store, policy)
-    cursor = rows.cursor()
+    policy = history.policy()
+    walk = HistoryWalk(rows.cursor(), _classifier(history, policy))
     due: list[Row] = []
     in_time: set[Pair | None] = set()
-    complete = False
-    while not complete:
-        page = await cursor.fetch(None)
-        complete = cursor.exhausted
-        for row, classification in zip(page, await classifier.classify(page), strict=True):
+    while not walk.is_complete():
+        page = await walk.advance(None, group=PAGE)
+        for row, classification in page:
             if _is_expired(classification, policy):
                 call = _call(classification)
                 if call is None or call not in in_time:
@@ -86,7 +84,7 @@ async def _purge_backwards(store: SealedStore, rows: RowStore) -> AsyncIterator[
             else:
                 in_time.add(_output(classification))
         # The cursor finds its way from the last row of a page: that one goes with the next page.
-        later = [due.pop()] if due and not complete and due[-1] is page[-1] else []
+        later = [due.pop()] if due and not walk.is_complete() and due[-1] is page[-1][0] else []
         removed = await _remove(rows, due)
         yield removed
         if rows.IDS_ARE_POSITIONS and removed < len(due):
@@ -94,8 +92,8 @@ async def _purge_backwards(store: SealedStore, rows: RowStore) -> AsyncIterator[
         due = later
 
 
-def _rows(store: SealedStore) -> RowStore | None:
-    return store.rows if isinstance(store.rows, RowStore) else rows_to_purge(store.session)
+def _rows(history: SealedHistory) -> RowStore | None:
+    return history.rows if isinstance(history.rows, RowStore) else rows_to_purge(history.session)
 
 
 async def _remove(rows: RowStore, due: Sequence[Row]) -> int:
@@ -103,14 +101,9 @@ async def _remove(rows: RowStore, due: Sequence[Row]) -> int:
     return await shield(rows.remove_any(due)) if due else 0
 
 
-def _classify(store: SealedStore, policy: ReadPolicy) -> Classifier:
+def _classifier(history: SealedHistory, policy: ReadPolicy) -> Classifier[Row]:
     # Without a ttl what is expired is opened, which says whether it is a call.
-    return Classifier(store.keychain, ReadPolicy(policy.now, None, read_plaintext=True))
-
-
-def _claims_to_be_expired(row: Row, policy: ReadPolicy) -> bool:
-    found = parse_stored(row.data)
-    return isinstance(found, Envelope) and policy.has_expired(found.timestamp)
+    return history.classifier(ReadPolicy(policy.now, None, read_plaintext=True))
 
 
 def _is_expired(classification: Classification, policy: ReadPolicy) -> bool:
@@ -128,12 +121,12 @@ def _output(classification: Classification) -> Pair | None:
     return None if classification.item is None else answer_to(classification.item)
 
 
-async def _refuse_expired(store: SealedStore) -> None:
+async def _refuse_expired(history: SealedHistory) -> None:
     """Raise PurgeRefusedError if a store without addressable rows has expired ones."""
-    expired = (await store.scan(None, {})).counts.count("expired")
+    expired = (await history.read(None, {})).counts.count("expired")
     if not expired:
         return
-    name = type(store.session).__name__
+    name = type(history.session).__name__
     way_out = (
         "the command 'encrypted-sessions purge' removes them from its file"
         if name == "AdvancedSQLiteSession"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from keyproviders import KeyRing, redact_frames
 
-from ..core.envelope import UPSTREAM_KID, pack_row
+from ..core.envelope import UPSTREAM_KID
 from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .classified_row import ClassifiedRow
@@ -52,11 +52,10 @@ class _Encrypt(Resealing):
             )
         stamp = now if row.created_at is None else max(0, min(int(row.created_at), now))
         try:
-            token = self.active.cipher(row.session_id).seal(classified.item, stamp)
+            return self.active.cipher(row.session_id).seal_row(classified.item, stamp)
         except (TypeError, UnicodeEncodeError):
             self.run.leave("not_exact", classified)
             return None
-        return pack_row(self.active.kid, token)
 
 
 @redact_frames

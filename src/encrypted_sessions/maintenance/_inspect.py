@@ -6,7 +6,7 @@ import time
 from typing import NamedTuple
 
 from ..arguments import session_id as checked_id
-from ..core.envelope import VERSION, Envelope, parse_row
+from ..core.envelope import Envelope, parse_row
 from ..core.outcomes import shown_kid
 from ..stores.whole import StoredRow, WholeStore
 
@@ -54,7 +54,7 @@ def _inspected(row: StoredRow, now: float) -> Inspected:
     parsed = parse_row(row.data)
     row_id = str(row.id[-1] if isinstance(row.id, tuple) else row.id)
     if isinstance(parsed, Envelope):
-        stamp, form = parsed.timestamp, f"version {VERSION}"
+        stamp, form = parsed.timestamp, f"version {parsed.version}"
         return Inspected(row_id, form, shown_kid(parsed.kid), stamp, now - stamp, row.created_at, row.size)
     form = "plaintext" if isinstance(parsed, dict) else parsed
     return Inspected(row_id, form, None, None, None, row.created_at, row.size)

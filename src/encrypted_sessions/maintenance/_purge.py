@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from keyproviders import KeyRing, redact_frames
 
-from ..core.suites.fernet_v1 import NotAnItem
+from ..core.cipher import NotAnItem
 from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .classified_row import ClassifiedRow
@@ -43,7 +43,7 @@ class _Purge(Operation):
         assert classified.opener is not None  # noqa: S101 - it is authentic, so it had a key
         assert classified.envelope is not None  # noqa: S101 - likewise
         try:
-            item = classified.opener.open(classified.envelope.token)
+            item = classified.opener.open(classified.envelope)
         except NotAnItem:
             return False
         return self._calls.note(classified.row, item)

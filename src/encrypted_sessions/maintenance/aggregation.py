@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..core.envelope import VERSION
 from ..core.outcomes import shown_kid
 from .classified_row import ClassifiedRow
 from .distinct_counter import DistinctCounter
@@ -47,7 +46,7 @@ class Aggregation:
 
     def add(self, classified: ClassifiedRow) -> None:
         """One more row."""
-        version = None if classified.envelope is None else VERSION
+        version = None if classified.envelope is None else classified.envelope.version
         count = self._counts.get((classified.kid, version, classified.outcome))
         if count is None:
             kid = shown_kid(classified.kid)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..core.cipher import Opener
 from ..core.envelope import Envelope
-from ..core.suites.fernet_v1 import Opener
 from ..stores.whole import StoredRow
 
 __all__ = ["ClassifiedRow"]

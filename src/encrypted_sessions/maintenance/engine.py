@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import Any
 
 from keyproviders import KeyProviderError, ProviderConfigError
 
-from ..core.envelope import Envelope, parse_row
 from ..core.outcomes import shown_kid
 from ..errors import StoreUnavailableError
-from ..history.reading import ReadPolicy, classify_envelope, open_envelope
+from ..history.classified import GROUP, Classifier, ReadPolicy
+from ..history.results import Classification
 from ..stores.whole import Block, StoredRow
 from .batch_writer import BatchWriter, Change
 from .classified_row import ClassifiedRow
-from .keys import InterruptedRunError, wait
+from .keys import NOT_OPENED, InterruptedRunError, NoKeys, wait
 from .operation import Action, Operation
 from .page_reader import PageReader, Unread
 from .progress import Ticker
@@ -47,6 +46,9 @@ class Engine:
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
         self._run: Run = operation.run
+        self._classifier: Classifier[StoredRow] = Classifier(
+            self._run.keys or NoKeys(), self._policy, self._run.time_slice, opens=operation.looks_inside
+        )
         self._reader = PageReader(self._run, operation)
         self._writer = BatchWriter(self._run, operation)
         self._deferred: list[Change] = []
@@ -133,53 +135,40 @@ class Engine:
     async def _work_on(self, block: Block, rows: list[StoredRow]) -> None:
         run, operation, time_slice = self._run, self._operation, self._run.time_slice
         await operation.begin_page()
-        parsed = []
-        kids = set()
+        looked_at = []
         for row in rows:
             if operation.skips(row):
                 run.count("not_opened")
-                continue
-            found = parse_row(row.data)
-            parsed.append((row, found))
-            if isinstance(found, Envelope):
-                kids.add(found.kid)
-            if time_slice.is_used_up():
-                await time_slice.checkpoint()
-        if run.keys is not None:
-            await run.keys.prepare(kids)
-        policy = ReadPolicy(run.refresh_now(), run.settings.ttl, read_plaintext=False)
-        for row, found in parsed:
-            classified = self._classify(row, found, policy)
-            run.count(classified.outcome)
-            change = operation.decide(classified)
-            if change is not None and not self._schedule(Change(block, row, classified.outcome, change)):
-                return
-            if time_slice.is_used_up():
-                await time_slice.checkpoint()
+            else:
+                looked_at.append(row)
+        for start in range(0, len(looked_at), GROUP):
+            group = looked_at[start : start + GROUP]
+            for row, classification in zip(group, await self._classifier.classify(group), strict=True):
+                classified = self._classified(row, classification)
+                run.count(classified.outcome)
+                change = operation.decide(classified)
+                if change is not None and not self._schedule(Change(block, row, classified.outcome, change)):
+                    return
+                if time_slice.is_used_up():
+                    await time_slice.checkpoint()
         self._rows_since_release += len(rows)
         if self._rows_since_release >= _DEFERRED_FOR_ROWS or self._deferred_bytes > MOST_BYTES:
             await self._release_deferred()
 
-    def _classify(self, row: StoredRow, found: Envelope | dict[str, Any] | str, policy: ReadPolicy) -> ClassifiedRow:
-        keys = self._run.keys
-        if isinstance(found, str):
-            return ClassifiedRow(row, found)
-        if isinstance(found, dict):
-            return ClassifiedRow(row, "plaintext", item=found)
-        if keys is None:
-            return ClassifiedRow(row, "not_opened", found.kid, found.timestamp, envelope=found)
-        opener = keys.opener(found.kid, row.session_id)
-        if opener == "key_not_answered" or opener == "key_not_asked":  # noqa: PLR1714 - told apart by the type checker
-            classified = ClassifiedRow(row, "not_opened", found.kid, found.timestamp, envelope=found)
-            self._run.leave(str(opener), classified)
-            return classified
-        if self._operation.looks_inside:
-            outcome = open_envelope(found, opener, policy).outcome
-        else:
-            outcome = classify_envelope(found, opener, policy)
-        return ClassifiedRow(
-            row, outcome, found.kid, found.timestamp, None, found, None if isinstance(opener, str) else opener
-        )
+    def _policy(self) -> ReadPolicy:
+        return ReadPolicy(self._run.refresh_now(), self._run.settings.ttl, read_plaintext=True)
+
+    def _classified(self, row: StoredRow, found: Classification) -> ClassifiedRow:
+        outcome, envelope = found.outcome, found.envelope
+        if envelope is None:
+            return ClassifiedRow(row, outcome, item=found.item)
+        if outcome not in NOT_OPENED:
+            opener = envelope.verified_by
+            return ClassifiedRow(row, outcome, envelope.kid, envelope.timestamp, None, envelope, opener)
+        classified = ClassifiedRow(row, "not_opened", envelope.kid, envelope.timestamp, None, envelope)
+        if outcome != "not_opened":
+            self._run.leave(outcome, classified)
+        return classified
 
     async def _release_deferred(self) -> None:
         """What becomes of the rows that were deferred. Few are held, so that memory does not grow."""

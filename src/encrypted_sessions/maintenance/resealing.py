@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..core.envelope import UPSTREAM_KID, openings, pack_row
-from ..core.suites.fernet_v1 import NotAnItem
+from ..core.cipher import NotAnItem
+from ..core.envelope import UPSTREAM_KID, openings
 from .classified_row import ClassifiedRow
 from .keys import ActiveKey
 from .operation import Operation
@@ -61,8 +61,7 @@ class Resealing(Operation):
         assert classified.envelope is not None  # noqa: S101 - it was opened
         assert classified.opener is not None  # noqa: S101 - likewise
         try:
-            token = self.active.resealer(classified.row.session_id).reseal(classified.envelope, classified.opener)
+            return self.active.cipher(classified.row.session_id).reseal_row(classified.envelope, classified.opener)
         except NotAnItem:
             self.run.leave("malformed", self.run.recount(classified, "malformed"))
             return None
-        return pack_row(self.active.kid, token)

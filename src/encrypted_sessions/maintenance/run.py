@@ -11,7 +11,7 @@ from keyproviders import KeyRing
 
 from ..core.outcomes import MAX_FINDINGS, shown_kid
 from ..errors import StoreError
-from ..history.reading import CLOCK_SKEW_S, TimeSlice
+from ..history.classified import CLOCK_SKEW_S, TimeSlice
 from ..stores.whole import WholeStore
 from .classified_row import ClassifiedRow
 from .keys import InterruptedRunError, StoreKeys
@@ -146,11 +146,6 @@ class Run:
     async def call(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """What the store answers, once waiting has helped."""
         return await self.calls.with_retries(call)
-
-    async def checkpoint(self) -> None:
-        """Give the event loop a turn if one is due."""
-        if self.time_slice.is_used_up():
-            await self.time_slice.checkpoint()
 
     # Time.
 

@@ -13,9 +13,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from ..core.envelope import Envelope, parse_row
+from ..history.classified import Classifier, ReadPolicy
 from ..history.pairing import Pair, answer_to, answered_by
-from ..history.reading import ReadPolicy, open_envelope
 from ..stores.whole import StoredRow
 from .run import Run
 
@@ -86,25 +85,16 @@ class ExpiredCalls:
         """What came after a row in its session and is in time; None for what may be read one day, and not now."""
         run = self._run
         assert run.keys is not None  # noqa: S101 - checked where it entered
+        policy = ReadPolicy(run.now, run.settings.ttl, read_plaintext=True)
+        classifier: Classifier[StoredRow] = Classifier(run.keys, lambda: policy, run.time_slice)
         last: StoredRow | None = None
         while rows := await run.call(partial(run.store.later_rows, call, last, _LATER_ROWS)):
             run.raise_if_interrupted()
             last = rows[-1]
-            policy = ReadPolicy(run.now, run.settings.ttl, read_plaintext=True)
-            found = [parsed for row in rows if not _claims_to_be_expired(parsed := parse_row(row.data), policy)]
-            await run.keys.prepare({parsed.kid for parsed in found if isinstance(parsed, Envelope)})
-            for parsed in found:
-                if isinstance(parsed, dict):
-                    yield parsed
-                elif isinstance(parsed, Envelope):
-                    opener = run.keys.opener(parsed.kid, call.session_id)
-                    if opener == "key_not_answered" or opener == "key_not_asked":  # noqa: PLR1714 - for the type checker
-                        yield None
-                    elif (classification := open_envelope(parsed, opener, policy)).outcome not in _SILENT:
-                        yield classification.item
-                elif parsed not in _SILENT:
-                    yield None
-                await run.checkpoint()
+            in_time = [row for row in rows if not policy.claims_to_be_expired(row.data)]
+            for classification in await classifier.classify(in_time):
+                if classification.outcome not in _SILENT:
+                    yield classification.item
 
 
 def _sorted(ids: Mapping[_Name, list[Any]]) -> dict[_Name, list[Any]]:
@@ -114,7 +104,3 @@ def _sorted(ids: Mapping[_Name, list[Any]]) -> dict[_Name, list[Any]]:
 def _first_after(row_id: Any, ids: Sequence[Any]) -> Any:
     place = bisect_right(ids, row_id)
     return ids[place] if place < len(ids) else None
-
-
-def _claims_to_be_expired(parsed: object, policy: ReadPolicy) -> bool:
-    return isinstance(parsed, Envelope) and policy.has_expired(parsed.timestamp)
