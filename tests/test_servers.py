@@ -10,6 +10,8 @@ import pytest
 
 from encrypted_sessions_tests.servers import RedisServer, Server
 
+pytestmark = pytest.mark.private_servers
+
 
 @pytest.fixture(params=["postgres_server", "mariadb_server", "redis_server"])
 def server(request: pytest.FixtureRequest) -> Server:

@@ -218,6 +218,7 @@ async def test_a_service_may_only_read_the_table_and_needs_no_more(server_place:
     assert listed(server_place.url()) == {"first": "decrypt-only", "second": "active"}
 
 
+@pytest.mark.private_servers
 async def test_an_outage_of_the_database_ends_nothing(server_place: Place, server: Server) -> None:
     keys("create", server_place.url(), "--key-name", "first")
     async with KeyRing.from_url(server_place.url(), retry=RetryPolicy(attempts=1)) as ring:

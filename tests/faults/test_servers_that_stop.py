@@ -18,6 +18,8 @@ from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.servers import Server
 from encrypted_sessions_tests.stores import Place, new_place, open_store, raw_rows
 
+pytestmark = pytest.mark.private_servers
+
 PATIENCE_S = 30.0
 """Far more than any operation takes: a test that waits so long has found a client that hangs."""
 

@@ -512,6 +512,7 @@ def test_another_table_of_that_name_is_a_wrong_setting(place: Place) -> None:
 # -- Outages -----------------------------------------------------------------------------------
 
 
+@pytest.mark.private_servers
 def test_a_server_that_is_down_may_come_back_and_then_the_same_store_works(server_place: Place, server: Server) -> None:
     first = written(server_place)
     store = server_place.store()
@@ -525,6 +526,7 @@ def test_a_server_that_is_down_may_come_back_and_then_the_same_store_works(serve
     assert store.write("default", "two", expected=first.revision)
 
 
+@pytest.mark.private_servers
 def test_a_server_that_crashed_and_came_back_is_used_again(server_place: Place, server: Server) -> None:
     store = server_place.store()
     assert store.read("default") is None
@@ -535,6 +537,7 @@ def test_a_server_that_crashed_and_came_back_is_used_again(server_place: Place, 
     assert store.write("default", "one", expected=None)
 
 
+@pytest.mark.private_servers
 def test_a_server_that_does_not_answer_is_given_up(server_place: Place, server: Server) -> None:
     store = server_place.store()
     assert store.read("default") is None
@@ -828,9 +831,7 @@ def test_a_child_is_not_held_up_by_a_lock_of_the_parents_thread(tmp_path: Path) 
 # -- Secrets -----------------------------------------------------------------------------------
 
 
-def test_no_password_comes_out_of_anything(
-    server_place: Place, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_password_comes_out_of_anything(server_place: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secret = Sentinel(40)
     written(server_place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 
@@ -13,13 +12,13 @@ from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions_tests.history_of_keys import TTL, Keys
 from encrypted_sessions_tests.maintenance_peak import can_be_measured, peak_of
 from encrypted_sessions_tests.sealed_rows import encode, message
+from encrypted_sessions_tests.soak import FULL
 from encrypted_sessions_tests.stores import Place, new_place
 from encrypted_sessions_tests.whole_rows import Written, write_all
 from encrypted_sessions_tests.whole_stores import MAINTAINED, make_tables
 
 pytestmark = pytest.mark.soak
 
-FULL = os.environ.get("ENCRYPTED_SESSIONS_FULL_SIZE") == "1"
 SMALL, LARGE = (100_000, 1_000_000) if FULL else (4_000, 24_000)
 ITEMS = 100
 CHUNK = 20_000

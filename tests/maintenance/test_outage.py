@@ -128,6 +128,7 @@ async def test_what_is_told_of_a_run_that_was_stopped_is_what_was_seen(file: Pla
     outage.ring.close()
 
 
+@pytest.mark.private_servers
 async def test_a_server_that_goes_away_ends_the_run_and_the_next_one_goes_on(
     request: pytest.FixtureRequest, postgres_server: Server, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):

@@ -20,7 +20,7 @@ from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.cutting_proxy import proxy_to
 from encrypted_sessions_tests.sealed_rows import message
 from encrypted_sessions_tests.servers import Server
-from encrypted_sessions_tests.stores import Place, new_place
+from encrypted_sessions_tests.stores import Place, database_of, new_place
 from encrypted_sessions_tests.stores import open_store as open_session
 from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, make_tables, rows_of, whole
 
@@ -86,9 +86,9 @@ async def test_names_of_tables_are_quoted(place: Place):
 @asynccontextmanager
 async def in_time_zone(place: Place, zone: str) -> AsyncIterator[None]:
     async with stores._postgres(place) as admin:
-        await admin.execute(f"ALTER DATABASE postgres SET timezone TO '{zone}'")
+        await admin.execute(f"ALTER DATABASE {database_of(place)} SET timezone TO '{zone}'")
         yield
-        await admin.execute("ALTER DATABASE postgres RESET timezone")
+        await admin.execute(f"ALTER DATABASE {database_of(place)} RESET timezone")
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -255,6 +255,7 @@ async def test_two_runs_over_the_same_rows_change_each_once(place: Place):
 # -- Servers that stop ----------------------------------------------------------------------------
 
 
+@pytest.mark.private_servers
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_server_that_was_started_again_is_an_outage_and_then_works(
     place: Place, driver: str, postgres_server: Server
@@ -278,6 +279,7 @@ async def test_a_server_that_was_started_again_is_an_outage_and_then_works(
         assert await store.replace([(row, "new") for row in rows]) == [True, True]
 
 
+@pytest.mark.private_servers
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_server_that_does_not_answer_is_an_outage(place: Place, driver: str, postgres_server: Server):
     await fill(place, {"mine": ["one", "two"]})

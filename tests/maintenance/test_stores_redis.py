@@ -15,8 +15,8 @@ from encrypted_sessions.stores.redis.whole import RedisStore
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.cutting_proxy import proxy_to
 from encrypted_sessions_tests.sealed_rows import message
-from encrypted_sessions_tests.servers import RedisServer, Server, _free_port
-from encrypted_sessions_tests.stores import Place, new_place, raw_rows
+from encrypted_sessions_tests.servers import RedisServer, Server, free_port
+from encrypted_sessions_tests.stores import Place, database_of, new_place, raw_rows
 from encrypted_sessions_tests.stores import open_store as open_session
 from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, rows_of, whole
 
@@ -151,7 +151,10 @@ async def test_a_lost_reply_changes_nothing_twice(place: Place, moment: Any):
     await fill(place, {"mine": ["same", "same", "same", "other", "same"]})
     port = urlsplit(place.where).port
     assert port is not None
-    async with proxy_to(port) as proxy, RedisStore(f"redis://127.0.0.1:{proxy.port}/0", place.prefix) as store:
+    async with (
+        proxy_to(port) as proxy,
+        RedisStore(f"redis://127.0.0.1:{proxy.port}/{database_of(place)}", place.prefix) as store,
+    ):
         rows = await rows_of(store, "mine")
         proxy.cut(moment, b"LREM")
         assert await store.remove([rows[0], rows[1]._replace(data=b"not there")]) == [True, False]
@@ -168,7 +171,10 @@ async def test_a_change_that_is_asked_for_again_after_an_outage_is_made_once(pla
     await fill(place, {"mine": ["same", "same", "same"]})
     port = urlsplit(place.where).port
     assert port is not None
-    async with proxy_to(port) as proxy, RedisStore(f"redis://127.0.0.1:{proxy.port}/0", place.prefix) as store:
+    async with (
+        proxy_to(port) as proxy,
+        RedisStore(f"redis://127.0.0.1:{proxy.port}/{database_of(place)}", place.prefix) as store,
+    ):
         store._pool.connection_kwargs["retry"]._retries = 0
         await store._pool.disconnect()
         store._pool.reset()
@@ -274,6 +280,7 @@ async def test_10_000_sessions_are_all_met_and_counted_roughly(place: Place, cli
 # -- Servers --------------------------------------------------------------------------------------
 
 
+@pytest.mark.private_servers
 async def test_a_server_that_was_started_again_is_an_outage_and_then_works(place: Place, redis_server: Server):
     await fill(place, {"mine": numbers(3)})
     async with whole(place) as store:
@@ -286,6 +293,7 @@ async def test_a_server_that_was_started_again_is_an_outage_and_then_works(place
         assert await store.replace([(row, "new") for row in rows]) == [True] * 3
 
 
+@pytest.mark.private_servers
 async def test_a_server_that_does_not_answer_is_an_outage(place: Place, redis_server: Server):
     await fill(place, {"mine": numbers(3)})
     async with RedisStore(place.where, place.prefix, timeout_s=0.2) as store:
@@ -335,6 +343,7 @@ async def test_what_may_not_be_read_does_not_pass_for_empty(place: Place, client
             await client.acl_deluser("half")
 
 
+@pytest.mark.private_servers
 async def test_a_server_busy_with_a_script_is_an_outage(place: Place, client: Any):
     await fill(place, {"mine": ["an element"]})
     await client.config_set("busy-reply-threshold", 50)
@@ -367,7 +376,7 @@ async def test_a_key_that_becomes_something_else_is_left_alone(place: Place, cli
 class ClusterServer(RedisServer):
     def _command(self) -> list[str]:
         # Not 10,000 beyond the port, where it would be by itself: there may be no such port.
-        return [*super()._command(), "--cluster-enabled", "yes", "--cluster-port", str(_free_port())]
+        return [*super()._command(), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
 
 
 async def test_a_cluster_is_refused(redis_url: str):  # which skips where there is no Redis
@@ -387,6 +396,7 @@ async def test_a_url_that_asks_for_text_gets_bytes_all_the_same(place: Place, cl
 # -- What Redis says ------------------------------------------------------------------------------
 
 
+@pytest.mark.private_servers
 async def test_a_server_without_memory_left_is_an_outage(place: Place):
     await fill(place, {"mine": ["one"]})
     async with whole(place) as store, stores._redis(place) as client:

@@ -14,11 +14,10 @@ import pytest
 from encrypted_sessions.maintenance import Report
 from encrypted_sessions_tests.history_of_keys import FATES, Keys, Past, compare
 from encrypted_sessions_tests.maintenance_fork_harness import COMMANDS
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.soak import one_cheap_and_soak
+from encrypted_sessions_tests.stores import Place, new_place
 from encrypted_sessions_tests.whole_rows import read_all, write_all
-from encrypted_sessions_tests.whole_stores import make_tables, whole
-
-pytestmark = pytest.mark.soak
+from encrypted_sessions_tests.whole_stores import MAINTAINED, make_tables, whole
 
 CHANGING = ("reencrypt", "encrypt", "purge", "discard", "erase")
 
@@ -28,6 +27,11 @@ def fates_of(first: str, second: str) -> dict[str, str]:
     fates = {**FATES[first], **FATES[second]}
     gone = {kind for name in (first, second) for kind, fate in FATES[name].items() if fate == "gone"}
     return {kind: "gone" if kind in gone else fate for kind, fate in fates.items()}
+
+
+@pytest.fixture(params=one_cheap_and_soak(MAINTAINED))
+def place(request: pytest.FixtureRequest) -> Place:
+    return new_place(request.param, request)
 
 
 @pytest.mark.parametrize(("first", "second"), list(combinations_with_replacement(CHANGING, 2)))

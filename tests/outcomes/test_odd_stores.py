@@ -18,6 +18,7 @@ from encrypted_sessions_tests.stores import (
     KINDS,
     ROW_ADDRESSABLE,
     Place,
+    database_of,
     new_place,
     open_store,
     raw_rows,
@@ -135,10 +136,10 @@ async def far_away(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
     """A place on a PostgreSQL server whose clock shows another time of day."""
     place = new_place("sqlalchemy-postgres", request)
     async with _admin(place) as admin:
-        await admin.execute(f"ALTER DATABASE postgres SET timezone TO '{request.param}'")
+        await admin.execute(f"ALTER DATABASE {database_of(place)} SET timezone TO '{request.param}'")
     yield place
     async with _admin(place) as admin:
-        await admin.execute("ALTER DATABASE postgres RESET timezone")
+        await admin.execute(f"ALTER DATABASE {database_of(place)} RESET timezone")
 
 
 @contextlib.asynccontextmanager

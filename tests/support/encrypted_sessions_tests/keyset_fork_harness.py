@@ -1,6 +1,6 @@
 """Real processes that change keysets in one store: at once, or killed at random moments.
 
-As in `nursery`, one program imports everything and forks a child for each piece of work. Its clock
+As in `session_fork_harness`, one program imports everything and forks a child for each piece of work. Its clock
 runs a thousand times as fast as the real one, so that a key can be retired soon after the next one
 is active.
 """
@@ -47,6 +47,8 @@ _FASTER = 1_000
 _DELAY_S = 1
 _KEPT = 2
 """So many keys of `main` stay decrypt-only, and as many retired."""
+_MEASURED = 25
+"""Operations of the child that is not killed: enough for each kind of change."""
 _PAUSE_S = 0.02
 _TIMEOUT_S = 200
 
@@ -254,7 +256,7 @@ def make_main(place: Place) -> None:
     Keysets(place).manager(MAIN).create(key_name="first", activation_delay_s=_DELAY_S)
 
 
-# -- The nursery -------------------------------------------------------------------------------
+# -- The harness -------------------------------------------------------------------------------
 
 MODULES = {
     "file": ("keyproviders.keyset.stores.file", "fcntl"),
@@ -272,7 +274,7 @@ def main() -> None:
         writer = Child(order, -1)
         writer.start(write_until_killed)
         writer.begin()
-        kill_one_by_one(order, change_until_killed)
+        kill_one_by_one(order, change_until_killed, measured=_MEASURED)
         writer.kill()
         return
     work, starts = {"race": (race, 2), "rotate_now": (rotate_now, 1)}[order["work"]]

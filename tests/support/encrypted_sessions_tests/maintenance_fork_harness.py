@@ -1,6 +1,6 @@
 """Real processes that maintain one store while others use it, and that are killed at random moments.
 
-`run()` starts one program, the nursery, which imports everything once and then forks a child for each
+`run()` starts one program, the harness, which imports everything once and then forks a child for each
 piece of work, so that a hundred children cost seconds. It has no threads and opens no store: nothing
 but modules and the rows of the past is shared by fork.
 """
@@ -34,18 +34,19 @@ from encrypted_sessions.maintenance import (
     verify,
 )
 from encrypted_sessions.stores.whole import WholeStore
-from encrypted_sessions_tests import session_fork_harness as nursery
+from encrypted_sessions_tests import session_fork_harness as harness
 from encrypted_sessions_tests.history_of_keys import TTL, Keys, Past, compare
 from encrypted_sessions_tests.sealed_rows import message
+from encrypted_sessions_tests.soak import FULL
 from encrypted_sessions_tests.stores import Place
 from encrypted_sessions_tests.whole_rows import clear_all, read_all, write_all
 from encrypted_sessions_tests.whole_stores import whole
 
-TIMEOUT_S = 1800 if os.environ.get("ENCRYPTED_SESSIONS_FULL_SIZE") == "1" else 220
+TIMEOUT_S = 1800 if FULL else 220
 
 
 def run(work: str, place: Place, past: Past, folder: Path, **more: Any) -> list[Any]:
-    """Let children work on a place; what the nursery has to tell. Raises RuntimeError when one failed."""
+    """Let children work on a place; what the harness has to tell. Raises RuntimeError when one failed."""
     order = {
         "work": work,
         "place": {name: value for name, value in asdict(place).items() if name != "memory"},
@@ -53,11 +54,11 @@ def run(work: str, place: Place, past: Past, folder: Path, **more: Any) -> list[
         "folder": str(folder),
         **more,
     }
-    nursery.launch(__file__, order, timeout_s=TIMEOUT_S)
+    harness.launch(__file__, order, timeout_s=TIMEOUT_S)
     return [json.loads(line) for line in (folder / "told").read_text().splitlines()]
 
 
-# -- From here on: the nursery and its children ---------------------------------------------------
+# -- From here on: the harness and its children ---------------------------------------------------
 
 
 class Order:
@@ -123,7 +124,7 @@ class Child:
         self.pid = os.fork()
         if not self.pid:
             self._begin_at, self._ready_at = go, ready
-            nursery.run_and_exit(work(self))
+            harness.run_and_exit(work(self))
         os.close(ready)
         os.close(go)
 
@@ -136,7 +137,7 @@ class Child:
     def say_the_end(self) -> None:
         os.write(self._ready_at, b"e")
 
-    # In the nursery.
+    # In the harness.
 
     def begin(self) -> None:
         if os.read(self._ready, 1) != b"r":

@@ -1,13 +1,15 @@
 """Real servers for tests: PostgreSQL, MariaDB and Redis, each in a folder of its own and on a free port.
 
-A test never uses a server that was running before: it starts its own, and ends it by its process id.
+Tests never use a server that was running before: they start their own, and end it by its process id.
 A server can be paused, resumed, killed and started again, so that tests can show what happens then.
+A copy of a server that went to another process is shared: it says where the server is, and lets it alone.
 """
 
 from __future__ import annotations
 
 import abc
 import contextlib
+import fcntl
 import os
 import pwd
 import secrets
@@ -17,9 +19,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 
@@ -52,20 +54,24 @@ class Server(abc.ABC):
     """Asks the program to end soon and to tidy up."""
     crash: signal.Signals
     """Ends the program at once: connections break, and nothing is written first."""
+    runs_as_root: ClassVar[bool] = False
+    """Whether the program is started as root when the tests are."""
+    parent_folder: ClassVar[str | None] = None
+    """Where servers make their folders. The run sets it; without it, where temporary files are."""
 
     def __init__(self) -> None:
         # Not in pytest's tmp_path: the folders above it are closed to the unprivileged user.
-        self.folder = Path(tempfile.mkdtemp(prefix=f"encrypted-sessions-{self.name}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"encrypted-sessions-{self.name}-", dir=self.parent_folder))
         self.port = 0
+        self._shared = False
         self._process: subprocess.Popen[bytes] | None = None
-        self._user = _unprivileged_user()
-        if self._user is not None:
-            os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
+        self._user = None if self.runs_as_root else _unprivileged_user()
+        self._give_to_user(self.folder)
 
     def __enter__(self) -> Self:
         try:
             self._prepare()
-            self._start_on_a_free_port()
+            self._start_on_afree_port()
         except BaseException:  # Ctrl-C too leaves no server behind
             self.close()
             raise
@@ -73,6 +79,9 @@ class Server(abc.ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_process": None, "_shared": True}
 
     # What subclasses fill in.
 
@@ -100,6 +109,7 @@ class Server(abc.ABC):
 
     def start(self) -> None:
         """Start the server, on the same port as before, and wait until it takes connections."""
+        self._must_be_ours()
         if self.running:
             return
         log_path = self.folder / "log"
@@ -118,6 +128,7 @@ class Server(abc.ABC):
 
     def pause(self) -> None:
         """Stop every process of the server where it stands: connections stay open, nothing answers."""
+        self._must_be_ours()
         if self._process is None:
             return
         # The parent first, so that it starts no child while the children are stopped.
@@ -156,10 +167,10 @@ class Server(abc.ABC):
 
     # How it is done.
 
-    def _start_on_a_free_port(self) -> None:
+    def _start_on_afree_port(self) -> None:
         # Between the look for a free port and the server's own bind, someone else may take it.
         for attempts_left in reversed(range(PORT_ATTEMPTS)):
-            self.port = _free_port()
+            self.port = free_port()
             try:
                 self.start()
             except ServerStartError as error:
@@ -168,13 +179,44 @@ class Server(abc.ABC):
             else:
                 return
 
+    def _prepare_folder(self, name: str, prepare: Callable[[Path], None]) -> None:
+        """Make a folder of this name in the server's own, with what `prepare` puts in.
+
+        The first server of its kind in a run does that for all: the others copy, which takes a tenth of the time.
+        """
+        if self.parent_folder is None:
+            self._make_folder(self.folder / name, prepare)
+            return
+        made = Path(self.parent_folder) / f"{self.name}-{name}"
+        with made.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                half_made = made.with_suffix(f".{os.getpid()}")
+                self._make_folder(half_made, prepare)
+                half_made.rename(made)
+        self._run(["cp", "-Rp", str(made), str(self.folder / name)])
+
+    def _make_folder(self, folder: Path, prepare: Callable[[Path], None]) -> None:
+        folder.mkdir()
+        self._give_to_user(folder)
+        prepare(folder)
+
+    def _give_to_user(self, path: Path) -> None:
+        if self._user is not None:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
+
     def _processes(self) -> list[psutil.Process]:
         if self._process is None or self._process.poll() is not None:
             return []
         parent = psutil.Process(self._process.pid)
         return [parent, *parent.children(recursive=True)]
 
+    def _must_be_ours(self) -> None:
+        if self._shared:
+            raise RuntimeError(f"this {self.name} is shared; a test that stops a server is marked private_servers")
+
     def _end(self, how: signal.Signals) -> None:
+        self._must_be_ours()
         if self._process is None:
             return
         # A process that is stopped takes no signal but SIGKILL: wake it after it was told to end.
@@ -217,6 +259,8 @@ class Server(abc.ABC):
 
 #: What tests give up of PostgreSQL's safety and memory, for the sake of their time.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "32MB"}
+#: Connections that a server takes at once: all workers' tests, and twenty processes of each.
+_CONNECTIONS = 500
 
 
 class PostgresServer(Server):
@@ -237,27 +281,31 @@ class PostgresServer(Server):
         self._settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
-            **({} if as_shipped else _FAST),
+            **({} if as_shipped else {**_FAST, "max_connections": str(_CONNECTIONS)}),
             **(settings or {}),
         }
-        # Anyone on this machine can reach the port.
-        self._password = secrets.token_hex(16)
+        self._password = ""
         super().__init__()
-        self._data = self.folder / "data"
+        self._initialised = self.folder / "initialised"
+        self._data = self._initialised / "data"
 
     @property
     def url(self) -> str:
         return f"postgresql+asyncpg://sessions:{self._password}@127.0.0.1:{self.port}/postgres"
 
     def _prepare(self) -> None:
-        password_file = self.folder / "password"
-        password_file.write_text(self._password)
-        if self._user is not None:
-            os.chown(password_file, self._user.pw_uid, self._user.pw_gid)
+        self._prepare_folder("initialised", self._initialise)
+        self._password = (self._initialised / "password").read_text()
+
+    def _initialise(self, folder: Path) -> None:
+        # Anyone on this machine can reach the port.
+        password_file = folder / "password"
+        password_file.write_text(secrets.token_hex(16))
+        self._give_to_user(password_file)
         self._run(
             [
                 str(self.programs / "initdb"),
-                f"--pgdata={self._data}",
+                f"--pgdata={folder / 'data'}",
                 "--username=sessions",
                 f"--pwfile={password_file}",
                 "--auth=scram-sha-256",
@@ -293,7 +341,7 @@ class MariaDbServer(Server):
         # Anyone on this machine can reach the port.
         self._password = secrets.token_hex(16)
         super().__init__()
-        self._data = self.folder / "data"
+        self._data = self.folder / "initialised" / "data"
         self._pid_file = self.folder / "pid"
         self._first_statements = self.folder / "first.sql"
 
@@ -302,18 +350,7 @@ class MariaDbServer(Server):
         return f"mysql+pymysql://sessions:{self._password}@127.0.0.1:{self.port}/sessions"
 
     def _prepare(self) -> None:
-        self._run(
-            [
-                str(self._install),
-                "--no-defaults",
-                f"--datadir={self._data}",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                "--skip-name-resolve",
-                "--innodb-log-file-size=8M",
-                "--innodb-flush-method=nosync",
-            ]
-        )
+        self._prepare_folder("initialised", self._initialise)
         # Run at every start; the server takes one statement a line.
         self._first_statements.write_text(
             "CREATE DATABASE IF NOT EXISTS sessions;\n"
@@ -323,7 +360,21 @@ class MariaDbServer(Server):
         )
         if self._user is not None:
             self._first_statements.chmod(0o600)
-            os.chown(self._first_statements, self._user.pw_uid, self._user.pw_gid)
+            self._give_to_user(self._first_statements)
+
+    def _initialise(self, folder: Path) -> None:
+        self._run(
+            [
+                str(self._install),
+                "--no-defaults",
+                f"--datadir={folder / 'data'}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                "--skip-name-resolve",
+                "--innodb-log-file-size=8M",
+                "--innodb-flush-method=nosync",
+            ]
+        )
 
     def _command(self) -> list[str]:
         return [
@@ -342,6 +393,7 @@ class MariaDbServer(Server):
             "--innodb-flush-method=nosync",
             "--innodb-fast-shutdown=2",
             "--max-connect-errors=1000000",
+            f"--max-connections={_CONNECTIONS}",
         ]
 
     def _ready(self, pid: int) -> bool:
@@ -361,6 +413,8 @@ class RedisServer(Server):
     name = "redis"
     interrupt = signal.SIGTERM
     crash = signal.SIGKILL
+    databases = 1_000
+    """Numbered from 0 on; each worker takes one of its own."""
 
     def __init__(self) -> None:
         program = shutil.which("redis-server")
@@ -375,7 +429,8 @@ class RedisServer(Server):
 
     def _command(self) -> list[str]:
         listen = ["--bind", "127.0.0.1", "--port", str(self.port)]
-        return [self._program, *listen, "--dir", str(self.folder), "--save", "", "--appendonly", "no"]
+        in_memory = ["--save", "", "--appendonly", "no", "--databases", str(self.databases)]
+        return [self._program, *listen, "--dir", str(self.folder), *in_memory]
 
     def _ready(self, pid: int) -> bool:
         try:
@@ -432,7 +487,7 @@ def _unprivileged_user() -> pwd.struct_passwd | None:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

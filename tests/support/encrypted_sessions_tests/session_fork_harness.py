@@ -1,8 +1,8 @@
 """Real processes that work on one store, and are killed at random moments.
 
-`run()` starts one program, the nursery, which imports everything once and then forks a child for
+`run()` starts one program, the harness, which imports everything once and then forks a child for
 each piece of work, so that a hundred children cost seconds. Children write what they did to a log,
-line by line, each line on the disk before the next step. The nursery has no threads and opens no
+line by line, each line on the disk before the next step. The harness has no threads and opens no
 store: nothing but modules is shared by fork.
 """
 
@@ -54,8 +54,8 @@ def run(work: str, place: Place, log: Path, *, active: Key, destroyed: Key, roun
 
 
 def launch(program: str, order: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> None:
-    """Run a program that is a nursery, and wait for its end. Raises RuntimeError when it failed."""
-    nursery = subprocess.Popen(
+    """Run a harness as a program, and wait for its end. Raises RuntimeError when it failed."""
+    harness = subprocess.Popen(
         [sys.executable, "-m", f"{__package__}.{Path(program).stem}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -64,17 +64,17 @@ def launch(program: str, order: dict[str, Any], *, timeout_s: float = TIMEOUT_S)
         start_new_session=True,  # so that it can be ended with its children
     )
     try:
-        output, _ = nursery.communicate(json.dumps(order).encode(), timeout=timeout_s)
+        output, _ = harness.communicate(json.dumps(order).encode(), timeout=timeout_s)
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(nursery.pid, signal.SIGKILL)
-        nursery.communicate()
+            os.killpg(harness.pid, signal.SIGKILL)
+        harness.communicate()
         raise
-    if nursery.returncode != 0:
-        raise RuntimeError(f"the nursery ended with {nursery.returncode}:\n{output.decode(errors='replace')}")
+    if harness.returncode != 0:
+        raise RuntimeError(f"the harness ended with {harness.returncode}:\n{output.decode(errors='replace')}")
 
 
-# -- From here on: the nursery and its children ---------------------------------------------------
+# -- From here on: the harness and its children ---------------------------------------------------
 
 Work = Callable[["Child"], Coroutine[Any, Any, None]]
 
@@ -86,6 +86,7 @@ class Child:
         self.number = number
         self.operations: int | None = None
         """How many operations it shall do before it ends by itself; None: no end."""
+        self.measured_operations = MEASURED
         self.place = Place(**order["place"])
         self._log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._keys = order["keys"]
@@ -123,13 +124,13 @@ class Child:
         """Whether there is more to do; asked before each operation."""
         if self.operations == 0:
             took = time.perf_counter() - self._began
-            os.write(self.ready, str(took / MEASURED).encode())
+            os.write(self.ready, str(took / self.measured_operations).encode())
             return False
         if self.operations is not None:
             self.operations -= 1
         return True
 
-    # In the nursery.
+    # In the harness.
 
     def start(self, work: Work) -> None:
         self.pid = os.fork()
@@ -171,7 +172,7 @@ def run_and_exit(work: Coroutine[Any, Any, None]) -> NoReturn:
     try:
         asyncio.run(work)
         status = 0
-    except BaseException:  # noqa: BLE001 - nothing of the nursery's stack may run in a child
+    except BaseException:  # noqa: BLE001 - nothing of the harness's stack may run in a child
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -320,11 +321,14 @@ def main() -> None:
     kill_one_by_one(order, work)
 
 
-def kill_one_by_one(order: dict[str, Any], work: Work) -> None:
-    """Let children work, one after the other, each killed at a random moment."""
+def kill_one_by_one(order: dict[str, Any], work: Work, *, measured: int = MEASURED) -> None:
+    """Let children work, one after the other, each killed at a random moment.
+
+    The first one is not killed: it does as many operations as are to be measured.
+    """
     chance = random.Random(order["seed"])
     first = Child(order, 0)
-    first.operations = MEASURED
+    first.operations = first.measured_operations = measured
     first.start(work)
     first.begin()
     window = KILLED_WITHIN * first.measured()

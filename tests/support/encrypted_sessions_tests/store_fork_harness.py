@@ -1,6 +1,6 @@
 """Processes that change a whole store without end, each killed at a random moment.
 
-The nursery, like that of `nursery.py`, imports everything once and forks a child for each piece of
+The harness, like that of `session_fork_harness`, imports everything once and forks a child for each piece of
 work. Children open the store anew, so nothing but modules is shared.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
 from encrypted_sessions.stores.whole import StoredRow, WholeStore
-from encrypted_sessions_tests import session_fork_harness as nursery
+from encrypted_sessions_tests import session_fork_harness as harness
 from encrypted_sessions_tests.stores import Place
 from encrypted_sessions_tests.whole_stores import as_text, whole
 
@@ -27,7 +27,7 @@ _LIVES_S = 0.05
 def kill(work: str, place: Place, *, kills: int, seed: int = 0) -> None:
     """Let children do this work on a place, and kill each."""
     where = {name: value for name, value in asdict(place).items() if name != "memory"}
-    nursery.launch(__file__, {"work": work, "place": where, "kills": kills, "seed": seed})
+    harness.launch(__file__, {"work": work, "place": where, "kills": kills, "seed": seed})
 
 
 async def replace(store: WholeStore, rows: list[StoredRow]) -> None:
@@ -67,7 +67,7 @@ def main() -> None:
         has_begun, began = os.pipe()
         pid = os.fork()
         if not pid:
-            nursery.run_and_exit(_work(order["work"], place, began))
+            harness.run_and_exit(_work(order["work"], place, began))
         os.close(began)
         os.read(has_begun, 1)
         time.sleep(chance.random() * _LIVES_S)

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -73,6 +74,11 @@ def new_place(kind: str, request: pytest.FixtureRequest) -> Place:
         raise ValueError(f"no store of the kind {kind!r}; the kinds are {', '.join(KINDS)}")
     folder: Path = request.getfixturevalue("tmp_path")
     return Place(kind, str(folder / f"{prefix}.db"), prefix)
+
+
+def database_of(place: Place) -> str:
+    """The name of the database of a place on a server."""
+    return urlsplit(place.where).path.removeprefix("/")
 
 
 class PlainSession:
