@@ -24,7 +24,19 @@ try:
     )
 
     from .core.outcomes import Finding
-    from .errors import EncryptedSessionError, UnreadableItemsError, WeakKeyWarning
+    from .errors import (
+        EncryptedSessionError,
+        HistoryChangedError,
+        PurgeRefusedError,
+        PutBackError,
+        ScanBudgetError,
+        StoreConfigError,
+        StoreError,
+        StoreTimeoutError,
+        StoreUnavailableError,
+        UnreadableItemsError,
+        WeakKeyWarning,
+    )
     from .history.results import History
     from .session import EncryptedSession
 except ImportError as error:
@@ -44,6 +56,7 @@ __all__ = [
     "EncryptedSessionError",
     "Finding",
     "History",
+    "HistoryChangedError",
     "InvalidKeyError",
     "Key",
     "KeyAccessDeniedError",
@@ -54,6 +67,13 @@ __all__ = [
     "KeyRing",
     "KeyUnavailableError",
     "ProviderConfigError",
+    "PurgeRefusedError",
+    "PutBackError",
+    "ScanBudgetError",
+    "StoreConfigError",
+    "StoreError",
+    "StoreTimeoutError",
+    "StoreUnavailableError",
     "UnreadableItemsError",
     "WeakKeyWarning",
 ]

@@ -21,6 +21,7 @@ from encrypted_sessions import (
     KeyProviderError,
     KeyRing,
     KeyUnavailableError,
+    StoreTimeoutError,
     UnreadableItemsError,
 )
 from encrypted_sessions.maintenance import (
@@ -94,6 +95,8 @@ def errors_carry_what_a_caller_needs(error: EncryptedSessionError | KeyProviderE
     if isinstance(error, UnreadableItemsError):
         assert_type(error.outcomes, dict[str, int])
         assert_type(error.findings, tuple[Finding, ...])
+    if isinstance(error, StoreTimeoutError):
+        assert_type(error.in_doubt, bool)
     if isinstance(error, KeyUnavailableError):
         retry_after_s: float | None = error.retry_after_s
         assert retry_after_s is None or retry_after_s >= 0
