@@ -33,8 +33,8 @@ from encrypted_sessions import EncryptedSession, Key, KeyRing, UnreadableItemsEr
 from encrypted_sessions.errors import HistoryChangedError, ScanBudgetError
 from encrypted_sessions_tests.documents import ROOT, rows, section
 from encrypted_sessions_tests.stores import (
-    Place,
     PlainSession,
+    StoreLocation,
     new_place,
     open_store,
     raw_rows,
@@ -93,7 +93,7 @@ class Both:
 
     theirs: Any
     ours: Any
-    places: tuple[Place, Place]
+    places: tuple[StoreLocation, StoreLocation]
 
     async def add(self, *items: Any) -> None:
         """Add with the class that reads it: the bytes are the same."""
@@ -125,7 +125,7 @@ class Both:
         theirs, ours = self.places
         return len(await raw_rows(theirs, SESSION_ID)), len(await raw_rows(ours, SESSION_ID))
 
-    def _distinct(self) -> tuple[Place, ...]:
+    def _distinct(self) -> tuple[StoreLocation, ...]:
         return self.places if self.places[0] is not self.places[1] else self.places[:1]
 
     def _writers(self) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ from encrypted_sessions_tests.bulk_rows import as_json, texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.stores import (
     ROW_ADDRESSABLE,
-    Place,
+    StoreLocation,
     new_place,
     open_store,
     raw_rows,
@@ -44,7 +44,7 @@ ROWS_OF: dict[type[Any], type[RowStore]] = {
 
 
 @pytest.fixture(params=ROW_ADDRESSABLE)
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
@@ -58,7 +58,7 @@ def sealer() -> Iterator[Sealer]:
 # -- Which class is which ---------------------------------------------------------------------------
 
 
-async def test_the_sdks_own_classes_are_known_by_their_names(place: Place):
+async def test_the_sdks_own_classes_are_known_by_their_names(place: StoreLocation):
     async with open_store(place, SESSION) as store:
         assert type(store_beneath(store)) is ROWS_OF[type(store)]
 
@@ -106,7 +106,7 @@ def test_what_a_module_uses_of_its_class_is_what_it_says(rows: type[RowStore]):
     assert used == set(rows.NEEDS)
 
 
-async def test_the_installed_sdk_has_all_of_it(place: Place):
+async def test_the_installed_sdk_has_all_of_it(place: StoreLocation):
     async with open_store(place, SESSION) as store:
         rows = ROWS_OF[type(store)]
         assert [name for name in rows.NEEDS if not hasattr(store, name)] == []
@@ -210,7 +210,7 @@ def changed_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["wrap", "class"],
 )
-async def test_a_changed_sdk_is_a_warning_that_says_what_is_weaker(place: Place, sealer: Sealer, wrap: Any):
+async def test_a_changed_sdk_is_a_warning_that_says_what_is_weaker(place: StoreLocation, sealer: Sealer, wrap: Any):
     async with open_store(place, SESSION) as store:
         with pytest.warns(RuntimeWarning, match="fall back to the weaker promise") as warned:
             wrap(store, sealer.ring)
@@ -220,7 +220,7 @@ async def test_a_changed_sdk_is_a_warning_that_says_what_is_weaker(place: Place,
 
 
 @pytest.mark.usefixtures("changed_sdk")
-async def test_a_changed_sdk_is_used_through_its_public_methods(place: Place, sealer: Sealer):
+async def test_a_changed_sdk_is_used_through_its_public_methods(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION) as store:
         with pytest.warns(RuntimeWarning):
             session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
@@ -238,7 +238,7 @@ async def test_a_changed_sdk_is_used_through_its_public_methods(place: Place, se
 
 
 @pytest.mark.usefixtures("changed_sdk")
-async def test_the_weaker_promise_passes_over_no_erased_row(place: Place, sealer: Sealer):
+async def test_the_weaker_promise_passes_over_no_erased_row(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION) as store:
         with pytest.warns(RuntimeWarning):
             session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)

@@ -14,7 +14,7 @@ from encrypted_sessions import Key
 from encrypted_sessions.core.envelope import pack
 from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions_tests.bulk_rows import counting, write_rows
-from encrypted_sessions_tests.stores import Place, open_store
+from encrypted_sessions_tests.stores import StoreLocation, open_store
 
 _LIVE, _LIMIT = 10, 50
 _TARGET = 2 * (_LIMIT + 64)
@@ -34,7 +34,7 @@ async def measure(*, quick: bool) -> Table:
     rows = [json.dumps(pack(key.kid, cipher.seal(message(200), stamp))) for stamp in stamps]
     for kind in ("sqlite", "sqlalchemy-sqlite", "plain"):
         with tempfile.TemporaryDirectory() as folder:
-            place = Place(kind, f"{folder}/history.db", "bench")
+            place = StoreLocation(kind, f"{folder}/history.db", "bench")
             async with open_store(place, SESSION):
                 pass  # makes the tables
             await write_rows(place, SESSION, rows)
@@ -51,7 +51,7 @@ async def measure(*, quick: bool) -> Table:
     return table
 
 
-async def _read(place: Place, key: Key, subject: str) -> tuple[int, float]:
+async def _read(place: StoreLocation, key: Key, subject: str) -> tuple[int, float]:
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(place, SESSION))
         fetched = await stack.enter_async_context(counting(place, store))

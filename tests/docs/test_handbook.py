@@ -17,7 +17,7 @@ from encrypted_sessions import Key
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.documents import ROOT, blocks
 from encrypted_sessions_tests.sealed_rows import Sealer, message
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_rows import Written, write_all
 from encrypted_sessions_tests.whole_stores import fill, make_tables
 
@@ -118,8 +118,8 @@ def sealers() -> tuple[Sealer, Sealer]:
     return old, new
 
 
-def a_store(folder: Path, rows: list[str], *others: list[str]) -> Place:
-    place = Place("sqlite", str(folder / "agents.db"), "handbook")
+def a_store(folder: Path, rows: list[str], *others: list[str]) -> StoreLocation:
+    place = StoreLocation("sqlite", str(folder / "agents.db"), "handbook")
     asyncio.run(fill(place, {USER: rows, **{f"user-{n}": more for n, more in enumerate(others)}}))
     return place
 
@@ -172,7 +172,7 @@ async def test_a_table_in_postgresql_keeps_about_its_size_when_it_is_sealed_anew
     sealers: tuple[Sealer, Sealer], tmp_path: Path, postgres_url: str, postgres_programs: Path
 ) -> None:
     old, new = sealers
-    place = Place("sqlalchemy-postgres", postgres_url, "agent")  # with the tables' own names
+    place = StoreLocation("sqlalchemy-postgres", postgres_url, "agent")  # with the tables' own names
     url = postgres_url.replace("+asyncpg", "")
     keys = ",".join(f"{key.name}={key.reveal_base64()}" for key in (new.active, old.active))
     shell = Shell(tmp_path, old, new, str(postgres_programs), SESSIONS_URL=url, SESSION_KEYS=keys)

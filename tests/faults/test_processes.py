@@ -15,11 +15,11 @@ from encrypted_sessions_tests.bulk_rows import write_rows
 from encrypted_sessions_tests.sealed_rows import Sealer
 from encrypted_sessions_tests.session_fork_harness import SESSION, items_of
 from encrypted_sessions_tests.soak import Rounds, Seed, one_cheap_and_soak
-from encrypted_sessions_tests.stores import ROW_ADDRESSABLE, Place, database_of, new_place, open_store, raw_rows
+from encrypted_sessions_tests.stores import ROW_ADDRESSABLE, StoreLocation, database_of, new_place, open_store, raw_rows
 
 
 @pytest.fixture(params=one_cheap_and_soak(ROW_ADDRESSABLE))
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
@@ -38,7 +38,7 @@ class Rows(NamedTuple):
     all: list[str]
 
 
-async def write_history(place: Place, sealer: Sealer, items: int, *, erased_every: int) -> Rows:
+async def write_history(place: StoreLocation, sealer: Sealer, items: int, *, erased_every: int) -> Rows:
     """Numbered items, with rows whose key was destroyed among them."""
     rows = Rows([], [], [])
     for number in range(items):
@@ -52,7 +52,9 @@ async def write_history(place: Place, sealer: Sealer, items: int, *, erased_ever
     return rows
 
 
-def work(what: str, place: Place, sealer: Sealer, folder: Path, rounds: int, seed: int = 0) -> dict[int, list[str]]:
+def work(
+    what: str, place: StoreLocation, sealer: Sealer, folder: Path, rounds: int, seed: int = 0
+) -> dict[int, list[str]]:
     """What each child logged, by its number."""
     keys = {"active": sealer.active, "destroyed": sealer.destroyed}
     lines = harness.run(what, place, folder / "log", rounds=rounds, seed=seed, **keys)
@@ -63,7 +65,7 @@ def work(what: str, place: Place, sealer: Sealer, folder: Path, rounds: int, see
     return logged
 
 
-async def until_nobody_else_is_connected(place: Place) -> None:
+async def until_nobody_else_is_connected(place: StoreLocation) -> None:
     """Wait until the server is done with what killed processes have sent to it."""
     deadline = asyncio.get_running_loop().time() + 30
     while await connections(place) > 1:
@@ -71,7 +73,7 @@ async def until_nobody_else_is_connected(place: Place) -> None:
         await asyncio.sleep(0.02)
 
 
-async def connections(place: Place) -> int:
+async def connections(place: StoreLocation) -> int:
     """How many there are to the database, ours included; 0 where there is no server."""
     if place.kind == "redis":
         async with stores._redis(place) as client:
@@ -83,7 +85,9 @@ async def connections(place: Place) -> int:
     return 0
 
 
-async def test_three_processes_that_pop_300_items_get_300_distinct_ones(place: Place, sealer: Sealer, tmp_path: Path):
+async def test_three_processes_that_pop_300_items_get_300_distinct_ones(
+    place: StoreLocation, sealer: Sealer, tmp_path: Path
+):
     rows = await write_history(place, sealer, 300, erased_every=100)
     logged = work("pop_all", place, sealer, tmp_path, rounds=3)
     popped = [int(text) for texts in logged.values() for text in texts]
@@ -94,7 +98,7 @@ async def test_three_processes_that_pop_300_items_get_300_distinct_ones(place: P
 
 
 async def test_kills_while_popping_lose_nothing(
-    place: Place, sealer: Sealer, tmp_path: Path, rounds: Rounds, seed: Seed
+    place: StoreLocation, sealer: Sealer, tmp_path: Path, rounds: Rounds, seed: Seed
 ):
     """An item is gone from the store only if a child has it.
 
@@ -125,7 +129,7 @@ async def test_kills_while_popping_lose_nothing(
 
 
 async def test_kills_while_purging_lose_nothing_but_what_expired(
-    place: Place, sealer: Sealer, tmp_path: Path, rounds: Rounds, seed: Seed
+    place: StoreLocation, sealer: Sealer, tmp_path: Path, rounds: Rounds, seed: Seed
 ):
     """All items that a child knew to be added are there, once and in order, and one more of each at most."""
     kills = rounds.of(100)
@@ -149,7 +153,7 @@ async def test_kills_while_purging_lose_nothing_but_what_expired(
 
 @pytest.mark.parametrize("what", ["replace_all_until_killed", "replace_suffix_until_killed"])
 async def test_kills_while_compacting_leave_the_old_history_or_the_new_one(
-    place: Place, sealer: Sealer, tmp_path: Path, rounds: Rounds, seed: Seed, what: str
+    place: StoreLocation, sealer: Sealer, tmp_path: Path, rounds: Rounds, seed: Seed, what: str
 ):
     """After each kill the next child finds the history that was there, or the one being written."""
     kills = rounds.of(50)

@@ -8,14 +8,14 @@ import pytest
 
 from encrypted_sessions_tests.keyset_fork_harness import KINDS, MAIN, Keysets, make_main, new_place, opened, run
 from encrypted_sessions_tests.soak import Rounds, Seed, one_cheap_and_soak
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 from keyproviders import KeyDestroyedError
 
 KILLS = 100
 
 
 @pytest.fixture(params=one_cheap_and_soak(KINDS))
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
@@ -24,7 +24,7 @@ def said(lines: list[list[str]], word: str, turn: str) -> list[list[str]]:
     return [words[3:] for words in lines if words[1:3] == [word, turn]]
 
 
-def test_kills_lose_no_key_and_no_item(place: Place, tmp_path: Path, rounds: Rounds, seed: Seed) -> None:
+def test_kills_lose_no_key_and_no_item(place: StoreLocation, tmp_path: Path, rounds: Rounds, seed: Seed) -> None:
     make_main(place)
     lines = run("change_until_killed", place, tmp_path / "log", rounds=rounds.of(KILLS), seed=seed)
     keysets = Keysets(place)

@@ -8,18 +8,18 @@ import pytest
 
 from encrypted_sessions_tests.keyset_fork_harness import KINDS, MAIN, Keysets, make_main, new_place, opened, run
 from encrypted_sessions_tests.soak import Rounds, one_cheap_and_soak
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 
 ROUNDS = 50
 PROCESSES = 20
 
 
 @pytest.fixture(params=one_cheap_and_soak(KINDS))
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
-def open_every_item(place: Place, lines: list[list[str]]) -> int:
+def open_every_item(place: StoreLocation, lines: list[list[str]]) -> int:
     """Open what was sealed by the processes; how many items these are."""
     keysets = Keysets(place)
     providers = {}
@@ -33,7 +33,7 @@ def open_every_item(place: Place, lines: list[list[str]]) -> int:
 
 
 def test_of_twenty_that_create_and_rotate_at_once_one_wins_each_time(
-    place: Place, tmp_path: Path, rounds: Rounds
+    place: StoreLocation, tmp_path: Path, rounds: Rounds
 ) -> None:
     count = rounds.of(ROUNDS)
     lines = run("race", place, tmp_path / "log", rounds=count, processes=PROCESSES)
@@ -47,7 +47,7 @@ def test_of_twenty_that_create_and_rotate_at_once_one_wins_each_time(
     assert open_every_item(place, lines) == 2 * count
 
 
-def test_of_twenty_that_rotate_at_once_in_an_emergency_none_is_lost(place: Place, tmp_path: Path) -> None:
+def test_of_twenty_that_rotate_at_once_in_an_emergency_none_is_lost(place: StoreLocation, tmp_path: Path) -> None:
     make_main(place)
     lines = run("rotate_now", place, tmp_path / "log", rounds=2, processes=PROCESSES)
     won = sorted(words[4] for words in lines if words[1] == "won")

@@ -9,7 +9,7 @@ import pytest
 from encrypted_sessions_tests.history_of_keys import Keys, Past
 from encrypted_sessions_tests.maintenance_fork_harness import COMMANDS, run
 from encrypted_sessions_tests.soak import Rounds, Seed, one_cheap_and_soak
-from encrypted_sessions_tests.stores import Place, new_place
+from encrypted_sessions_tests.stores import StoreLocation, new_place
 from encrypted_sessions_tests.whole_stores import MAINTAINED, make_tables
 
 KILLS = 100
@@ -17,13 +17,13 @@ SESSIONS, ITEMS = 12, 10
 
 
 @pytest.fixture(params=one_cheap_and_soak(MAINTAINED))
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_the_next_run_after_a_kill_makes_the_store_whole(
-    place: Place, tmp_path: Path, command: str, rounds: Rounds, seed: Seed
+    place: StoreLocation, tmp_path: Path, command: str, rounds: Rounds, seed: Seed
 ):
     past = Past(Keys(), SESSIONS, ITEMS)
     await make_tables(place)

@@ -13,7 +13,7 @@ from encrypted_sessions_tests.history_of_keys import TTL, Keys
 from encrypted_sessions_tests.maintenance_peak import can_be_measured, peak_of
 from encrypted_sessions_tests.sealed_rows import encode, message
 from encrypted_sessions_tests.soak import FULL
-from encrypted_sessions_tests.stores import Place, new_place
+from encrypted_sessions_tests.stores import StoreLocation, new_place
 from encrypted_sessions_tests.whole_rows import Written, write_all
 from encrypted_sessions_tests.whole_stores import MAINTAINED, make_tables
 
@@ -44,7 +44,7 @@ def chunks(keys: Keys, count: int) -> Iterator[list[Written]]:
     yield rows
 
 
-async def peak(place: Place, count: int) -> int:
+async def peak(place: StoreLocation, count: int) -> int:
     keys = Keys()
     await make_tables(place)
     for rows in chunks(keys, count):

@@ -9,7 +9,7 @@ import pytest
 from encrypted_sessions.errors import StoreError
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.sealed_rows import Sealer, message
-from encrypted_sessions_tests.stores import Place, new_place, raw_rows, write_raw_row
+from encrypted_sessions_tests.stores import StoreLocation, new_place, raw_rows, write_raw_row
 from encrypted_sessions_tests.stores import open_store as open_session
 from encrypted_sessions_tests.whole_stores import WHOLE, all_rows, as_text, fill, make_tables, rows_of, whole
 
@@ -32,18 +32,18 @@ TAKES_ANY_BYTES = [kind for kind in WHOLE if kind != "sqlalchemy-postgres"]
 
 
 @pytest.fixture(params=WHOLE)
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
-async def test_a_small_store_is_counted_exactly(place: Place, sealer: Sealer):
+async def test_a_small_store_is_counted_exactly(place: StoreLocation, sealer: Sealer):
     await fill(place, {f"session-{number}": [sealer.ok(f"{number}")] * number for number in range(20)})
     async with whole(place) as store:
         assert await store.count() == sum(range(20))
 
 
 @pytest.mark.parametrize("session_id", ODD_IDS)
-async def test_ids_of_sessions_come_back_as_they_were_given(place: Place, session_id: str):
+async def test_ids_of_sessions_come_back_as_they_were_given(place: StoreLocation, session_id: str):
     async with open_session(place, session_id) as session:
         await session.add_items([message("one"), message("two")])
     async with open_session(place, "another") as session:
@@ -58,7 +58,7 @@ async def test_ids_of_sessions_come_back_as_they_were_given(place: Place, sessio
         assert [row.session_id for row in await all_rows(store)] == ["another"]
 
 
-async def test_the_rows_of_a_session_come_in_the_order_that_the_sdk_reads_them(place: Place):
+async def test_the_rows_of_a_session_come_in_the_order_that_the_sdk_reads_them(place: StoreLocation):
     async with open_session(place, "mine") as mine, open_session(place, "other") as other:
         for number in range(30):
             await mine.add_items([message(f"{number}")])
@@ -71,7 +71,7 @@ async def test_the_rows_of_a_session_come_in_the_order_that_the_sdk_reads_them(p
             assert {row.session_id for row in rows} == {"mine"}
 
 
-async def test_a_session_whose_rows_were_all_removed_goes_on(place: Place):
+async def test_a_session_whose_rows_were_all_removed_goes_on(place: StoreLocation):
     await fill(place, {"mine": ['{"n": 0}', '{"n": 1}']})
     async with whole(place) as store:
         assert await store.remove(await rows_of(store, "mine")) == [True, True]
@@ -82,7 +82,7 @@ async def test_a_session_whose_rows_were_all_removed_goes_on(place: Place):
 
 
 @pytest.mark.parametrize("place", TAKES_ANY_BYTES, indirect=True)
-async def test_bytes_that_are_no_utf8_are_read_replaced_and_removed(place: Place):
+async def test_bytes_that_are_no_utf8_are_read_replaced_and_removed(place: StoreLocation):
     await fill(place, {"mine": ['{"n": 0}']})
     await write_raw_row(place, "mine", NO_UTF8)
     if place.in_sqlite:
@@ -98,7 +98,7 @@ async def test_bytes_that_are_no_utf8_are_read_replaced_and_removed(place: Place
 
 
 @pytest.mark.parametrize("place", TAKES_ANY_BYTES, indirect=True)
-async def test_a_session_id_that_is_no_utf8_stops_nothing(place: Place):
+async def test_a_session_id_that_is_no_utf8_stops_nothing(place: StoreLocation):
     await fill(place, {"mine": ['{"n": 0}']})
     if place.in_sqlite:
         with stores._sqlite(place) as connection:
@@ -117,7 +117,7 @@ async def test_a_session_id_that_is_no_utf8_stops_nothing(place: Place):
         assert [row.session_id for row in await all_rows(store)] == ["mine"]
 
 
-async def test_a_session_is_erased_and_no_other(place: Place):
+async def test_a_session_is_erased_and_no_other(place: StoreLocation):
     async with open_session(place, "mine") as mine, open_session(place, "my") as other:
         await mine.add_items([message("one"), message("two")])
         await other.add_items([message("three")])
@@ -135,7 +135,7 @@ async def test_a_session_is_erased_and_no_other(place: Place):
 
 
 @pytest.mark.parametrize("place", ["sqlite", "sqlalchemy-postgres"], indirect=True)
-async def test_tables_that_are_missing_or_the_wrong_way_round_are_named(place: Place):
+async def test_tables_that_are_missing_or_the_wrong_way_round_are_named(place: StoreLocation):
     await make_tables(place)
     for names, words in (
         ({"messages_table": "other"}, r"has no table 'other': of this form it has .*(_messages|and \d+ more)"),

@@ -13,7 +13,7 @@ from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
 from encrypted_sessions_tests.history_of_keys import TTL, Keys, Past, compare, kind_of
 from encrypted_sessions_tests.maintenance_fork_harness import run
 from encrypted_sessions_tests.soak import Rounds
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_rows import Found, read_all, write_all
 from encrypted_sessions_tests.whole_stores import make_tables, whole
 
@@ -42,7 +42,7 @@ class Told:
 
 @pytest.mark.soak
 async def test_nothing_is_lost_doubled_or_younger_and_what_expired_is_gone(
-    place: Place, tmp_path: Path, rounds: Rounds
+    place: StoreLocation, tmp_path: Path, rounds: Rounds
 ):
     sessions = rounds.of(SESSIONS)
     past = Past(Keys(), sessions, ITEMS)

@@ -1,5 +1,5 @@
 """Many rows written at once, past the store, and a count of the rows that a store hands over."""
-# ruff: noqa: S608  # every name of a table in these statements is made in stores.Place
+# ruff: noqa: S608  # every name of a table in these statements is made in stores.StoreLocation
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from encrypted_sessions_tests import stores
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 
 _CHUNK = 5_000
 
 
-async def write_rows(place: Place, session_id: str, rows: Sequence[str]) -> None:
+async def write_rows(place: StoreLocation, session_id: str, rows: Sequence[str]) -> None:
     """Append rows, oldest first, in one transaction: stores with a time column give all the same time."""
     if place.kind == "plain":
         place.memory.setdefault(session_id, []).extend(rows)
@@ -58,7 +58,7 @@ class Fetched:
 
 
 @contextlib.asynccontextmanager
-async def counting(place: Place, store: Any) -> AsyncIterator[Fetched]:
+async def counting(place: StoreLocation, store: Any) -> AsyncIterator[Fetched]:
     """Count the rows that the driver beneath `store` hands over: not what a library says it read."""
     fetched = Fetched()
     if place.kind == "plain":
@@ -119,7 +119,7 @@ def _count_sqlalchemy(store: Any, fetched: Fetched) -> Any:
         event.remove(engine, "after_cursor_execute", after)
 
 
-async def _count_sqlite(place: Place, store: Any, fetched: Fetched) -> None:
+async def _count_sqlite(place: StoreLocation, store: Any, fetched: Fetched) -> None:
     def row_factory(cursor: Any, row: Any) -> Any:
         # Not the rows of a store's own book-keeping.
         fetched.note(any("message_data" in column[0] for column in cursor.description))

@@ -5,7 +5,7 @@ from __future__ import annotations
 NOW = 1_800_000_000
 
 
-class Clock:
+class FakeClock:
     """The clock of encrypted_sessions, moved by hand."""
 
     def __init__(self) -> None:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from encrypted_sessions_tests.fake_clock import Clock
+from encrypted_sessions_tests.fake_clock import FakeClock
 from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from keyproviders.keyset import KeysetKeyProvider, KeysetManager, KeysetStore
 
 DELAY_S = 1_260
 
 
-class Setting(NamedTuple):
+class KeysetFixture(NamedTuple):
     """All that a test of a keyset needs. The keyset itself is made by the test, or by a fixture."""
 
     wrapper: FakeKeyWrapper
     store: KeysetStore
-    clock: Clock
+    clock: FakeClock
     manager: KeysetManager
 
     @classmethod
-    def of(cls, store: KeysetStore) -> Setting:
-        wrapper, clock = FakeKeyWrapper(), Clock()
+    def of(cls, store: KeysetStore) -> KeysetFixture:
+        wrapper, clock = FakeKeyWrapper(), FakeClock()
         return cls(wrapper, store, clock, KeysetManager(wrapper, store, clock=clock))
 
     def provider(self, wrapper: FakeKeyWrapper | None = None, **options: Any) -> KeysetKeyProvider:

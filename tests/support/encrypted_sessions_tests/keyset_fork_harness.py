@@ -27,7 +27,7 @@ from cryptography.fernet import Fernet
 
 from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from encrypted_sessions_tests.session_fork_harness import Child, expect_success, kill_one_by_one, launch
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 from keyproviders import Key, KeyUnavailableError
 from keyproviders.keyset import (
     FileKeysetStore,
@@ -53,7 +53,9 @@ _PAUSE_S = 0.02
 _TIMEOUT_S = 200
 
 
-def run(work: str, place: Place, log: Path, *, rounds: int, processes: int = 1, seed: int = 0) -> list[list[str]]:
+def run(
+    work: str, place: StoreLocation, log: Path, *, rounds: int, processes: int = 1, seed: int = 0
+) -> list[list[str]]:
     """Let children work on the keysets of a place; the words of each line of their log. RuntimeError if one fails."""
     order = {
         "work": work,
@@ -68,18 +70,18 @@ def run(work: str, place: Place, log: Path, *, rounds: int, processes: int = 1, 
     return [line.split() for line in log.read_text().splitlines()]
 
 
-def new_place(kind: str, request: pytest.FixtureRequest) -> Place:
+def new_place(kind: str, request: pytest.FixtureRequest) -> StoreLocation:
     """A place for keysets that no other test uses."""
     table = f"t{uuid.uuid4().hex}"
     folder: Path = request.getfixturevalue("tmp_path")
     if kind == "file":
-        return Place(kind, str(folder), table)
+        return StoreLocation(kind, str(folder), table)
     if kind == "sqlite":
-        return Place(kind, f"sqlite:///{folder}/keysets.db", table)
+        return StoreLocation(kind, f"sqlite:///{folder}/keysets.db", table)
     if kind == "postgresql":
-        return Place(kind, _with_a_quick_login(request.getfixturevalue("postgres_url"), table), table)
+        return StoreLocation(kind, _with_a_quick_login(request.getfixturevalue("postgres_url"), table), table)
     # Else the driver reads the system's certificates for every connection.
-    return Place(kind, f"{request.getfixturevalue('mariadb_url')}?ssl_disabled=true", table)
+    return StoreLocation(kind, f"{request.getfixturevalue('mariadb_url')}?ssl_disabled=true", table)
 
 
 def _with_a_quick_login(dsn: str, user: str) -> str:
@@ -104,7 +106,7 @@ def _with_a_quick_login(dsn: str, user: str) -> str:
 class Keysets:
     """The keysets of one place, as one process uses them."""
 
-    def __init__(self, place: Place, kek: str = KEKS[0]) -> None:
+    def __init__(self, place: StoreLocation, kek: str = KEKS[0]) -> None:
         self._place = place
         self._wrapper = FakeKeyWrapper(kek, also_kek=KEKS)
         self._sql = None if place.kind == "file" else SqlKeysetStore(place.where, table=place.prefix)
@@ -252,7 +254,7 @@ async def write_until_killed(child: Child) -> None:
         await asyncio.sleep(_PAUSE_S)
 
 
-def make_main(place: Place) -> None:
+def make_main(place: StoreLocation) -> None:
     Keysets(place).manager(MAIN).create(key_name="first", activation_delay_s=_DELAY_S)
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from encrypted_sessions.cli import application
 from encrypted_sessions_tests.sealed_rows import Sealer
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_stores import fill, names_of, url_of
 
 #: Variables that hold what may not stand on a command line.
@@ -23,20 +23,20 @@ STORE, KEYS = "STORE_OF_THE_TEST", "KEYS_OF_THE_TEST"
 _OPTIONS = {"sessions_table": "--sessions-table", "messages_table": "--messages-table", "key_prefix": "--key-prefix"}
 
 
-def environment_of(place: Place, sealer: Sealer | None) -> dict[str, str]:
+def environment_of(place: StoreLocation, sealer: Sealer | None) -> dict[str, str]:
     """The variables with the place's URL and the sealer's keys, of which the active one comes first."""
     keys = [] if sealer is None else [sealer.active, sealer.older]
     shown = ",".join(f"{key.name}={key.reveal_base64()}" for key in keys)
     return {STORE: url_of(place), KEYS: shown, "ENCRYPTED_SESSIONS_KEYS": f"env:{KEYS}" if keys else ""}
 
 
-def arguments_for(place: Place, command: str, *more: str) -> list[str]:
+def arguments_for(place: StoreLocation, command: str, *more: str) -> list[str]:
     """A command line that works on this place."""
     names = [part for name, value in names_of(place).items() for part in (_OPTIONS[name], value)]
     return [command, f"env:{STORE}", *names, *more]
 
 
-def run(place: Place, sealer: Sealer | None, command: str, *more: str) -> Result:
+def run(place: StoreLocation, sealer: Sealer | None, command: str, *more: str) -> Result:
     """Run a command in this process. Not within an event loop."""
     arguments = arguments_for(place, command, *more)
     return CliRunner(env=environment_of(place, sealer)).invoke(application(), arguments, prog_name="encrypted-sessions")
@@ -51,13 +51,15 @@ def report_of(result: Result) -> dict[str, Any]:
     return report
 
 
-def start(place: Place, sealer: Sealer | None, command: str, *more: str, **options: Any) -> subprocess.Popen[str]:
+def start(
+    place: StoreLocation, sealer: Sealer | None, command: str, *more: str, **options: Any
+) -> subprocess.Popen[str]:
     """Start a command as a program."""
     arguments = [sys.executable, "-m", "encrypted_sessions.cli", *arguments_for(place, command, *more)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
     return subprocess.Popen(arguments, env={**os.environ, **environment_of(place, sealer)}, text=True, **options)
 
 
-def filled(place: Place, rows: Mapping[str, Sequence[str]]) -> None:
+def filled(place: StoreLocation, rows: Mapping[str, Sequence[str]]) -> None:
     """Write rows of some sessions, from outside of an event loop."""
     asyncio.run(fill(place, rows))

@@ -38,14 +38,14 @@ from encrypted_sessions_tests import session_fork_harness as harness
 from encrypted_sessions_tests.history_of_keys import TTL, Keys, Past, compare
 from encrypted_sessions_tests.sealed_rows import message
 from encrypted_sessions_tests.soak import FULL
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_rows import clear_all, read_all, write_all
 from encrypted_sessions_tests.whole_stores import whole
 
 TIMEOUT_S = 1800 if FULL else 220
 
 
-def run(work: str, place: Place, past: Past, folder: Path, **more: Any) -> list[Any]:
+def run(work: str, place: StoreLocation, past: Past, folder: Path, **more: Any) -> list[Any]:
     """Let children work on a place; what the harness has to tell. Raises RuntimeError when one failed."""
     order = {
         "work": work,
@@ -67,7 +67,7 @@ class Order:
     def __init__(self, order: dict[str, Any]) -> None:
         secrets, sessions, items, now = order.pop("past")
         self.past = Past(Keys(secrets), sessions, items, now)
-        self.place = Place(**order.pop("place"))
+        self.place = StoreLocation(**order.pop("place"))
         self.folder = Path(order.pop("folder"))
         self.work: str = order.pop("work")
         self.options = order

@@ -14,7 +14,7 @@ from typing import Any
 
 from encrypted_sessions.maintenance import encrypt_plaintext, inventory, purge, reencrypt, verify
 from encrypted_sessions_tests.history_of_keys import TTL, Keys
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_stores import whole
 
 _STATUS = Path("/proc/self/status")
@@ -24,7 +24,7 @@ def can_be_measured() -> bool:
     return _STATUS.exists()
 
 
-def peak_of(place: Place, keys: Keys) -> int:
+def peak_of(place: StoreLocation, keys: Keys) -> int:
     """The peak of a process that runs every command over a place."""
     fields = {name: value for name, value in asdict(place).items() if name != "memory"}
     done = subprocess.run(
@@ -40,7 +40,7 @@ def peak_of(place: Place, keys: Keys) -> int:
     return int(done.stdout)
 
 
-async def _run_everything(place: Place, keys: Keys) -> None:
+async def _run_everything(place: StoreLocation, keys: Keys) -> None:
     async with whole(place) as store, keys.ring() as ring:
         upstream: dict[str, Any] = {"upstream_key": keys.upstream_key}
         assert (await inventory(store, ring, ttl=TTL, **upstream)).ok
@@ -52,7 +52,7 @@ async def _run_everything(place: Place, keys: Keys) -> None:
 
 def main() -> None:
     fields, secrets = json.load(sys.stdin)
-    asyncio.run(_run_everything(Place(**fields), Keys(secrets)))
+    asyncio.run(_run_everything(StoreLocation(**fields), Keys(secrets)))
     # Not getrusage(), which also knows the process that started this one.
     (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
     sys.stdout.write(str(int(kilobytes) * 1024))

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from encrypted_sessions import EncryptedSession, Key, KeyDestroyedError, KeyDisabledError
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
-from encrypted_sessions_tests.stores import Place, open_store
+from encrypted_sessions_tests.stores import StoreLocation, open_store
 
 SESSION: Final = "user-1"
 TTL: Final = 600
@@ -179,7 +179,7 @@ class Sealer:
         }[kind]
 
     @contextlib.asynccontextmanager
-    async def session(self, place: Place, **options: Any) -> AsyncIterator[EncryptedSession]:
+    async def session(self, place: StoreLocation, **options: Any) -> AsyncIterator[EncryptedSession]:
         """An encrypted session with these keys over the store of a place."""
         options.setdefault("ttl", TTL)
         async with open_store(place, self.session_id) as store:

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from encrypted_sessions import EncryptedSession, Key, KeyDestroyedError, KeyRing
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
-from encrypted_sessions_tests.stores import Place, open_store
+from encrypted_sessions_tests.stores import StoreLocation, open_store
 
 SESSION = "user-1"
 TIMEOUT_S = 120
@@ -36,7 +36,9 @@ KILLED_WITHIN = 4
 """Every other child is killed at a random moment of the time that so many operations take."""
 
 
-def run(work: str, place: Place, log: Path, *, active: Key, destroyed: Key, rounds: int, seed: int = 0) -> list[str]:
+def run(
+    work: str, place: StoreLocation, log: Path, *, active: Key, destroyed: Key, rounds: int, seed: int = 0
+) -> list[str]:
     """Let children work on a place; the lines of their log. Raises RuntimeError when one failed.
 
     Of children that are killed, the first (number 0) is not.
@@ -87,7 +89,7 @@ class Child:
         self.operations: int | None = None
         """How many operations it shall do before it ends by itself; None: no end."""
         self.measured_operations = MEASURED
-        self.place = Place(**order["place"])
+        self.place = StoreLocation(**order["place"])
         self._log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._keys = order["keys"]
         self._ready, self.ready = os.pipe()

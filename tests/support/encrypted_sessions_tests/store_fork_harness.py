@@ -17,14 +17,14 @@ from dataclasses import asdict
 
 from encrypted_sessions.stores.whole import StoredRow, WholeStore
 from encrypted_sessions_tests import session_fork_harness as harness
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_stores import as_text, whole
 
 #: Every child is killed within so many seconds after its first change.
 _LIVES_S = 0.05
 
 
-def kill(work: str, place: Place, *, kills: int, seed: int = 0) -> None:
+def kill(work: str, place: StoreLocation, *, kills: int, seed: int = 0) -> None:
     """Let children do this work on a place, and kill each."""
     where = {name: value for name, value in asdict(place).items() if name != "memory"}
     harness.launch(__file__, {"work": work, "place": where, "kills": kills, "seed": seed})
@@ -45,7 +45,7 @@ async def remove(store: WholeStore, rows: list[StoredRow]) -> None:
 WORK: dict[str, Callable[[WholeStore, list[StoredRow]], Awaitable[None]]] = {"replace": replace, "remove": remove}
 
 
-async def _work(work: str, place: Place, began: int) -> None:
+async def _work(work: str, place: StoreLocation, began: int) -> None:
     async with whole(place) as store:
         first = True
         while True:
@@ -61,7 +61,7 @@ async def _work(work: str, place: Place, began: int) -> None:
 
 def main() -> None:
     order = json.load(sys.stdin)
-    place = Place(**order["place"])
+    place = StoreLocation(**order["place"])
     chance = random.Random(order["seed"])
     for _ in range(order["kills"]):
         has_begun, began = os.pipe()

@@ -1,6 +1,6 @@
 """Every kind of store that the tests wrap, opened and looked into the same way.
 
-A `Place` says where the rows of one test lie: a file, tables of its own, a key prefix of its own,
+A `StoreLocation` says where the rows of one test lie: a file, tables of its own, a key prefix of its own,
 or memory. `open_store(place, session_id)` gives a fresh bare session over a place. A second call
 gives a second object over the same rows, which is what a new process would see.
 
@@ -9,7 +9,7 @@ really lies there and write what an attacker or a bug would write. `session_id` 
 whose rows are meant; the order of rows is the order in which the store reads them. A row is a
 `str` where it is UTF-8 text, and `bytes` where it is not.
 """
-# ruff: noqa: S608  # every name of a table in these statements is made here, in Place
+# ruff: noqa: S608  # every name of a table in these statements is made here, in StoreLocation
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ Row = str | bytes
 
 
 @dataclass(frozen=True)
-class Place:
+class StoreLocation:
     """Where the rows of one test lie. It can be pickled and opened in another process."""
 
     kind: str
@@ -61,22 +61,22 @@ class Place:
         return f"{self.prefix}:{session_id}:messages"
 
 
-def new_place(kind: str, request: pytest.FixtureRequest) -> Place:
+def new_place(kind: str, request: pytest.FixtureRequest) -> StoreLocation:
     """A place of this kind that no other test uses; a server is started only if the kind needs it."""
     prefix = f"t{uuid.uuid4().hex[:12]}"
     if kind == "sqlalchemy-postgres":
-        return Place(kind, request.getfixturevalue("postgres_url"), prefix)
+        return StoreLocation(kind, request.getfixturevalue("postgres_url"), prefix)
     if kind == "redis":
-        return Place(kind, request.getfixturevalue("redis_url"), prefix)
+        return StoreLocation(kind, request.getfixturevalue("redis_url"), prefix)
     if kind == "plain":
-        return Place(kind, "", prefix)
+        return StoreLocation(kind, "", prefix)
     if kind not in KINDS:
         raise ValueError(f"no store of the kind {kind!r}; the kinds are {', '.join(KINDS)}")
     folder: Path = request.getfixturevalue("tmp_path")
-    return Place(kind, str(folder / f"{prefix}.db"), prefix)
+    return StoreLocation(kind, str(folder / f"{prefix}.db"), prefix)
 
 
-def database_of(place: Place) -> str:
+def database_of(place: StoreLocation) -> str:
     """The name of the database of a place on a server."""
     return urlsplit(place.where).path.removeprefix("/")
 
@@ -113,7 +113,7 @@ class PlainSession:
 
 
 @contextlib.asynccontextmanager
-async def open_store(place: Place, session_id: str, **options: Any) -> AsyncIterator[Any]:
+async def open_store(place: StoreLocation, session_id: str, **options: Any) -> AsyncIterator[Any]:
     """A fresh bare session over this place, closed with all it opened at the end.
 
     `options` go to the store as they are: `session_settings=` for every kind but "plain",
@@ -160,7 +160,7 @@ async def open_store(place: Place, session_id: str, **options: Any) -> AsyncIter
 
 
 @contextlib.contextmanager
-def _open_sqlite(place: Place, session_id: str, options: dict[str, Any]) -> Iterator[Any]:
+def _open_sqlite(place: StoreLocation, session_id: str, options: dict[str, Any]) -> Iterator[Any]:
     from agents import SQLiteSession
     from agents.extensions.memory import AdvancedSQLiteSession
 
@@ -174,14 +174,14 @@ def _open_sqlite(place: Place, session_id: str, options: dict[str, Any]) -> Iter
         store.close()
 
 
-async def raw_rows(place: Place, session_id: str) -> list[Row]:
+async def raw_rows(place: StoreLocation, session_id: str) -> list[Row]:
     """The rows of this session as they lie, the oldest first."""
     if place.kind == "plain":
         return list(place.memory.get(session_id, []))
     return [row for _, row in await _addressed_rows(place, session_id)]
 
 
-async def write_raw_row(place: Place, session_id: str, data: Row, *, blob: bool = False) -> None:
+async def write_raw_row(place: StoreLocation, session_id: str, data: Row, *, blob: bool = False) -> None:
     """Append one row as an attacker or a bug would.
 
     In SQLite, bytes are stored as TEXT that may not be UTF-8, or with `blob=True` as a BLOB.
@@ -216,7 +216,7 @@ async def write_raw_row(place: Place, session_id: str, data: Row, *, blob: bool 
                 )
 
 
-async def replace_raw_row(place: Place, session_id: str, index: int, data: Row, *, blob: bool = False) -> None:
+async def replace_raw_row(place: StoreLocation, session_id: str, index: int, data: Row, *, blob: bool = False) -> None:
     """Replace the row at this index of `raw_rows` in place; -1 is the newest."""
     if place.kind == "plain":
         place.memory[session_id][index] = data
@@ -237,7 +237,7 @@ async def replace_raw_row(place: Place, session_id: str, index: int, data: Row, 
             )
 
 
-async def everything_at_rest(place: Place) -> bytes:
+async def everything_at_rest(place: StoreLocation) -> bytes:
     """All that lies at this place, for a search: every table or key, and the bytes of a file and its log."""
     if place.kind == "plain":
         return b"\n".join(_as_bytes(row) for rows in place.memory.values() for row in rows)
@@ -271,7 +271,7 @@ async def everything_at_rest(place: Place) -> bytes:
     return b"\n".join(found)
 
 
-async def _addressed_rows(place: Place, session_id: str) -> list[tuple[int, Row]]:
+async def _addressed_rows(place: StoreLocation, session_id: str) -> list[tuple[int, Row]]:
     """Each row with its id, or its index in a Redis list."""
     if place.kind == "redis":
         async with _redis(place) as client:
@@ -286,14 +286,14 @@ async def _addressed_rows(place: Place, session_id: str) -> list[tuple[int, Row]
 
 
 @contextlib.contextmanager
-def _sqlite(place: Place) -> Iterator[sqlite3.Connection]:
+def _sqlite(place: StoreLocation) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(sqlite3.connect(place.where)) as connection, connection:
         connection.text_factory = bytes
         yield connection
 
 
 @contextlib.asynccontextmanager
-async def _postgres(place: Place) -> AsyncIterator[Any]:
+async def _postgres(place: StoreLocation) -> AsyncIterator[Any]:
     import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
     connection = await asyncpg.connect(place.where.replace("+asyncpg", "", 1))
@@ -304,7 +304,7 @@ async def _postgres(place: Place) -> AsyncIterator[Any]:
 
 
 @contextlib.asynccontextmanager
-async def _redis(place: Place) -> AsyncIterator[Any]:
+async def _redis(place: StoreLocation) -> AsyncIterator[Any]:
     import redis.asyncio
 
     client = redis.asyncio.from_url(place.where)

@@ -1,5 +1,5 @@
 """A whole store written and read at once, past the library, as it lies there."""
-# ruff: noqa: S608  # every name of a table in these statements is made in stores.Place
+# ruff: noqa: S608  # every name of a table in these statements is made in stores.StoreLocation
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from encrypted_sessions_tests import stores
-from encrypted_sessions_tests.stores import Place
+from encrypted_sessions_tests.stores import StoreLocation
 
 _CHUNK = 5_000
 
@@ -28,7 +28,7 @@ class Found(NamedTuple):
     created: int | None
 
 
-async def write_all(place: Place, rows: Sequence[Written]) -> None:
+async def write_all(place: StoreLocation, rows: Sequence[Written]) -> None:
     """Write rows of many sessions in this order, as agents do that take turns. The tables are there."""
     sessions = list(dict.fromkeys(row.session_id for row in rows))
     now = int(time.time())
@@ -68,7 +68,7 @@ async def write_all(place: Place, rows: Sequence[Written]) -> None:
             )
 
 
-async def read_all(place: Place) -> dict[str, list[Found]]:
+async def read_all(place: StoreLocation) -> dict[str, list[Found]]:
     """Every row of every session, in the order in which the SDK reads them, without the library."""
     found: dict[str, list[Found]] = {}
     if place.kind == "redis":
@@ -100,7 +100,7 @@ async def read_all(place: Place) -> dict[str, list[Found]]:
     return found
 
 
-async def clear_all(place: Place) -> None:
+async def clear_all(place: StoreLocation) -> None:
     """Remove every row, past the library."""
     if place.kind == "redis":
         async with stores._redis(place) as client:

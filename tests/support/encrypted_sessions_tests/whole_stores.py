@@ -10,7 +10,7 @@ from unittest import mock
 from encrypted_sessions.stores.urls import open_store
 from encrypted_sessions.stores.whole import StoredRow, WholeStore
 from encrypted_sessions_tests.bulk_rows import write_rows
-from encrypted_sessions_tests.stores import ROW_ADDRESSABLE, Place
+from encrypted_sessions_tests.stores import ROW_ADDRESSABLE, StoreLocation
 from encrypted_sessions_tests.stores import open_store as open_session
 
 #: Every kind of place that can be worked on as a whole.
@@ -20,31 +20,31 @@ WHOLE: Final = (*ROW_ADDRESSABLE, "advanced-sqlite")
 MAINTAINED: Final = ("sqlite", "sqlalchemy-postgres", "redis")
 
 
-def url_of(place: Place) -> str:
+def url_of(place: StoreLocation) -> str:
     """The place as a URL; a server's may hold a password."""
     return f"sqlite:///{place.where}" if place.in_sqlite else place.where
 
 
-def names_of(place: Place) -> dict[str, Any]:
+def names_of(place: StoreLocation) -> dict[str, Any]:
     """The options that say where in the store the place's rows are."""
     if place.kind == "redis":
         return {"key_prefix": place.prefix}
     return {"sessions_table": place.sessions_table, "messages_table": place.messages_table}
 
 
-def whole(place: Place, **names: str) -> WholeStore:
+def whole(place: StoreLocation, **names: str) -> WholeStore:
     """The whole store of a place, to be entered. Its tables must be there then."""
     # A URL with a password is taken from the environment alone.
     with mock.patch.dict(os.environ, {"URL_OF_THE_STORE": url_of(place)}):
         return open_store("env:URL_OF_THE_STORE", **{**names_of(place), **names})
 
 
-async def make_tables(place: Place) -> None:
+async def make_tables(place: StoreLocation) -> None:
     async with open_session(place, "who makes the tables"):
         pass
 
 
-async def fill(place: Place, rows: Mapping[str, Sequence[str]]) -> None:
+async def fill(place: StoreLocation, rows: Mapping[str, Sequence[str]]) -> None:
     """Make the store, and append each session's rows, the oldest first."""
     await make_tables(place)
     for session_id, texts in rows.items():

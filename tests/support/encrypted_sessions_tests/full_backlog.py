@@ -1,4 +1,4 @@
-"""A server that has no place left for another connection: who connects gets no answer at all."""
+"""A server whose backlog is full: who connects gets no answer at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MORE_THAN_FIT = 8
 
 
 @contextmanager
-def full_queue() -> Iterator[int]:
+def full_backlog() -> Iterator[int]:
     """The port of one on 127.0.0.1."""
     with ExitStack() as stack:
         server = stack.enter_context(socket.socket())
