@@ -88,6 +88,31 @@ def test_the_core_imports_nothing_else_of_its_package():
     assert offending == []
 
 
+@pytest.mark.parametrize("package", ["encrypted_sessions", "keyproviders"])
+def test_no_module_imports_the_face_of_its_own_package(package: str):
+    """A name comes from the module that defines it, so that no import runs in a circle through the face."""
+    folder = folder_of(package)
+    inside = {path.stem if path.suffix else path.name for path in folder.iterdir()}
+    offending = [
+        found
+        for found in imports_of_package(package)
+        if found[1] == package and found[2] not in inside | {"__version__"}
+    ]
+    assert offending == []
+
+
+def test_modules_are_imported_by_their_names_in_tables_only():
+    """What `import_module` is given, no contract and no reader of imports sees."""
+    tables = {"maintenance/__init__.py", "stores/descriptor.py"}
+    folder = folder_of("encrypted_sessions")
+    by_name = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.py")
+        if any(name in path.read_text(encoding="utf-8") for name in ("import_module(", "__import__("))
+    }
+    assert by_name == tables
+
+
 def test_only_the_core_knows_its_suites():
     folder = folder_of("encrypted_sessions")
     offending = [
