@@ -175,9 +175,9 @@ async def test_a_change_that_is_asked_for_again_after_an_outage_is_made_once(pla
         proxy_to(port) as proxy,
         RedisStore(f"redis://127.0.0.1:{proxy.port}/{database_of(place)}", place.prefix) as store,
     ):
-        store._pool.connection_kwargs["retry"]._retries = 0
-        await store._pool.disconnect()
-        store._pool.reset()
+        store._connection.pool.connection_kwargs["retry"]._retries = 0
+        await store._connection.pool.disconnect()
+        store._connection.pool.reset()
         rows = await rows_of(store, "mine")
         proxy.cut("after", b"LREM")
         with pytest.raises(StoreUnavailableError):

@@ -12,7 +12,7 @@ REDIS = StoreDescriptor(
         "agents.extensions.memory.redis_session.RedisSession": f"{__name__}.rows:RedisRows",
     },
     schemes=("redis", "rediss", "unix"),
-    whole=f"{__name__}.whole:open_redis",
+    whole=f"{__name__}.urls:open_redis",
     url_form="redis://host:6379/0",
     url_example="redis://host:6379/0",
 )
