@@ -55,7 +55,7 @@ def test_the_driver_is_the_one_named_else_one_that_is_installed(url: str, driver
 
     store = open_store(url)
     assert isinstance(store, PostgreSQLStore)
-    assert store._url.get_driver_name() == driver
+    assert store._connections.url.get_driver_name() == driver
 
 
 def test_asyncpg_gets_the_options_of_libpq_that_it_knows(monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,7 @@ SQL = StoreDescriptor(
     },
     schemes=("postgresql", "postgres"),
     takes_drivers=True,
-    whole=f"{__name__}.whole:open_postgresql",
+    whole=f"{__name__}.urls:open_postgresql",
     url_form="postgresql://user@host/database",
     url_example="postgresql://user@host/name",
 )

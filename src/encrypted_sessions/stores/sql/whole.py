@@ -8,34 +8,24 @@ its own connections alone; then set it for the role or the database (ALTER ROLE 
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from ...errors import StoreError, StoreUnavailableError
 from ..blocks import Extent, TableStore
-from ..descriptor import StoreNames, StoreUrl
 from ..tables import Tables, quoted
 from ..whole import Block, StoredRow
-from .drivers import async_url, errors_of, first_line_of, shown, state_of
+from .connection import PostgreSQLConnections
+from .statements import Statements
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["PostgreSQLStore", "open_postgresql"]
-
-_T = TypeVar("_T")
+__all__ = ["PostgreSQLStore"]
 
 #: How long one call may take. A server that is stopped keeps its connections and answers nothing.
 _TIMEOUT_S = 30.0
-
-# How often a change is tried that PostgreSQL gave up in favour of another (serialization, deadlock).
-_ATTEMPTS = 5
-_GAVE_WAY = ("40001", "40P01")
-# Errors that pass: of connections, of resources, an operator's doing, a lock, and the above.
-_PASSING = ("08", "40", "53", "57", "55P03")
 
 # Fewer rows than this are counted, more are taken from the planner's own estimate.
 _COUNTED = 100_000
@@ -44,43 +34,25 @@ _COUNTED = 100_000
 _SESSIONS = 20
 
 
-def open_postgresql(url: StoreUrl, names: StoreNames) -> PostgreSQLStore:
-    """The store of a PostgreSQL database."""
-    tables = Tables(names.sessions_table, names.messages_table)
-    return PostgreSQLStore(f"postgresql://{url.rest}", url.driver, tables)
-
-
 class PostgreSQLStore(TableStore):
     """The rows of one pair of tables, found by the connection's search path."""
 
     def __init__(self, url: str, driver: str, tables: Tables, *, timeout_s: float = _TIMEOUT_S) -> None:
-        self._url = async_url(url, driver)
-        self._errors = errors_of(self._url.get_driver_name())
-        self.location = f"the PostgreSQL database {shown(self._url)}"
+        self._connections = PostgreSQLConnections(url, driver, timeout_s)
+        self._fetch = self._connections.fetch
+        self.location = self._connections.location
         self._tables = tables
-        self._timeout_s = timeout_s
-        self._engine: AsyncEngine | None = None
-        # Once SQLAlchemy is known to be there.
-        from .statements import Statements  # noqa: PLC0415
-
         self._sql = Statements(tables)
 
     async def open(self) -> None:
         """As `WholeStore.open`."""
-        from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an SDK, when it is used
-
-        # Nothing is to be undone when a connection goes back: every statement is over by then.
-        self._engine = create_async_engine(
-            self._url, isolation_level="AUTOCOMMIT", pool_reset_on_return=None, hide_parameters=True
-        )
+        self._connections.open()
         found = await self._fetch(self._sql.tables)
         self._tables.check({name: set(columns) for name, columns in found}, self.location)
 
     async def aclose(self) -> None:
         """As `WholeStore.aclose`."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.dispose()
+        await self._connections.aclose()
 
     async def clock(self) -> float:
         """As `WholeStore.clock`."""
@@ -168,44 +140,11 @@ class PostgreSQLStore(TableStore):
 
         found: Counter[str] = Counter()
         # Long histories in parts, so that nobody waits long; what is left, in one step.
-        while removed := await self._within_timeout(part):
+        while removed := await self._connections.run(part):
             found[self._tables.messages] += removed
-        found.update(await self._within_timeout(rest))
+        found.update(await self._connections.run(rest))
         return found
 
     async def checkpoint(self) -> Sequence[str]:
         """As `WholeStore.checkpoint`: vacuuming is PostgreSQL's own business, and its operator's."""
         return ()
-
-    async def _fetch(self, statement: TextClause, **values: object) -> Sequence[Any]:
-        async def ask(connection: AsyncConnection) -> Sequence[Any]:
-            return (await connection.execute(statement, values)).all()
-
-        return await self._within_timeout(ask)
-
-    async def _within_timeout(self, ask: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
-        """What `ask` gives, within the timeout; again where PostgreSQL let another go first."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                return await asyncio.wait_for(self._connected(ask), self._timeout_s)
-            except self._errors as error:
-                state, problem = state_of(error), self._problem(error)
-            if state not in _GAVE_WAY:
-                break
-            await asyncio.sleep(0.05 * 2**attempt)
-        raise problem
-
-    async def _connected(self, ask: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
-        if self._engine is None:
-            raise RuntimeError("the store is not open; use it in 'async with'")
-        async with self._engine.connect() as connection:
-            return await ask(connection)
-
-    def _problem(self, error: BaseException) -> StoreError:
-        if isinstance(error, asyncio.TimeoutError):
-            return StoreUnavailableError(f"{self.location} did not answer within {self._timeout_s:g} s; try again")
-        state, words = state_of(error), first_line_of(error)
-        text = f"{self.location}: {words}" + (f" (SQLSTATE {state})" if state else "")
-        if state.startswith(_PASSING) or (not state and "authentication" not in words):
-            return StoreUnavailableError(f"{text}. Try again when it answers")
-        return StoreError(f"{text}. See that the user of the URL may read and write both tables")
