@@ -76,9 +76,10 @@ def url_forms() -> str:
     return ", ".join(store.url_form for store in BUILT_IN)
 
 
-def url_examples() -> tuple[str, ...]:
+def url_examples() -> str:
     """A URL of each built-in store, for the help of the command line."""
-    return tuple(store.url_example for store in BUILT_IN)
+    *others, last = (store.url_example for store in BUILT_IN)
+    return f"{', '.join(others)} or {last}"
 
 
 @cache  # a session of a class that no store knows may be made for each request

@@ -22,9 +22,10 @@ __all__ = ["Block", "StoredRow", "WholeStore"]
 class StoredRow(NamedTuple):
     """One stored row, as it was when it was read."""
 
-    #: The primary key; in Redis the key of the list, and the place in it.
+    #: The primary key; in Redis the key of the list, and the position in it. No two rows share one, and those of a
+    #: session compare in the order of its history.
     id: Any
-    #: With lone surrogates in place of bytes that are no UTF-8: such a row belongs to no session.
+    #: With lone surrogates for bytes that are no UTF-8: such a row belongs to no session.
     session_id: str
     #: What is stored: bytes (SQLite, Redis) or text (PostgreSQL).
     data: str | bytes
@@ -51,7 +52,7 @@ class WholeStore(ABC):
     Every call may raise StoreUnavailableError, and StoreError for what waiting does not mend.
     """
 
-    #: Where the store is, for messages: no password, no option.
+    #: Where the store is, in words for messages: no password, no option.
     location: str
 
     #: Whether a call goes on while its caller works on something else. Where a thread of this process does the
@@ -133,7 +134,7 @@ class WholeStore(ABC):
     async def replace(self, changes: Sequence[tuple[StoredRow, str]]) -> list[bool]:
         """Put new data in place of what was read, where it still is there; for each whether it was.
 
-        A row keeps its id, its place and its times.
+        A row keeps its id, its position and its times.
         """
 
     @abstractmethod

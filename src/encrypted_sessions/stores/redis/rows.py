@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisRows"]
 
-# upto (-1: the newest), count -> the place of the first element, elements oldest first
+# upto (-1: the newest), count -> the position of the first element, elements oldest first
 _PAGE = """
 local last = redis.call('LLEN', KEYS[1]) - 1
 local upto = tonumber(ARGV[1])
@@ -42,7 +42,7 @@ redis.pcall('SET', done, changed, 'PX', 60000)
 return changed
 """
 
-# number, newest, then (place, element) ... -> 1 if all were there unchanged and are gone now
+# number, newest, then (position, element) ... -> 1 if all were there unchanged and are gone now
 _REMOVE = f"""{_ONCE}
 if redis.call('LINDEX', KEYS[1], -1) ~= ARGV[2] then return 0 end
 for i = 3, #ARGV, 2 do
@@ -53,7 +53,7 @@ for i = 3, #ARGV, 2 do redis.call('LSET', KEYS[1], ARGV[i], mark) end
 redis.call('LREM', KEYS[1], 0, mark)
 {_DONE}"""
 
-# number, then (place, element) ... -> how many of them were there unchanged and are gone now
+# number, then (position, element) ... -> how many of them were there unchanged and are gone now
 _REMOVE_ANY = f"""{_ONCE}
 local mark = 'removed:' .. ARGV[1]
 changed = 0
@@ -83,7 +83,7 @@ if expires_in > 0 then redis.call('PEXPIRE', KEYS[1], expires_in) end
 
 
 class RedisRows(RowStore):
-    """Rows by their place in the list, which only counts together with their bytes."""
+    """Rows by their position in the list, which only counts together with their bytes."""
 
     NEEDS: ClassVar[tuple[str, ...]] = (
         "_check_not_closed",
@@ -94,7 +94,7 @@ class RedisRows(RowStore):
     IDS_ARE_POSITIONS: ClassVar[bool] = True
 
     def __init__(self, session: RedisSession) -> None:
-        self._session: Any = session  # what it needs is not public: see rows/__init__
+        self._session: Any = session  # what it needs is not public: see stores/__init__
 
     async def _run(self, script: str, *arguments: object) -> Any:
         return await self._command("EVAL", script, 1, self._session._messages_key, *arguments)
@@ -106,22 +106,22 @@ class RedisRows(RowStore):
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
         first, elements = await self._run(_PAGE, -1 if upto is None else upto.id, count)
-        return [Row(first + place, data) for place, data in enumerate(elements)][::-1]
+        return [Row(first + offset, data) for offset, data in enumerate(elements)][::-1]
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
-        places = [argument for row in rows for argument in (row.id, row.data)]
-        return bool(await self._run(_REMOVE, os.urandom(16).hex(), newest.data, *places))
+        positions = [argument for row in rows for argument in (row.id, row.data)]
+        return bool(await self._run(_REMOVE, os.urandom(16).hex(), newest.data, *positions))
 
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""
         elements = await self._command("LRANGE", self._session._messages_key, 0, count - 1)
-        return [Row(place, data) for place, data in enumerate(elements)]
+        return [Row(offset, data) for offset, data in enumerate(elements)]
 
     async def remove_any(self, rows: Sequence[Row]) -> int:
         """As `RowStore.remove_any`."""
-        places = [argument for row in rows for argument in (row.id, row.data)]
-        return int(await self._run(_REMOVE_ANY, os.urandom(16).hex(), *places))
+        positions = [argument for row in rows for argument in (row.id, row.data)]
+        return int(await self._run(_REMOVE_ANY, os.urandom(16).hex(), *positions))
 
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """As `RowStore.replace_tail`. A time to live of the key stays what it was."""

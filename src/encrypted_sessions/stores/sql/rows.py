@@ -56,7 +56,7 @@ class SQLAlchemyRows(RowStore):
     )
 
     def __init__(self, session: SQLAlchemySession) -> None:
-        self._session: Any = session  # what it needs is not public: see rows/__init__
+        self._session: Any = session  # what it needs is not public: see stores/__init__
         columns = self._session._messages.c
         self._id = columns.id
         self._mine = columns.session_id == session.session_id
