@@ -86,7 +86,7 @@ async def a_session_is_one_of_the_sdk(store: SQLiteSession, keys: KeyRing) -> No
     assert_type(await wrapped.purge_expired(), int)
     assert_type(wrapped.ttl, int | None)
     await wrapped.clear_session()
-    _ = wrapped.db_path  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    assert wrapped.db_path  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     EncryptedSession.wrap(store, keys)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     EncryptedSession("id", store, "key", on_unreadable="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
