@@ -1,4 +1,4 @@
-"""The suite that every provider passes, over HTTP."""
+"""The suites that every provider and every wrapper passes, over HTTP."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from keyproviders import KeyProvider
-from keyproviders.aws import AwsSecretsManagerKeyProvider
-from keyproviders.testing import KeyProviderConformance
+from keyproviders.aws import AwsKmsKeyWrapper, AwsSecretsManagerKeyProvider
+from keyproviders.keyset import KeyWrapper
+from keyproviders.testing import KeyProviderConformance, KeyWrapperConformance
 
 
 class TestSecretsManager(KeyProviderConformance):
@@ -33,5 +34,30 @@ class TestSecretsManager(KeyProviderConformance):
         """But for those of this test's own server, which has one for each connection."""
         before = set(threading.enumerate())
         self.make_provider().active()
+        new = [thread.name for thread in threading.enumerate() if thread not in before]
+        assert [name for name in new if "process_request_thread" not in name] == []
+
+
+class TestKms(KeyWrapperConformance):
+    @pytest.fixture(autouse=True)
+    def _two_keys(self, proxy, kms):
+        self.first, self.second, self.url = kms.arn, kms.new_key(), proxy.url
+        self.made: list[AwsKmsKeyWrapper] = []
+        yield
+        for wrapper in self.made:
+            wrapper.close()
+
+    def make_wrapper(self) -> KeyWrapper:
+        self.made.append(AwsKmsKeyWrapper(self.first, endpoint_url=self.url))
+        return self.made[-1]
+
+    def make_successor(self) -> KeyWrapper:
+        self.made.append(AwsKmsKeyWrapper(self.second, also_kek=self.first, endpoint_url=self.url))
+        return self.made[-1]
+
+    def test_it_starts_no_threads(self) -> None:
+        """But for those of this test's own server, which has one for each connection."""
+        before = set(threading.enumerate())
+        self.make_wrapper().generate({"keyset": "k", "key": "first"})
         new = [thread.name for thread in threading.enumerate() if thread not in before]
         assert [name for name in new if "process_request_thread" not in name] == []

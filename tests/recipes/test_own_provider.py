@@ -41,10 +41,30 @@ def environment(*first: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, first), *sys.path])}
 
 
+def block_with(text: str) -> str:
+    (found,) = (block.text for block in blocks(PAGE, "python") if text in block.text)
+    return found
+
+
 def test_the_class_of_the_page_passes_the_suite_of_the_page(shelf: Path, tmp_path: Path) -> None:
     given = f"from pathlib import Path\nfrom shelf_keys import ShelfProvider\n\nshelf = Path({str(shelf)!r})\n"
     (tmp_path / "shelf_keys.py").write_text(the_class(), encoding="utf-8")
     (tmp_path / "test_shelf.py").write_text(given + the_tests(), encoding="utf-8")
+    assert 10 <= passed_by("test_shelf.py", tmp_path) < 20
+
+
+def test_the_wrapper_and_the_store_of_the_page_pass_the_suites_of_the_page(tmp_path: Path) -> None:
+    for key in ("agents", "agents-2"):
+        (tmp_path / f"{key}.safe").write_bytes(os.urandom(32))
+    parts = [the_class(), block_with("class SafeWrapper:"), block_with("class DrawerStore:")]
+    (tmp_path / "own_parts.py").write_text("\n".join(parts), encoding="utf-8")
+    suites = ["from own_parts import *", block_with("class TestSafeWrapper"), block_with("class TestDrawerStore")]
+    (tmp_path / "test_parts.py").write_text("\n".join(suites), encoding="utf-8")
+    assert passed_by("test_parts.py", tmp_path) > 20
+
+
+def passed_by(file: str, tmp_path: Path) -> int:
+    """How many tests of the file pass. Fails if one does not."""
     command = [
         sys.executable,
         "-m",
@@ -56,18 +76,20 @@ def test_the_class_of_the_page_passes_the_suite_of_the_page(shelf: Path, tmp_pat
         "no:cacheprovider",
         "-p",
         "no:asyncio",
-        "test_shelf.py",
+        file,
     ]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout
-    assert re.search(r"\b1\d passed", done.stdout), done.stdout
+    passed = re.search(r"\b(\d+) passed", done.stdout)
+    assert passed is not None, done.stdout
+    return int(passed[1])
 
 
 def install(site: Path) -> None:
     """The package of the page, as an installer would leave it."""
-    (declared,) = (block.text for block in blocks(PAGE, "toml"))
+    (declared,) = (block.text for block in blocks(PAGE, "toml") if "[project.entry-points.keyproviders]" in block.text)
     name = re.findall(r'^name = "(.+)"$', declared, re.MULTILINE)[0]
     entry = re.findall(
         r'^(\w+) = "(\w+:\w+)"$', declared.partition("[project.entry-points.keyproviders]")[2], re.MULTILINE
