@@ -185,6 +185,17 @@ async def test_a_call_stays_for_an_output_that_is_many_pages_away(place: StoreLo
         assert (await raw_rows(place, SESSION))[0] == rows[0]
 
 
+@pytest.mark.parametrize(("key", "stays"), [("disabled", True), ("unknown", True), ("destroyed", False)])
+async def test_a_call_stays_for_a_row_that_may_be_read_one_day_and_answer_it(
+    place: StoreLocation, sealer: Sealer, key: str, stays: bool
+):
+    rows = [sealer.expired(), sealer.row(CALL, age=AGE), sealer.row(OUTPUT, getattr(sealer, key)), sealer.row(LAST)]
+    await write(place, rows)
+    async with sealer.session(place) as session:
+        assert await session.purge_expired() == 2 - stays
+        assert await raw_rows(place, SESSION) == (rows[1:] if stays else rows[2:])
+
+
 # -- Others at work ---------------------------------------------------------------------------------
 
 

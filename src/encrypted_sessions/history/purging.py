@@ -1,8 +1,7 @@
 """Remove what is expired, and nothing else.
 
 A row goes if it is authentic and expired, and if it still is what was classified. An expired tool call
-stays while its output is in time: reading leaves that output out because it meets the call, and
-would else return it alone, which a model refuses.
+stays while its output is in time, or may be read one day (`expired_calls`).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from .._support.shielding import shield
 from ..errors import PurgeRefusedError
 from ..stores import PAGE, HistoryMovedError, Row, RowStore, rows_to_purge
 from .classified import Classifier, HistoryWalk, ReadPolicy
+from .expired_calls import AnswersInTime
 from .pairing import Pair, answer_to, answered_by
 from .results import Classification
 from .sealed_history import SealedHistory, start_again_while_it_moves
@@ -73,16 +73,16 @@ async def _purge_backwards(history: SealedHistory, rows: RowStore) -> AsyncItera
     policy = history.policy()
     walk = HistoryWalk(rows.cursor(), _classifier(history, policy))
     due: list[Row] = []
-    in_time: set[Pair | None] = set()
+    answers = AnswersInTime(policy)
     while not walk.is_complete():
         page = await walk.advance(None, group=PAGE)
         for row, classification in page:
             if _is_expired(classification, policy):
                 call = _call(classification)
-                if call is None or call not in in_time:
+                if call is None or not answers.include(call):
                     due.append(row)
             else:
-                in_time.add(_output(classification))
+                answers.add(classification)
         # The cursor finds its way from the last row of a page: that one goes with the next page.
         later = [due.pop()] if due and not walk.is_complete() and due[-1] is page[-1][0] else []
         removed = await _remove(rows, due)

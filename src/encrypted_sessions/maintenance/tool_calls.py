@@ -8,20 +8,17 @@ where none does, what came later in the session is looked through.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ..history.classified import Classifier, ReadPolicy
+from ..history.expired_calls import AnswersInTime
 from ..history.pairing import Pair, answer_to, answered_by
 from ..stores.whole import StoredRow
 from .run import Run
 
 __all__ = ["ExpiredCalls"]
-
-#: Outcomes of rows that will never be read again, so that they answer nothing.
-_SILENT = ("erased", "malformed", "unauthentic")
 
 #: Rows read at once of what came later in a session.
 _LATER_ROWS = 100
@@ -69,32 +66,21 @@ class ExpiredCalls:
 
     async def _answered_in_time(self, call: StoredRow, pairs: set[Pair]) -> set[Pair]:
         """Those of the pairs that rows answer, or may answer, which came after a call and are in time."""
-        answered: set[Pair] = set()
-        async with aclosing(self._items_in_time(call)) as items:
-            async for item in items:
-                if item is None:
-                    return pairs
-                output = answer_to(item)
-                if output in pairs:
-                    answered.add(output)
-                    if answered == pairs:
-                        return pairs
-        return answered
-
-    async def _items_in_time(self, call: StoredRow) -> AsyncGenerator[dict[str, Any] | None, None]:
-        """What came after a row in its session and is in time; None for what may be read one day, and not now."""
         run = self._run
         assert run.keys is not None  # noqa: S101 - checked where it entered
         policy = ReadPolicy(run.now, run.settings.ttl, read_plaintext=True)
         classifier: Classifier[StoredRow] = Classifier(run.keys, lambda: policy, run.time_slice)
+        answers = AnswersInTime(policy, pairs)
         last: StoredRow | None = None
         while rows := await run.call(partial(run.store.later_rows, call, last, _LATER_ROWS)):
             run.raise_if_interrupted()
             last = rows[-1]
             in_time = [row for row in rows if not policy.claims_to_be_expired(row.data)]
             for classification in await classifier.classify(in_time):
-                if classification.outcome not in _SILENT:
-                    yield classification.item
+                answers.add(classification)
+            if all(map(answers.include, pairs)):
+                break
+        return set(filter(answers.include, pairs))
 
 
 def _sorted(ids: Mapping[_Name, list[Any]]) -> dict[_Name, list[Any]]:
