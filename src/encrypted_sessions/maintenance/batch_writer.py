@@ -21,7 +21,7 @@ class Change(NamedTuple):
     block: Block
     row: StoredRow
     outcome: str
-    change: str | Action
+    becomes: str | Action
 
 
 class BatchWriter:
@@ -89,6 +89,6 @@ class BatchWriter:
 
     async def _change(self, changes: Sequence[Change]) -> list[bool]:
         # A command removes or replaces, and none does both.
-        if changes[0].change is Action.REMOVE:
+        if changes[0].becomes is Action.REMOVE:
             return await self._run.store.remove([change.row for change in changes])
         return await self._run.store.replace([(row, data) for _, row, _, data in changes if isinstance(data, str)])

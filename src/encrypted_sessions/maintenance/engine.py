@@ -176,13 +176,13 @@ class Engine:
         self._deferred_bytes = self._rows_since_release = 0
         if not self._run.stopped:
             for index in await self._operation.release_deferred([change.row for change in deferred]):
-                if not self._schedule(deferred[index]._replace(change=Action.REMOVE)):
+                if not self._schedule(deferred[index]._replace(becomes=Action.REMOVE)):
                     return
 
     def _schedule(self, change: Change) -> bool:
         """Have a row changed, now or later, unless that were more than the limit."""
         run = self._run
-        if change.change is Action.DEFER:
+        if change.becomes is Action.DEFER:
             self._deferred.append(change)
             self._deferred_bytes += len(change.row.data)
             return True

@@ -23,7 +23,7 @@ __all__ = ["ExpiredCalls"]
 #: Rows read at once of what came later in a session.
 _LATER_ROWS = 100
 
-_Name = tuple[str, Pair]
+_SessionPair = tuple[str, Pair]
 
 
 class ExpiredCalls:
@@ -31,8 +31,8 @@ class ExpiredCalls:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._calls: dict[_Name, list[Any]] = {}
-        self._outputs: dict[_Name, list[Any]] = {}
+        self._calls: dict[_SessionPair, list[Any]] = {}
+        self._outputs: dict[_SessionPair, list[Any]] = {}
 
     def note(self, row: StoredRow, item: dict[str, Any]) -> bool:
         """Note an expired row. Whether it is a call, so that `releasable` has to say whether it may go."""
@@ -45,20 +45,21 @@ class ExpiredCalls:
 
     async def releasable(self, rows: Sequence[StoredRow]) -> list[int]:
         """Which of these calls may go, by their indexes; then nothing is noted any more."""
-        names = {(name[0], row_id): name for name, ids in self._calls.items() for row_id in ids}
+        pair_of = {(session, row_id): pair for (session, pair), ids in self._calls.items() for row_id in ids}
         calls, outputs = _sorted(self._calls), _sorted(self._outputs)
         self._calls, self._outputs = {}, {}
         released = []
-        asked: dict[str, dict[int, Pair]] = {}
+        unanswered: dict[str, dict[int, Pair]] = {}
         for index, row in enumerate(rows):
-            name = names[row.session_id, row.id]
-            answer, next_call = _first_after(row.id, outputs.get(name, [])), _first_after(row.id, calls[name])
+            pair = pair_of[row.session_id, row.id]
+            key = row.session_id, pair
+            answer, next_call = _first_after(row.id, outputs.get(key, [])), _first_after(row.id, calls[key])
             # Some models use ids again: an output answers the call before it.
             if answer is not None and (next_call is None or answer < next_call):
                 released.append(index)
             else:
-                asked.setdefault(row.session_id, {})[index] = name[1]
-        for pairs in asked.values():
+                unanswered.setdefault(row.session_id, {})[index] = pair
+        for pairs in unanswered.values():
             earliest = min((rows[index] for index in pairs), key=lambda row: row.id)
             answered = await self._answered_in_time(earliest, set(pairs.values()))
             released += [index for index, pair in pairs.items() if pair not in answered]
@@ -83,10 +84,10 @@ class ExpiredCalls:
         return set(filter(answers.include, pairs))
 
 
-def _sorted(ids: Mapping[_Name, list[Any]]) -> dict[_Name, list[Any]]:
-    return {name: sorted(some) for name, some in ids.items()}
+def _sorted(ids: Mapping[_SessionPair, list[Any]]) -> dict[_SessionPair, list[Any]]:
+    return {key: sorted(some) for key, some in ids.items()}
 
 
 def _first_after(row_id: Any, ids: Sequence[Any]) -> Any:
-    place = bisect_right(ids, row_id)
-    return ids[place] if place < len(ids) else None
+    index = bisect_right(ids, row_id)
+    return ids[index] if index < len(ids) else None
