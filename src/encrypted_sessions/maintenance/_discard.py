@@ -12,7 +12,7 @@ from . import arguments
 from .classified_row import ClassifiedRow
 from .engine import Engine
 from .export import Export
-from .operation import Action, Operation
+from .operation import REMOVE, Action, Operation
 from .progress import Progress
 from .reports import DiscardReport
 from .run import Run
@@ -31,7 +31,7 @@ class _Discard(Operation):
             await self.run.refuse_a_fast_clock()  # what it removes for good is judged by the clock
 
     def decide(self, classified: ClassifiedRow) -> Action | None:
-        return Action.REMOVE if classified.outcome == self._outcome else None
+        return REMOVE if classified.outcome == self._outcome else None
 
     async def before_writing(self, rows: Sequence[StoredRow]) -> None:
         assert self._export is not None  # noqa: S101 - only a dry run has none, and writes nothing

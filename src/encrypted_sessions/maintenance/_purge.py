@@ -11,7 +11,7 @@ from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .classified_row import ClassifiedRow
 from .engine import Engine
-from .operation import Action, Operation
+from .operation import DEFER, REMOVE, Action, Operation
 from .progress import Progress
 from .reports import PurgeReport
 from .run import Run
@@ -34,7 +34,7 @@ class _Purge(Operation):
 
     def decide(self, classified: ClassifiedRow) -> Action | None:
         if classified.outcome == "expired":
-            return Action.DEFER if self._is_call(classified) else Action.REMOVE
+            return DEFER if self._is_call(classified) else REMOVE
         if classified.outcome not in _NO_CONCERN_OF_PURGE:
             self.run.leave(classified.outcome, classified)
         return None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .._support.shielding import shield
 from ..stores.whole import Block, StoredRow
-from .operation import Action, Operation
+from .operation import REMOVE, Action, Operation
 from .run import MOST_BYTES, Run
 
 __all__ = ["BatchWriter", "Change"]
@@ -89,6 +89,6 @@ class BatchWriter:
 
     async def _change(self, changes: Sequence[Change]) -> list[bool]:
         # A command removes or replaces, and none does both.
-        if changes[0].becomes is Action.REMOVE:
+        if changes[0].becomes is REMOVE:
             return await self._run.store.remove([change.row for change in changes])
         return await self._run.store.replace([(row, data) for _, row, _, data in changes if isinstance(data, str)])

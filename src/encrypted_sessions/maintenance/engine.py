@@ -20,7 +20,7 @@ from ..stores.whole import Block, StoredRow
 from .batch_writer import BatchWriter, Change
 from .classified_row import ClassifiedRow
 from .keys import NOT_OPENED, InterruptedRunError, NoKeys, wait
-from .operation import Action, Operation
+from .operation import DEFER, REMOVE, Operation
 from .page_reader import PageReader, Unread
 from .progress import Ticker
 from .run import MOST_BYTES, STAYS_DONE, Run
@@ -176,13 +176,13 @@ class Engine:
         self._deferred_bytes = self._rows_since_release = 0
         if not self._run.stopped:
             for index in await self._operation.release_deferred([change.row for change in deferred]):
-                if not self._schedule(deferred[index]._replace(becomes=Action.REMOVE)):
+                if not self._schedule(deferred[index]._replace(becomes=REMOVE)):
                     return
 
     def _schedule(self, change: Change) -> bool:
         """Have a row changed, now or later, unless that were more than the limit."""
         run = self._run
-        if change.becomes is Action.DEFER:
+        if change.becomes is DEFER:
             self._deferred.append(change)
             self._deferred_bytes += len(change.row.data)
             return True

@@ -11,7 +11,7 @@ from ..stores.whole import StoredRow
 from .classified_row import ClassifiedRow
 from .run import Run
 
-__all__ = ["Action", "Operation", "ReadOnlyOperation"]
+__all__ = ["DEFER", "REMOVE", "Action", "Operation", "ReadOnlyOperation"]
 
 
 class Action(Enum):
@@ -20,6 +20,10 @@ class Action(Enum):
     REMOVE = "remove"
     #: `Operation.release_deferred` decides, once more rows were seen.
     DEFER = "defer"
+
+
+#: By names of the module: until Python 3.12 a member costs far more to get, and one is got for each row.
+REMOVE, DEFER = Action.REMOVE, Action.DEFER
 
 
 class Operation(ABC):

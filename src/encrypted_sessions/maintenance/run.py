@@ -61,7 +61,7 @@ class Run:
         """Rows that are to be changed, or were, less those that somebody else changed first."""
         self.changed_of: Counter[str] = Counter()
         """Rows that were replaced or removed, by what they were; in a dry run, that would have been."""
-        self.found: Counter[str] = Counter()
+        self.found: dict[str, int] = {}
         self.left: dict[str, int] = {}
         self.findings: list[RowFinding] = []
         self.notices: list[str] = []
@@ -89,7 +89,7 @@ class Run:
     def count(self, outcome: str, rows: int = 1) -> None:
         """Count rows as looked at."""
         if self.first_pass:
-            self.found[outcome] += rows
+            self.found[outcome] = self.found.get(outcome, 0) + rows
 
     def recount(self, classified: ClassifiedRow, outcome: str) -> ClassifiedRow:
         """A row that turned out to be something else than it was counted as."""
@@ -119,7 +119,7 @@ class Run:
         """What every report has."""
         return {
             "store": self.store.location,
-            "found": dict(self.found),
+            "found": self.found,
             "changed": self.changed,
             "left": self.left,
             "stopped": self.stopped,
