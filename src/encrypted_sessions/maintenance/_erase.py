@@ -11,7 +11,7 @@ from ..core.outcomes import MAX_FINDINGS
 from ..errors import StoreError, StoreUnavailableError
 from ..stores.whole import WholeStore
 from . import arguments
-from .keys import InterruptedRunError
+from .interruption import InterruptedRunError
 from .reports import EraseReport
 from .run import STAYS_DONE, Run
 from .store_calls import checkpoint_store

@@ -19,7 +19,8 @@ from ..history.results import Classification
 from ..stores.whole import Block, StoredRow
 from .batch_writer import BatchWriter, Change
 from .classified_row import ClassifiedRow
-from .keys import NOT_OPENED, InterruptedRunError, NoKeys, wait
+from .interruption import InterruptedRunError, wait
+from .keys import NOT_OPENED, NoKeys
 from .operation import DEFER, REMOVE, Operation
 from .page_reader import PageReader, Unread
 from .progress import Ticker

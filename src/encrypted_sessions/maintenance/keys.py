@@ -7,8 +7,6 @@ remembered is bounded.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
@@ -26,13 +24,14 @@ from ..core.derivation import upstream_secret
 from ..core.envelope import UPSTREAM_KID, Envelope
 from ..core.outcomes import Outcome
 from ..history.keychain import answer_for
+from .interruption import wait
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
 
     from ..stores.whole import StoredRow
 
-__all__ = ["NOT_OPENED", "ActiveKey", "InterruptedRunError", "NoKeys", "NotOpened", "StoreKeys", "wait"]
+__all__ = ["NOT_OPENED", "ActiveKey", "NoKeys", "NotOpened", "StoreKeys"]
 
 #: Why nobody knows whether a row opens. No outcome: the next run may know.
 NotOpened = Literal["key_not_answered", "key_not_asked"]
@@ -48,8 +47,6 @@ _TRIES = 3
 #: Seconds between two tries where the ring does not say how long, and at most.
 _WAIT_S = 1.0
 _LONGEST_WAIT_S = 10.0
-#: Seconds between two looks at whether the run shall stop.
-_LOOK_S = 0.1
 
 #: Derived ciphers kept, some 2 KiB each. Another derivation costs some microseconds.
 _KEPT = 1_024
@@ -66,10 +63,6 @@ class NoKeys:
     def opener(self, envelope: Envelope, row: StoredRow) -> str:  # noqa: ARG002 - the same for all
         """That it was not opened."""
         return "not_opened"
-
-
-class InterruptedRunError(Exception):
-    """The run was told to stop while it waited."""
 
 
 class _Recent(Generic[_T]):
@@ -202,14 +195,3 @@ class StoreKeys:
                 wait_s = _WAIT_S if error.retry_after_s is None else error.retry_after_s
             tries += 1
             await wait(min(wait_s, _LONGEST_WAIT_S), self._stop)
-
-
-async def wait(seconds: float, stop: Callable[[], bool]) -> None:
-    """Let time pass. Raises InterruptedRunError as soon as the run shall stop."""
-    ends = time.monotonic() + seconds
-    while not stop():
-        left = ends - time.monotonic()
-        if left <= 0:
-            return
-        await asyncio.sleep(min(left, _LOOK_S))
-    raise InterruptedRunError

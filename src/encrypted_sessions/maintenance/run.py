@@ -14,7 +14,8 @@ from ..errors import StoreError
 from ..history.classified import CLOCK_SKEW_S, TimeSlice
 from ..stores.whole import WholeStore
 from .classified_row import ClassifiedRow
-from .keys import InterruptedRunError, StoreKeys
+from .interruption import InterruptedRunError
+from .keys import StoreKeys
 from .progress import Progress
 from .reports import RowFinding, Stopped
 from .store_calls import StoreCalls

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ..errors import StoreError, StoreUnavailableError
 from ..stores.whole import WholeStore
-from .keys import wait
+from .interruption import wait
 
 __all__ = ["StoreCalls", "checkpoint_store"]
 

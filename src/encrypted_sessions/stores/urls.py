@@ -34,11 +34,20 @@ def open_store(
 ) -> WholeStore:
     """The whole store at a URL, to be entered with `async with`. Nothing is opened before.
 
-    `url` is an SQLAlchemy URL of SQLite or PostgreSQL, with or without a driver, sync or async; a Redis
-    URL; or `env:NAME`, the environment variable that holds the URL: where it has a password, it is
-    taken only so. The tables are named as the sessions' were (SQL), or the prefix of their keys (Redis).
+    Args:
+        url: An SQLAlchemy URL of SQLite or PostgreSQL, with or without a driver, sync or async; a Redis
+            URL; a URL of a store that another package adds; or `env:NAME`, the environment variable that
+            holds the URL: where it has a password, it is taken only so.
+        sessions_table: The table of sessions, named as the sessions' was (SQL).
+        messages_table: The table of their messages, likewise.
+        key_prefix: What the sessions' keys begin with (Redis).
 
-    Raises TypeError and StoreConfigError (a ValueError): a bad URL, a variable or an extra that is missing.
+    Returns:
+        The store, for one `async with`. Entering it raises StoreError if what is there is not what was named.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        StoreConfigError: The URL is wrong, or a variable or an extra is missing. It is a ValueError.
     """
     table_name(sessions_table, "sessions_table")
     table_name(messages_table, "messages_table")
