@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from encrypted_sessions.cli import application
-from encrypted_sessions.cli import keys as cli_keys
+from encrypted_sessions.cli import application, keyset_report
 from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from keyproviders import Key, KeyRing, KeyUnavailableError
 from keyproviders.keyset import KeysetManager, urls
@@ -194,7 +193,7 @@ def test_the_table_says_what_comes_next(state: str, of: dict[str, timedelta], wo
         "written_until": None,
         **{name: now + after for name, after in of.items()},
     }
-    assert cli_keys._remark(key, now) == words
+    assert keyset_report._remark(key, now) == words
 
 
 # -- Destroy ----------------------------------------------------------------------------------------

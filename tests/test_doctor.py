@@ -24,7 +24,8 @@ from encrypted_sessions.cli import application
 from encrypted_sessions.doctor import examination as doctor
 from encrypted_sessions.doctor import installed
 from encrypted_sessions.doctor import report as doctor_report
-from encrypted_sessions.doctor.examination import Diagnosis, examine
+from encrypted_sessions.doctor.diagnosis import Diagnosis
+from encrypted_sessions.doctor.examination import examine
 from encrypted_sessions.doctor.installed import Installation, whose_package
 from encrypted_sessions_tests.documents import ROOT
 from keyproviders import (
@@ -162,8 +163,8 @@ async def test_each_failure_has_its_advice(
     assert failed.found.startswith("it is so")
     assert advice in str(failed.advice)
     assert status_of(found)["seal and read"] == "not tried"
-    assert advice in doctor_report.in_words(found)
-    assert "Not well: fetch." in doctor_report.in_words(found)
+    assert advice in doctor_report.format_text(found)
+    assert "Not well: fetch." in doctor_report.format_text(found)
 
 
 async def test_it_says_how_often_a_place_was_asked_that_did_not_answer(fake: FakeKeyProvider) -> None:
@@ -176,8 +177,8 @@ async def test_what_a_provider_should_not_raise_is_named_and_not_quoted(monkeypa
     monkeypatch.setattr(doctor, "open_provider", lambda url: Failing(LookupError("a token, for instance")))
     found = await examine("some:where", retry=IN_A_HURRY)
     assert found.checks[2].error == "LookupError"
-    assert "a token" not in doctor_report.in_words(found) + doctor_report.as_json(found)
-    assert "report it to the provider's author" in doctor_report.in_words(found)
+    assert "a token" not in doctor_report.format_text(found) + doctor_report.format_json(found)
+    assert "report it to the provider's author" in doctor_report.format_text(found)
 
 
 async def test_a_provider_that_hangs_is_a_finding(fake: FakeKeyProvider) -> None:
@@ -217,7 +218,7 @@ async def test_the_age_of_a_key_is_told_where_the_place_knows_it(fake: FakeKeyPr
     fake._keys["1"] = Key("1", bytes(range(32)), made)
     found = await examine("fake:")
     assert (found.key_created_at, found.ok) == (made, True)
-    assert "The key's age: 40 days (made " in doctor_report.in_words(found)
+    assert "The key's age: 40 days (made " in doctor_report.format_text(found)
 
 
 def test_the_page_shows_what_is_printed() -> None:
@@ -230,7 +231,7 @@ def test_the_page_shows_what_is_printed() -> None:
 async def test_the_numbers_are_those_of_the_ring_that_is_asked_about(fake: FakeKeyProvider) -> None:
     policy = CachePolicy(fresh_s=60, stale_write_s=90, stale_read_s=600)
     found = await examine("fake:", cache=policy)
-    words = doctor_report.in_words(found)
+    words = doctor_report.format_text(found)
     assert "writes for 1.5 minutes after" in words
     assert "reads for 10 minutes after" in words
     assert "(the defaults)" not in words
@@ -245,7 +246,7 @@ async def test_what_the_provider_warns_of_is_told(tmp_path: Path) -> None:
     assert found.ok
     (warning,) = found.warnings
     assert "chmod go-w" in warning
-    assert warning in doctor_report.in_words(found)
+    assert warning in doctor_report.format_text(found)
 
 
 class Telling(FakeKeyProvider):
@@ -268,10 +269,10 @@ async def test_what_a_provider_says_of_its_place_is_told_and_changes_no_verdict(
     assert found.ok
     assert found.remarks == ("It keeps 10 keys.", "They are old.")
     assert found.warnings == ("the shelf is nearly full",)
-    lines = doctor_report.in_words(found).splitlines()
+    lines = doctor_report.format_text(found).splitlines()
     assert "note    It keeps 10 keys." in lines
     assert "warning the shelf is nearly full" in lines
-    told = json.loads(doctor_report.as_json(found))
+    told = json.loads(doctor_report.format_json(found))
     assert (told["ok"], told["remarks"]) == (True, list(found.remarks))
 
 
@@ -322,7 +323,7 @@ async def test_what_is_no_list_of_sentences_is_left_out(answer: Any, monkeypatch
 
 async def test_a_key_of_this_minute_is_said_to_be_so(fake: FakeKeyProvider) -> None:
     fake._keys["1"] = Key("1", bytes(range(32)), datetime.now(timezone.utc))
-    assert "The key's age: less than a minute (made " in doctor_report.in_words(await examine("fake:"))
+    assert "The key's age: less than a minute (made " in doctor_report.format_text(await examine("fake:"))
 
 
 def test_neither_the_key_nor_the_url_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,7 +433,7 @@ async def test_a_package_that_is_not_ours_is_a_failed_check(
     found = await examine("fake:")
     assert not found.ok
     assert status_of(found) == {**dict.fromkeys(STEPS, "ok"), "packages": "failed"}
-    assert "To do: remove it" in doctor_report.in_words(found)
+    assert "To do: remove it" in doctor_report.format_text(found)
 
 
 def test_an_import_over_somebody_elses_keyproviders_says_so_and_what_to_do(tmp_path: Path) -> None:

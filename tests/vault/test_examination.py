@@ -292,10 +292,10 @@ async def test_the_doctor_says_it_and_is_content(vault, reply, monkeypatch: pyte
     vault.on("GET", LOOKUP, reply(200, token()))
     found = await examine(f"vault-kv:secret/agents/session-key?address={vault.url}")
     assert found.ok
-    shown = doctor_report.in_words(found)
+    shown = doctor_report.format_text(found)
     assert "note    10 versions of secret/agents/session-key are kept." in shown
     assert "note    The token of VAULT_TOKEN or BAO_TOKEN ends in 60 minutes." in shown
     assert "warning the next write to secret/agents/session-key drops version 1 for good" in shown
-    told = json.loads(doctor_report.as_json(found))
+    told = json.loads(doctor_report.format_json(found))
     assert (len(told["remarks"]), len(told["warnings"])) == (2, 1)
     assert "S3cret" not in shown + str(told)

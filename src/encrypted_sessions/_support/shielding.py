@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+__all__ = ["shield"]
+
 _T = TypeVar("_T")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 
+__all__ = ["warn_caller"]
+
 _OURS = ("encrypted_sessions", "keyproviders")
 
 

@@ -1,5 +1,5 @@
 """The command `encrypted-sessions`."""
 
-from .app import application, main
+from .entry_point import application, main
 
 __all__ = ["application", "main"]

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
+from .._support.durations import RUNS, format_clock, format_duration
 from .._support.terminal import printable, table
 from ..maintenance._inspect import Inspected
 from ..maintenance.reports import (
@@ -24,7 +25,7 @@ from ..maintenance.reports import (
     VerifyReport,
 )
 
-__all__ = ["as_json", "in_words", "inspected_as_json", "inspected_in_words", "size_in_words"]
+__all__ = ["format_inspected_json", "format_inspected_text", "format_json", "format_text"]
 
 _WIDTH = 100
 
@@ -62,10 +63,10 @@ _TO_DO: Mapping[str, str] = {
 }
 
 
-def in_words(command: str, report: Report) -> str:
+def format_text(command: str, report: Report) -> str:
     """A table of what was found, changed and left, what to do about it, and a verdict."""
     dry = " (dry run)" if report.dry_run else ""
-    lines = [f"{command} of {printable(report.store)}{dry}, {_took(report.took_s)}", ""]
+    lines = [f"{command} of {printable(report.store)}{dry}, {format_duration(report.took_s, RUNS)}", ""]
     if isinstance(report, InventoryReport):
         lines += _inventory(report)
     else:
@@ -86,10 +87,10 @@ def in_words(command: str, report: Report) -> str:
     return "\n".join([*lines, "", *_wrapped(_verdict(report))]) + "\n"
 
 
-def as_json(command: str, report: Report, exit_code: int) -> str:
+def format_json(command: str, report: Report, exit_code: int) -> str:
     """The same for programs: one line. Times are in seconds since 1970, in UTC."""
-    told = {"event": "report", "command": command, "ok": report.ok, "exit_code": exit_code}
-    return json.dumps({**told, **dataclasses.asdict(report)})
+    line = {"event": "report", "command": command, "ok": report.ok, "exit_code": exit_code}
+    return json.dumps({**line, **dataclasses.asdict(report)})
 
 
 # -- Found, changed, left ---------------------------------------------------------------------------
@@ -186,7 +187,7 @@ def _inventory(report: InventoryReport) -> list[str]:
     heads = ("kid", "version", "outcome", "rows", "sessions", "oldest (UTC)", "newest (UTC)", "size")
     lines = table(heads, [_group(group) for group in report.groups], right=(3, 4, 7))
     rows = sum(group.items for group in report.groups)
-    lines += ["", f"{_rows(rows)}, {size_in_words(sum(group.size for group in report.groups))}."]
+    lines += ["", f"{_rows(rows)}, {_size(sum(group.size for group in report.groups))}."]
     if report.keys:
         key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
         lines += ["", *table(key_heads, [_key(use) for use in report.keys], right=(1, 2))]
@@ -202,7 +203,7 @@ def _group(group: Group) -> tuple[str, ...]:
         f"{'' if group.sessions_exact else '~'}{group.sessions:,}",
         _time(group.oldest),
         _time(group.newest),
-        size_in_words(group.size),
+        _size(group.size),
     )
 
 
@@ -215,7 +216,7 @@ def _key(use: KeyUse) -> tuple[str, ...]:
 # -- One session ------------------------------------------------------------------------------------
 
 
-def inspected_in_words(place: str, session_id: str, rows: Sequence[Inspected]) -> str:
+def format_inspected_text(place: str, session_id: str, rows: Sequence[Inspected]) -> str:
     """The envelopes of one session, the oldest first. Ages are what the rows claim."""
     heads = ("row", "form", "kid", "sealed (UTC)", "age", "size")
     cells = [
@@ -224,22 +225,22 @@ def inspected_in_words(place: str, session_id: str, rows: Sequence[Inspected]) -
     ]
     if not rows:
         return f"{printable(place)} has no rows of the session {printable(session_id)}.\n"
-    size = size_in_words(sum(row.size for row in rows))
+    size = _size(sum(row.size for row in rows))
     head = f"session {printable(session_id)} of {printable(place)}: {_rows(len(rows))}, {size}"
     said = "Kids and ages are what the rows claim: nothing was opened."
     return "\n".join([head, "", *table(heads, cells, right=(4, 5)), "", said]) + "\n"
 
 
-def inspected_as_json(place: str, session_id: str, rows: Sequence[Inspected]) -> str:
+def format_inspected_json(place: str, session_id: str, rows: Sequence[Inspected]) -> str:
     """The same for programs, in one line."""
-    told = {"event": "report", "command": "inspect", "store": place, "session_id": session_id}
-    return json.dumps({**told, "rows": [row._asdict() for row in rows]})
+    line = {"event": "report", "command": "inspect", "store": place, "session_id": session_id}
+    return json.dumps({**line, "rows": [row._asdict() for row in rows]})
 
 
 # -- Words ------------------------------------------------------------------------------------------
 
 
-def size_in_words(size: int) -> str:
+def _size(size: int) -> str:
     """Bytes in a unit that reads well."""
     if size < 1_000:
         return f"{size} B"
@@ -272,10 +273,6 @@ def _time(seconds: float | None) -> str:
 def _age(seconds: float | None) -> str:
     if seconds is None:
         return "-"
-    days, rest = divmod(abs(int(seconds)), 86_400)
-    words = f"{days:,} d" if days >= 2 else f"{(days * 86_400 + rest) // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+    whole = abs(int(seconds))
+    words = f"{whole // 86_400:,} d" if whole >= 2 * 86_400 else format_clock(whole, hours=True)
     return words if seconds >= 0 else f"-{words}"
-
-
-def _took(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} minutes"

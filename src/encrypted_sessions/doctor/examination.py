@@ -1,4 +1,4 @@
-"""What `encrypted-sessions doctor` checks. It prints nothing; `report` says it in words.
+"""What `encrypted-sessions doctor` checks. It prints nothing; `report` writes it down.
 
 `await examine("env:SESSION_KEYS")` goes the way that an application goes, from the URL of the keys
 to an item that was sealed and read back, and says where the way ends.
@@ -13,21 +13,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from keyproviders import (
     CachePolicy,
-    InvalidKeyError,
     Key,
-    KeyAccessDeniedError,
-    KeyDestroyedError,
-    KeyDisabledError,
-    KeyNotFoundError,
     KeyProvider,
     KeyProviderError,
     KeyRing,
-    KeyUnavailableError,
-    ProviderConfigError,
     RetryPolicy,
     open_provider,
     redact_frames,
@@ -35,11 +28,13 @@ from keyproviders import (
 
 from ..errors import EncryptedSessionError
 from ..session import EncryptedSession
+from .advice import UNKNOWN_ERROR, advice_for
+from .diagnosis import Check, Diagnosis
 from .installed import whose_package
 
-__all__ = ["Check", "Diagnosis", "examine"]
+__all__ = ["examine"]
 
-VARIABLE = "ENCRYPTED_SESSIONS_KEYS"
+_VARIABLE = "ENCRYPTED_SESSIONS_KEYS"
 
 #: With spaces, which no ciphertext in base64 has.
 _PROBE = "a probe of the doctor"
@@ -49,81 +44,6 @@ _SILENT = "the place says nothing of itself"
 _CACHE = CachePolicy()
 _RETRY = RetryPolicy()
 
-Status = Literal["ok", "failed", "not tried"]
-
-
-class Check(NamedTuple):
-    """One step: what was looked at, how it ended, how long it took, and what to do if it failed.
-
-    ``name`` is one of ``packages``, ``open``, ``fetch``, ``look up``, ``seal and read``. ``found``
-    says in words what came out; ``error`` is the name of the error's class. ``took_s`` is in
-    seconds, None for a step that was not tried. ``advice`` is None unless the step failed.
-    """
-
-    name: str
-    status: Status
-    found: str
-    took_s: float | None = None
-    error: str | None = None
-    advice: str | None = None
-
-
-class Diagnosis(NamedTuple):
-    """What was found. It holds no secret, and nothing of the URL but what the provider itself shows.
-
-    ``place`` and ``kid`` are None where it did not get so far. ``key_age_s`` is None when the place
-    does not say when the key was made. ``remarks`` are sentences of the provider about its place, and
-    ``warnings`` what it warned of; neither makes a diagnosis a bad one. ``cache`` and ``retry`` are
-    the numbers that the ring goes by in an outage.
-    """
-
-    checks: tuple[Check, ...]
-    place: str | None
-    kid: str | None
-    key_created_at: datetime | None
-    key_age_s: float | None
-    remarks: tuple[str, ...]
-    warnings: tuple[str, ...]
-    cache: CachePolicy
-    retry: RetryPolicy
-
-    @property
-    def ok(self) -> bool:
-        """Whether every check passed."""
-        return all(check.status == "ok" for check in self.checks)
-
-
-#: What to do, where the message of the error does not know: from the special to the general.
-_ADVICE: tuple[tuple[type[KeyProviderError], str], ...] = (
-    (ProviderConfigError, "change the setting that the message names, and start the process again"),
-    (
-        InvalidKeyError,
-        "write a key there, as `encrypted-sessions keygen` prints; if one was there, look for a cut or added character",
-    ),
-    (
-        KeyAccessDeniedError,
-        "allow this process to read the key: look at the user, role or policy that it runs under",
-    ),
-    (
-        KeyDisabledError,
-        "enable the key at its place, or make another one active; what it sealed needs it back",
-    ),
-    (
-        KeyDestroyedError,
-        "make another key active; what the destroyed one sealed cannot be read again",
-    ),
-    (KeyNotFoundError, "put a key there and make it the active one; check the name in the URL"),
-    (
-        KeyUnavailableError,
-        "see that the place runs and can be reached, then run doctor again; who holds a key goes on meanwhile",
-    ),
-)
-
-_UNKNOWN = (
-    "this is no error that a provider should raise, and its words may hold anything, so they are not shown; report it"
-    " to the provider's author"
-)
-
 
 @redact_frames
 async def examine(
@@ -132,17 +52,17 @@ async def examine(
     cache: CachePolicy = _CACHE,
     retry: RetryPolicy = _RETRY,
 ) -> Diagnosis:
-    """Check the keys of ``url`` as an application would use them; None: no URL was given.
+    """Check the keys of `url` as an application would use them; None: no URL was given.
 
-    ``cache`` and ``retry`` are those of the application's ring, the defaults if it sets none. It
+    `cache` and `retry` are those of the application's ring, the defaults if it sets none. It
     takes as long as the provider does, and raises nothing for what it finds. Nothing is written
     anywhere: the probe is kept in memory.
     """
     examination = _Examination(cache, retry)
-    examination.look_at_packages()
+    examination.check_packages()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        await examination.go_the_way(url)
+        await examination.run_steps(url)
     return examination.diagnosis(tuple(sorted({str(one.message) for one in caught})))
 
 
@@ -162,7 +82,7 @@ class _Examination:
         self._created_at: datetime | None = None
         self._remarks: list[str] = []
 
-    def diagnosis(self, warned: tuple[str, ...]) -> Diagnosis:
+    def diagnosis(self, caught_warnings: tuple[str, ...]) -> Diagnosis:
         reached = {check.name for check in self._checks}
         left = [Check(name, "not tried", "a step before it failed") for name in self._STEPS if name not in reached]
         age_s = None
@@ -175,12 +95,12 @@ class _Examination:
             self._created_at,
             age_s,
             tuple(self._remarks),
-            warned,
+            caught_warnings,
             self._cache,
             self._retry,
         )
 
-    def look_at_packages(self) -> None:
+    def check_packages(self) -> None:
         began = time.perf_counter()
         found = whose_package()
         took_s = time.perf_counter() - began
@@ -190,10 +110,10 @@ class _Examination:
             by = f", installed by {', '.join(found.owners)}" if found.owners else ""
             self._checks.append(Check("packages", "ok", f"keyproviders is loaded from {found.loaded_from}{by}", took_s))
 
-    async def go_the_way(self, url: str | None) -> None:
+    async def run_steps(self, url: str | None) -> None:
         rings: list[KeyRing] = []
         try:
-            url, provider = self._opened(url)
+            url, provider = self._open(url)
             first = KeyRing(provider, cache=self._cache, retry=self._retry)
             rings.append(first)
             key = await self._fetch(first)
@@ -208,16 +128,16 @@ class _Examination:
 
     # -- The steps ---------------------------------------------------------------------------
 
-    def _opened(self, url: str | None) -> tuple[str, KeyProvider]:
+    def _open(self, url: str | None) -> tuple[str, KeyProvider]:
         if url is None:
             self._failed(
                 "open",
                 "no URL was given",
-                advice=f"give one, as in `encrypted-sessions doctor env:SESSION_KEYS`, or set {VARIABLE}",
+                advice=f"give one, as in `encrypted-sessions doctor env:SESSION_KEYS`, or set {_VARIABLE}",
             )
         with self._step("open") as found:
             provider = open_provider(url)
-            self._place = _words_for(provider)
+            self._place = _place_of(provider)
             found(f"{self._place}, read by {type(provider).__name__}")
         return url, provider
 
@@ -232,7 +152,7 @@ class _Examination:
         """What the provider has to say beyond its keys. No failure: who may not ask can still seal."""
         ask = getattr(provider, "examine", None)
         if callable(ask):
-            self._remarks += await _answer_of(ask, self._retry.deadline_s)
+            self._remarks += await _remarks_of(ask, self._retry.deadline_s)
 
     async def _look_up(self, url: str, key: Key, rings: list[KeyRing]) -> KeyRing:
         with self._step("look up") as found:
@@ -265,12 +185,11 @@ class _Examination:
         try:
             yield found.append
         except KeyProviderError as error:
-            advice = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), _UNKNOWN)
-            problem = str(error) + _calls(ring), advice, type(error).__name__
+            problem = str(error) + _calls(ring), advice_for(error), type(error).__name__
         except EncryptedSessionError as error:
             problem = str(error), "report this: it should never happen", type(error).__name__
         except Exception as error:  # noqa: BLE001 - a provider of somebody else may raise anything
-            problem = f"{type(error).__name__} was raised{_calls(ring)}", _UNKNOWN, type(error).__name__
+            problem = f"{type(error).__name__} was raised{_calls(ring)}", UNKNOWN_ERROR, type(error).__name__
         took_s = time.perf_counter() - began
         if problem is not None:
             self._failed(name, problem[0], took_s, problem[2], problem[1])
@@ -305,8 +224,8 @@ class _MemorySession:
         self.items.clear()
 
 
-async def _answer_of(ask: Callable[[], object], deadline_s: float) -> list[str]:
-    """The sentences that a provider's ``examine()`` gives, or the one that says why there are none."""
+async def _remarks_of(ask: Callable[[], object], deadline_s: float) -> list[str]:
+    """The sentences that a provider's `examine()` gives, or the one that says why there are none."""
     answers: list[object] = []
     loop, answered = asyncio.get_running_loop(), asyncio.Event()
 
@@ -328,7 +247,7 @@ async def _answer_of(ask: Callable[[], object], deadline_s: float) -> list[str]:
     return [one for one in found if isinstance(one, str)] if isinstance(found, (list, tuple)) else []
 
 
-def _words_for(provider: KeyProvider) -> str:
+def _place_of(provider: KeyProvider) -> str:
     place = getattr(provider, "place", None)
     return place if isinstance(place, str) and place else type(provider).__name__
 

@@ -25,9 +25,9 @@ PACKAGE = "keyproviders"
 class Installation(NamedTuple):
     """Where the package comes from.
 
-    ``loaded_from``: the file that an import reads, None if there is none. ``owners``: the
-    distributions that installed a package or module of this name, by name and version. ``problem``
-    and ``advice``: what is wrong and what to do about it, None if nothing is wrong.
+    `loaded_from`: the file that an import reads, None if there is none. `owners`: the
+    distributions that installed a package or module of this name, by name and version. `problem`
+    and `advice`: what is wrong and what to do about it, None if nothing is wrong.
     """
 
     loaded_from: str | None
@@ -50,7 +50,7 @@ class _Owner(NamedTuple):
 
 
 def whose_package(path: Iterable[str] | None = None) -> Installation:
-    """Look at what is installed on ``path`` (a list of folders as ``sys.path`` is; None: that one).
+    """Look at what is installed on `path` (a list of folders as `sys.path` is; None: that one).
 
     Reads the lists of files that the installers left, and this package's files.
     """
@@ -140,9 +140,9 @@ def _editable_folder(found: Iterable[metadata.Distribution]) -> Path | None:
     """The folder of a tree that was installed to be edited."""
     for dist in found:
         if _same_name(dist.metadata["Name"], OURS):
-            told = json.loads(dist.read_text("direct_url.json") or "{}")
-            if told.get("dir_info", {}).get("editable"):
-                return Path(unquote(urlsplit(told["url"]).path)).resolve()
+            source = json.loads(dist.read_text("direct_url.json") or "{}")
+            if source.get("dir_info", {}).get("editable"):
+                return Path(unquote(urlsplit(source["url"]).path)).resolve()
     return None
 
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from keyproviders import KeyProviderError, KeyRing, redact_frames
 
-from .._support.terminal import table
 from ..core.envelope import UPSTREAM_KID
 from ..maintenance import inventory
 from ..maintenance.keys import StoreKeys
 
 if TYPE_CHECKING:
     from ..stores.whole import WholeStore
+
+__all__ = ["ANSWERS", "Answer", "StoreCheck", "StoreDiagnosis", "examine_store"]
 
 Answer = Literal[
     "held",
@@ -114,28 +115,3 @@ def _as_answer(name: str) -> Answer:
         if found == name:
             return found
     return "unknown_key"  # a label that is no kid
-
-
-def in_words(found: StoreDiagnosis) -> str:
-    """A line for each label, and what follows from them."""
-    lines = [f"The store is {found.place}: {found.rows:,} rows."]
-    if found.checks:
-        cells = [
-            ("ok" if check.ok else "FAILED", check.kid or "-", f"{check.rows:,}", check.words) for check in found.checks
-        ]
-        lines += ["", *table(("", "key", "rows", ""), cells, right=(2,))]
-    lines.append("")
-    if found.problem is not None:
-        lines.append(f"Not all could be found out: {found.problem}.")
-    if found.ok:
-        lines.append("A process with these keys can read what is there, by the labels of the rows.")
-    else:
-        lines.append("A process with these keys cannot read all that is there.")
-    lines.append("Labels are no proof; `encrypted-sessions verify` opens every row.")
-    return "\n".join(lines)
-
-
-def as_object(found: StoreDiagnosis) -> dict[str, object]:
-    """The same for programs."""
-    checks = [{**check._asdict(), "ok": check.ok} for check in found.checks]
-    return {"ok": found.ok, "place": found.place, "rows": found.rows, "checks": checks, "problem": found.problem}

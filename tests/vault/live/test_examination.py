@@ -7,7 +7,8 @@ import secrets
 import pytest
 
 from encrypted_sessions.doctor import report as doctor_report
-from encrypted_sessions.doctor.examination import Diagnosis, examine
+from encrypted_sessions.doctor.diagnosis import Diagnosis
+from encrypted_sessions.doctor.examination import examine
 from keyproviders import KeyNotFoundError
 from keyproviders.vault import VaultKvKeyProvider
 
@@ -21,8 +22,8 @@ def diagnosed(place, monkeypatch: pytest.MonkeyPatch):
     async def ask(token: str, mount: str = "secret") -> Diagnosis:
         monkeypatch.setenv("VAULT_TOKEN", token)
         found = await examine(f"vault-kv:{place.path}?mount={mount}&address={place.server.url}")
-        assert found.ok, doctor_report.duration_text(found)
-        assert token == "root" or token not in doctor_report.duration_text(found) + doctor_report.as_json(found)
+        assert found.ok, doctor_report.format_text(found)
+        assert token == "root" or token not in doctor_report.format_text(found) + doctor_report.format_json(found)
         return found
 
     return ask

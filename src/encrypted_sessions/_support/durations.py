@@ -1,0 +1,46 @@
+"""Seconds in words, as a sentence, a table and a clock have them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["DELAYS", "RUNS", "STEPS", "Unit", "format_clock", "format_duration", "format_minutes"]
+
+
+class Unit(NamedTuple):
+    """A unit, for durations that are shorter than `below_s`."""
+
+    name: str
+    seconds: float
+    digits: int
+    below_s: float = math.inf
+
+
+#: How long a step took.
+STEPS = (Unit("ms", 1e-3, 1, below_s=1), Unit("s", 1, 1))
+#: How long a run took.
+RUNS = (Unit("s", 1, 1, below_s=120), Unit("minutes", 60, 1))
+#: How long it is until something happens.
+DELAYS = (Unit("s", 1, 0, below_s=120), Unit("min", 60, 0, below_s=7_200), Unit("h", 3_600, 1))
+
+
+def format_duration(seconds: float, units: Sequence[Unit]) -> str:
+    """A rounded number in the first of the units that fits."""
+    unit = next(unit for unit in units if seconds < unit.below_s)
+    return f"{seconds / unit.seconds:.{unit.digits}f} {unit.name}"
+
+
+def format_minutes(seconds: float) -> str:
+    """Minutes for a sentence, with the hours where they are whole: `1,440 minutes (24 h)`."""
+    minutes = seconds / 60
+    number = f"{minutes:,.0f}" if minutes >= 10 else f"{minutes:.3g}"
+    unit = "minute" if number == "1" else "minutes"
+    return f"{number} {unit}" + (f" ({minutes / 60:g} h)" if minutes >= 120 and minutes % 60 == 0 else "")
+
+
+def format_clock(seconds: int, *, hours: bool = False) -> str:
+    """As a clock shows it, `2:05` or `1:02:05`; with `hours` always in the longer form."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if hours or minutes >= 60 else f"{minutes}:{rest:02}"

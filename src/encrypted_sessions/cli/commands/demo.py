@@ -1,0 +1,47 @@
+"""`encrypted-sessions demo`."""
+
+from typing import Annotated
+
+import typer
+
+from ..errors import failed, interrupted, wrong_use
+
+__all__ = ["HELP", "demo"]
+
+HELP = """Show an encrypted conversation of a real agent, and check what is shown.
+
+It is held, killed, started again in a new process, its key is rotated, its items expire, and a
+wrong key explains itself. No network, no API key, a few seconds; nothing is left behind, unless
+--store says where to keep it.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."""
+
+_KEYS_HELP = (
+    "Where your keys are, such as env:SESSION_KEYS. They are only read: the rotation and the wrong key are left out."
+    "  [default: keys of the demo's own]"
+)
+_STORE_HELP = (
+    "Where to keep the conversation, and leave it: the path of an SQLite file, an SQLAlchemy URL with an async driver"
+    " (postgresql+asyncpg://host/name) or a Redis URL (redis://host:6379/0).  [default: a temporary SQLite file]"
+)
+
+
+def demo(
+    keys: Annotated[
+        str | None,
+        typer.Option("--keys", metavar="URL", envvar="ENCRYPTED_SESSIONS_KEYS", show_default=False, help=_KEYS_HELP),
+    ] = None,
+    store: Annotated[str | None, typer.Option("--store", metavar="URL", show_default=False, help=_STORE_HELP)] = None,
+) -> None:
+    """Show the demo."""
+    try:
+        from ...demo.conversation import DemoError, WrongUseError, run  # noqa: PLC0415 - loads rich
+
+        try:
+            run(keys, store)
+        except WrongUseError as error:
+            raise wrong_use(str(error), error.option) from None
+        except DemoError as error:
+            raise failed(str(error)) from None
+    except KeyboardInterrupt:
+        raise interrupted() from None

@@ -1,0 +1,86 @@
+"""`encrypted-sessions discard`."""
+
+from typing import Annotated
+
+import typer
+
+from ... import maintenance
+from ..common_options import CommonOptions
+from ..errors import checked, wrong_use
+from ..options import (
+    EXIT_CODES_HELP,
+    STORE_HELP,
+    Batch,
+    JsonLines,
+    KeyPrefix,
+    KeysURL,
+    Limit,
+    MessagesTable,
+    OptionalTTL,
+    SessionsTable,
+    StoreURL,
+    UpstreamKey,
+    Yes,
+)
+from ..running import run_operation
+
+__all__ = ["HELP", "discard"]
+
+HELP = f"""Remove the rows of one outcome that nobody can read, after writing them to a file.
+
+The file must not exist yet; only you may read it. One JSON object per row. Without --yes nothing is
+removed or written.
+
+{STORE_HELP}
+
+{EXIT_CODES_HELP}"""
+
+_OUTCOMES = "erased, expired_unverified (with --ttl), malformed, plaintext, unauthentic, unknown_key, unsupported"
+
+
+def discard(
+    store: StoreURL,
+    *,
+    outcome: Annotated[
+        str, typer.Option("--outcome", metavar="NAME", show_default=False, help=f"Which rows: {_OUTCOMES}.")
+    ],
+    export: Annotated[
+        str | None,
+        typer.Option(
+            "--export",
+            metavar="FILE",
+            show_default=False,
+            help="A new file, to which rows are written first. Needed with --yes.",
+        ),
+    ] = None,
+    ttl: OptionalTTL = None,
+    yes: Yes = False,
+    keys: KeysURL = None,
+    upstream_key: UpstreamKey = None,
+    batch: Batch = 500,
+    limit: Limit = None,
+    sessions_table: SessionsTable = "agent_sessions",
+    messages_table: MessagesTable = "agent_messages",
+    key_prefix: KeyPrefix = "agents:session",
+    as_json: JsonLines = False,
+) -> None:
+    """Remove the rows of one outcome."""
+    from ...maintenance.arguments import discardable  # noqa: PLC0415 - loads all of maintenance, which `--help` needs not
+
+    if yes and export is None:
+        raise wrong_use("name a file that does not exist yet: the rows are written to it first", "--export")
+    checked(discardable, outcome, ttl)
+    options = CommonOptions(
+        store=store,
+        sessions_table=sessions_table,
+        messages_table=messages_table,
+        key_prefix=key_prefix,
+        as_json=as_json,
+        keys=keys,
+        upstream_key=upstream_key,
+        batch=batch,
+        limit=limit,
+    )
+    ring = options.open_ring()
+    arguments = {"outcome": outcome, "export": export, "ttl": ttl, "dry_run": not yes, **options.for_writing()}
+    run_operation("discard", options, maintenance.discard, ring, arguments)

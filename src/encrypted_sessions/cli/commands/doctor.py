@@ -1,0 +1,104 @@
+"""`encrypted-sessions doctor`."""
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keyproviders import redact_frames
+
+from ..common_options import CommonOptions
+from ..errors import interrupted, silence_loggers
+from ..exit_codes import FAILED
+from ..running import complete
+
+if TYPE_CHECKING:
+    from ...doctor.store import StoreDiagnosis
+
+__all__ = ["HELP", "doctor"]
+
+HELP = """Check that keys can be had and used, and say what to do where they cannot.
+
+It goes the way of an application: opens the provider, fetches the active key, finds it again as
+another process would, seals a probe and reads it back. It says how long each step took, how old the
+key is, what a process would do in an outage, and whether another package took the place of
+keyproviders. No secret is printed and nothing is written; the probe is kept in memory.
+
+Exit codes: 0 all is well, 1 something is not, 2 wrong use, 3 interrupted (Ctrl-C)."""
+
+_STORE_HELP = "Also ask for every key that this store's rows name: would a process be able to read them?"
+
+
+def doctor(
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="URL",
+            envvar="ENCRYPTED_SESSIONS_KEYS",
+            show_default=False,
+            help="Where your keys are, such as env:SESSION_KEYS.",
+        ),
+    ] = None,
+    *,
+    store: Annotated[str | None, typer.Option("--store", metavar="STORE", show_default=False, help=_STORE_HELP)] = None,
+    upstream_key: Annotated[
+        str | None,
+        typer.Option(
+            "--upstream-key", metavar="env:NAME", show_default=False, help="With --store: as sessions have it."
+        ),
+    ] = None,
+    sessions_table: Annotated[str, typer.Option(metavar="NAME", help="With --store.")] = "agent_sessions",
+    messages_table: Annotated[str, typer.Option(metavar="NAME", help="With --store.")] = "agent_messages",
+    key_prefix: Annotated[str, typer.Option(metavar="TEXT", help="With --store, in Redis.")] = "agents:session",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Check the keys, and with `--store` a store."""
+    from ...doctor import report, store_report  # noqa: PLC0415 - loads what the doctor works with, which `--help` needs not
+    from ...doctor.examination import examine  # noqa: PLC0415 - likewise
+
+    silence_loggers("keyproviders")
+    try:
+        diagnosis = asyncio.run(examine(url))
+    except KeyboardInterrupt:
+        raise interrupted() from None
+    ok = diagnosis.ok
+    store_diagnosis = None
+    if store is not None and ok:  # without keys there is nothing to ask
+        options = CommonOptions(
+            store=store,
+            sessions_table=sessions_table,
+            messages_table=messages_table,
+            key_prefix=key_prefix,
+            as_json=as_json,
+            keys=url,
+            upstream_key=upstream_key,
+        )
+        store_diagnosis = _examine_store(options)
+        ok = store_diagnosis.ok
+    if as_json:
+        found = report.as_dict(diagnosis)
+        if store is not None:
+            found["store"] = None if store_diagnosis is None else store_report.as_dict(store_diagnosis)
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        typer.echo(report.format_text(diagnosis).rstrip())
+        if store_diagnosis is not None:
+            typer.echo(f"\n{store_report.format_text(store_diagnosis)}")
+        elif store is not None:
+            typer.echo("\nThe store was not looked at: first mend what is said above.")
+    if not ok:
+        raise typer.Exit(FAILED)
+
+
+@redact_frames
+def _examine_store(options: CommonOptions) -> "StoreDiagnosis":
+    from ...doctor.store import examine_store  # noqa: PLC0415 - as in `doctor`
+
+    store, ring, upstream_key = options.open_store(), options.open_ring(), options.upstream_secret()
+
+    async def examine() -> "StoreDiagnosis":
+        async with ring, store:
+            return await examine_store(store, ring, upstream_key=upstream_key)
+
+    return complete(examine())

@@ -1,0 +1,57 @@
+"""`encrypted-sessions encrypt`."""
+
+from ... import maintenance
+from ..common_options import CommonOptions
+from ..options import (
+    EXIT_CODES_HELP,
+    STORE_HELP,
+    Batch,
+    JsonLines,
+    KeyPrefix,
+    KeysURL,
+    Limit,
+    MessagesTable,
+    SessionsTable,
+    StoreURL,
+    UpstreamKey,
+)
+from ..running import run_operation
+
+__all__ = ["HELP", "encrypt"]
+
+HELP = f"""Seal what is plaintext and, with --upstream-key, what the SDK's class wrote.
+
+From then on such a row counts as authentic, whoever wrote it: run it when only what you trust has
+written to the store. Rows keep their times and places.
+
+{STORE_HELP}
+
+{EXIT_CODES_HELP}"""
+
+
+def encrypt(
+    store: StoreURL,
+    *,
+    keys: KeysURL = None,
+    upstream_key: UpstreamKey = None,
+    batch: Batch = 500,
+    limit: Limit = None,
+    sessions_table: SessionsTable = "agent_sessions",
+    messages_table: MessagesTable = "agent_messages",
+    key_prefix: KeyPrefix = "agents:session",
+    as_json: JsonLines = False,
+) -> None:
+    """Seal the rows that are plaintext, or of the SDK's class."""
+    options = CommonOptions(
+        store=store,
+        sessions_table=sessions_table,
+        messages_table=messages_table,
+        key_prefix=key_prefix,
+        as_json=as_json,
+        keys=keys,
+        upstream_key=upstream_key,
+        batch=batch,
+        limit=limit,
+    )
+    ring = options.open_ring()
+    run_operation("encrypt", options, maintenance.encrypt_plaintext, ring, options.for_writing())

@@ -1,0 +1,56 @@
+"""`encrypted-sessions inventory`."""
+
+from ... import maintenance
+from ..common_options import CommonOptions
+from ..options import (
+    EXIT_CODES_HELP,
+    STORE_HELP,
+    Batch,
+    JsonLines,
+    KeyPrefix,
+    KeysURL,
+    MessagesTable,
+    OptionalTTL,
+    SessionsTable,
+    StoreURL,
+    UpstreamKey,
+)
+from ..running import run_operation
+
+__all__ = ["HELP", "inventory"]
+
+HELP = f"""Show what is in a store: rows by key, version and outcome, how old and how large.
+
+With keys every row is opened, and it ends with the sentence which keys nothing depends on any more.
+Without --keys, and without ENCRYPTED_SESSIONS_KEYS, labels are counted, which prove nothing.
+
+{STORE_HELP}
+
+{EXIT_CODES_HELP}"""
+
+
+def inventory(
+    store: StoreURL,
+    *,
+    ttl: OptionalTTL = None,
+    keys: KeysURL = None,
+    upstream_key: UpstreamKey = None,
+    batch: Batch = 500,
+    sessions_table: SessionsTable = "agent_sessions",
+    messages_table: MessagesTable = "agent_messages",
+    key_prefix: KeyPrefix = "agents:session",
+    as_json: JsonLines = False,
+) -> None:
+    """Count the rows of a store, and say which keys they need."""
+    options = CommonOptions(
+        store=store,
+        sessions_table=sessions_table,
+        messages_table=messages_table,
+        key_prefix=key_prefix,
+        as_json=as_json,
+        keys=keys,
+        upstream_key=upstream_key,
+        batch=batch,
+    )
+    ring = options.open_ring() if keys else None
+    run_operation("inventory", options, maintenance.inventory, ring, {"ttl": ttl, **options.for_reading()})

@@ -1,0 +1,61 @@
+"""`encrypted-sessions purge`."""
+
+from ... import maintenance
+from ..common_options import CommonOptions
+from ..options import (
+    EXIT_CODES_HELP,
+    STORE_HELP,
+    TTL,
+    Batch,
+    JsonLines,
+    KeyPrefix,
+    KeysURL,
+    Limit,
+    MessagesTable,
+    SessionsTable,
+    StoreURL,
+    UpstreamKey,
+    Yes,
+)
+from ..running import run_operation
+
+__all__ = ["HELP", "purge"]
+
+HELP = f"""Remove what is authentic and older than --ttl, and nothing else.
+
+What cannot be opened stays, and is counted. Without --yes nothing is removed.
+
+{STORE_HELP}
+
+{EXIT_CODES_HELP}"""
+
+
+def purge(
+    store: StoreURL,
+    *,
+    ttl: TTL,
+    yes: Yes = False,
+    keys: KeysURL = None,
+    upstream_key: UpstreamKey = None,
+    batch: Batch = 500,
+    limit: Limit = None,
+    sessions_table: SessionsTable = "agent_sessions",
+    messages_table: MessagesTable = "agent_messages",
+    key_prefix: KeyPrefix = "agents:session",
+    as_json: JsonLines = False,
+) -> None:
+    """Remove the rows that expired."""
+    options = CommonOptions(
+        store=store,
+        sessions_table=sessions_table,
+        messages_table=messages_table,
+        key_prefix=key_prefix,
+        as_json=as_json,
+        keys=keys,
+        upstream_key=upstream_key,
+        batch=batch,
+        limit=limit,
+    )
+    ring = options.open_ring()
+    arguments = {"ttl": ttl, "dry_run": not yes, **options.for_writing()}
+    run_operation("purge", options, maintenance.purge, ring, arguments)

@@ -1,0 +1,53 @@
+"""`encrypted-sessions verify`."""
+
+from ... import maintenance
+from ..common_options import CommonOptions
+from ..options import (
+    EXIT_CODES_HELP,
+    STORE_HELP,
+    Batch,
+    JsonLines,
+    KeyPrefix,
+    KeysURL,
+    MessagesTable,
+    OptionalTTL,
+    SessionsTable,
+    StoreURL,
+    UpstreamKey,
+)
+from ..running import run_operation
+
+__all__ = ["HELP", "verify"]
+
+HELP = f"""Open every row, and say which are not in order.
+
+{STORE_HELP}
+
+{EXIT_CODES_HELP}"""
+
+
+def verify(
+    store: StoreURL,
+    *,
+    ttl: OptionalTTL = None,
+    keys: KeysURL = None,
+    upstream_key: UpstreamKey = None,
+    batch: Batch = 500,
+    sessions_table: SessionsTable = "agent_sessions",
+    messages_table: MessagesTable = "agent_messages",
+    key_prefix: KeyPrefix = "agents:session",
+    as_json: JsonLines = False,
+) -> None:
+    """Open every row, and count those that are not in order."""
+    options = CommonOptions(
+        store=store,
+        sessions_table=sessions_table,
+        messages_table=messages_table,
+        key_prefix=key_prefix,
+        as_json=as_json,
+        keys=keys,
+        upstream_key=upstream_key,
+        batch=batch,
+    )
+    ring = options.open_ring()
+    run_operation("verify", options, maintenance.verify, ring, {"ttl": ttl, **options.for_reading()})

@@ -1,0 +1,91 @@
+"""What the commands over a store were given, and what it stands for: the store, the keys' ring, a secret."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keyproviders import ProviderConfigError, redact_frames
+
+from ..errors import StoreConfigError
+from .errors import wrong_use
+
+if TYPE_CHECKING:
+    from keyproviders import KeyRing
+
+    from ..stores.whole import WholeStore
+
+__all__ = ["CommonOptions"]
+
+
+@dataclass(frozen=True)
+class CommonOptions:
+    """The options that commands over a store share, as they were given."""
+
+    store: str
+    sessions_table: str
+    messages_table: str
+    key_prefix: str
+    as_json: bool
+    keys: str | None = None
+    upstream_key: str | None = None
+    batch: int = 500
+    limit: int | None = None
+
+    def __repr__(self) -> str:
+        return "CommonOptions()"  # a store's URL may hold what nobody shall see
+
+    @redact_frames
+    def open_store(self) -> WholeStore:
+        """The store, not entered yet. Ends the command where it cannot be one."""
+        from ..stores.urls import open_store  # noqa: PLC0415 - `--help` needs no store
+
+        try:
+            return open_store(
+                self.store,
+                sessions_table=self.sessions_table,
+                messages_table=self.messages_table,
+                key_prefix=self.key_prefix,
+            )
+        except StoreConfigError as error:
+            problem = str(error)
+        raise wrong_use(problem)
+
+    @redact_frames
+    def open_ring(self) -> KeyRing:
+        """The keys' ring, which has asked for nothing yet. Ends the command where it cannot be one."""
+        from keyproviders import KeyRing  # noqa: PLC0415 - likewise no ring
+
+        if not self.keys:
+            raise wrong_use(
+                "say where your keys are, such as env:SESSION_KEYS, or set ENCRYPTED_SESSIONS_KEYS", "--keys"
+            )
+        try:
+            return KeyRing.from_url(self.keys)
+        except ProviderConfigError as error:
+            problem = str(error)
+        raise wrong_use(problem, "--keys")
+
+    @redact_frames
+    def upstream_secret(self) -> str | None:
+        """The string of the SDK's class. It comes by a variable: others can read a command line."""
+        if self.upstream_key is None:
+            return None
+        kind, _, name = self.upstream_key.partition(":")
+        if kind != "env" or not name.isidentifier():
+            raise wrong_use("give env:NAME, the environment variable that holds the string", "--upstream-key")
+        secret = os.environ.get(name)
+        if not secret:
+            raise wrong_use(f"the environment variable {name} is not set, or empty", "--upstream-key")
+        return secret
+
+    @redact_frames
+    def for_reading(self) -> dict[str, Any]:
+        """The arguments of an operation that opens rows."""
+        return {"upstream_key": self.upstream_secret(), "batch": self.batch}
+
+    @redact_frames
+    def for_writing(self) -> dict[str, Any]:
+        """The arguments of an operation that changes rows."""
+        return {**self.for_reading(), "limit": self.limit}

@@ -1,0 +1,55 @@
+"""The keys of a keyset as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from .._support.durations import DELAYS, format_duration
+from .._support.terminal import table
+
+__all__ = ["format_json", "format_table", "format_time"]
+
+_HEADS = ("NAME", "STATE", "CREATED (UTC)", "ACTIVE FROM (UTC)", "REMARK", "KEY-ENCRYPTION KEY")
+
+
+def format_json(found: Mapping[str, object]) -> str:
+    """For programs: times in ISO 8601, in UTC."""
+    return json.dumps(found, indent=2, default=lambda time: f"{time:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def format_table(keys: Sequence[Mapping[str, Any]], now: datetime) -> str:
+    """A line for each key, and what comes next for it."""
+    rows = (
+        (
+            key["name"],
+            key["state"],
+            format_time(key["created_at"]),
+            format_time(key["activate_at"]),
+            _remark(key, now),
+            key["kek"],
+        )
+        for key in keys
+    )
+    return "\n".join(table(_HEADS, rows))
+
+
+def _remark(key: Mapping[str, Any], now: datetime) -> str:
+    state, until = key["state"], key["written_until"]
+    if state == "pending":
+        return f"active in {format_duration(max(0.0, (key['activate_at'] - now).total_seconds()), DELAYS)}"
+    if state == "decrypt-only":
+        # Overtaken in an emergency before its time came, it never becomes active.
+        overtaken = "overtaken; " if key["activate_at"] > now else ""
+        return overtaken + (
+            f"may be retired from {format_time(until)} on" if until is not None and now < until else "may be retired"
+        )
+    since = key[f"{state}_at"] if state in {"retired", "destroyed"} else None
+    return "" if since is None else f"since {format_time(since)}"
+
+
+def format_time(time: datetime | None) -> str:
+    """To the second, without the zone: the heads of the table say UTC."""
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"

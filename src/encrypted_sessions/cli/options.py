@@ -1,0 +1,67 @@
+"""The options that several commands take, each declared once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "EXIT_CODES_HELP",
+    "STORE_HELP",
+    "TTL",
+    "Batch",
+    "JsonLines",
+    "KeyPrefix",
+    "KeysURL",
+    "Limit",
+    "MessagesTable",
+    "OptionalTTL",
+    "SessionsTable",
+    "StoreURL",
+    "UpstreamKey",
+    "Yes",
+]
+
+# What the help of each command over a store says.
+STORE_HELP = """STORE is a URL: sqlite:///agents.db, postgresql://user@host/name or redis://host:6379/0, or env:NAME,
+the variable that holds one. A password is taken only so."""
+EXIT_CODES_HELP = """Exit codes: 0 all is well, 1 something was left that should not be, 2 wrong use, 3 interrupted
+(Ctrl-C or SIGTERM: it ends after the current batch, and the next run goes on)."""
+
+_UPSTREAM_HELP = "env:NAME, the variable that holds the string with which the SDK's class wrote rows."
+
+_TTL = typer.Option(
+    "--ttl", metavar="SECONDS", min=1, show_default=False, help="How long an item lives: the ttl of your sessions."
+)
+
+StoreURL = Annotated[str, typer.Argument(metavar="STORE", show_default=False, help="The store's URL, or env:NAME.")]
+KeysURL = Annotated[
+    str | None,
+    typer.Option(
+        "--keys",
+        metavar="URL",
+        envvar="ENCRYPTED_SESSIONS_KEYS",
+        show_default=False,
+        help="Where your keys are, such as env:SESSION_KEYS.",
+    ),
+]
+UpstreamKey = Annotated[
+    str | None, typer.Option("--upstream-key", metavar="env:NAME", show_default=False, help=_UPSTREAM_HELP)
+]
+Batch = Annotated[
+    int, typer.Option("--batch", metavar="ROWS", min=1, max=10_000, help="Rows read and changed at once.")
+]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="ROWS", min=1, show_default=False, help="Rows changed at most.  [default: all]"),
+]
+SessionsTable = Annotated[str, typer.Option("--sessions-table", metavar="NAME", help="The table of sessions.")]
+MessagesTable = Annotated[str, typer.Option("--messages-table", metavar="NAME", help="The table of messages.")]
+KeyPrefix = Annotated[str, typer.Option("--key-prefix", metavar="TEXT", help="In Redis: how the keys begin.")]
+JsonLines = Annotated[
+    bool, typer.Option("--json", help="Print lines of JSON: progress, and the report as the last one.")
+]
+TTL = Annotated[int, _TTL]
+OptionalTTL = Annotated[int | None, _TTL]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it. Else it is only counted what would be removed.")]

@@ -1,0 +1,33 @@
+"""The findings of `doctor --store` as text and for JSON."""
+
+from __future__ import annotations
+
+from .._support.terminal import table
+from .store import StoreDiagnosis
+
+__all__ = ["as_dict", "format_text"]
+
+
+def format_text(found: StoreDiagnosis) -> str:
+    """A line for each label, and what follows from them."""
+    lines = [f"The store is {found.place}: {found.rows:,} rows."]
+    if found.checks:
+        cells = [
+            ("ok" if check.ok else "FAILED", check.kid or "-", f"{check.rows:,}", check.words) for check in found.checks
+        ]
+        lines += ["", *table(("", "key", "rows", ""), cells, right=(2,))]
+    lines.append("")
+    if found.problem is not None:
+        lines.append(f"Not all could be found out: {found.problem}.")
+    if found.ok:
+        lines.append("A process with these keys can read what is there, by the labels of the rows.")
+    else:
+        lines.append("A process with these keys cannot read all that is there.")
+    lines.append("Labels are no proof; `encrypted-sessions verify` opens every row.")
+    return "\n".join(lines)
+
+
+def as_dict(found: StoreDiagnosis) -> dict[str, object]:
+    """The same for programs."""
+    checks = [{**check._asdict(), "ok": check.ok} for check in found.checks]
+    return {"ok": found.ok, "place": found.place, "rows": found.rows, "checks": checks, "problem": found.problem}
