@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from .._support.shielding import shield
 from ..errors import PurgeRefusedError
 from ..stores import PAGE, HistoryMovedError, Row, RowStore, rows_to_purge
+from ..stores.registry import other_purge_of_class
 from .classified import Classifier, HistoryWalk, ReadPolicy
 from .expired_calls import AnswersInTime
 from .pairing import Pair, answer_to, answered_by
@@ -128,9 +129,8 @@ async def _refuse_expired(history: SealedHistory) -> None:
         return
     name = type(history.session).__name__
     way_out = (
-        "the command 'encrypted-sessions purge' removes them from its file"
-        if name == "AdvancedSQLiteSession"
-        else "if no other process writes to this session and all of it may go, clear_session() removes it"
+        other_purge_of_class(type(history.session))
+        or "if no other process writes to this session and all of it may go, clear_session() removes it"
     )
     raise PurgeRefusedError(
         f"{expired} expired rows lie in a {name}, which can remove its newest row, or all, but no old row by itself:"

@@ -20,6 +20,10 @@ class StoreDescriptor(NamedTuple):
     #: meant: a subclass may keep indexes of its own.
     rows: Mapping[str, str] = MappingProxyType({})
 
+    #: Session classes whose single rows cannot be changed, and yet expired ones can be removed: from the qualified name
+    #: to how, as the end of an error message.
+    purged_otherwise: Mapping[str, str] = MappingProxyType({})
+
     #: The URL schemes under which the whole store can be opened, in small letters.
     schemes: tuple[str, ...] = ()
 

@@ -8,7 +8,7 @@ anything where a built-in one is used.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..errors import StoreConfigError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILT_IN",
     "names_a_path",
+    "other_purge_of_class",
     "qualified_name",
     "store_of_class",
     "store_of_scheme",
@@ -36,6 +37,7 @@ BUILT_IN: tuple[StoreDescriptor, ...] = (SQLITE, SQL, REDIS)
 _GROUP = "encrypted_sessions.stores"
 
 _BY_CLASS = {name: store for store in BUILT_IN for name in store.rows}
+_OTHER_PURGES = {name: how for store in BUILT_IN for name, how in store.purged_otherwise.items()}
 _BY_SCHEME = {scheme: store for store in BUILT_IN for scheme in store.schemes}
 
 
@@ -66,6 +68,11 @@ def names_a_path(scheme: str) -> bool:
     return scheme in _BY_SCHEME and _BY_SCHEME[scheme].is_path
 
 
+def other_purge_of_class(session_class: type) -> str | None:
+    """How expired rows of such a session are removed, where not one by one; None where no built-in store knows."""
+    return _OTHER_PURGES.get(qualified_name(session_class))
+
+
 def qualified_name(session_class: type) -> str:
     """The module and name by which a class is known."""
     return f"{session_class.__module__}.{session_class.__qualname__}"
@@ -82,7 +89,7 @@ def url_examples() -> str:
     return f"{', '.join(others)} or {last}"
 
 
-@cache  # a session of a class that no store knows may be made for each request
+@lru_cache(maxsize=256)  # a session of a class that no store knows may be made for each request
 def _installed(name: str, what: str, field: str) -> StoreDescriptor | None:
     """The store of another package whose entry point has this name. No other entry point is loaded."""
     found = _entry_points(name)

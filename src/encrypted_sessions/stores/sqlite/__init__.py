@@ -12,6 +12,11 @@ SQLITE = StoreDescriptor(
         "agents.memory.sqlite_session.SQLiteSession": f"{__name__}.rows:SQLiteRows",
         "agents.extensions.memory.async_sqlite_session.AsyncSQLiteSession": f"{__name__}.async_rows:AsyncSQLiteRows",
     },
+    purged_otherwise={
+        "agents.extensions.memory.advanced_sqlite_session.AdvancedSQLiteSession": (
+            "the command 'encrypted-sessions purge' removes them from its file"
+        ),
+    },
     schemes=("sqlite",),
     takes_drivers=True,
     is_path=True,
