@@ -1,11 +1,11 @@
 """Where keys come from: providers, and the ring in front of them.
 
-For users: ``KeyRing``, its ``CachePolicy`` and ``RetryPolicy``, ``Key``, ``open_provider``,
-``looks_like_provider_url``, ``known_schemes``, and the errors under ``KeyProviderError``. For
-operators: ``open_keyset``, which changes the keyset that a fleet shares.
+For users: `KeyRing`, its `CachePolicy` and `RetryPolicy`, `Key`, `open_provider`,
+`looks_like_provider_url`, `known_schemes`, and the errors under `KeyProviderError`. For
+operators: `open_keyset`, which changes the keyset that a fleet shares.
 
-For authors of providers: ``KeyProvider`` is what a provider must do, ``decode_key_text`` reads key
-material strictly, ``parse_kid`` splits a public id, and ``redact_frames`` keeps secrets out of
+For authors of providers: `KeyProvider` is what a provider must do, `decode_key_text` reads key
+material strictly, `parse_kid` splits a public id, and `redact_frames` keeps secrets out of
 tracebacks.
 """
 

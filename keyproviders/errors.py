@@ -1,7 +1,7 @@
 """What keys can raise: one tree, so that a caller catches as much of it as it can handle.
 
-The tree tells apart what to do next. ``KeyUnavailableError`` is worth another try,
-``KeyDestroyedError`` never is, and the others want a person. A provider translates the failures of
+The tree tells apart what to do next. `KeyUnavailableError` is worth another try,
+`KeyDestroyedError` never is, and the others want a person. A provider translates the failures of
 its own SDK into these in one place and lets everything that it does not know pass as it is.
 """
 
@@ -26,6 +26,12 @@ class KeyProviderError(Exception):
 
     The message names the provider, the place, the key's public id and what to do next. It never
     holds secret bytes, tokens or passwords, so it may be logged.
+
+    Args:
+        message: What happened, to which key of which place, and what to do next.
+
+    Raises:
+        TypeError: The message is no str.
     """
 
     def __init__(self, message: str) -> None:
@@ -40,8 +46,13 @@ class KeyUnavailableError(KeyProviderError):
     Raised for time-outs, refused connections, throttling and servers that fail. It is the only
     error that is retried.
 
-    ``retry_after_s`` is the number of seconds after which the place asks to be asked again, or
-    None when it did not say.
+    Args:
+        message: What happened, to which key of which place, and what to do next.
+        retry_after_s: Seconds after which the place wants to be asked again; None when it did not say.
+
+    Raises:
+        TypeError: The message is no str, or `retry_after_s` no number.
+        ValueError: `retry_after_s` is negative or not finite.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:

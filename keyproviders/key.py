@@ -40,15 +40,19 @@ _UNMIX = str.maketrans("-_", "+/")
 class Key:
     """One secret of 32 bytes, with the name that its place gave it.
 
-    ``name`` is 1 to 119 characters of ``A-Z a-z 0-9 . _ -``, or None. ``secret`` is exactly 32
-    bytes. ``created_at`` is an aware datetime in UTC, or None when the place does not say.
-
     A key cannot be changed. Its repr shows its public id and no byte of the secret, and it cannot
     be pickled. Two keys are equal when they have the same name and the same secret; the secrets are
     compared in constant time.
 
-    Raises TypeError for an argument of a wrong type, ValueError for a wrong name or time, and
-    InvalidKeyError (a ValueError too) for a secret of a wrong length.
+    Args:
+        name: What the place calls it, 1 to 119 characters of `A-Z a-z 0-9 . _ -`, or None.
+        secret: Exactly 32 bytes.
+        created_at: When it was made, an aware datetime in UTC; None when the place does not say.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ValueError: The name or the time is wrong.
+        InvalidKeyError: The secret is of a wrong length (a ValueError too).
     """
 
     __slots__ = ("__weakref__", "_created_at", "_fingerprint", "_kid", "_name", "_secret")
@@ -71,7 +75,18 @@ class Key:
     @classmethod
     @redact_frames
     def generate(cls, name: str | None = None) -> Key:
-        """A new key of 32 bytes from the operating system's source of randomness."""
+        """A new key of 32 bytes from the operating system's source of randomness.
+
+        Args:
+            name: Its name, as for `Key`, or None.
+
+        Returns:
+            The key.
+
+        Raises:
+            TypeError: The name is no str.
+            ValueError: No key can have that name.
+        """
         return cls(name, os.urandom(SECRET_BYTES))
 
     @property
@@ -94,7 +109,7 @@ class Key:
         """The public fingerprint of the secret: 8 hex digits.
 
         They are the first ones of HKDF-SHA256 (RFC 5869) over the secret, with an empty salt, the
-        info ``encrypted-sessions.kid.v1`` and a length of 32 bytes.
+        info `encrypted-sessions.kid.v1` and a length of 32 bytes.
         """
         found = self._fingerprint
         if found is None:
@@ -104,7 +119,7 @@ class Key:
 
     @property
     def kid(self) -> str:
-        """The public id, ``name~fingerprint``, or ``~fingerprint`` for a key without a name."""
+        """The public id, `name~fingerprint`, or `~fingerprint` for a key without a name."""
         found = self._kid
         if found is None:
             found = f"{self._name or ''}~{self.fingerprint}"
@@ -114,7 +129,7 @@ class Key:
     def reveal_base64(self) -> str:
         """The secret in the clear, as 44 characters of urlsafe base64 with padding.
 
-        This is the text that ``decode_key_text`` and every place that takes a key as text read.
+        This is the text that `decode_key_text` and every place that takes a key as text read.
         Whoever sees it has the key.
         """
         return base64.urlsafe_b64encode(self._secret).decode("ascii")
@@ -153,9 +168,16 @@ class Key:
 
 
 def parse_kid(kid: str) -> tuple[str | None, str] | None:
-    """Split a kid into its name (or None) and its fingerprint; None when it is no kid at all.
+    """Split a kid into its name and its fingerprint. For authors of providers.
 
-    For authors of providers. Raises TypeError for anything but a str.
+    Args:
+        kid: The public id of a key, as it stands in stored rows.
+
+    Returns:
+        The name (None for a key without one) and the fingerprint; None when it is no kid at all.
+
+    Raises:
+        TypeError: The kid is no str.
     """
     if not isinstance(kid, str):
         raise TypeError(f"kid must be a str, not {type(kid).__name__}")
@@ -174,14 +196,21 @@ def is_key_name(name: str) -> bool:
 
 @redact_frames
 def decode_key_text(text: str) -> bytes:
-    """The 32 bytes of a key that is written as base64.
+    """The 32 bytes of a key that is written as base64. For authors of providers.
 
-    For authors of providers. Standard and urlsafe base64 (RFC 4648, sections 4 and 5) are read, but
+    Standard and urlsafe base64 (RFC 4648, sections 4 and 5) are read, but
     not a mixture; padding is optional; white space around the text is stripped; anything else is
     refused, also bits that a careful encoder would have left zero.
 
-    Raises TypeError for anything but a str and InvalidKeyError for a text that is no key. No part
-    of the text is ever shown.
+    Args:
+        text: The key as base64.
+
+    Returns:
+        The 32 bytes.
+
+    Raises:
+        TypeError: The text is no str.
+        InvalidKeyError: The text is no key. No part of it is shown.
     """
     if not isinstance(text, str):
         raise TypeError(f"key text must be a str, not {type(text).__name__}")

@@ -60,7 +60,11 @@ _LONGEST_SCHEME = 32
 
 
 def known_schemes() -> tuple[str, ...]:
-    """The URL schemes that this release knows by itself, in the order of the documentation."""
+    """The URL schemes that this release knows by itself.
+
+    Returns:
+        The schemes without their colons, in the order of the documentation.
+    """
     return tuple(_BUILT_IN)
 
 
@@ -73,7 +77,15 @@ def looks_like_provider_url(text: str) -> bool:
     """Whether `text` starts with a known scheme and a colon, in capitals or not.
 
     It looks at nothing else, so that also a URL with a mistake in it is recognised.
-    Raises TypeError for anything but a str.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        Whether it does.
+
+    Raises:
+        TypeError: The text is no str.
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a str, not {type(text).__name__}")
@@ -88,10 +100,16 @@ def open_provider(url: str, *, allow_insecure: bool = False) -> KeyProvider:
     Other packages offer providers through the entry-point group `keyproviders`: the name is the
     scheme, the value a `factory(url, *, allow_insecure=False)`. Built-in schemes come first.
 
-    `allow_insecure=True` lets a provider use a connection that is not protected; it warns then.
+    Args:
+        url: Where the keys are. Secrets are never accepted in a URL.
+        allow_insecure: Let the provider use a connection that is not protected; it warns then.
 
-    Raises TypeError for a wrong type and ProviderConfigError for a URL that no provider reads, or
-    that its provider refuses. Secrets are never accepted in a URL.
+    Returns:
+        The provider.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ProviderConfigError: No provider reads this URL, or its provider refuses it.
     """
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")

@@ -20,7 +20,7 @@ _LONGEST_NAME = 40
 def read_field(fields: Mapping[str, object], field: str | None, where: str) -> bytes:
     """The key in a secret of several fields.
 
-    Without ``field`` it is in the field ``key``, or in the only one. ``where`` names the secret and
+    Without `field` it is in the field `key`, or in the only one. `where` names the secret and
     its version in messages. Raises InvalidKeyError, which names the field and what was found: its
     kind and length, never a part of it.
     """

@@ -29,10 +29,11 @@ BOUND_NAMES = frozenset({"keyset", "key", "created_at"})
 
 
 class WrappedKey(NamedTuple):
-    """A key that only its key-encryption key opens.
+    """A key that only its key-encryption key opens. Nothing in it is secret.
 
-    ``kek`` is the key-encryption key as its place names it for good, such as the ARN of a KMS key.
-    ``ciphertext`` is printable ASCII text, such as base64. Neither is secret.
+    Args:
+        kek: The key-encryption key as its place names it for good, such as the ARN of a KMS key.
+        ciphertext: What it wrapped, as printable ASCII text such as base64.
     """
 
     kek: str
@@ -43,32 +44,66 @@ class WrappedKey(NamedTuple):
 class KeyWrapper(Protocol):
     """A place that wraps keys. Small and synchronous, as a provider is.
 
-    It asks its place once and answers, or raises from the tree in ``keyproviders.errors``. It does
+    It asks its place once and answers, or raises from the tree in `keyproviders.errors`. It does
     not cache, retry, sleep or start threads, and may be called from several threads, at most 4 at
-    once. ``place`` names it in messages, without secrets.
+    once. `place` names it in messages, without secrets.
 
-    ``context`` is what the keyset binds to a key: ``keyset`` (its name), ``key`` (the key's name) and
-    ``created_at``, such as ``2026-11-23T07:00:00Z``. A wrapped key must open under exactly the context
+    `context` is what the keyset binds to a key: `keyset` (its name), `key` (the key's name) and
+    `created_at`, such as `2026-11-23T07:00:00Z`. A wrapped key must open under exactly the context
     that it was made with, so that none opens in another keyset or under another name.
 
-    It may also have ``close()``, and ``after_fork()``, called in a forked child before its first call
+    It may also have `close()`, and `after_fork()`, called in a forked child before its first call
     there.
     """
 
     place: str
 
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
-        """32 new random bytes, and the same wrapped under the wrapper's own key-encryption key."""
+        """Make a key.
+
+        Args:
+            context: What is bound to it.
+
+        Returns:
+            32 new random bytes, and the same wrapped under the wrapper's own key-encryption key.
+
+        Raises:
+            KeyProviderError: One of the errors under it.
+        """
         ...
 
     def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
-        """The 32 bytes. A key-encryption key that the wrapper was not told of is ProviderConfigError."""
+        """Open a key.
+
+        Args:
+            wrapped: The key as it was wrapped.
+            context: What was bound to it then.
+
+        Returns:
+            The 32 bytes.
+
+        Raises:
+            InvalidKeyError: It was altered, or wrapped under another context.
+            ProviderConfigError: The wrapper was not told of its key-encryption key.
+            KeyProviderError: Another of the errors under it.
+        """
         ...
 
     def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
-        """The same key under the newest version of the wrapper's own key-encryption key.
+        """Wrap a key under the newest version of the wrapper's own key-encryption key.
 
         It may come from another one. The plain key stays within the place where that is possible.
+
+        Args:
+            wrapped: The key as it was wrapped.
+            context: What was bound to it then, and is again.
+
+        Returns:
+            The same key, wrapped anew.
+
+        Raises:
+            InvalidKeyError: It was altered, or wrapped under another context.
+            KeyProviderError: Another of the errors under it.
         """
         ...
 
@@ -90,7 +125,7 @@ class KeyWrapperType(Protocol):
 
 
 def arguments_from_options(options: Mapping[str, str]) -> dict[str, Any]:
-    """A wrapper's arguments in the options of its URL, where ``also_kek`` has commas between several."""
+    """A wrapper's arguments in the options of its URL, where `also_kek` has commas between several."""
     given: dict[str, Any] = dict(options)
     if "also_kek" in given:
         given["also_kek"] = tuple(given["also_kek"].split(","))
@@ -119,7 +154,7 @@ def check_context(context: object) -> None:
 
 
 def checked_keks(also_kek: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The key-encryption keys of ``also_kek``, which may be one of them. Raises TypeError."""
+    """The key-encryption keys of `also_kek`, which may be one of them. Raises TypeError."""
     texts: object = (also_kek,) if isinstance(also_kek, str) else also_kek
     if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
         raise TypeError(f"also_kek must be a str or a tuple of str, not {type(also_kek).__name__}")

@@ -20,7 +20,7 @@ def path_text(path: object) -> str:
 
 
 def path_in_url(rest: str) -> str:
-    """The path in what follows ``file:``. Raises ProviderConfigError for one on another machine."""
+    """The path in what follows `file:`. Raises ProviderConfigError for one on another machine."""
     if not rest.startswith("//"):
         return rest
     host, slash, path = rest[2:].partition("/")

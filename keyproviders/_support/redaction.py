@@ -2,7 +2,7 @@
 
 Error trackers record the local variables of each frame of a traceback. A frame that decodes key
 material has that material in a local, so an error about a key would publish the key. A function
-under ``redact_frames`` empties such frames before its error leaves it.
+under `redact_frames` empties such frames before its error leaves it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,21 @@ def redact_frames(function: _Function) -> _Function:
     """Decorate a function, plain or async, so that its errors carry no local variables of ours.
 
     When the function raises, the local variables of every finished frame that belongs to
-    ``keyproviders`` or ``encrypted_sessions`` are cleared, along the whole chain of causes and
+    `keyproviders` or `encrypted_sessions` are cleared, along the whole chain of causes and
     contexts. The error itself, its message and its line numbers stay as they are. Frames that still
     run (a caller's own) cannot be cleared and are left alone.
 
-    ``@staticmethod`` and ``@classmethod`` belong above this decorator. It does nothing for a
+    `@staticmethod` and `@classmethod` belong above this decorator. It does nothing for a
     generator, whose frame runs after the decorated call has returned.
+
+    Args:
+        function: The function.
+
+    Returns:
+        The function, decorated.
+
+    Raises:
+        TypeError: What is given cannot be called.
     """
     if not callable(function):
         raise TypeError(f"function must be callable, not {type(function).__name__}")
@@ -66,7 +75,7 @@ def redact_frames(function: _Function) -> _Function:
 
 
 def clear_frames(error: BaseException) -> None:
-    """Clear the local variables of this project's finished frames that ``error`` refers to."""
+    """Clear the local variables of this project's finished frames that `error` refers to."""
     for frame in _frames(error):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if package in _PACKAGES:
@@ -89,7 +98,7 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
         while step is not None:
             yield step.tb_frame
             step = step.tb_next
-        # ``exceptions`` is what an exception group holds.
+        # `exceptions` is what an exception group holds.
         linked = (
             current.__cause__,
             current.__context__,

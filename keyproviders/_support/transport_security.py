@@ -13,7 +13,7 @@ _OURS = frozenset({"keyproviders", "encrypted_sessions"})
 
 
 def warn_insecure_transport(problem: str) -> None:
-    """Warn of what ``allow_insecure=True`` lets be, at the line of the caller outside of this project."""
+    """Warn of what `allow_insecure=True` lets be, at the line of the caller outside of this project."""
     frame, level = currentframe(), 1
     while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _OURS:
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""The URL of a provider taken apart: ``scheme:path?option=value&option=value``."""
+"""The URL of a provider taken apart: `scheme:path?option=value&option=value`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def split_url(
 ) -> tuple[str, dict[str, str]]:
     """The path and the options of a URL.
 
-    ``options`` are the names that may come; ``refused`` has further names, each with what to do
-    instead, in words; ``form`` is an example for messages. Percent signs are decoded; a plus sign
+    `options` are the names that may come; `refused` has further names, each with what to do
+    instead, in words; `form` is an example for messages. Percent signs are decoded; a plus sign
     is a plus sign. No value is ever shown: somebody will put a secret there.
 
     Raises ProviderConfigError.

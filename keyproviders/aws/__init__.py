@@ -1,4 +1,4 @@
-"""Keys from AWS Secrets Manager, and keys wrapped by AWS KMS. Needs the extra ``[aws]``, loaded at first use."""
+"""Keys from AWS Secrets Manager, and keys wrapped by AWS KMS. Needs the extra `[aws]`, loaded at first use."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ URL_REFUSED: Mapping[str, str] = {
 class AwsConnection:
     """Requests to one service. Safe for several threads; nothing is loaded or sent before the first.
 
-    ``service`` is its name in botocore, ``method`` one that its clients have, ``place`` words for
-    messages, ``rules`` what its error codes mean beside those of every service. ``home`` is the
-    region that a name or an ARN implies; ``region`` comes before it. Either a ready ``client`` (or
+    `service` is its name in botocore, `method` one that its clients have, `place` words for
+    messages, `rules` what its error codes mean beside those of every service. `home` is the
+    region that a name or an ARN implies; `region` comes before it. Either a ready `client` (or
     a function that makes one, without arguments), or the other settings.
 
     Raises TypeError for a wrong type and ProviderConfigError for settings that cannot be meant.
@@ -89,10 +89,10 @@ class AwsConnection:
 
     @redact_frames
     def ask(self, action: str, call: Callable[[Any], _Answer]) -> _Answer:
-        """The answer of ``call``, which is given the client. ``action`` names in messages what it is for.
+        """The answer of `call`, which is given the client. `action` names in messages what it is for.
 
         Once more with a new client when the credentials have ended: a new session reads the
-        environment, the files and the chain anew. Raises what ``sdk.translating_errors`` does.
+        environment, the files and the chain anew. Raises what `sdk.translating_errors` does.
         """
         client = translating_errors(action, self.ready)
         try:

@@ -69,37 +69,38 @@ _ERROR_RULES = (
 
 
 class AwsKmsKeyWrapper:
-    """A key of AWS KMS that wraps the keys of a keyset: ``AwsKmsKeyWrapper("alias/agents")``.
+    """A key of AWS KMS that wraps the keys of a keyset: `AwsKmsKeyWrapper("alias/agents")`.
 
-    As a URL: ``aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json``; ``region``, ``profile``,
-    ``endpoint_url`` and ``also_kek`` are options of it, ``context`` and ``client`` are not.
-
-    | argument | what it says | else |
-    |---|---|---|
-    | ``key_id`` | the symmetric KMS key: its id, its ARN, an alias (``alias/...``), an alias's ARN | |
-    | ``region`` | the region | that of the ARN, boto3's own settings, AWS_REGION |
-    | ``profile`` | a profile of the AWS config files | boto3's own settings |
-    | ``endpoint_url`` | another endpoint | boto3's own settings |
-    | ``context`` | str to str, bound to every key of the keyset for as long as it lives | nothing |
-    | ``client`` | a ready boto3 client, or a function that makes one | |
-    | ``also_kek`` | ARNs or ids of KMS keys that wrapped keys may still be under while they are moved | none |
-    | ``allow_insecure`` | lets an endpoint with plain http be | False |
+    As a URL: `aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json`; `region`, `profile`,
+    `endpoint_url` and `also_kek` are options of it, `context` and `client` are not.
 
     Bound, as KMS's encryption context, are the name of the keyset, the name of the key, its time, and
-    ``context``. CloudTrail shows all of it in the clear, so it is no place for secrets.
+    `context`. CloudTrail shows all of it in the clear, so it is no place for secrets.
 
     | what | one request | needs |
     |---|---|---|
-    | ``unwrap``: all that a service does | Decrypt | ``kms:Decrypt`` |
-    | ``generate``: create, rotate | GenerateDataKey | ``kms:GenerateDataKey`` |
-    | ``rewrap``, also from another KMS key of the region | ReEncrypt | ``kms:ReEncryptFrom``, ``kms:ReEncryptTo`` |
+    | `unwrap`: all that a service does | Decrypt | `kms:Decrypt` |
+    | `generate`: create, rotate | GenerateDataKey | `kms:GenerateDataKey` |
+    | `rewrap`, also from another KMS key of the region | ReEncrypt | `kms:ReEncryptFrom`, `kms:ReEncryptTo` |
 
     The ARN is what a keyset stores, also for an alias. KMS is always told which key to use: the one
     that is named here, never just the one that made the bytes. Replicas of a multi-Region key count
     as one key. Connecting may take 1 s and each part of an answer 2 s; a ready client keeps its own
     settings.
 
-    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    Args:
+        key_id: The symmetric KMS key: its id, its ARN, an alias (`alias/...`), an alias's ARN.
+        region: The region; without it that of the ARN, boto3's own settings, AWS_REGION.
+        profile: A profile of the AWS config files; without it boto3's own settings.
+        endpoint_url: Another endpoint; without it boto3's own settings.
+        context: str to str, bound to every key of the keyset for as long as it lives.
+        client: A ready boto3 client, or a function that makes one.
+        also_kek: ARNs or ids of KMS keys that wrapped keys may still be under while they are moved.
+        allow_insecure: Let an endpoint with plain http be; it warns then.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ProviderConfigError: Arguments that cannot be meant.
     """
 
     URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"also_kek"}
@@ -152,7 +153,7 @@ class AwsKmsKeyWrapper:
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
-        """32 new random bytes from KMS, and the same wrapped. An alias is resolved: ``kek`` is an ARN."""
+        """32 new random bytes from KMS, and the same wrapped. An alias is resolved: `kek` is an ARN."""
         bound, action = self._bound(context), f"making {describe_key(context)} with {self.place}"
         ask = {"KeyId": self._key.text, "KeySpec": "AES_256", "EncryptionContext": bound}
         answer = self._connection.ask(action, lambda client: client.generate_data_key(**ask))
@@ -160,7 +161,7 @@ class AwsKmsKeyWrapper:
 
     @redact_frames
     def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
-        """The 32 bytes, if they were wrapped under this context by this key or one of ``also_kek``."""
+        """The 32 bytes, if they were wrapped under this context by this key or one of `also_kek`."""
         bound = self._bound(context)
         stored, blob = _read(wrapped, context)
         action = f"unwrapping {describe_key(context)}, which {stored} wrapped, with {self.place}"

@@ -97,7 +97,7 @@ def botocore_session(profile: str | None = None, check: Callable[[str], None] | 
     """A session with botocore's own chain of credentials and settings, our time-outs, and no retries.
 
     They hold for every client made from it, also for those that the chain makes itself, such as the
-    one that asks STS for the credentials of a role. ``check`` is called with the URL of each such
+    one that asks STS for the credentials of a role. `check` is called with the URL of each such
     request for credentials, and raises if it may not be sent.
     """
     config = import_sdk("botocore.config", "aws").Config(
@@ -129,10 +129,10 @@ def region_of(session: Any, given: str | None) -> str | None:
 def translating_errors(
     action: str, call: Callable[[], _Answer], rules: tuple[ErrorRule, ...] = (), *, is_request: bool = False
 ) -> _Answer:
-    """The answer of ``call``, which uses botocore; what botocore raises becomes one of our errors.
+    """The answer of `call`, which uses botocore; what botocore raises becomes one of our errors.
 
-    ``rules`` are those of the service; they come before what codes mean everywhere. With
-    ``is_request`` nothing but a request is made in it, so any error is one of botocore's. The error
+    `rules` are those of the service; they come before what codes mean everywhere. With
+    `is_request` nothing but a request is made in it, so any error is one of botocore's. The error
     that is raised has no context: the frames of botocore hold credentials and answers.
     """
     exceptions = import_sdk("botocore.exceptions", "aws")

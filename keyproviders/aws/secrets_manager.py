@@ -28,30 +28,31 @@ _ERROR_RULES = (
 
 
 class AwsSecretsManagerKeyProvider:
-    """The versions of one secret: ``AwsSecretsManagerKeyProvider("prod/agents/session-key")``.
+    """The versions of one secret: `AwsSecretsManagerKeyProvider("prod/agents/session-key")`.
 
-    As a URL: ``aws-secretsmanager:prod/agents/session-key?region=eu-central-1``, with a name or an
-    ARN; the other arguments but ``client`` and ``allow_insecure`` are options of the URL.
+    As a URL: `aws-secretsmanager:prod/agents/session-key?region=eu-central-1`, with a name or an
+    ARN; the other arguments but `client` and `allow_insecure` are options of the URL.
 
     The active key is the version with the label AWSCURRENT; the name of a key is its VersionId. The
-    secret is the key as base64, or a JSON object with the key in ``field`` (without it in ``key``,
+    secret is the key as base64, or a JSON object with the key in `field` (without it in `key`,
     or the only field), or 32 bytes of SecretBinary.
 
-    | argument | what it says | else |
-    |---|---|---|
-    | ``secret_id`` | name or ARN of the secret | |
-    | ``field`` | the field of a JSON secret | ``key``, or the only one |
-    | ``region`` | the region | that of the ARN, boto3's own settings, AWS_REGION |
-    | ``profile`` | a profile of the AWS config files | boto3's own settings |
-    | ``endpoint_url`` | another endpoint | boto3's own settings |
-    | ``client`` | a ready boto3 client, or a function that makes one | |
-    | ``allow_insecure`` | lets an endpoint with plain http be | False |
-
-    The identity needs ``secretsmanager:GetSecretValue`` on the secret, and ``kms:Decrypt`` where a
+    The identity needs `secretsmanager:GetSecretValue` on the secret, and `kms:Decrypt` where a
     key of its own encrypts it. Each call is one GetSecretValue. Connecting may take 1 s and each
     part of an answer 2 s; a ready client keeps its own settings.
 
-    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    Args:
+        secret_id: Name or ARN of the secret.
+        field: The field of a JSON secret; without it `key`, or the only one.
+        region: The region; without it that of the ARN, boto3's own settings, AWS_REGION.
+        profile: A profile of the AWS config files; without it boto3's own settings.
+        endpoint_url: Another endpoint; without it boto3's own settings.
+        client: A ready boto3 client, or a function that makes one.
+        allow_insecure: Let an endpoint with plain http be; it warns then.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ProviderConfigError: Arguments that cannot be meant.
     """
 
     @redact_frames
@@ -90,7 +91,7 @@ class AwsSecretsManagerKeyProvider:
     @classmethod
     @redact_frames
     def from_url(cls, url: str, *, allow_insecure: bool = False) -> AwsSecretsManagerKeyProvider:
-        """The provider of an ``aws-secretsmanager:`` URL. Raises ProviderConfigError."""
+        """The provider of an `aws-secretsmanager:` URL. Raises ProviderConfigError."""
         if not isinstance(url, str):
             raise TypeError(f"url must be a str, not {type(url).__name__}")
         secret_id, options = split_url(url, options=URL_OPTIONS | {"field"}, refused=URL_REFUSED, form=_FORM)

@@ -38,7 +38,7 @@ _TOP = ("format", "keyset", "activation_delay_s", "keys")
 
 
 def dump(keyset: Keyset) -> str:
-    """The text of a keyset, which ``parse`` reads. Raises KeysetRefusedError when it is too long for that."""
+    """The text of a keyset, which `parse` reads. Raises KeysetRefusedError when it is too long for that."""
     top = {
         "format": FORMAT,
         "keyset": keyset.name,
@@ -55,7 +55,7 @@ def dump(keyset: Keyset) -> str:
 
 
 def parse(text: str, name: str, where: str) -> Keyset:
-    """The keyset of that name that a text says. ``where`` names the text in messages.
+    """The keyset of that name that a text says. `where` names the text in messages.
 
     Raises InvalidKeyError for a text that is damaged, and ProviderConfigError for one that is of a
     later format or of another keyset.

@@ -37,8 +37,16 @@ _LONGEST_PAUSE_S = 0.05
 class KeyInfo(NamedTuple):
     """One key of a keyset as it is now. Times are aware and in UTC; nothing here is secret.
 
-    ``written_until`` says until when some process may still write with it, None for a key that is
-    active or pending.
+    Args:
+        name: Its name.
+        state: `pending`, `active`, `decrypt-only`, `retired` or `destroyed`.
+        created_at: When it was made.
+        activate_at: From when on it may be the active one.
+        kek: The key-encryption key that wraps it, or wrapped it last.
+        written_until: Until when some process may still write with it; None for a key that is active or
+            pending.
+        retired_at: When it was retired, or None.
+        destroyed_at: When it was destroyed, or None.
     """
 
     name: str
@@ -52,7 +60,13 @@ class KeyInfo(NamedTuple):
 
 
 class KeysetInfo(NamedTuple):
-    """A keyset as it is now: its name, its activation delay in seconds, and its keys, the oldest first."""
+    """A keyset as it is now.
+
+    Args:
+        name: Its name.
+        activation_delay_s: How long a new key waits until it becomes active, in seconds.
+        keys: Its keys, the oldest first.
+    """
 
     name: str
     activation_delay_s: int
@@ -61,26 +75,43 @@ class KeysetInfo(NamedTuple):
 
 @redact_frames
 def open_keyset(url: str, *, allow_insecure: bool = False) -> KeysetManager:
-    """The manager of the keyset of an ``aws-kms:`` or ``vault-transit:`` URL. Nothing is asked yet.
+    """The manager of the keyset of a URL such as `aws-kms:` or `vault-transit:`. Nothing is asked yet.
 
-    Raises ProviderConfigError.
+    Args:
+        url: The URL, as services have it for the ring.
+        allow_insecure: Let the wrapper use a connection that is not protected; it warns then.
+
+    Returns:
+        The manager.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ProviderConfigError: It is no URL of a keyset, or has a mistake in it.
     """
     wrapper, store, name = open_keyset_url(url, allow_insecure=allow_insecure)
     return KeysetManager(wrapper, store, name=name)
 
 
 class KeysetManager:
-    """Changes one keyset: ``KeysetManager(wrapper, store)``, or ``open_keyset(url)``.
+    """Changes one keyset: `KeysetManager(wrapper, store)`, or `open_keyset(url)`.
 
     Every change is one compare-and-swap in the store, begun again when somebody else was first. One
     that is killed at any moment leaves the old keyset or the new one, and can be repeated: what is
     done already is left as it is. What was read as damaged is never written over.
 
-    ``name`` is the keyset's; ``clock`` gives Unix seconds. The methods raise KeysetRefusedError for
-    what the keyset's state does not allow, and what the wrapper and the store raise; with
-    KeyUnavailableError a change may have been made, as ``list()`` shows.
+    The methods raise KeysetRefusedError for what the keyset's state does not allow, and what the
+    wrapper and the store raise; with KeyUnavailableError a change may have been made, as `list()`
+    shows.
 
-    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    Args:
+        wrapper: What wraps its keys.
+        store: Where it is kept.
+        name: Its name in the store.
+        clock: Gives the time in Unix seconds.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ProviderConfigError: No keyset can have that name.
     """
 
     @redact_frames
@@ -102,8 +133,18 @@ class KeysetManager:
     def create(self, *, key_name: str | None = None, activation_delay_s: int = DEFAULT_DELAY_S) -> KeyInfo:
         """Make the keyset, with one key that is active at once. Refused where there is one already.
 
-        ``activation_delay_s`` is how long a new key waits until it becomes active, at least 1; a ring
-        needs its ``fresh_s + stale_write_s + 60``.
+        Args:
+            key_name: The name of the key; None to have one made.
+            activation_delay_s: How long a new key waits until it becomes active, in seconds, at least 1; a
+                ring needs its `fresh_s + stale_write_s + 60`.
+
+        Returns:
+            The key.
+
+        Raises:
+            KeysetRefusedError: There is a keyset already.
+            TypeError: An argument is of a wrong type.
+            ProviderConfigError: No key can have that name, or the delay is out of its bounds.
         """
         if isinstance(activation_delay_s, bool) or not isinstance(activation_delay_s, int):
             raise TypeError(f"activation_delay_s must be an int, not {type(activation_delay_s).__name__}")
@@ -123,7 +164,15 @@ class KeysetManager:
 
     @redact_frames
     def list(self) -> KeysetInfo:
-        """The keyset as it is now. It unwraps nothing."""
+        """The keyset as it is now. It unwraps nothing.
+
+        Returns:
+            The keyset and all its keys.
+
+        Raises:
+            InvalidKeyError: It is damaged.
+            ProviderConfigError: There is none.
+        """
         keyset = self._access.existing().keyset
         now = self._clock()
         return KeysetInfo(
@@ -134,9 +183,21 @@ class KeysetManager:
     def rotate(self, *, key_name: str | None = None, now: bool = False) -> KeyInfo:
         """Add a key, which becomes active after the keyset's activation delay. Refused while one is pending.
 
-        With ``now`` it is active at once, for an emergency: a process that has not read the keyset
+        With `now` it is active at once, for an emergency: a process that has not read the keyset
         since looks it up when it meets an item that was sealed with it. A key that is pending then is
         overtaken, and never becomes active.
+
+        Args:
+            key_name: The name of the key; None to have one made.
+            now: Whether it is active at once.
+
+        Returns:
+            The new key.
+
+        Raises:
+            KeysetRefusedError: A key is pending, or had that name before.
+            TypeError: An argument is of a wrong type.
+            ProviderConfigError: No key can have that name.
         """
         if not isinstance(now, bool):
             raise TypeError(f"now must be a bool, not {type(now).__name__}")
@@ -158,7 +219,13 @@ class KeysetManager:
     def rewrap(self) -> tuple[KeyInfo, ...]:
         """Wrap every key that is not destroyed under the wrapper's own key-encryption key, as it is now.
 
-        All at once: the keyset is changed when each of them is wrapped anew. Gives those keys.
+        All at once: the keyset is changed when each of them is wrapped anew.
+
+        Returns:
+            Those keys.
+
+        Raises:
+            KeyProviderError: What the wrapper and the store raise.
         """
         done: dict[tuple[str, WrappedKey], WrappedKey] = {}
 
@@ -183,13 +250,32 @@ class KeysetManager:
         Refused for the active and a pending key, and for one that a process might still write with:
         until the activation delay after the next key became active. There is no way around that, since
         what such a process writes could not be read.
+
+        Args:
+            key_name: Its name.
+
+        Returns:
+            The key.
+
+        Raises:
+            KeysetRefusedError: Its state does not allow that, or there is no such key.
         """
         check_name(key_name, "key_name")
         return self._info(self._changed(lambda keyset: keyset.retired(key_name, self._clock())), key_name)
 
     @redact_frames
     def restore(self, key_name: str) -> KeyInfo:
-        """Hand out a retired key again."""
+        """Hand out a retired key again.
+
+        Args:
+            key_name: Its name.
+
+        Returns:
+            The key.
+
+        Raises:
+            KeysetRefusedError: It was destroyed, or there is no such key.
+        """
         check_name(key_name, "key_name")
         return self._info(self._changed(lambda keyset: keyset.restored(key_name)), key_name)
 
@@ -199,6 +285,15 @@ class KeysetManager:
 
         Copies of the keyset in backups still have them, until these expire or the version of the
         key-encryption key is destroyed.
+
+        Args:
+            key_name: Its name.
+
+        Returns:
+            The key, of which only the record is left.
+
+        Raises:
+            KeysetRefusedError: It is not retired, or there is no such key.
         """
         check_name(key_name, "key_name")
         return self._info(self._changed(lambda keyset: keyset.destroyed(key_name, self._clock())), key_name)

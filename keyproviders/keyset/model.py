@@ -45,7 +45,7 @@ class KeysetRefusedError(KeyProviderError):
 
 
 class KeyEntry(NamedTuple):
-    """One key of a keyset. ``ciphertext`` is None once the key is destroyed; the rest is its record."""
+    """One key of a keyset. `ciphertext` is None once the key is destroyed; the rest is its record."""
 
     name: str
     created_at: int
@@ -214,5 +214,5 @@ def context_of(keyset: str, key: str, created_at: int) -> dict[str, str]:
 
 
 def time_text(seconds: int) -> str:
-    """A time as it stands in keysets and messages: ``2026-11-23T07:00:00Z``."""
+    """A time as it stands in keysets and messages: `2026-11-23T07:00:00Z`."""
     return datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -45,21 +45,30 @@ class _Copy(NamedTuple):
 
 
 class KeysetKeyProvider:
-    """The keys of one keyset: ``KeysetKeyProvider(AwsKmsKeyWrapper("alias/agents"), FileKeysetStore(path))``.
+    """The keys of one keyset: `KeysetKeyProvider(AwsKmsKeyWrapper("alias/agents"), FileKeysetStore(path))`.
 
-    As a URL: ``aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json``, or with
-    ``keyset=sql&dsn_env=DATABASE_URL&keyset_name=tenant-7``, or ``vault-transit:agents?keyset=...``.
+    As a URL: `aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json`, or with
+    `keyset=sql&dsn_env=DATABASE_URL&keyset_name=tenant-7`, or `vault-transit:agents?keyset=...`.
 
     Each call reads the keyset, so what is done in it is seen at the next one. A key is unwrapped when
-    it is first asked for, and again when its copy is older than ``revalidate_s`` (seconds), or when it
+    it is first asked for, and again when its copy is older than `revalidate_s` (seconds), or when it
     lies there in another wrapping. A copy of a key that the keyset no longer hands out is dropped.
 
-    ``name`` is the keyset's. A retired key is KeyDisabledError, a destroyed one KeyDestroyedError, a
-    keyset that is missing ProviderConfigError, and one that is damaged InvalidKeyError. ``clock``
-    gives Unix seconds. ``activation_delay_s`` is the keyset's own, None before the first call; a ring
-    whose writers would not see a new key in that time refuses the keyset.
+    A retired key is KeyDisabledError, a destroyed one KeyDestroyedError, a keyset that is missing
+    ProviderConfigError, and one that is damaged InvalidKeyError. `activation_delay_s` is the keyset's
+    own, None before the first call; a ring whose writers would not see a new key in that time refuses
+    the keyset.
 
-    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    Args:
+        wrapper: What wraps its keys.
+        store: Where it is kept.
+        name: Its name in the store.
+        revalidate_s: The age, in seconds, from which on a key is unwrapped again.
+        clock: Gives the time in Unix seconds.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ProviderConfigError: No keyset can have that name, or `revalidate_s` is not finite and above 0.
     """
 
     @redact_frames
@@ -94,7 +103,7 @@ class KeysetKeyProvider:
         """A ring says how long it goes on with an answer: about the active key, and about another one.
 
         A copy is made anew so early that what is done to the key-encryption key is noticed two minutes
-        after ``revalidate_s`` at the latest. Of several rings the slowest counts.
+        after `revalidate_s` at the latest. Of several rings the slowest counts.
         """
         before = self._asked_every_s
         self._asked_every_s = max(before[0], active_s), max(before[1], other_s)
@@ -102,7 +111,7 @@ class KeysetKeyProvider:
     @classmethod
     @redact_frames
     def from_url(cls, url: str, *, allow_insecure: bool = False) -> KeysetKeyProvider:
-        """The provider of an ``aws-kms:`` or ``vault-transit:`` URL. Raises ProviderConfigError."""
+        """The provider of an `aws-kms:` or `vault-transit:` URL. Raises ProviderConfigError."""
         wrapper, store, name = open_keyset_url(url, allow_insecure=allow_insecure)
         return cls(wrapper, store, name=name)
 

@@ -27,19 +27,26 @@ _READS = 5
 
 
 class FileKeyProvider:
-    """Keys in a file, or in a directory of files: ``FileKeyProvider("/etc/keys/sessions")``.
+    """Keys in a file, or in a directory of files: `FileKeyProvider("/etc/keys/sessions")`.
 
     A file holds one key or several, as an environment variable does, the active one first; a line
-    that begins with ``#`` is a comment. In a directory each file holds one key, the file's name is
-    the key's name, and a file ``ACTIVE`` holds the name of the active one; with a single key it may
+    that begins with `#` is a comment. In a directory each file holds one key, the file's name is
+    the key's name, and a file `ACTIVE` holds the name of the active one; with a single key it may
     be missing. Files whose names begin with a dot are passed over. This is how Kubernetes mounts a
     secret.
 
     The content is read anew whenever it has changed, also when a symbolic link has been moved to
-    another place. What does not exist is KeyUnavailableError, since it may be rendered late; what
+    another place. Then what does not exist is KeyUnavailableError, since it may be rendered late; what
     is half-written or no list of keys is InvalidKeyError. Warns once when others may write to it.
 
-    As a URL: ``file:/etc/keys/sessions`` or ``file:///etc/keys/sessions``.
+    As a URL: `file:/etc/keys/sessions` or `file:///etc/keys/sessions`.
+
+    Args:
+        path: The file or the directory.
+
+    Raises:
+        TypeError: The path is neither a str nor a path of str.
+        ProviderConfigError: It is empty, or cannot be a path.
     """
 
     @redact_frames
@@ -59,7 +66,7 @@ class FileKeyProvider:
     @classmethod
     @redact_frames
     def from_url(cls, url: str, *, allow_insecure: bool = False) -> FileKeyProvider:  # noqa: ARG003 - all have it
-        """The provider of ``file:PATH`` or ``file:///PATH``. There is nothing insecure to allow."""
+        """The provider of `file:PATH` or `file:///PATH`. There is nothing insecure to allow."""
         rest = path_in_url(url.partition(":")[2])
         if "%" in rest:
             from urllib.parse import unquote  # noqa: PLC0415 - few paths need it

@@ -14,7 +14,7 @@ __all__ = ["KeyList", "looks_like_key", "read_entries", "split_entries"]
 class KeyList:
     """Some keys that are all at hand: the first is active, each has a name and a secret of its own.
 
-    ``place`` names in messages where they come from.
+    `place` names in messages where they come from.
     """
 
     def __init__(self, keys: Sequence[Key], place: str) -> None:

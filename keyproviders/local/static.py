@@ -11,13 +11,17 @@ __all__ = ["StaticKeyProvider"]
 
 
 class StaticKeyProvider:
-    """Keys given in code: ``StaticKeyProvider(key, *older)``.
+    """Keys given in code: `StaticKeyProvider(key, *older)`.
 
-    Each is a ``Key``, or base64 text of 32 bytes, which becomes a key without a name. The first
-    one is active; the others are for reading.
+    Each is a `Key`, or base64 text of 32 bytes, which becomes a key without a name.
 
-    Raises TypeError for anything else, and InvalidKeyError for text that is no key, and for a name
-    or a secret that comes twice.
+    Args:
+        key: The active key.
+        older: Further keys, for reading.
+
+    Raises:
+        TypeError: A key is neither a `Key` nor a str.
+        InvalidKeyError: A text is no key, or a name or a secret comes twice.
     """
 
     place = "the keys given in code"

@@ -20,8 +20,8 @@ __all__ = ["FakeKeyProvider"]
 class FakeKeyProvider:
     """A place of keys in memory that can be rotated, and can fail in every way that a real one can.
 
-    It begins with one key, named ``1``. ``asked`` lists what it was asked: ``active``, or the name
-    of a key. It may be used from several threads. Give it to a ring: ``KeyRing(FakeKeyProvider())``.
+    It begins with one key, named `1`. `asked` lists what it was asked: `active`, or the name
+    of a key. It may be used from several threads. Give it to a ring: `KeyRing(FakeKeyProvider())`.
     """
 
     place = "the fake place of keys"

@@ -1,4 +1,4 @@
-"""Keys from HashiCorp Vault and OpenBao. Needs the extra ``[vault]``, which is loaded at first use."""
+"""Keys from HashiCorp Vault and OpenBao. Needs the extra `[vault]`, which is loaded at first use."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class VaultConnection:
     """Requests to one server, each with a token that should work. Safe for several threads.
 
     The settings are read when it is made; hvac is loaded, and the first connection and login are
-    made, at the first request. Either a ready ``client=`` (an ``hvac.Client``, or a function without
+    made, at the first request. Either a ready `client=` (an `hvac.Client`, or a function without
     arguments that makes one, which is logged in and keeps its own settings), or the other arguments.
 
     Raises TypeError, or ProviderConfigError for arguments that do not go together.
@@ -134,9 +134,9 @@ class VaultConnection:
     def ask(
         self, method: str, path: str, *, action: str, body: Mapping[str, Any] | None = None, again: bool = True
     ) -> Answer:
-        """One request, and when it is denied one new login and one repetition (but for ``again=False``).
+        """One request, and when it is denied one new login and one repetition (but for `again=False`).
 
-        ``path`` is that of the API, quoted, such as ``/v1/secret/data/agents``; ``action`` names in
+        `path` is that of the API, quoted, such as `/v1/secret/data/agents`; `action` names in
         messages what it is for. Gives whatever the server answers; raises KeyUnavailableError,
         ProviderConfigError and what a login raises.
         """

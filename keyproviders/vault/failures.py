@@ -46,9 +46,9 @@ class Answer:
 
     @classmethod
     def of(cls, response: Any, sent: str) -> Answer:
-        """Of what an adapter of hvac returns: a ``requests`` response, or the body of a 200 by itself.
+        """Of what an adapter of hvac returns: a `requests` response, or the body of a 200 by itself.
 
-        ``sent`` is the token that was sent, which no word of the answer may repeat.
+        `sent` is the token that was sent, which no word of the answer may repeat.
         """
         if isinstance(response, dict):
             return cls(200, response, sent=sent)
@@ -81,7 +81,7 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
     def error_text(self, hide: Iterable[str] = ()) -> str:
-        """The server's own errors in one line, without the token that was sent and the secrets in ``hide``."""
+        """The server's own errors in one line, without the token that was sent and the secrets in `hide`."""
         errors = self.body.get("errors")
         detail = "; ".join(str(one) for one in errors) if isinstance(errors, list) else ""
         for secret in (self._sent, *hide):
@@ -114,8 +114,8 @@ def failure_of(
 ) -> KeyProviderError:
     """The error that an answer stands for, which is none of those that the caller can read itself.
 
-    ``action`` says what was asked for, as in "reading secret/agents"; ``login`` tells that a 400 is
-    about a credential; ``advice`` is what to do about a denial.
+    `action` says what was asked for, as in "reading secret/agents"; `login` tells that a 400 is
+    about a credential; `advice` is what to do about a denial.
     """
     detail = answer.error_text(hide) or "without words"
     message = f"{action} at {endpoint}: the server answered {answer.status} ({detail})"
@@ -136,7 +136,7 @@ def failure_of(
 def transport_failure(error: OSError | ValueError, action: str, endpoint: Endpoint) -> KeyProviderError:
     """The error for a request that got no answer.
 
-    None of ``error``'s own words are shown: they can hold the password of a proxy.
+    None of `error`'s own words are shown: they can hold the password of a proxy.
     """
     exceptions = import_sdk("requests.exceptions", "vault")
     message = f"{action} at {endpoint.label}"

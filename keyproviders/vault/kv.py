@@ -34,38 +34,48 @@ _MOST_STEPS = 32
 
 
 class VaultKvKeyProvider:
-    """The versions of one secret in a KV version 2 mount: ``VaultKvKeyProvider("agents/session-key")``.
+    """The versions of one secret in a KV version 2 mount: `VaultKvKeyProvider("agents/session-key")`.
 
-    As a URL: ``vault-kv:secret/agents/session-key`` (mount, then path), or
-    ``vault-kv:agents/session-key?mount=team-a/kv``; the other arguments are options of the URL, but
-    for ``token``, ``secret_id``, ``client`` and ``allow_insecure``.
+    As a URL: `vault-kv:secret/agents/session-key` (mount, then path), or
+    `vault-kv:agents/session-key?mount=team-a/kv`; the other arguments are options of the URL, but
+    for `token`, `secret_id`, `client` and `allow_insecure`.
 
     The active key is the newest version that is neither deleted nor destroyed; the name of a key is
-    its version number. The key is in the field ``field``; without it in ``key``, or the only field.
+    its version number. The key is in the field `field`; without it in `key`, or the only field.
+
+    The server and the login:
 
     | argument | what it says | else |
     |---|---|---|
-    | ``address`` | ``https://host:port`` | BAO_ADDR, VAULT_ADDR |
-    | ``namespace`` | the namespace | BAO_NAMESPACE, VAULT_NAMESPACE |
-    | ``ca_cert`` | file or folder of the CA | BAO_/VAULT_CACERT, _CAPATH |
-    | ``client_cert``, ``client_key`` | files for mutual TLS | BAO_/VAULT_CLIENT_CERT, _CLIENT_KEY |
-    | ``auth`` | token, token-file, agent, approle, kubernetes, jwt or aws | token |
-    | ``auth_mount`` | where the login is mounted | the name of ``auth`` |
-    | ``token`` | for token | BAO_TOKEN, VAULT_TOKEN, ~/.vault-token |
-    | ``token_file`` | for token-file | |
-    | ``role_id``, ``role_id_file`` | for approle | BAO_ROLE_ID, VAULT_ROLE_ID |
-    | ``secret_id``, ``secret_id_file`` | for approle | BAO_SECRET_ID, VAULT_SECRET_ID |
-    | ``role`` | for kubernetes, jwt, aws | the login's default role |
-    | ``jwt_file`` | for kubernetes, jwt | the service account's token |
-    | ``aws_region``, ``aws_server_id`` | for aws: region of STS, server id header | botocore's settings; none |
-    | ``client`` | a ready hvac.Client, or a function that makes one | |
-    | ``allow_insecure`` | lets plain http and unverified TLS be | False |
+    | `address` | `https://host:port` | BAO_ADDR, VAULT_ADDR |
+    | `namespace` | the namespace | BAO_NAMESPACE, VAULT_NAMESPACE |
+    | `ca_cert` | file or folder of the CA | BAO_/VAULT_CACERT, _CAPATH |
+    | `client_cert`, `client_key` | files for mutual TLS | BAO_/VAULT_CLIENT_CERT, _CLIENT_KEY |
+    | `auth` | token, token-file, agent, approle, kubernetes, jwt or aws | token |
+    | `auth_mount` | where the login is mounted | the name of `auth` |
+    | `token` | for token | BAO_TOKEN, VAULT_TOKEN, ~/.vault-token |
+    | `token_file` | for token-file | |
+    | `role_id`, `role_id_file` | for approle | BAO_ROLE_ID, VAULT_ROLE_ID |
+    | `secret_id`, `secret_id_file` | for approle | BAO_SECRET_ID, VAULT_SECRET_ID |
+    | `role` | for kubernetes, jwt, aws | the login's default role |
+    | `jwt_file` | for kubernetes, jwt | the service account's token |
+    | `aws_region`, `aws_server_id` | for aws: region of STS, server id header | botocore's settings; none |
+    | `client` | a ready hvac.Client, or a function that makes one | |
+    | `allow_insecure` | lets plain http and unverified TLS be | False |
 
-    The token needs one line of policy: read on ``<mount>/data/<path>``. Each call is one request;
+    The token needs one line of policy: read on `<mount>/data/<path>`. Each call is one request;
     while the newest version is deleted, one more for each older one until the first that is left, at
     most 32. Connecting may take 1 s and an answer 2 s as a whole.
 
-    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    Args:
+        path: The path of the secret in its mount.
+        mount: The mount, of version 2.
+        field: The field that holds the key.
+        connection: The server and the login, as above.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ProviderConfigError: Arguments that cannot be meant, or do not go together.
     """
 
     @redact_frames
@@ -101,7 +111,7 @@ class VaultKvKeyProvider:
     @classmethod
     @redact_frames
     def from_url(cls, url: str, *, allow_insecure: bool = False) -> VaultKvKeyProvider:
-        """The provider of a ``vault-kv:`` URL. Raises ProviderConfigError."""
+        """The provider of a `vault-kv:` URL. Raises ProviderConfigError."""
         if not isinstance(url, str):
             raise TypeError(f"url must be a str, not {type(url).__name__}")
         path, options = split_url(url, options=URL_OPTIONS | {"mount", "field"}, refused=URL_REFUSED, form=_FORM)

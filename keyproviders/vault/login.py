@@ -1,4 +1,4 @@
-"""The ways to a token, by the name of ``auth=``."""
+"""The ways to a token, by the name of `auth=`."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ def signed_identity(region: str | None, server_id: str | None) -> dict[str, Any]
 
 @redact_frames
 def login_for(auth: str | None, given: Mapping[str, str | None]) -> Login:
-    """The login of ``auth=`` with its arguments. Nothing is sent or read from files yet.
+    """The login of `auth=` with its arguments. Nothing is sent or read from files yet.
 
     Raises ProviderConfigError for an unknown method, and for arguments that are missing or that
     belong to another method.
@@ -354,7 +354,7 @@ def _from_somewhere(name: str, value: str | None, file: str | None, variable: st
 def _read_secret(path: Path, otherwise: str, *, may_come: bool = False) -> str:
     """The stripped text of a file.
 
-    One that is not there or is empty is a wrong setting, or with ``may_come`` an outage: whoever
+    One that is not there or is empty is a wrong setting, or with `may_come` an outage: whoever
     writes it may be about to.
     """
     text, problem, comes = "", "is empty", may_come

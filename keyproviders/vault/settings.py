@@ -25,8 +25,8 @@ _FALSE = frozenset({"0", "f", "F", "false", "False", "FALSE"})
 class Endpoint:
     """A server, and what its connections need.
 
-    ``ca`` is a file or a folder of certificates, None for the ones that come with Python's client,
-    or False when nothing is verified. ``ca_label`` says the same in messages. ``timeouts`` are
+    `ca` is a file or a folder of certificates, None for the ones that come with Python's client,
+    or False when nothing is verified. `ca_label` says the same in messages. `timeouts` are
     seconds to connect and to wait, or None where a ready client has its own.
     """
 
@@ -61,7 +61,7 @@ def read_endpoint(
 ) -> Endpoint:
     """The endpoint of these arguments, each filled in from the environment as it is now.
 
-    Raises ProviderConfigError; warns when ``allow_insecure`` lets something through.
+    Raises ProviderConfigError; warns when `allow_insecure` lets something through.
     """
     address = _checked_address(address or from_environment("ADDR"))
     ca: str | bool | None

@@ -30,7 +30,7 @@ _USELESS_S = 30.0
 
 
 class Token:
-    """A token that is in use. ``ends_at`` and ``due_at`` are times of the manager's clock."""
+    """A token that is in use. `ends_at` and `due_at` are times of the manager's clock."""
 
     __slots__ = ("due_at", "ends_at", "renewable", "value")
 

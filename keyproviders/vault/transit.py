@@ -60,7 +60,7 @@ class _Kek(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> _Kek | None:
-        """The one that a keyset or a setting names as ``mount/key``; None when it names none."""
+        """The one that a keyset or a setting names as `mount/key`; None when it names none."""
         mount, _, key = text.rpartition("/")
         parts = mount.split("/")
         if not _KEY.match(key) or not all(_MOUNT_PART.match(part) for part in parts):
@@ -77,31 +77,39 @@ class _Kek(NamedTuple):
 
 
 class VaultTransitKeyWrapper:
-    """A key of a Transit mount that wraps the keys of a keyset: ``VaultTransitKeyWrapper("agents")``.
+    """A key of a Transit mount that wraps the keys of a keyset: `VaultTransitKeyWrapper("agents")`.
 
-    As a URL: ``vault-transit:agents?mount=transit&keyset=file:/etc/agents/keyset.json``; the other
-    arguments are options of the URL, but for ``context``, ``token``, ``secret_id``, ``client`` and
-    ``allow_insecure``. Those of the connection and the login are as for ``VaultKvKeyProvider``.
+    As a URL: `vault-transit:agents?mount=transit&keyset=file:/etc/agents/keyset.json`; the other
+    arguments are options of the URL, but for `context`, `token`, `secret_id`, `client` and
+    `allow_insecure`. Those of the connection and the login are as for `VaultKvKeyProvider`.
 
-    The key must be a derived one (``derived=true``): only such a key binds a context. Bound are the
-    name of the keyset, the name of the key, its time, and what ``context`` adds, a mapping of str to
-    str that must be the same for as long as the keyset lives.
+    The key must be a derived one (`derived=true`): only such a key binds a context. Bound are the
+    name of the keyset, the name of the key, its time, and what `context` adds.
 
-    ``also_kek`` names further keys, as ``mount/key``, that wrapped keys may still be under while they
-    are moved here. Only ``rewrap`` takes any.
+    A key that is wrapped by another key of Transit than this one and `also_kek` is refused, but by
+    `rewrap`, which takes any.
 
     | what | policy: update on |
     |---|---|
-    | ``unwrap``: all that a service does | ``<mount>/decrypt/<key>`` |
-    | ``generate``: create, rotate | ``<mount>/datakey/plaintext/<key>`` |
-    | ``rewrap`` under a newer version | ``<mount>/rewrap/<key>`` |
-    | ``rewrap`` from another key | decrypt on that one; datakey/plaintext and encrypt on this one |
+    | `unwrap`: all that a service does | `<mount>/decrypt/<key>` |
+    | `generate`: create, rotate | `<mount>/datakey/plaintext/<key>` |
+    | `rewrap` under a newer version | `<mount>/rewrap/<key>` |
+    | `rewrap` from another key | decrypt on that one; datakey/plaintext and encrypt on this one |
 
-    ``unwrap`` is one request; so is ``rewrap`` under the same key, which stays within the server.
-    ``generate`` is two: the first one asks for a key without a context, which a derived key refuses.
+    `unwrap` is one request; so is `rewrap` under the same key, which stays within the server.
+    `generate` is two: the first one asks for a key without a context, which a derived key refuses.
     Connecting may take 1 s and each part of an answer 2 s.
 
-    Raises TypeError for a wrong type and ProviderConfigError for what cannot be meant.
+    Args:
+        key: The name of the key.
+        mount: The mount of Transit.
+        context: str to str, bound to every key of the keyset, the same for as long as it lives.
+        also_kek: Further keys, as `mount/key`, that wrapped keys may still be under while they are moved.
+        connection: The server and the login, as for `VaultKvKeyProvider`.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ProviderConfigError: Arguments that cannot be meant, or do not go together.
     """
 
     URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"mount", "also_kek"}
@@ -158,7 +166,7 @@ class VaultTransitKeyWrapper:
 
     @redact_frames
     def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
-        """The 32 bytes, if they were wrapped under this context by this key or one of ``also_kek``."""
+        """The 32 bytes, if they were wrapped under this context by this key or one of `also_kek`."""
         bound = self._bound(context)
         kek, version = _read(wrapped, context)
         if kek != self._kek and kek not in self._also:
@@ -171,7 +179,7 @@ class VaultTransitKeyWrapper:
 
     @redact_frames
     def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
-        """The same key under the newest version of this key; ``wrapped`` itself when it is that already.
+        """The same key under the newest version of this key; `wrapped` itself when it is that already.
 
         From one version to another the plain key stays within the server. From another key it comes
         here and goes back.
@@ -255,7 +263,7 @@ class VaultTransitKeyWrapper:
         return text, version
 
     def _failure(self, answer: Answer, operation: str, kek: _Kek, action: str, version: int | None) -> KeyProviderError:
-        """What an answer other than the asked for means. ``version`` is that of the key which wrapped."""
+        """What an answer other than the asked for means. `version` is that of the key which wrapped."""
         detail, server = answer.error_text() or "without words", self._connection.label
         message = f"{action} at {server}: the server answered {answer.status} ({detail})"
         if answer.status == 404:

@@ -1,7 +1,7 @@
 """HTTP to a server, where an answer is bounded as a whole.
 
 A time-out of requests holds between two bytes, so an answer that drips can last for ever, and
-nothing bounds its size. Here both end: the time at what ``requests`` was told for reading.
+nothing bounds its size. Here both end: the time at what `requests` was told for reading.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RefusedAnswerError(OSError):
 
 
 def bound(session: Any, address: str, *, allow_insecure: bool) -> None:
-    """Set bounds to a session of ``requests`` that talks to the server at this address."""
+    """Set bounds to a session of `requests` that talks to the server at this address."""
     # Not from the environment at each request: that would also take a password out of ~/.netrc, and
     # a proxy between us and this machine's own server would get the token.
     session.trust_env = False
@@ -118,7 +118,7 @@ def _bind(manager: Any) -> Any:
 
 @cache
 def _bounded_adapter() -> Any:
-    """The class of an adapter of ``requests`` whose connections give bounded responses."""
+    """The class of an adapter of `requests` whose connections give bounded responses."""
     adapter: Any = import_sdk("requests.adapters", "vault").HTTPAdapter
 
     class BoundedAdapter(adapter):  # type: ignore[misc]  # the SDK is loaded when it is used

@@ -11,7 +11,12 @@ MOST_BYTES = 1 << 20
 
 
 class StoredKeyset(NamedTuple):
-    """A keyset as it lies there: its text, and a ``revision`` that is another one after every write."""
+    """A keyset as it lies there.
+
+    Args:
+        text: Its text, which is ASCII.
+        revision: A name of this state, another one whenever the text is.
+    """
 
     text: str
     revision: str
@@ -21,24 +26,43 @@ class StoredKeyset(NamedTuple):
 class KeysetStore(Protocol):
     """A place that keeps keysets, each under a name. Synchronous, and safe for 4 threads at once.
 
-    ``place`` names it in messages, without a password. Raises KeyUnavailableError when it cannot
+    `place` names it in messages, without a password. Raises KeyUnavailableError when it cannot
     answer now, KeyAccessDeniedError when it may not, ProviderConfigError when it cannot be as it is
     set up. It does not look into the text.
 
-    It may also have ``close()``, and ``after_fork()``, called in a forked child before its first call
+    It may also have `close()`, and `after_fork()`, called in a forked child before its first call
     there.
     """
 
     place: str
 
     def read(self, name: str) -> StoredKeyset | None:
-        """The keyset of that name, or None when there is none."""
+        """The keyset as it is now.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The keyset, or None when there is none.
+
+        Raises:
+            KeyProviderError: One of the errors that the class names.
+        """
         ...
 
     def write(self, name: str, text: str, *, expected: str | None) -> bool:
-        """Put ``text`` in the place of the revision ``expected``; None: there must be none yet.
+        """Replace one revision of a keyset. Whatever happens meanwhile, the old text is there or the new one, whole.
 
-        False when another revision is there, and then nothing is changed. Whatever happens meanwhile,
-        the old text is there or the new one, whole.
+        Args:
+            name: The name of the keyset.
+            text: Its new text.
+            expected: The revision that it replaces; None where there must be none yet.
+
+        Returns:
+            Whether it was written. False when another revision is there, and then nothing is changed.
+
+        Raises:
+            KeyUnavailableError: Either text may be there.
+            KeyProviderError: Another of the errors that the class names.
         """
         ...

@@ -31,21 +31,26 @@ _ACCESS_LIST = "system.posix_acl_access"
 
 
 class FileKeysetStore:
-    """One keyset in one file: ``FileKeysetStore("/etc/agents/keyset.json")``.
+    """One keyset in one file: `FileKeysetStore("/etc/agents/keyset.json")`.
 
     Reading needs the right to read the file, and takes no lock. Symbolic links are followed, as
     Kubernetes mounts a secret or a config map.
 
-    A change goes into a file beside it, ``PATH.new``, which then takes its place: whatever happens
-    meanwhile, the old text is there or the new one, whole, and on the disk. A lock on ``PATH.lock``
+    A change goes into a file beside it, `PATH.new`, which then takes its place: whatever happens
+    meanwhile, the old text is there or the new one, whole, and on the disk. A lock on `PATH.lock`
     keeps others out for that time; it ends with its process, and the empty file stays. So changing
     needs the right to write in the folder. A new file is for its owner alone (0600); afterwards its
     owner, group, mode and access list stay as they are, and who may not keep them may not change it.
 
-    Without ``fcntl`` (Windows) there is no such lock: a keyset can be read there, and a change is
+    Without `fcntl` (Windows) there is no such lock: a keyset can be read there, and a change is
     ProviderConfigError. The revision is the SHA-256 of the bytes.
 
-    Raises TypeError for a wrong type and ProviderConfigError for what cannot be a path.
+    Args:
+        path: The file.
+
+    Raises:
+        TypeError: The path is neither a str nor a path of str.
+        ProviderConfigError: It cannot be the path of a file.
     """
 
     URL_OPTIONS: ClassVar[frozenset[str]] = frozenset()
@@ -80,7 +85,7 @@ class FileKeysetStore:
         raise failure
 
     def write(self, name: str, text: str, *, expected: str | None) -> bool:  # noqa: ARG002 - as for read()
-        """Put ``text`` into the file, if it still is the one of that revision, or there still is none."""
+        """Put `text` into the file, if it still is the one of that revision, or there still is none."""
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, not {type(text).__name__}")
         if expected is not None and not isinstance(expected, str):

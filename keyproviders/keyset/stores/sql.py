@@ -1,4 +1,4 @@
-"""Keysets in an SQL database: SQLite, PostgreSQL or MariaDB. Needs the extra ``[sql]`` and a driver."""
+"""Keysets in an SQL database: SQLite, PostgreSQL or MariaDB. Needs the extra `[sql]` and a driver."""
 
 from __future__ import annotations
 
@@ -30,21 +30,27 @@ _Answer = TypeVar("_Answer")
 
 
 class SqlKeysetStore:
-    """Keysets in a table of their own: ``SqlKeysetStore(os.environ["DATABASE_URL"])``.
+    """Keysets in a table of their own: `SqlKeysetStore(os.environ["DATABASE_URL"])`.
 
-    ``dsn`` is a DSN of SQLAlchemy for SQLite, PostgreSQL or MariaDB, with a driver or without. Where
-    it names an asynchronous driver, as sessions use them, a synchronous one that is installed takes
-    its place: psycopg (or psycopg2), pymysql (or mysqlclient), or Python's own for SQLite.
+    Where the DSN names an asynchronous driver, as sessions use them, a synchronous one that is
+    installed takes its place: psycopg (or psycopg2), pymysql (or mysqlclient), or Python's own for
+    SQLite.
 
-    The first write makes the table ``table``. Reading needs no right but SELECT on it, so a service
+    The first write makes the table. Reading needs no right but SELECT on it, so a service
     gets only that; changing a keyset needs INSERT and UPDATE, and making the table CREATE.
 
     Each call opens a connection and closes it. Connecting may take 1 s (2 s in PostgreSQL's drivers)
     and each statement, with its waiting for locks, 2 s; these hold whatever the DSN says. PostgreSQL
     keeps the second one itself: its drivers do not give up a connection that is open and silent.
 
-    Raises TypeError for a wrong type and ProviderConfigError for a DSN that cannot be meant, a name
-    that no table can have, SQLAlchemy or a driver that is not installed.
+    Args:
+        dsn: A DSN of SQLAlchemy for SQLite, PostgreSQL or MariaDB, with a driver or without.
+        table: The name of the table, 1 to 63 characters of `A-Z a-z 0-9 _`.
+
+    Raises:
+        TypeError: An argument is no str.
+        ProviderConfigError: The DSN cannot be meant, no table can have the name, or SQLAlchemy or a driver
+            is not installed.
     """
 
     URL_OPTIONS: ClassVar[frozenset[str]] = frozenset({"dsn_env"})
@@ -72,7 +78,7 @@ class SqlKeysetStore:
 
     @redact_frames
     def read(self, name: str) -> StoredKeyset | None:
-        """As ``KeysetStore.read``. None also where there is no table yet."""
+        """As `KeysetStore.read`. None also where there is no table yet."""
         _check_name(name)
         columns = self._table.c
         # No more than can be meant: somebody else may write there, too.
@@ -93,7 +99,7 @@ class SqlKeysetStore:
 
     @redact_frames
     def write(self, name: str, text: str, *, expected: str | None) -> bool:
-        """As ``KeysetStore.write``. After a KeyUnavailableError, either text may be there.
+        """As `KeysetStore.write`. After a KeyUnavailableError, either text may be there.
 
         Raises ValueError for a text that is no ASCII or is too long.
         """
@@ -146,7 +152,7 @@ class SqlKeysetStore:
         writing: bool = False,
         expected: tuple[FailureKind, ...] = (),
     ) -> tuple[_Answer | None, FailureKind | None]:
-        """The answer of ``work`` in a transaction of its own, or which of the expected failures came instead.
+        """The answer of `work` in a transaction of its own, or which of the expected failures came instead.
 
         The error that is raised has no context: the frames of a driver hold the password.
         """

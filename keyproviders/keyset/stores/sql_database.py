@@ -37,8 +37,8 @@ class _Driver(NamedTuple):
 class _Family(NamedTuple):
     """Databases that speak alike.
 
-    ``before`` are statements that come first in every transaction, ``before_writing`` in one that
-    writes. ``engine`` are settings of the engine.
+    `before` are statements that come first in every transaction, `before_writing` in one that
+    writes. `engine` are settings of the engine.
     """
 
     name: str
@@ -106,8 +106,8 @@ _OPTIONS_OF_OTHERS: Mapping[str, Mapping[str, str | None]] = {
 class Database:
     """Where a DSN leads to. Opens a connection for each piece of work, and closes it afterwards.
 
-    ``label`` names it without user, password and options. Importing SQLAlchemy and a driver is all
-    that happens before the first ``engine()``. Raises ProviderConfigError.
+    `label` names it without user, password and options. Importing SQLAlchemy and a driver is all
+    that happens before the first `engine()`. Raises ProviderConfigError.
     """
 
     __slots__ = ("_engine", "_family", "_file", "_lock", "_settings", "_url", "label")
@@ -132,7 +132,7 @@ class Database:
 
     @property
     def family(self) -> str:
-        """``postgresql``, ``mysql`` or ``sqlite``."""
+        """`postgresql`, `mysql` or `sqlite`."""
         return self._family.name
 
     def before(self, *, writing: bool) -> tuple[str, ...]:

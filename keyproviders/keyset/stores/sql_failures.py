@@ -10,7 +10,7 @@ from ...errors import InvalidKeyError, KeyAccessDeniedError, KeyProviderError, K
 
 __all__ = ["FailureKind", "classify", "driver_message", "failure_of"]
 
-#: ``exists``: the table is already there. ``first``: somebody else's write came first.
+#: `exists`: the table is already there. `first`: somebody else's write came first.
 FailureKind = Literal["no table", "exists", "first", "damaged", "unavailable", "denied", "config"]
 
 # SQLSTATEs of PostgreSQL (its manual, appendix A), or classes of them, where the class of the error says
@@ -55,7 +55,7 @@ _WORDS_OF_SQLITE: tuple[tuple[str, FailureKind], ...] = (
 
 
 def classify(error: Exception, family: str) -> FailureKind:
-    """What an error of SQLAlchemy or of a driver means. ``family`` is ``postgresql``, ``mysql`` or ``sqlite``."""
+    """What an error of SQLAlchemy or of a driver means. `family` is `postgresql`, `mysql` or `sqlite`."""
     orig = _driver_error(error)
     if family == "sqlite":
         return _first(_WORDS_OF_SQLITE, str(orig)) or "config"
@@ -83,7 +83,7 @@ def failure_of(
 ) -> KeyProviderError:
     """The error to raise. `action` says what was asked for and of whom.
 
-    ``detail`` is what the driver said, in one line without a secret. ``begun``: a change was under way.
+    `detail` is what the driver said, in one line without a secret. `begun`: a change was under way.
     """
     message = f"{action}: {type(_driver_error(error)).__name__} ({detail})"
     if kind == "damaged":
