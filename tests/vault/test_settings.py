@@ -406,7 +406,7 @@ def test_the_aws_login_is_signed_for_its_region_with_the_server_id(monkeypatch, 
     import base64
     import json
 
-    from keyproviders.vault.login import signed_identity
+    from keyproviders.vault.aws_identity import signed_identity
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
