@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ..stores.registry import url_examples
+
 __all__ = [
     "EXIT_CODES_HELP",
     "STORE_HELP",
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 # What the help of each command over a store says.
-STORE_HELP = """STORE is a URL: sqlite:///agents.db, postgresql://user@host/name or redis://host:6379/0, or env:NAME,
+STORE_HELP = f"""STORE is a URL: {url_examples()}, or env:NAME,
 the variable that holds one. A password is taken only so."""
 EXIT_CODES_HELP = """Exit codes: 0 all is well, 1 something was left that should not be, 2 wrong use, 3 interrupted
 (Ctrl-C or SIGTERM: it ends after the current batch, and the next run goes on)."""
