@@ -9,6 +9,23 @@ from .stores.plain import METHODS
 if TYPE_CHECKING:
     from keyproviders import KeyRing
 
+__all__ = [
+    "ON_UNREADABLE",
+    "PLAINTEXT",
+    "choice",
+    "is_key_ring",
+    "items",
+    "key_ring",
+    "key_string",
+    "kind_of",
+    "limit",
+    "max_scan_items",
+    "purge_on_add",
+    "session_id",
+    "ttl",
+    "underlying_session",
+]
+
 ON_UNREADABLE = ("raise", "skip")
 PLAINTEXT = ("raise", "read")
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from .history.compaction import Compaction
 
+__all__ = ["EncryptedSession"]
+
 logger = logging.getLogger("encrypted_sessions")
 
 #: From so many on, expired items that were read and left out are worth telling.
@@ -47,19 +49,13 @@ def _now() -> float:
 class EncryptedSession:
     """Seals every item of another session with a key of its own, and lets it expire.
 
-    `underlying_session` is any object with `session_id`, `get_items`, `add_items`, `pop_item` and
-    `clear_session`; the wrapper is one itself. `encryption_key` is a `KeyRing`, or a string with
-    the Agents SDK's own rule for keys and bytes. `ttl` is in seconds, None for no end; it has to
-    exceed the longest time that a run waits for an approval.
-
     Sealed with AES-128-CBC and HMAC-SHA256 (Fernet), under a key that HKDF-SHA256 derives from the
     master key and the session id. Stored rows show sizes, counts, times, session ids and key ids.
 
-    What cannot be read raises `UnreadableItemsError` (on_unreadable="skip" leaves it out and logs
-    a warning) and is never deleted. `plaintext="read"` lets rows in that were never encrypted, for
-    moving over. `upstream_key` is the string with which the SDK's class wrote rows that a key ring
-    shall read. `max_scan_items` bounds the rows that one `get_items` fetches. `purge_on_add` removes
-    up to so many expired rows (256 at most), the oldest first, after each `add_items`.
+    What cannot be read raises `UnreadableItemsError`, or is left out, and is never deleted.
+
+    Attributes:
+        max_scan_items: The most rows that one `get_items` fetches; None for no bound.
     """
 
     max_scan_items: int | None
@@ -80,8 +76,25 @@ class EncryptedSession:
     ) -> None:
         """Check the arguments; no I/O, no key is asked for.
 
-        Raises TypeError or ValueError for a wrong argument. Warns `WeakKeyWarning` for a string
-        that is not 32 random bytes in base64.
+        Warns `WeakKeyWarning` for a string as the key that is not 32 random bytes in base64.
+
+        Args:
+            session_id: The id that items are sealed for: not empty, no NUL, no lone surrogate.
+            underlying_session: What stores the sealed items: any object with `session_id`, `get_items`,
+                `add_items`, `pop_item` and `clear_session`. The wrapper is one itself.
+            encryption_key: A `KeyRing`, or a string with the Agents SDK's own rule for keys and bytes.
+            ttl: Seconds that an item lives, None for no end. It has to exceed the longest time that a
+                run waits for an approval.
+            max_scan_items: The most rows that one `get_items` fetches, None for no bound.
+            on_unreadable: "raise", or "skip" to leave out what cannot be read, with a warning in the log.
+            plaintext: "raise", or "read" to let in rows that were never encrypted, for moving over.
+            upstream_key: The string with which the SDK's class wrote rows that a key ring shall read.
+            purge_on_add: Up to so many expired rows (256 at most), the oldest first, are removed after
+                each `add_items`.
+
+        Raises:
+            TypeError: An argument is of the wrong type.
+            ValueError: An argument has a value that is not allowed.
         """
         _know_signatures()
         self._session_id = arguments.session_id(session_id)
@@ -129,7 +142,21 @@ class EncryptedSession:
     ) -> EncryptedSession:
         """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
 
-        Raises TypeError or ValueError for a wrong argument.
+        Args:
+            underlying_session: What stores the sealed items, and has the id.
+            keys: The keys to seal and open with.
+            ttl: Seconds that an item lives, None for no end.
+            on_unreadable: As for the class.
+            plaintext: As for the class.
+            upstream_key: As for the class.
+            purge_on_add: As for the class.
+
+        Returns:
+            The wrapper.
+
+        Raises:
+            TypeError: An argument is of the wrong type.
+            ValueError: An argument has a value that is not allowed.
         """
         arguments.key_ring(keys, "keys")
         arguments.underlying_session(underlying_session)
@@ -150,14 +177,26 @@ class EncryptedSession:
     async def get_items(
         self, limit: int | None = None, *, wrapper: RunContextWrapper[Any] | None = None
     ) -> list[TResponseInputItem]:
-        """The latest `limit` readable items, oldest first; all of them without a limit.
+        """The latest readable items.
 
-        Without an argument, the underlying session's `session_settings.limit` counts. Expired
-        items are left out, and outputs whose tool call was left out. With a limit the search ends
-        after 64 consecutive rows that expired more than two minutes ago.
+        Expired items are left out, and outputs whose tool call was left out. With a limit the search
+        ends after 64 consecutive rows that expired more than two minutes ago.
 
-        Raises UnreadableItemsError (unless on_unreadable="skip"), what the key provider raises,
-        and RuntimeError when `max_scan_items` does not suffice.
+        Args:
+            limit: The most items to return, from 0 up. None for the underlying session's
+                `session_settings.limit`; without that, all.
+            wrapper: The SDK's, passed on to a store that takes it.
+
+        Returns:
+            The items as they were added, oldest first.
+
+        Raises:
+            UnreadableItemsError: Rows cannot be read; not under on_unreadable="skip".
+            ScanBudgetError: `max_scan_items` rows were read and the answer is not complete.
+            HistoryChangedError: Other writers never left a state of the store to be read.
+            KeyProviderError: The key provider cannot answer.
+            TypeError: `limit` is no int.
+            ValueError: `limit` is negative.
         """
         limit = self._limit(limit)
         if limit == 0:
@@ -168,9 +207,19 @@ class EncryptedSession:
 
     @redact_frames
     async def read(self, limit: int | None = None) -> History:
-        """What can be read, and a count of everything that was found; raises for no outcome.
+        """What can be read, and a count of everything that was found. No outcome of a row raises.
 
-        `limit` as in `get_items`. Raises what the key provider raises when it cannot answer.
+        Args:
+            limit: As in `get_items`.
+
+        Returns:
+            The items, the counts, and up to 20 findings.
+
+        Raises:
+            HistoryChangedError: Other writers never left a state of the store to be read.
+            KeyProviderError: The key provider cannot answer.
+            TypeError: `limit` is no int.
+            ValueError: `limit` is negative.
         """
         limit = self._limit(limit)
         if limit == 0:
@@ -192,10 +241,15 @@ class EncryptedSession:
         """Seal and store items. What is added together carries one timestamp, and expires together.
 
         With `purge_on_add`, some of the oldest expired rows are removed afterwards; what goes wrong
-        in that is logged, and raises nothing.
+        in that is logged, and raises nothing. What the store raises passes through.
 
-        Raises TypeError, before anything is written, for items that JSON cannot give back as they
-        are; what the key provider raises; what the store raises.
+        Args:
+            items: Dicts or Pydantic models, oldest first.
+            wrapper: The SDK's, passed on to a store that takes it.
+
+        Raises:
+            TypeError: JSON cannot give an item back as it is; nothing was written.
+            KeyProviderError: The key provider has no active key to give; nothing was written.
         """
         batch = arguments.items(items)
         if batch:
@@ -206,10 +260,19 @@ class EncryptedSession:
 
     @redact_frames
     async def pop_item(self, *, wrapper: RunContextWrapper[Any] | None = None) -> TResponseInputItem | None:
-        """Remove and return the latest item; None when there is none.
+        """Remove and return the latest item. Expired rows at the tail are removed with it.
 
-        Expired rows at the tail are removed. A row that cannot be read stays, and raises
-        UnreadableItemsError, also under on_unreadable="skip".
+        Args:
+            wrapper: The SDK's, passed on to a store that takes it.
+
+        Returns:
+            The item; None when there is none.
+
+        Raises:
+            UnreadableItemsError: The latest row cannot be read, and stays; also under on_unreadable="skip".
+            PutBackError: A store without addressable rows did not take back what could not be returned.
+            HistoryChangedError: Other writers changed the tail under every attempt.
+            KeyProviderError: The key provider cannot answer.
         """
         from .history.popping import pop  # noqa: PLC0415 - few sessions pop
 
@@ -217,15 +280,20 @@ class EncryptedSession:
 
     @redact_frames
     async def purge_expired(self) -> int:
-        """Remove the session's expired rows from the store; how many these were.
+        """Remove the session's expired rows from the store.
 
         Only what is authentic and expired goes, wherever it lies, each row only if it is unchanged.
-        What cannot be opened stays, and so does an expired tool call while its output is in time.
+        What cannot be opened stays. So does an expired tool call while its output is in time, or may be
+        read one day.
         Without a ttl nothing is expired. Can be stopped at any time, and begun again.
 
-        Raises what the key provider raises when it cannot answer (what was removed until then stays
-        removed), and PurgeRefusedError where the store cannot remove single rows and has expired
-        ones.
+        Returns:
+            How many rows were removed.
+
+        Raises:
+            PurgeRefusedError: The store has expired rows, and cannot remove single ones.
+            HistoryChangedError: Other writers changed the history under every attempt.
+            KeyProviderError: The key provider cannot answer; what was removed until then stays removed.
         """
         from .history.purging import purge  # noqa: PLC0415 - few sessions purge
 
@@ -233,7 +301,11 @@ class EncryptedSession:
 
     @redact_frames
     async def clear_session(self, *, wrapper: RunContextWrapper[Any] | None = None) -> None:
-        """Delete all rows of the session, as the store does."""
+        """Delete all rows of the session, as the store does. What the store raises passes through.
+
+        Args:
+            wrapper: The SDK's, passed on to a store that takes it.
+        """
         await call(self.underlying_session.clear_session, **self._keywords(wrapper))
 
     @property

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import json
 
+__all__ = ["MAX_DEPTH", "NotExactError", "NotJsonError", "decode_item", "decode_json", "encode_item"]
+
 #: Python reads no integer with more digits from text (sys.int_info.default_max_str_digits).
 _MAX_DIGITS = 4300
 _TOO_HIGH = 10**_MAX_DIGITS

@@ -80,8 +80,10 @@ _LONGEST_KID = 128
 class Finding(NamedTuple):
     """One row that was not returned.
 
-    `position` counts from the newest row, which is 0. `kid` is what the row names, None where it
-    names none or something that is no kid.
+    Attributes:
+        position: Counted from the newest row, which is 0.
+        outcome: The name of what it is, such as "unauthentic".
+        kid: The key that the row names; None where it names none, or something that is no kid.
     """
 
     position: int

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+__all__ = ["OUTPUT_OF_CALL", "Pair", "answer_to", "answered_by", "unpaired"]
+
 #: The type of a call to the type of its output; both carry the same `call_id`.
 #: The Agents SDK's own table (0.24.0) is agents.run_internal.items._TOOL_CALL_TO_OUTPUT_TYPE.
 OUTPUT_OF_CALL = {

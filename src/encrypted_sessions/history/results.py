@@ -17,8 +17,10 @@ __all__ = ["Classification", "History", "OutcomeCounts"]
 class History:
     """What `EncryptedSession.read` found. Its repr shows no item.
 
-    `items` in order, oldest first. `outcomes` counts every row that was looked at, by name, "ok"
-    always included. `findings` tells of up to 20 rows that could not be read, newest first.
+    Attributes:
+        items: What could be read, oldest first.
+        outcomes: A count of every row that was looked at, by name; "ok" is always there.
+        findings: Up to 20 rows that could not be read, newest first.
     """
 
     __slots__ = ("findings", "items", "outcomes")
