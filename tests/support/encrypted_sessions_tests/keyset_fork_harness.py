@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import hmac
 import importlib
 import json
-import secrets
 import sys
 import time
 import uuid
@@ -79,28 +76,9 @@ def new_place(kind: str, request: pytest.FixtureRequest) -> StoreLocation:
     if kind == "sqlite":
         return StoreLocation(kind, f"sqlite:///{folder}/keysets.db", table)
     if kind == "postgresql":
-        return StoreLocation(kind, _with_a_quick_login(request.getfixturevalue("postgres_url"), table), table)
+        return StoreLocation(kind, request.getfixturevalue("postgres_url"), table)
     # Else the driver reads the system's certificates for every connection.
     return StoreLocation(kind, f"{request.getfixturevalue('mariadb_url')}?ssl_disabled=true", table)
-
-
-def _with_a_quick_login(dsn: str, user: str) -> str:
-    """The DSN with another user, whose password is hashed once: 4,096 times, as usual, would be most of the work."""
-    from sqlalchemy import create_engine, make_url
-
-    password, salt = secrets.token_hex(16), secrets.token_bytes(16)
-    # A verifier of SCRAM-SHA-256 (RFC 5802, section 3; RFC 7677), as PostgreSQL keeps it.
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    salt_text, stored_text, server_text = (base64.b64encode(part).decode() for part in (salt, stored, server))
-    verifier = f"SCRAM-SHA-256$1:{salt_text}${stored_text}:{server_text}"
-    url = make_url(dsn)
-    engine = create_engine(url.set(drivername="postgresql+psycopg"))
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{verifier}'")
-    engine.dispose()
-    return url.set(username=user, password=password).render_as_string(hide_password=False)
 
 
 class Keysets:
