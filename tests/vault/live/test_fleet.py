@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from agents.extensions.memory import SQLAlchemySession
 
 from encrypted_sessions import EncryptedSession
@@ -20,8 +21,6 @@ from keyproviders import Key, KeyRing
 from keyproviders.vault import VaultKvKeyProvider
 
 MEMBER = Path(__file__).parent / "fleet_member.py"
-#: How long the server stands still.
-PAUSE_S = float(os.environ.get("ENCRYPTED_SESSIONS_PAUSE_S", "60"))
 PATIENCE_S = 60.0
 
 
@@ -113,7 +112,7 @@ def rotate_under(members: list[Member], place: Any) -> Key:
     return key
 
 
-def pause_under(members: list[Member], place: Any) -> Key:
+def pause_under(members: list[Member], place: Any, pause_s: float) -> Key:
     """A version that only the first one has seen when the server stops for a long while."""
     first, *others = members
     for member in others:
@@ -126,7 +125,7 @@ def pause_under(members: list[Member], place: Any) -> Key:
     for member in others:
         member.order("talk")
         member.until(lambda member=member: bool(member.told("unavailable")))
-    while time.monotonic() - stopped < PAUSE_S:
+    while time.monotonic() - stopped < pause_s:
         first.until_it_reads_again()
     place.server.resume()
     for member in members:
@@ -135,7 +134,10 @@ def pause_under(members: list[Member], place: Any) -> Key:
     return key
 
 
-async def test_a_fleet_goes_on_through_two_rotations_and_a_server_that_stands_still(stored_place, postgres_url: str):
+@pytest.mark.parametrize("pause_s", [8, pytest.param(60, marks=pytest.mark.soak)])
+async def test_a_fleet_goes_on_through_two_rotations_and_a_server_that_stands_still(
+    stored_place, postgres_url: str, pause_s: float
+):
     keys = [stored_place.write()]
     login = dict(stored_place.approle())
     url = (
@@ -144,12 +146,12 @@ async def test_a_fleet_goes_on_through_two_rotations_and_a_server_that_stands_st
         f"&role_id={login['role_id']}"
     )
     store = SQLAlchemySession.from_url("shared", url=postgres_url, create_tables=True)
-    await store.get_items()
+    await store.clear_session()
     with fleet(postgres_url, url, {"VAULT_SECRET_ID": login["secret_id"]}) as members:
         for member in members:
             member.order("talk")
         keys += [rotate_under(members, stored_place) for _ in range(2)]
-        keys.append(pause_under(members, stored_place))
+        keys.append(pause_under(members, stored_place, pause_s))
 
     newest = keys[-1]
     for member in members:
