@@ -37,11 +37,21 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None or config.getoption("dist", "no") == "no":
         _ignore_signals_without_inheritance()
     if worker is None:
+        # A build that is cancelled ends as one that is interrupted: with its servers.
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         config.stash[HOST] = ServerHost()
         config.stash[ADDRESS] = config.stash[HOST].address
     else:
         config.stash[ADDRESS] = Address(*worker["address_of_servers"])
     Server.parent_folder = config.stash[ADDRESS].folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one more than cores, since tests wait for servers and programs, but no crowd."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
