@@ -29,7 +29,7 @@ EXTRAS = {
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel under test: the one that `make test-wheel` installed, else one built now from the tree."""
+    """The wheel under test: the one that `make test` installed, else one built now from the tree."""
     if given := os.environ.get("ENCRYPTED_SESSIONS_WHEEL"):
         return Path(given)
     folder = tmp_path_factory.mktemp("wheel")
