@@ -25,6 +25,7 @@ from encrypted_sessions import session
 from encrypted_sessions.demo import conversation as demo
 from encrypted_sessions.demo import steps as demo_steps
 from encrypted_sessions.demo import store as demo_store
+from encrypted_sessions.demo import story as demo_story
 from keyproviders import Key
 
 PASSWORD = "".join(("open", "-", "sesame"))
@@ -159,7 +160,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[Report],
         code = demo_steps.CUT_OFF_CODE if step == demo_steps.CUT_OFF else 0
         return subprocess.CompletedProcess([], code, json.dumps(report), "")
 
-    monkeypatch.setattr(demo._Story, "_run", run_here)
+    monkeypatch.setattr(demo_story.Story, "_run", run_here)
     return spoil.__setitem__
 
 

@@ -29,6 +29,8 @@ from .store import bare_session, raw_rows, without_secrets
 if TYPE_CHECKING:
     from agents.testing import ModelCall, ScriptedModel
 
+__all__ = ["CUT_OFF", "CUT_OFF_CODE", "KEYS_VARIABLE", "SETTINGS_VARIABLE", "SHORT_TTL_S", "STEPS", "Settings", "main"]
+
 SETTINGS_VARIABLE = "ENCRYPTED_SESSIONS_DEMO_SETTINGS"
 KEYS_VARIABLE = "ENCRYPTED_SESSIONS_DEMO_KEYS"
 
@@ -41,7 +43,7 @@ _WAIT_S, _MOST_WAITS = 0.1, 100
 
 @dataclass(frozen=True)
 class Settings:
-    """What a step is told."""
+    """What a step needs to know."""
 
     keys: str
     """The URL of the keys."""
@@ -227,7 +229,7 @@ CUT_OFF_CODE = int(_KILL) if sys.platform == "win32" else -int(_KILL)
 
 def main(step: str) -> int:
     """Do one step and report it; the exit code."""
-    # What goes wrong is told once, by the command.
+    # What goes wrong is reported once, by the command.
     for name in ("encrypted_sessions", "keyproviders"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     settings = Settings.from_environment()
@@ -238,14 +240,14 @@ def main(step: str) -> int:
     except KeyboardInterrupt:
         return 1  # the command got the same signal, and says so
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets a sentence instead of a traceback
-        report, failed = {"failed": without_secrets(_in_words(error), settings.store)}, True
+        report, failed = {"failed": without_secrets(_describe(error), settings.store)}, True
     print(json.dumps({"pid": os.getpid(), **report}), flush=True)  # noqa: T201 - this is the report
     if step == CUT_OFF and not failed:
         os.kill(os.getpid(), _KILL)
     return int(failed)
 
 
-def _in_words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, (EncryptedSessionError, KeyProviderError)):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name is not None:

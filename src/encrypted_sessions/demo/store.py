@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote
 
+__all__ = ["bare_session", "kind_of", "missing_extra", "problem_with", "raw_rows", "shown", "without_secrets"]
+
 #: The SDK's own names, said out loud because the look into the store needs them.
 _TABLE = "agent_messages"
 _KEY_PREFIX = "agents:session"

@@ -1,0 +1,21 @@
+"""What can go wrong in the demo."""
+
+from __future__ import annotations
+
+__all__ = ["ClaimError", "DemoError", "WrongUseError"]
+
+
+class DemoError(Exception):
+    """The demo could not go on, in one sentence."""
+
+
+class ClaimError(DemoError):
+    """The demo looked at what it claims, and it is not so."""
+
+
+class WrongUseError(DemoError):
+    """An option that cannot be used as it is."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
