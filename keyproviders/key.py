@@ -48,27 +48,38 @@ class Key:
         name: What the place calls it, 1 to 119 characters of `A-Z a-z 0-9 . _ -`, or None.
         secret: Exactly 32 bytes.
         created_at: When it was made, an aware datetime in UTC; None when the place does not say.
+        written_until: The last moment at which a writer that keeps to the rules of its place may have used
+            it, an aware datetime in UTC; None while no other key follows it, and where the place does not say.
 
     Raises:
         TypeError: An argument is of a wrong type.
-        ValueError: The name or the time is wrong.
+        ValueError: The name or a time is wrong.
         InvalidKeyError: The secret is of a wrong length (a ValueError too).
     """
 
-    __slots__ = ("__weakref__", "_created_at", "_fingerprint", "_kid", "_name", "_secret")
+    __slots__ = ("__weakref__", "_created_at", "_fingerprint", "_kid", "_name", "_secret", "_written_until")
 
     _name: str | None
     _secret: bytes
     _created_at: datetime | None
+    _written_until: datetime | None
     _fingerprint: str | None
     _kid: str | None
 
     @redact_frames
-    def __init__(self, name: str | None, secret: bytes, created_at: datetime | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        secret: bytes,
+        created_at: datetime | None = None,
+        *,
+        written_until: datetime | None = None,
+    ) -> None:
         keep = super().__setattr__
         keep("_name", _checked_name(name))
         keep("_secret", _checked_secret(secret))
-        keep("_created_at", _checked_time(created_at))
+        keep("_created_at", _checked_time(created_at, "created_at"))
+        keep("_written_until", _checked_time(written_until, "written_until"))
         keep("_fingerprint", None)
         keep("_kid", None)
 
@@ -103,6 +114,11 @@ class Key:
     def created_at(self) -> datetime | None:
         """When the place says that the key was made, in UTC, or None."""
         return self._created_at
+
+    @property
+    def written_until(self) -> datetime | None:
+        """The last moment at which a writer that keeps to the rules may have used this key, in UTC, or None."""
+        return self._written_until
 
     @property
     def fingerprint(self) -> str:
@@ -288,13 +304,13 @@ def _checked_secret(secret: bytes) -> bytes:
     return secret
 
 
-def _checked_time(created_at: datetime | None) -> datetime | None:
-    if created_at is None:
+def _checked_time(time: datetime | None, argument: str) -> datetime | None:
+    if time is None:
         return None
     from datetime import datetime, timedelta  # noqa: PLC0415 - whoever has a time has loaded it already
 
-    if not isinstance(created_at, datetime):
-        raise TypeError(f"a key's created_at must be a datetime or None, not {type(created_at).__name__}")
-    if created_at.utcoffset() != timedelta(0):
-        raise ValueError("a key's created_at must be aware and in UTC (datetime.now(timezone.utc))")
-    return created_at
+    if not isinstance(time, datetime):
+        raise TypeError(f"a key's {argument} must be a datetime or None, not {type(time).__name__}")
+    if time.utcoffset() != timedelta(0):
+        raise ValueError(f"a key's {argument} must be aware and in UTC (datetime.now(timezone.utc))")
+    return time

@@ -91,9 +91,21 @@ def test_a_time_must_be_aware_and_in_utc() -> None:
         Key("a", bytes(32), 1.5)  # type: ignore[arg-type] # what is tested
 
 
+def test_a_key_says_until_when_it_may_have_written_and_is_the_same_key_without_that() -> None:
+    until = datetime(2027, 1, 15, 8, tzinfo=timezone.utc)
+    key = Key("a", SENTINEL, written_until=until)
+    assert (key.written_until, Key("a", SENTINEL).written_until) == (until, None)
+    assert key == Key("a", SENTINEL)
+    assert hash(key) == hash(Key("a", SENTINEL))
+    assert repr(key) == repr(Key("a", SENTINEL))
+    assert copy.copy(key) is key
+    with pytest.raises(TypeError):
+        Key("a", SENTINEL, None, until)  # type: ignore[misc] # by its name alone
+
+
 def test_a_key_cannot_be_changed() -> None:
     key = Key("a", SENTINEL)
-    for name in ("name", "secret", "kid", "anything"):
+    for name in ("name", "secret", "kid", "written_until", "anything"):
         with pytest.raises(AttributeError, match="cannot be changed"):
             setattr(key, name, "b")
         with pytest.raises(AttributeError, match="cannot be changed"):

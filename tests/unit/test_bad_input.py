@@ -230,6 +230,8 @@ def wrong_key_material() -> list[Wrong]:
         (lambda: Key.generate(b"a"), TypeError, ["name", "str or None", "bytes"]),
         (lambda: Key.generate("a b"), ValueError, ["name", "3 characters"]),
         (lambda: Key("a", bytes(32), "2026"), TypeError, ["created_at", "datetime or None", "str"]),
+        (lambda: Key("a", bytes(32), written_until=5), TypeError, ["written_until", "datetime or None", "int"]),
+        (lambda: Key("a", bytes(32), written_until=now), ValueError, ["written_until", "aware and in UTC"]),
         (lambda: Key("a", bytes(32), now), ValueError, ["created_at", "aware and in UTC"]),
         (lambda: Key("a", bytes(32), now.replace(tzinfo=here)), ValueError, ["created_at", "aware and in UTC"]),
         (lambda: decode_key_text(None), TypeError, ["key text", "str", "NoneType"]),
