@@ -1,35 +1,62 @@
-# Needs git, make and Python 3.10 or newer; all else goes into .venv. `make help` lists what there is.
+# Needs git, make and a Python from 3.10 to 3.14; all else goes into .venv and its like. `make help` lists what there is.
 
-PYTHON ?= python3
-UV ?= uv
+# Which Python, by name or path. Without it, the newest that is found and serves: see .ci/find-python.
+PYTHON ?=
+# Those that `make test-pythons` runs on; without it, one of each version that is found.
+PYTHONS ?=
+# A folder of wheels to install from, where no index is reached. `make wheels` fills one.
+WHEELS ?=
 # Tests run on all cores, but on no more than this many.
 WORKERS ?= 4
-# More words for pytest or the benchmark: make test ARGS='-k pop'
+# More words for pytest, the demo or the benchmark: make test ARGS='-k pop'
 ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 WHEEL_VENV := .venv-wheel
+DEMO_VENV := .venv-demo
+LOWEST_VENV := .venv-lowest
+UV_VENV := .venv-uv
+VENVS := $(VENV) $(WHEEL_VENV) $(DEMO_VENV) $(LOWEST_VENV) $(UV_VENV)
+
+# Another pip than the one that Python ships: make PIP=/path/to/pip-21.2.4-py3-none-any.whl/pip
+PIP := -m pip
+PIP_QUIETLY := --quiet --disable-pip-version-check
+INDEX := $(if $(WHEELS),--no-index --find-links "$(abspath $(WHEELS))")
+# The lock is complete, so nothing is resolved: pips before 23.3 take a requirement with an extra past its pin. And
+# nothing is built: a build takes the newest tools there are, whatever is locked.
+LOCKED := --no-deps --only-binary :all: --require-hashes $(INDEX)
+# Python compiles what it imports, which is a part of it: to compile all takes longer than to fetch it.
+INSTALL := install $(PIP_QUIETLY) --no-compile
+
+# What the locks may hold: nothing that came later than this. `make requirements` gives the same at any time, until it
+# is given a newer date, which it notes in what it writes: make requirements UNTIL=2027-01-31
+UNTIL ?= $(shell sed -n 's/.*make requirements UNTIL=\([0-9-]*\).*/\1/p' requirements-dev.txt)
+COMPILE = $(UV_VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --only-binary :all: --generate-hashes \
+	--no-config --exclude-newer $(UNTIL)T00:00:00Z --custom-compile-command "make requirements UNTIL=$(UNTIL)" --upgrade
+EXTRAS := --extra agents --extra aws --extra cli --extra redis --extra sql --extra vault
+
 PYTEST_OPTIONS := -n logical --maxprocesses $(WORKERS) --dist worksteal
 # What the tests read beside the packages: the wheel's run gets a copy of it, without the packages.
-TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Makefile
+TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Makefile .ci $(wildcard requirements*)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-outage test test-tree test-wheel test-live check lint types contracts coverage format bench wheel requirements clean
+.PHONY: help demo demo-outage test test-tree test-wheel test-live test-lowest test-pythons check lint types contracts \
+	coverage format bench wheel wheels requirements clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.ready ## an encrypted conversation: stopped, started again, rotated, expired
-	@$(BIN)/encrypted-sessions demo $(ARGS)
+demo: $(DEMO_VENV)/.ready ## an encrypted conversation: stopped, started again, rotated, expired
+	@$(DEMO_VENV)/bin/encrypted-sessions demo $(ARGS)
 
 demo-outage: $(VENV)/.ready ## a key server stopped, continued and killed under a running agent
 	@$(BIN)/python -m encrypted_sessions.demo.outage
 
 test: test-tree test-wheel ## the whole suite, on the tree and on the built wheel
 
-test-tree: $(VENV)/.ready ## the suite on the tree
+test-tree: $(VENV)/.ready $(VENV)/pips ## the suite on the tree
 	$(BIN)/pytest $(PYTEST_OPTIONS) --cov --cov-report= --cov-fail-under=0 $(ARGS)
 
 test-live: $(VENV)/.ready ## what needs a real Vault or OpenBao: bao or vault on PATH
@@ -37,25 +64,35 @@ test-live: $(VENV)/.ready ## what needs a real Vault or OpenBao: bao or vault on
 
 # The packages of the tree are out of reach here: what the wheel lacks is missing. Rounds of kills, races and load are
 # left out: they show nothing of a wheel that other tests do not, and take as long as all of these.
-test-wheel: wheel $(WHEEL_VENV)/.requirements ## the suite on the built wheel, from another folder
-	$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/*.whl
+test-wheel: wheel $(WHEEL_VENV)/.requirements $(WHEEL_VENV)/pips ## the suite on the built wheel, from another folder
+	$(WHEEL_VENV)/bin/python $(PIP) $(INSTALL) --no-deps --no-index --force-reinstall dist/*.whl
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cp -R $(TEST_FILES) "$$folder" && \
 	wheel=$$(echo "$(CURDIR)"/dist/*.whl) && cd "$$folder" && set -x && \
 	env -u PYTHONPATH ENCRYPTED_SESSIONS_WHEEL="$$wheel" "$(CURDIR)/$(WHEEL_VENV)/bin/pytest" $(PYTEST_OPTIONS) -m "not soak" $(ARGS)
 
+# Old packages use what newer ones deprecate.
+test-lowest: $(LOWEST_VENV)/.ready ## units, providers and commands, on the oldest dependencies that are allowed
+	$(LOWEST_VENV)/bin/pytest $(PYTEST_OPTIONS) -W default::DeprecationWarning tests/unit tests/keyproviders tests/test_cli*.py $(ARGS)
+
+test-pythons: ## `make test` on each Python from 3.10 to 3.14 that is installed; ARGS names a part
+	@.ci/find-python --all $(PYTHONS) | while read -r python; do \
+		version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') && echo "Python $$version: $$python" && \
+		$(MAKE) test PYTHON="$$python" VENV=.venv-$$version WHEEL_VENV=.venv-wheel-$$version </dev/null || exit 1; \
+	done
+
 check: lint types contracts coverage ## style, types, import contracts, and the suite with coverage
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready ## style
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: $(VENV)/.ready
+types: $(VENV)/.ready ## types
 	$(BIN)/mypy
 
-contracts: $(VENV)/.ready
+contracts: $(VENV)/.ready ## which module may import which
 	$(BIN)/lint-imports --no-logo
 
-coverage: test-tree
+coverage: test-tree ## the suite on the tree, and how much of the code it covers
 	$(BIN)/coverage report
 
 format: $(VENV)/.ready ## rewrite the code in the project's style
@@ -69,26 +106,48 @@ wheel: $(VENV)/.ready ## build dist/*.whl
 	rm -rf dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
-requirements: ## write requirements-dev.txt anew from requirements-dev.in and pyproject.toml (needs uv)
-	$(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes \
-		--extra agents --extra aws --extra cli --extra redis --extra sql --extra vault \
-		--custom-compile-command "make requirements" --output-file requirements-dev.txt \
-		pyproject.toml requirements-dev.in
+wheels: $(VENV)/.ready ## fill a folder with all that set-up installs, for this Python and machine: make wheels TO=folder
+	@test -n "$(TO)" || { echo "Which folder? make wheels TO=folder" >&2; exit 1; }
+	for lock in requirements-*.txt tests/setup/pip-*.txt; do \
+		$(BIN)/python $(PIP) download $(PIP_QUIETLY) $(LOCKED) --dest "$(TO)" --requirement $$lock || exit 1; done
+
+requirements: $(UV_VENV)/.requirements ## write all locks anew; with UNTIL=date, as of that day
+	$(COMPILE) $(EXTRAS) --output-file requirements-dev.txt pyproject.toml requirements-dev.in
+	$(COMPILE) --extra agents --extra cli --constraint requirements-dev.txt \
+		--output-file requirements-demo.txt pyproject.toml requirements-demo.in
+	$(COMPILE) $(EXTRAS) --resolution lowest-direct --output-file requirements-lowest.txt pyproject.toml requirements-lowest.in
+	echo uv | $(COMPILE) --output-file requirements-uv.txt -
+	echo pip | $(COMPILE) --output-file tests/setup/pip-newest.txt -
+	echo pip==21.2.4 | $(COMPILE) --output-file tests/setup/pip-oldest.txt -
 
 clean: ## remove everything that make has made
-	rm -rf $(VENV) $(WHEEL_VENV) dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-* dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find src keyproviders tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.ready: $(VENV)/.requirements pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# Each environment: first what its lock says, then the project itself.
+$(VENV)/.requirements $(WHEEL_VENV)/.requirements: requirements-dev.txt
+$(DEMO_VENV)/.requirements: requirements-demo.txt
+$(LOWEST_VENV)/.requirements: requirements-lowest.txt
+$(UV_VENV)/.requirements: requirements-uv.txt
+
+# Silent when all is well, `pip check` with --quiet would be silent in any case.
+pip-check = @said=$$($(@D)/bin/python $(PIP) check --disable-pip-version-check) || { echo "$$said" >&2; exit 1; }
+
+$(VENVS:=/.requirements):
+	@python=$$(.ci/find-python $(PYTHON)) && echo "$$python -m venv --clear $(@D)" && "$$python" -m venv --clear $(@D)
+	$(@D)/bin/python $(PIP) $(INSTALL) $(LOCKED) --requirement $<
+	$(pip-check)
 	@touch $@
 
-$(VENV)/.requirements $(WHEEL_VENV)/.requirements: requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
-		echo "This needs Python 3.10 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' || { \
-		echo "$(PYTHON) cannot make virtual environments. On Debian: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --requirement requirements-dev.txt
-	$(@D)/bin/python -m pip check --disable-pip-version-check
+# To be edited in place. Built by the build tool itself, since pips before 21.3 cannot.
+$(VENVS:=/.ready): %/.ready: %/.requirements pyproject.toml
+	rm -rf $(@D)/editable
+	@$(@D)/bin/python -m hatchling build --target wheel:editable --directory $(@D)/editable >/dev/null
+	$(@D)/bin/python $(PIP) $(INSTALL) --no-deps --no-index --force-reinstall $(@D)/editable/*.whl
+	$(pip-check)
+	@touch $@
+
+# The oldest pip that set-up works with, and the newest: tests/setup tries both.
+$(VENVS:=/pips): %/pips: %/.requirements tests/setup/pip-oldest.txt tests/setup/pip-newest.txt
+	for lock in tests/setup/pip-*.txt; do $(@D)/bin/python $(PIP) download $(PIP_QUIETLY) $(LOCKED) --dest $@ --requirement $$lock || exit 1; done
 	@touch $@

@@ -106,7 +106,7 @@ def test_each_extra_brings_its_sdk(archive: zipfile.ZipFile):
 def test_the_metadata_names_license_python_and_command(archive: zipfile.ZipFile):
     fields = metadata(archive)
     assert fields["Name"] == "encrypted-sessions"
-    assert fields["Version"] == "0.1.0"
+    assert fields["Version"] == "0.2.0"
     assert fields["License-Expression"] == "MIT"
     assert fields["Requires-Python"] == ">=3.10"
     scripts = ConfigParser()
