@@ -21,6 +21,7 @@ VENVS := $(VENV) $(WHEEL_VENV) $(DEMO_VENV) $(LOWEST_VENV) $(UV_VENV)
 
 # Another pip than the one that Python ships: make PIP=/path/to/pip-21.2.4-py3-none-any.whl/pip
 PIP := -m pip
+MAKE_VENV := -m venv --clear $(if $(filter -m,$(PIP)),,--without-pip)
 PIP_QUIETLY := --quiet --disable-pip-version-check
 INDEX := $(if $(WHEELS),--no-index --find-links "$(abspath $(WHEELS))")
 # The lock is complete, so nothing is resolved: pips before 23.3 take a requirement with an extra past its pin. And
@@ -134,7 +135,7 @@ $(UV_VENV)/.requirements: requirements-uv.txt
 pip-check = @said=$$($(@D)/bin/python $(PIP) check --disable-pip-version-check) || { echo "$$said" >&2; exit 1; }
 
 $(VENVS:=/.requirements):
-	@python=$$(.ci/find-python $(PYTHON)) && echo "$$python -m venv --clear $(@D)" && "$$python" -m venv --clear $(@D)
+	@python=$$(.ci/find-python $(PYTHON)) && echo "$$python $(MAKE_VENV) $(@D)" && "$$python" $(MAKE_VENV) $(@D)
 	$(@D)/bin/python $(PIP) $(INSTALL) $(LOCKED) --requirement $<
 	$(pip-check)
 	@touch $@

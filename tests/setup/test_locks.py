@@ -42,6 +42,10 @@ def environment(python: str, platform: str) -> dict[str, str]:
     }
 
 
+def in_force(requirement: Requirement, markers: dict[str, str]) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate(markers)
+
+
 def dependencies(name: str, version: str, extra: str, markers: dict[str, str]) -> list[Requirement]:
     """What that version wants by its metadata; nothing if another one is installed here, or none.
 
@@ -53,15 +57,15 @@ def dependencies(name: str, version: str, extra: str, markers: dict[str, str]) -
         return []
     if dist.version != version:
         return []
-    wanted = map(Requirement, dist.requires or [])
-    return [one for one in wanted if one.marker is None or one.marker.evaluate({**markers, "extra": extra})]
+    return [one for one in map(Requirement, dist.requires or []) if in_force(one, {**markers, "extra": extra})]
 
 
-def roots(lock: str) -> list[Requirement]:
+def roots(lock: str, markers: dict[str, str]) -> list[Requirement]:
     source, extras = ROOTS[lock]
     lines = (ROOT / source).read_text(encoding="utf-8").splitlines()
     named = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
-    return [Requirement(f"encrypted-sessions[{','.join(sorted(extras))}]"), *named]
+    project = Requirement(f"encrypted-sessions[{','.join(sorted(extras))}]")
+    return [project, *(one for one in named if in_force(one, markers))]
 
 
 def lacking(locked: dict[str, Any], wanted: list[Requirement], markers: dict[str, str]) -> Iterator[str]:
@@ -109,14 +113,14 @@ def test_no_python_finds_a_package_twice_in_a_lock(python: str, platform: str, l
 def test_a_lock_holds_every_dependency_of_every_package(lock: str, platform: str, python: str, locks: ModuleType):
     markers = environment(python, platform)
     locked = {line.name: line for line in locks.read_lock(ROOT / lock) if line.is_for(markers)}
-    assert sorted(lacking(locked, roots(lock), markers)) == []
+    assert sorted(lacking(locked, roots(lock, markers), markers)) == []
 
 
 def test_a_dependency_that_is_not_locked_is_found(locks: ModuleType):
     markers = environment("3.11", "linux")
     locked = {line.name: line for line in locks.read_lock(ROOT / "requirements-dev.txt") if line.is_for(markers)}
     del locked["cffi"], locked["werkzeug"]
-    told = " ".join(lacking(locked, roots("requirements-dev.txt"), markers))
+    told = " ".join(lacking(locked, roots("requirements-dev.txt", markers), markers))
     assert "cffi" in told, "of cryptography"
     assert "werkzeug" in told, "of moto's extra"
 

@@ -7,6 +7,7 @@ newer than the lock are decoys: see decoys.py.
 
 from __future__ import annotations
 
+import ensurepip
 import hashlib
 import json
 import os
@@ -14,6 +15,8 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -39,19 +42,25 @@ write_wheel(folder, "encrypted-sessions", "1.0", requires=["measured>=1"], files
 PINNED = {"hatchling": "1.0", "measured": "1.0", "plugin": "1.0", "reader": "1.0"}
 
 
-def pips() -> list[Path | None]:
+def shipped() -> Path:
+    """The wheel of the pip that this Python puts into a new environment."""
+    folder = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.__file__).with_name("_bundled")
+    return next(Path(folder).glob("pip-*.whl"))
+
+
+def pips() -> list[Path]:
     """The pip that this Python ships; and the oldest and the newest, where `make` has fetched them."""
     fetched = sorted((Path(sys.prefix) / "pips").glob("pip-*.whl"))
     # Pips before 23.1 do not run on Python 3.12.
-    return [None, *(one for one in fetched if sys.version_info < (3, 12) or _release(one) >= (23, 1))]
+    return [shipped(), *(one for one in fetched if sys.version_info < (3, 12) or _release(one) >= (23, 1))]
 
 
 def _release(wheel: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in wheel.name.split("-")[1].split("."))
 
 
-def pip_name(wheel: Path | None) -> str:
-    return "the pip of this Python" if wheel is None else "-".join(wheel.name.split("-")[:2])
+def pip_name(wheel: Path) -> str:
+    return "-".join(wheel.name.split("-")[:2])
 
 
 @dataclass(frozen=True)
@@ -61,10 +70,18 @@ class Site:
     project: Path
     wheels: Path
     decoys: Path
+    pips: Path
 
-    def make(self, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        given = [f"{name}={value}" for name, value in settings.items()]
-        command = ["make", *words, f"PYTHON={sys.executable}", f"WHEELS={self.wheels}", *given]
+    def make(self, *words: str, pip: Path | None = None, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run make with that pip, or with the one that this Python ships."""
+        pip = pip or shipped()
+        # Unpacked and kept, since to compile a pip takes longer than all that it does here.
+        unpacked = self.pips / pip_name(pip)
+        if not unpacked.exists():
+            with zipfile.ZipFile(pip) as archive:
+                archive.extractall(unpacked)
+        settings = {"PYTHON": sys.executable, "WHEELS": str(self.wheels), "PIP": str(unpacked / "pip"), **settings}
+        command = ["make", *words, *(f"{name}={value}" for name, value in settings.items())]
         return self.run(*command)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -86,9 +103,14 @@ class Site:
         return {name: version for name, version in told.items() if name not in {"pip", "setuptools"}}
 
 
+@pytest.fixture(scope="module")
+def unpacked_pips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pips")
+
+
 @pytest.fixture
-def site(tmp_path: Path, decoys: ModuleType) -> Site:
-    site = Site(tmp_path / "project", tmp_path / "wheels", tmp_path / "decoys")
+def site(tmp_path: Path, unpacked_pips: Path, decoys: ModuleType) -> Site:
+    site = Site(tmp_path / "project", tmp_path / "wheels", tmp_path / "decoys", unpacked_pips)
     site.project.mkdir()
     site.wheels.mkdir()
     shutil.copy(ROOT / "Makefile", site.project)
@@ -111,25 +133,19 @@ def site(tmp_path: Path, decoys: ModuleType) -> Site:
     return site
 
 
-def chosen(pip: Path | None) -> dict[str, str]:
-    return {} if pip is None else {"PIP": str(pip / "pip")}
-
-
 @pytest.mark.parametrize("pip", pips(), ids=pip_name)
-def test_set_up_comes_out_exactly_as_locked_beside_decoys(site: Site, pip: Path | None):
-    done = site.make(".venv/.ready", **chosen(pip))
+def test_set_up_comes_out_exactly_as_locked_beside_decoys(site: Site, pip: Path):
+    done = site.make(".venv/.ready", pip=pip)
     assert done.returncode == 0, done.stdout + done.stderr
     assert site.installed() == {**PINNED, "encrypted-sessions": "1.0"}
     # A word of warning would be the first sign of a set-up that rots.
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("pip", [one for one in pips() if one and _release(one) < (23, 3)], ids=pip_name)
+@pytest.mark.parametrize("pip", [one for one in pips() if _release(one) < (23, 3)], ids=pip_name)
 def test_with_a_resolver_an_old_pip_takes_an_extra_past_its_pin(site: Site, pip: Path):
     """The fault of 0.1.0, six days after its lock was made."""
-    done = site.make(
-        ".venv/.requirements", LOCKED=f"--require-hashes --no-index --find-links {site.wheels}", **chosen(pip)
-    )
+    done = site.make(".venv/.requirements", LOCKED=f"--require-hashes --no-index --find-links {site.wheels}", pip=pip)
     assert done.returncode != 0
     assert "all requirements must have their versions pinned" in done.stderr
     assert "measured[toml]" in done.stderr
