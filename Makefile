@@ -53,7 +53,7 @@ demo: $(DEMO_VENV)/.ready ## an encrypted conversation: stopped, started again, 
 	@$(DEMO_VENV)/bin/encrypted-sessions demo $(ARGS)
 
 demo-outage: $(VENV)/.ready ## a key server stopped, continued and killed under a running agent
-	@$(BIN)/python -m encrypted_sessions.demo.outage
+	@PYTHONPATH=tests/support $(BIN)/python -m encrypted_sessions_tests.outage_demo
 
 test: test-tree test-wheel ## the whole suite, on the tree and on the built wheel
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ._support.redaction import redact_frames
 from .errors import (
     InvalidKeyError,
     KeyAccessDeniedError,
@@ -24,15 +25,15 @@ from .errors import (
     KeyUnavailableError,
     ProviderConfigError,
 )
-from .provider import Key, KeyProvider, decode_key_text, parse_kid
-from .redaction import redact_frames
+from .key import Key, decode_key_text, parse_kid
+from .provider import KeyProvider
 
 if TYPE_CHECKING:
-    from .events import KeyEvent
-    from .keyring import KeyRing, RingHealth
     from .keyset import open_keyset
-    from .policies import CachePolicy, RetryPolicy
     from .registry import known_schemes, looks_like_provider_url, open_provider
+    from .ring.events import KeyEvent
+    from .ring.keyring import KeyRing, RingHealth
+    from .ring.policies import CachePolicy, RetryPolicy
 
 __all__ = [
     "CachePolicy",
@@ -62,11 +63,11 @@ __all__ = [
 # Loaded when first asked for (PEP 562): the ring and what it stands on are half of what there is to
 # import, and a program that takes its key from a string needs none of it.
 _HOMES = {
-    "CachePolicy": "policies",
-    "KeyEvent": "events",
-    "KeyRing": "keyring",
-    "RetryPolicy": "policies",
-    "RingHealth": "keyring",
+    "CachePolicy": "ring.policies",
+    "KeyEvent": "ring.events",
+    "KeyRing": "ring.keyring",
+    "RetryPolicy": "ring.policies",
+    "RingHealth": "ring.keyring",
     "known_schemes": "registry",
     "looks_like_provider_url": "registry",
     "open_keyset": "keyset",

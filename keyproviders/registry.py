@@ -1,37 +1,59 @@
-"""From the scheme of a URL to the provider that reads it. Nothing is imported before it is used."""
+"""From the scheme of a URL to what reads it: the one table of providers of keys and of wrappers of keysets.
+
+Nothing is imported before it is used. Other packages add schemes of their own by entry points, a
+provider's in the group `keyproviders`, a wrapper's in the group `keyproviders.wrappers`; they are
+looked for after the schemes of this table, so that no package can take over one of these, and cost
+nothing when their scheme is not asked for.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._support.redaction import redact_frames
 from .errors import ProviderConfigError
 from .provider import KeyProvider
-from .redaction import redact_frames
 
-__all__ = ["known_schemes", "looks_like_provider_url", "open_provider"]
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from .wrapping import KeyWrapperType
+
+__all__ = [
+    "find_wrapper_type",
+    "known_schemes",
+    "looks_like_provider_url",
+    "open_provider",
+    "scheme_of",
+    "wrapper_schemes",
+]
 
 
 class _BuiltIn(NamedTuple):
-    """Where a scheme's provider is, and the extra that it needs."""
+    """Where the class of a scheme is, the extra that it needs, and whether it wraps the keys of a keyset."""
 
     module: str
     name: str
-    extra: str | None
+    extra: str | None = None
+    is_wrapper: bool = False
 
 
 _BUILT_IN = {
-    "env": _BuiltIn("local", "EnvKeyProvider", None),
-    "file": _BuiltIn("local", "FileKeyProvider", None),
+    "env": _BuiltIn("local", "EnvKeyProvider"),
+    "file": _BuiltIn("local", "FileKeyProvider"),
     "vault-kv": _BuiltIn("vault.kv", "VaultKvKeyProvider", "vault"),
-    "vault-transit": _BuiltIn("keyset.provider", "KeysetKeyProvider", "vault"),
+    "vault-transit": _BuiltIn("vault.transit", "VaultTransitKeyWrapper", "vault", is_wrapper=True),
     "aws-secretsmanager": _BuiltIn("aws.secrets_manager", "AwsSecretsManagerKeyProvider", "aws"),
-    "aws-kms": _BuiltIn("keyset.provider", "KeysetKeyProvider", "aws"),
+    "aws-kms": _BuiltIn("aws.kms", "AwsKmsKeyWrapper", "aws", is_wrapper=True),
 }
+# What gives out the keys that a wrapper wraps, whichever wrapper it is.
+_KEYSET = _BuiltIn("keyset.provider", "KeysetKeyProvider")
 
-# The entry-point group by which other packages offer providers: ``scheme = "package.module:factory"``,
-# where ``factory(url, *, allow_insecure=False)`` gives a KeyProvider.
-_GROUP = "keyproviders"
+# `scheme = "package.module:factory"`, where `factory(url, *, allow_insecure=False)` gives a KeyProvider.
+_PROVIDERS = "keyproviders"
+# `scheme = "package.module:Wrapper"`, which has what a KeyWrapperType has.
+_WRAPPERS = "keyproviders.wrappers"
 
 _SCHEME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789+.-")
 _LONGEST_SCHEME = 32
@@ -42,8 +64,13 @@ def known_schemes() -> tuple[str, ...]:
     return tuple(_BUILT_IN)
 
 
+def wrapper_schemes() -> tuple[str, ...]:
+    """Those of them that name a wrapper of a keyset, in alphabetical order."""
+    return tuple(sorted(scheme for scheme, built_in in _BUILT_IN.items() if built_in.is_wrapper))
+
+
 def looks_like_provider_url(text: str) -> bool:
-    """Whether ``text`` starts with a known scheme and a colon, in capitals or not.
+    """Whether `text` starts with a known scheme and a colon, in capitals or not.
 
     It looks at nothing else, so that also a URL with a mistake in it is recognised.
     Raises TypeError for anything but a str.
@@ -56,12 +83,12 @@ def looks_like_provider_url(text: str) -> bool:
 
 @redact_frames
 def open_provider(url: str, *, allow_insecure: bool = False) -> KeyProvider:
-    """The provider that reads keys at ``url``, such as ``env:SESSION_KEYS``. No I/O happens yet.
+    """The provider that reads keys at `url`, such as `env:SESSION_KEYS`. No I/O happens yet.
 
-    Other packages offer providers through the entry-point group ``keyproviders``: the name is the
-    scheme, the value a ``factory(url, *, allow_insecure=False)``. Built-in schemes come first.
+    Other packages offer providers through the entry-point group `keyproviders`: the name is the
+    scheme, the value a `factory(url, *, allow_insecure=False)`. Built-in schemes come first.
 
-    ``allow_insecure=True`` lets a provider use a connection that is not protected; it warns then.
+    `allow_insecure=True` lets a provider use a connection that is not protected; it warns then.
 
     Raises TypeError for a wrong type and ProviderConfigError for a URL that no provider reads, or
     that its provider refuses. Secrets are never accepted in a URL.
@@ -71,46 +98,80 @@ def open_provider(url: str, *, allow_insecure: bool = False) -> KeyProvider:
     if not isinstance(allow_insecure, bool):
         raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
     url = url.strip()
-    scheme = _scheme_of(url)
-    built_in = _BUILT_IN.get(scheme)
-    if built_in is None:
-        return _third_party(scheme, url, allow_insecure=allow_insecure)
-    provider = getattr(import_module(f".{built_in.module}", __package__), built_in.name)
-    opened: KeyProvider = provider.from_url(url, allow_insecure=allow_insecure)
-    return opened
-
-
-def _third_party(scheme: str, url: str, *, allow_insecure: bool) -> KeyProvider:
-    # Looked for only now, after the built-in ones: a package that is installed tomorrow cannot take
-    # over a scheme, and costs nothing when its scheme is not asked for.
-    from importlib.metadata import entry_points  # noqa: PLC0415 - reads what is installed
-
-    found = list(entry_points(group=_GROUP, name=scheme))
-    if not found:
-        raise ProviderConfigError(f"no provider of keys reads URLs that begin with {scheme}: ; {_what_is_known()}")
-    if len(found) > 1:
-        owners = ", ".join(sorted(f"{one.dist.name if one.dist else '?'} ({one.value})" for one in found))
+    scheme = scheme_of(url)
+    if scheme is None:
+        # Nothing of it is shown: it may well be the key itself.
         raise ProviderConfigError(
-            f"several packages read URLs that begin with {scheme}: : {owners}; uninstall all but one"
+            f"what was given as the URL of a provider ({len(url)} characters) begins with no scheme; {_what_is_known()}"
         )
-    opened = found[0].load()(url, allow_insecure=allow_insecure)
+    built_in = _BUILT_IN.get(scheme)
+    if built_in is not None:
+        return _opened(_KEYSET if built_in.is_wrapper else built_in, url, allow_insecure=allow_insecure)
+    offered = _entry_point(scheme)
+    if offered is None:
+        raise ProviderConfigError(f"no provider of keys reads URLs that begin with {scheme}: ; {_what_is_known()}")
+    if offered.group == _WRAPPERS:
+        return _opened(_KEYSET, url, allow_insecure=allow_insecure)
+    opened = offered.load()(url, allow_insecure=allow_insecure)
     if not isinstance(opened, KeyProvider):
         raise ProviderConfigError(
-            f"{found[0].value}, which reads URLs that begin with {scheme}: , gave a {type(opened).__name__}, not a"
+            f"{offered.value}, which reads URLs that begin with {scheme}: , gave a {type(opened).__name__}, not a"
             " provider with active() and get(name)"
         )
     return opened
 
 
-def _scheme_of(url: str) -> str:
+def find_wrapper_type(scheme: str) -> KeyWrapperType | None:
+    """What makes the wrappers of that scheme; None where the scheme names none.
+
+    Raises ProviderConfigError where several packages offer the scheme, or where what is offered makes
+    no wrappers.
+    """
+    built_in = _BUILT_IN.get(scheme)
+    if built_in is not None:
+        return _load(built_in) if built_in.is_wrapper else None
+    offered = _entry_point(scheme)
+    if offered is None or offered.group != _WRAPPERS:
+        return None
+    found: KeyWrapperType = offered.load()
+    needed = ("URL_OPTIONS", "URL_REFUSED", "URL_EXAMPLE", "from_options")
+    lacking = [name for name in needed if not hasattr(found, name)]
+    if lacking:
+        raise ProviderConfigError(
+            f"{offered.value}, which wraps keys for URLs that begin with {scheme}: , has no {lacking[0]}"
+        )
+    return found
+
+
+def scheme_of(url: str) -> str | None:
+    """The scheme of a URL in small letters; None where it begins with none."""
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or len(scheme) > _LONGEST_SCHEME or not scheme[:1].isalpha() or not _SCHEME.issuperset(scheme):
-        # Nothing of it is shown: it may well be the key itself.
-        raise ProviderConfigError(
-            f"what was given as the URL of a provider ({len(url)} characters) begins with no scheme; {_what_is_known()}"
-        )
+        return None
     return scheme
+
+
+def _opened(built_in: _BuiltIn, url: str, *, allow_insecure: bool) -> KeyProvider:
+    opened: KeyProvider = _load(built_in).from_url(url, allow_insecure=allow_insecure)
+    return opened
+
+
+def _load(built_in: _BuiltIn) -> Any:
+    return getattr(import_module(f".{built_in.module}", __package__), built_in.name)
+
+
+def _entry_point(scheme: str) -> EntryPoint | None:
+    """What another package offers for that scheme. It is not loaded yet."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - costs as much to load as all of this package
+
+    found = [one for one in entry_points(name=scheme) if one.group in {_PROVIDERS, _WRAPPERS}]
+    if len(found) > 1:
+        owners = ", ".join(sorted(f"{one.dist.name if one.dist else '?'} ({one.value})" for one in found))
+        raise ProviderConfigError(
+            f"several packages read URLs that begin with {scheme}: : {owners}; uninstall all but one"
+        )
+    return found[0] if found else None
 
 
 def _what_is_known() -> str:

@@ -18,7 +18,8 @@ from .errors import (
     KeyProviderError,
     KeyUnavailableError,
 )
-from .provider import Key, KeyProvider, parse_kid
+from .key import Key, parse_kid
+from .provider import KeyProvider
 
 __all__ = ["FakeKeyProvider", "KeyProviderConformance"]
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from servers import MariaDbServer, PostgresServer, ProgramMissingError, RedisServer, Server
+from encrypted_sessions_tests.databases import new_mariadb_database, new_postgres_database
+from encrypted_sessions_tests.openbao import StoredOpenBaoServer
+from encrypted_sessions_tests.servers import MariaDbServer, PostgresServer, ProgramMissingError, RedisServer, Server
+from encrypted_sessions_tests.shared_servers import Address, ServerHost, worker_number
+from encrypted_sessions_tests.soak import Rounds, Seed, is_soak
 
 # The SDK would try to send traces of scripted conversations over the network.
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
@@ -20,6 +27,45 @@ settings.load_profile("project")
 
 SERVERS_REQUIRED = os.environ.get("ENCRYPTED_SESSIONS_REQUIRE_SERVERS", "").split(",")
 
+HOST = pytest.StashKey[ServerHost]()
+ADDRESS = pytest.StashKey[Address]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the servers of the run started by the process that outlives all others; workers ask it."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None or config.getoption("dist", "no") == "no":
+        _ignore_signals_without_inheritance()
+    if worker is None:
+        config.stash[HOST] = ServerHost()
+        config.stash[ADDRESS] = config.stash[HOST].address
+    else:
+        config.stash[ADDRESS] = Address(*worker["address_of_servers"])
+    Server.parent_folder = config.stash[ADDRESS].folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a new worker of xdist where to ask for servers."""
+    node.workerinput["address_of_servers"] = tuple(node.config.stash[ADDRESS])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the servers, however the run has ended."""
+    if HOST in config.stash:
+        config.stash[HOST].close()
+
+
+def _ignore_signals_without_inheritance() -> None:
+    """In a process that runs tests: go on ignoring what nohup and background jobs ignore, but keep it to oneself.
+
+    A program that is started inherits that a signal is ignored, and it does not inherit a handler. Tests send
+    such signals to what they start.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
 
 def pytest_report_header() -> list[str]:
     """Say which copy is under test: the tree's or an installed one."""
@@ -29,75 +75,174 @@ def pytest_report_header() -> list[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test shows the logs of the servers that it used."""
+    """A failed test shows the logs of the servers that it used, and the seed of its random moments."""
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
             if isinstance(value, Server):
                 report.sections.append((f"{value.name} log", value.log_tail()))
+            elif isinstance(value, Seed):
+                report.sections.append(("seed", value.how_to_replay(item.nodeid)))
     return report
 
 
-def _running(make_server: type[Server]) -> Iterator[Server]:
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> Rounds:
+    """How many rounds of kills, races or load this test does."""
+    return Rounds(many=is_soak(request))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> Seed:
+    """Of the moments at which this test kills."""
+    return Seed.of(request.node.nodeid)
+
+
+def _missing(name: str, missing: ProgramMissingError) -> None:
+    if name in SERVERS_REQUIRED or "1" in SERVERS_REQUIRED:
+        pytest.fail(f"ENCRYPTED_SESSIONS_REQUIRE_SERVERS says that {name} must be there, but {missing}")
+    pytest.skip(str(missing))
+
+
+def shared_server(config: pytest.Config, name: str) -> Server:
+    """The server of this name that all workers use."""
+    try:
+        return config.stash[ADDRESS].server(name)
+    except ProgramMissingError as missing:
+        _missing(name.partition("-")[0], missing)
+        raise
+
+
+def private_server(make_server: type[Server]) -> Iterator[Server]:
+    """A server of this worker's own."""
     try:
         server = make_server()
     except ProgramMissingError as missing:
-        if make_server.name in SERVERS_REQUIRED or "1" in SERVERS_REQUIRED:
-            pytest.fail(f"ENCRYPTED_SESSIONS_REQUIRE_SERVERS says that {make_server.name} must be there, but {missing}")
-        pytest.skip(str(missing))
+        _missing(make_server.name.partition("-")[0], missing)
+        raise
     with server:
         yield server
 
 
-@pytest.fixture(scope="session")
-def _postgres() -> Iterator[Server]:
-    yield from _running(PostgresServer)
+# -- Shared by all workers, each of which has a database of its own -------------------------------
 
 
 @pytest.fixture(scope="session")
-def _mariadb() -> Iterator[Server]:
-    yield from _running(MariaDbServer)
+def _postgres(pytestconfig: pytest.Config) -> Server:
+    return shared_server(pytestconfig, "postgres")
 
 
 @pytest.fixture(scope="session")
-def _redis() -> Iterator[Server]:
-    yield from _running(RedisServer)
+def _mariadb(pytestconfig: pytest.Config) -> Server:
+    return shared_server(pytestconfig, "mariadb")
 
 
 @pytest.fixture(scope="session")
-def postgres_url(_postgres: Server) -> str:
-    """`postgresql+asyncpg://…`: this worker's own server, with one empty database."""
-    return _postgres.url
+def _redis(pytestconfig: pytest.Config) -> Server:
+    return shared_server(pytestconfig, "redis")
 
 
 @pytest.fixture(scope="session")
-def mariadb_url(_mariadb: Server) -> str:
-    """`mysql+pymysql://…`: this worker's own server, with one empty database."""
-    return _mariadb.url
+def _openbao(pytestconfig: pytest.Config) -> Server:
+    return shared_server(pytestconfig, "openbao")
 
 
 @pytest.fixture(scope="session")
-def redis_url(_redis: Server) -> str:
-    """`redis://127.0.0.1:PORT/0`: this worker's own server."""
-    return _redis.url
+def _audited_openbao(pytestconfig: pytest.Config) -> Server:
+    return shared_server(pytestconfig, "openbao-audit")
+
+
+@pytest.fixture(scope="session")
+def _postgres_database(_postgres: Server) -> str:
+    return new_postgres_database(_postgres.url, f"worker_{worker_number()}")
+
+
+@pytest.fixture(scope="session")
+def _mariadb_database(_mariadb: Server) -> str:
+    return new_mariadb_database(_mariadb.url, f"worker_{worker_number()}")
+
+
+# -- A worker's own, for tests that are marked private_servers ------------------------------------
+
+
+@pytest.fixture(scope="session")
+def _private_postgres() -> Iterator[Server]:
+    yield from private_server(PostgresServer)
+
+
+@pytest.fixture(scope="session")
+def _private_mariadb() -> Iterator[Server]:
+    yield from private_server(MariaDbServer)
+
+
+@pytest.fixture(scope="session")
+def _private_redis() -> Iterator[Server]:
+    yield from private_server(RedisServer)
+
+
+@pytest.fixture(scope="session")
+def _private_openbao() -> Iterator[Server]:
+    yield from private_server(StoredOpenBaoServer)
+
+
+def _is_private(request: pytest.FixtureRequest) -> bool:
+    return request.node.get_closest_marker("private_servers") is not None
+
+
+def _restored(name: str, request: pytest.FixtureRequest) -> Iterator[Server]:
+    if not _is_private(request):
+        pytest.fail("only a test that is marked private_servers has a server to stop")
+    server: Server = request.getfixturevalue(f"_private_{name}")
+    yield server
+    server.restore()
+
+
+# -- What tests ask for ---------------------------------------------------------------------------
 
 
 @pytest.fixture
-def postgres_server(_postgres: Server) -> Iterator[Server]:
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """`postgresql+asyncpg://…`: a database that no test uses at the same time."""
+    if _is_private(request):
+        return str(request.getfixturevalue("_private_postgres").url)
+    return str(request.getfixturevalue("_postgres_database"))
+
+
+@pytest.fixture
+def postgres_programs(_postgres: PostgresServer) -> Path:
+    """The folder of PostgreSQL's programs, psql among them."""
+    return _postgres.programs
+
+
+@pytest.fixture
+def mariadb_url(request: pytest.FixtureRequest) -> str:
+    """`mysql+pymysql://…`: likewise."""
+    if _is_private(request):
+        return str(request.getfixturevalue("_private_mariadb").url)
+    return str(request.getfixturevalue("_mariadb_database"))
+
+
+@pytest.fixture
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """`redis://127.0.0.1:PORT/NUMBER`: likewise."""
+    if _is_private(request):
+        return str(request.getfixturevalue("_private_redis").url)
+    return f"{request.getfixturevalue('_redis').url.rpartition('/')[0]}/{worker_number()}"
+
+
+@pytest.fixture
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The server behind `postgres_url`, to pause, resume, kill and start. It runs again after the test."""
-    yield _postgres
-    _postgres.restore()
+    yield from _restored("postgres", request)
 
 
 @pytest.fixture
-def mariadb_server(_mariadb: Server) -> Iterator[Server]:
+def mariadb_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The server behind `mariadb_url`, likewise."""
-    yield _mariadb
-    _mariadb.restore()
+    yield from _restored("mariadb", request)
 
 
 @pytest.fixture
-def redis_server(_redis: Server) -> Iterator[Server]:
+def redis_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The server behind `redis_url`, likewise; if it was killed, it is empty afterwards."""
-    yield _redis
-    _redis.restore()
+    yield from _restored("redis", request)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from encrypted_sessions.cli import application
 from encrypted_sessions.cli import keys as cli_keys
-from fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from keyproviders import Key, KeyRing, KeyUnavailableError
 from keyproviders.keyset import KeysetManager, urls
 
@@ -27,7 +27,7 @@ BACKUPS = (
 
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(urls._WRAPPERS, "aws-kms", ("fake_wrapper", "FakeKeyWrapper", "aws-kms:alias/agents"))
+    monkeypatch.setattr("keyproviders.aws.kms.AwsKmsKeyWrapper", FakeKeyWrapper)
 
 
 @pytest.fixture

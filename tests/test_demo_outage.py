@@ -17,14 +17,17 @@ from typing import Any
 import psutil
 import pytest
 
-from documents import ROOT
-from encrypted_sessions.demo import outage as demo_outage
-from encrypted_sessions.demo.outage import POLICY, Outage, Turn, main, show
-from encrypted_sessions.demo.outage_server import HttpKeyProvider, KeyServer
+from encrypted_sessions_tests.documents import ROOT
+from encrypted_sessions_tests.outage_demo import __main__ as demo_outage
+from encrypted_sessions_tests.outage_demo.__main__ import main
+from encrypted_sessions_tests.outage_demo.observations import POLICY, Outage, Turn
+from encrypted_sessions_tests.outage_demo.provider import HttpKeyProvider
+from encrypted_sessions_tests.outage_demo.server import KeyServer
+from encrypted_sessions_tests.outage_demo.story import show
 from keyproviders import CachePolicy, KeyAccessDeniedError, KeyProvider, KeyUnavailableError
 from keyproviders.testing import KeyProviderConformance
 
-MODULE = "encrypted_sessions.demo.outage"
+MODULE = "encrypted_sessions_tests.outage_demo"
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
@@ -153,7 +156,7 @@ def test_who_does_not_know_the_token_gets_no_key(server: KeyServer) -> None:
 
 def test_a_server_ends_with_its_parent() -> None:
     program = (
-        "import os, signal; from encrypted_sessions.demo.outage_server import KeyServer\n"
+        "import os, signal; from encrypted_sessions_tests.outage_demo.server import KeyServer\n"
         "print(KeyServer().pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

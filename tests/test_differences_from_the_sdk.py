@@ -29,10 +29,18 @@ from agents.testing import ScriptedModel, assistant_message
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import BaseModel
 
-from documents import ROOT, rows, section
 from encrypted_sessions import EncryptedSession, Key, KeyRing, UnreadableItemsError, WeakKeyWarning
 from encrypted_sessions.errors import HistoryChangedError, ScanBudgetError
-from stores import Place, PlainSession, new_place, open_store, raw_rows, replace_raw_row, write_raw_row
+from encrypted_sessions_tests.documents import ROOT, rows, section
+from encrypted_sessions_tests.stores import (
+    PlainSession,
+    StoreLocation,
+    new_place,
+    open_store,
+    raw_rows,
+    replace_raw_row,
+    write_raw_row,
+)
 
 README = ROOT / "README.md"
 
@@ -85,7 +93,7 @@ class Both:
 
     theirs: Any
     ours: Any
-    places: tuple[Place, Place]
+    places: tuple[StoreLocation, StoreLocation]
 
     async def add(self, *items: Any) -> None:
         """Add with the class that reads it: the bytes are the same."""
@@ -117,7 +125,7 @@ class Both:
         theirs, ours = self.places
         return len(await raw_rows(theirs, SESSION_ID)), len(await raw_rows(ours, SESSION_ID))
 
-    def _distinct(self) -> tuple[Place, ...]:
+    def _distinct(self) -> tuple[StoreLocation, ...]:
         return self.places if self.places[0] is not self.places[1] else self.places[:1]
 
     def _writers(self) -> tuple[Any, ...]:

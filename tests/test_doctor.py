@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from documents import ROOT
-from encrypted_sessions import installed
 from encrypted_sessions.cli import application
 from encrypted_sessions.doctor import examination as doctor
+from encrypted_sessions.doctor import installed
 from encrypted_sessions.doctor import report as doctor_report
 from encrypted_sessions.doctor.examination import Diagnosis, examine
-from encrypted_sessions.installed import Installation, whose_package
+from encrypted_sessions.doctor.installed import Installation, whose_package
+from encrypted_sessions_tests.documents import ROOT
 from keyproviders import (
     CachePolicy,
     InvalidKeyError,

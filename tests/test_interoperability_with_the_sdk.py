@@ -12,8 +12,8 @@ from agents.extensions.memory import EncryptedSession as SdkEncryptedSession
 from cryptography.fernet import Fernet
 
 from encrypted_sessions import EncryptedSession, Key, KeyRing, UnreadableItemsError
+from encrypted_sessions_tests.stores import new_place, open_store, raw_rows
 from keyproviders.local import StaticKeyProvider
-from stores import new_place, open_store, raw_rows
 
 SdkSession: Any = SdkEncryptedSession
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from encrypted_sessions import EncryptedSession, Key, KeyRing
-from stores import PlainSession
+from encrypted_sessions_tests.stores import PlainSession
 
 
 class CountingPlace:

@@ -73,6 +73,12 @@ def test_the_wheel_holds_only_code_and_the_typing_marker(archive: zipfile.ZipFil
     assert kinds == {".py", ".typed"}
 
 
+def test_the_wheel_holds_the_demo_of_the_first_minutes_and_not_that_of_an_outage(archive: zipfile.ZipFile):
+    demo = {Path(entry).name for entry in archive.namelist() if entry.startswith("encrypted_sessions/demo/")}
+    assert "conversation.py" in demo
+    assert not [entry for entry in archive.namelist() if "outage" in entry]
+
+
 @pytest.mark.parametrize("package", ["encrypted_sessions", "keyproviders"])
 def test_both_packages_say_that_they_are_typed(archive: zipfile.ZipFile, package: str):
     assert f"{package}/py.typed" in archive.namelist()

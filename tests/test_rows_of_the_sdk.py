@@ -1,4 +1,4 @@
-"""What `encrypted_sessions.rows` uses of the installed Agents SDK that is not public.
+"""What `encrypted_sessions.stores` uses of the installed Agents SDK that is not public.
 
 Where the SDK changes one of these, a test here fails; at run time a session then falls back to the
 weaker promise for plain sessions, with a warning.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,22 @@ import pytest
 from agents import SQLiteSession
 from agents.extensions.memory import AdvancedSQLiteSession, AsyncSQLiteSession, RedisSession, SQLAlchemySession
 
-import stores
-from bulk_rows import as_json, texts, write_rows
 from encrypted_sessions import EncryptedSession, UnreadableItemsError
-from encrypted_sessions.rows import PlainStore, Row, RowStore, store_beneath
-from encrypted_sessions.rows.async_sqlite import AsyncSQLiteRows
-from encrypted_sessions.rows.redis import RedisRows
-from encrypted_sessions.rows.sqlalchemy import SQLAlchemyRows
-from encrypted_sessions.rows.sqlite import SQLiteRows
-from sealed_rows import SESSION, TTL, Sealer, message
-from stores import ROW_ADDRESSABLE, Place, new_place, open_store, raw_rows, replace_raw_row, write_raw_row
+from encrypted_sessions.stores import PlainStore, RowStore, store_beneath
+from encrypted_sessions.stores.redis.rows import RedisRows
+from encrypted_sessions.stores.sql.rows import SQLAlchemyRows
+from encrypted_sessions.stores.sqlite.async_rows import AsyncSQLiteRows
+from encrypted_sessions.stores.sqlite.rows import SQLiteRows
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.bulk_rows import as_json, texts, write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import (
+    ROW_ADDRESSABLE,
+    StoreLocation,
+    new_place,
+    open_store,
+    raw_rows,
+)
 
 ROWS_OF: dict[type[Any], type[RowStore]] = {
     SQLiteSession: SQLiteRows,
@@ -39,7 +44,7 @@ ROWS_OF: dict[type[Any], type[RowStore]] = {
 
 
 @pytest.fixture(params=ROW_ADDRESSABLE)
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
@@ -53,7 +58,7 @@ def sealer() -> Iterator[Sealer]:
 # -- Which class is which ---------------------------------------------------------------------------
 
 
-async def test_the_sdks_own_classes_are_known_by_their_names(place: Place):
+async def test_the_sdks_own_classes_are_known_by_their_names(place: StoreLocation):
     async with open_store(place, SESSION) as store:
         assert type(store_beneath(store)) is ROWS_OF[type(store)]
 
@@ -101,7 +106,7 @@ def test_what_a_module_uses_of_its_class_is_what_it_says(rows: type[RowStore]):
     assert used == set(rows.NEEDS)
 
 
-async def test_the_installed_sdk_has_all_of_it(place: Place):
+async def test_the_installed_sdk_has_all_of_it(place: StoreLocation):
     async with open_store(place, SESSION) as store:
         rows = ROWS_OF[type(store)]
         assert [name for name in rows.NEEDS if not hasattr(store, name)] == []
@@ -175,17 +180,6 @@ async def test_redis_sessions_keep_a_list_under_the_key_expected(request: pytest
         assert as_json(await client.lrange(place.redis_key(SESSION), 0, -1)) == [message("one"), message("two")]
 
 
-async def test_rows_are_in_the_order_of_the_store(place: Place):
-    async with open_store(place, SESSION) as store:
-        for number in range(6):
-            await store.add_items([message(f"{number} {half}") for half in "ab"])
-        rows = store_beneath(store)
-        assert isinstance(rows, RowStore)
-        page = await rows.page(None, 100)
-        assert stored_in(page[::-1]) == await store.get_items()
-        assert stored_in(page[2::-1]) == await store.get_items(3)
-
-
 def test_the_sdks_compaction_looks_for_the_methods_that_there_are():
     module = importlib.import_module("agents.memory.openai_responses_compaction_session")
     source = inspect.getsource(module)
@@ -195,120 +189,6 @@ def test_the_sdks_compaction_looks_for_the_methods_that_there_are():
     from agents.memory.session import _CompactionSnapshot
 
     assert list(_CompactionSnapshot.__dataclass_fields__) == ["items", "complete", "replace_suffix"]
-
-
-# -- Single rows are removed and replaced only if nothing changed ---------------------------------
-
-
-def stored_in(rows: Sequence[Row]) -> list[Any]:
-    return [json.loads(row.data) for row in rows]
-
-
-async def rows_of(place: Place, store: Any, *contents: str) -> tuple[RowStore, list[Row]]:
-    """Rows that were written past the store, the oldest first."""
-    for text in contents:
-        await write_raw_row(place, SESSION, json.dumps(message(text)))
-    rows = store_beneath(store)
-    assert isinstance(rows, RowStore)
-    return rows, (await rows.page(None, 100))[::-1]
-
-
-async def test_rows_are_removed_together_whether_or_not_they_are_the_newest(place: Place):
-    async with open_store(place, SESSION) as store:
-        rows, (one, two, three, four) = await rows_of(place, store, "1", "2", "3", "4")
-        assert await rows.remove([three, one], four)
-        assert texts(as_json(await raw_rows(place, SESSION))) == ["2", "4"]
-        (two_now, four_now) = (await rows.page(None, 100))[::-1]
-        assert (two_now.data, four_now.data) == (two.data, four.data)
-
-
-async def test_nothing_is_removed_when_a_newer_row_has_come(place: Place):
-    async with open_store(place, SESSION) as store:
-        rows, (one, two) = await rows_of(place, store, "1", "2")
-        await write_raw_row(place, SESSION, json.dumps(message("3")))
-        assert not await rows.remove([two], two)
-        assert not await rows.remove([one], two)
-        assert texts(as_json(await raw_rows(place, SESSION))) == ["1", "2", "3"]
-
-
-async def test_nothing_is_removed_when_one_of_the_rows_has_changed(place: Place):
-    async with open_store(place, SESSION) as store:
-        rows, (one, two, three) = await rows_of(place, store, "1", "2", "3")
-        await replace_raw_row(place, SESSION, 1, json.dumps(message("x")))
-        assert not await rows.remove([three, two, one], three)
-        assert texts(as_json(await raw_rows(place, SESSION))) == ["1", "x", "3"]
-        assert await rows.remove([three, one], three)
-        assert texts(as_json(await raw_rows(place, SESSION))) == ["x"]
-
-
-async def test_nothing_is_removed_twice(place: Place):
-    async with open_store(place, SESSION) as store:
-        rows, (_, two) = await rows_of(place, store, "1", "2")
-        assert await rows.remove([two], two)
-        assert not await rows.remove([two], two)
-        assert texts(as_json(await raw_rows(place, SESSION))) == ["1"]
-
-
-async def test_of_equal_rows_only_the_one_that_is_meant_is_removed(place: Place):
-    async with open_store(place, SESSION) as store:
-        rows, (_, _, last) = await rows_of(place, store, "same", "other", "same")
-        assert await rows.remove([last], last)
-        assert texts(as_json(await raw_rows(place, SESSION))) == ["same", "other"]
-
-
-async def test_a_tail_is_replaced_and_what_comes_later_is_newer(place: Place):
-    async with open_store(place, SESSION) as store:
-        rows, (_, two, three) = await rows_of(place, store, "1", "2", "3")
-        assert await rows.replace_tail([two, three], [message("x"), message("y"), message("z")])
-        await store.add_items([message("4")])
-        assert texts(await store.get_items()) == ["1", "x", "y", "z", "4"]
-
-
-@pytest.mark.parametrize("new", [[], [message("x")]])
-async def test_a_whole_history_is_replaced_also_by_nothing(place: Place, new: list[Any]):
-    async with open_store(place, SESSION) as store:
-        rows, everything = await rows_of(place, store, "1", "2", "3")
-        assert await rows.replace_tail(everything, new)
-        assert await store.get_items() == new
-        await store.add_items([message("next")])
-        assert await store.get_items() == [*new, message("next")]
-
-
-async def test_an_empty_history_is_replaced_only_while_it_is_empty(place: Place):
-    async with open_store(place, SESSION) as store:
-        rows, _ = await rows_of(place, store)
-        assert await rows.replace_tail([], [message("x"), message("y")])
-        assert texts(await store.get_items()) == ["x", "y"]
-        assert not await rows.replace_tail([], [message("z")])
-        assert texts(await store.get_items()) == ["x", "y"]
-
-
-async def test_nothing_is_replaced_when_a_newer_row_has_come(place: Place):
-    async with open_store(place, SESSION) as store:
-        rows, (_, two) = await rows_of(place, store, "1", "2")
-        await write_raw_row(place, SESSION, json.dumps(message("3")))
-        assert not await rows.replace_tail([two], [message("x")])
-        assert texts(as_json(await raw_rows(place, SESSION))) == ["1", "2", "3"]
-
-
-async def test_nothing_is_replaced_when_a_row_has_changed_or_gone(place: Place):
-    async with open_store(place, SESSION) as store:
-        rows, (one, two, three) = await rows_of(place, store, "1", "2", "3")
-        await replace_raw_row(place, SESSION, 1, json.dumps(message("x")))
-        assert not await rows.replace_tail([two, three], [message("y")])
-        assert await rows.remove([three], three)
-        assert not await rows.replace_tail([three], [message("y")])
-        assert not await rows.replace_tail([one, two, three], [message("y")])
-        assert texts(as_json(await raw_rows(place, SESSION))) == ["1", "x"]
-
-
-async def test_rows_of_other_sessions_are_out_of_reach(place: Place):
-    async with open_store(place, SESSION) as store, open_store(place, "user-2") as other:
-        await other.add_items([message("theirs")])
-        rows, everything = await rows_of(place, store, "1", "2")
-        assert texts(stored_in(everything)) == ["1", "2"]
-        assert await rows.replace_tail(everything, [])
-        assert texts(await other.get_items()) == ["theirs"]
 
 
 # -- When the SDK has changed -----------------------------------------------------------------------
@@ -330,7 +210,7 @@ def changed_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["wrap", "class"],
 )
-async def test_a_changed_sdk_is_a_warning_that_says_what_is_weaker(place: Place, sealer: Sealer, wrap: Any):
+async def test_a_changed_sdk_is_a_warning_that_says_what_is_weaker(place: StoreLocation, sealer: Sealer, wrap: Any):
     async with open_store(place, SESSION) as store:
         with pytest.warns(RuntimeWarning, match="fall back to the weaker promise") as warned:
             wrap(store, sealer.ring)
@@ -340,7 +220,7 @@ async def test_a_changed_sdk_is_a_warning_that_says_what_is_weaker(place: Place,
 
 
 @pytest.mark.usefixtures("changed_sdk")
-async def test_a_changed_sdk_is_used_through_its_public_methods(place: Place, sealer: Sealer):
+async def test_a_changed_sdk_is_used_through_its_public_methods(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION) as store:
         with pytest.warns(RuntimeWarning):
             session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
@@ -358,7 +238,7 @@ async def test_a_changed_sdk_is_used_through_its_public_methods(place: Place, se
 
 
 @pytest.mark.usefixtures("changed_sdk")
-async def test_the_weaker_promise_passes_over_no_erased_row(place: Place, sealer: Sealer):
+async def test_the_weaker_promise_passes_over_no_erased_row(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION) as store:
         with pytest.warns(RuntimeWarning):
             session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)

@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from servers import RedisServer, Server
+from encrypted_sessions_tests.servers import RedisServer, Server
+
+pytestmark = pytest.mark.private_servers
 
 
 @pytest.fixture(params=["postgres_server", "mariadb_server", "redis_server"])

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from keyproviders import KeyProviderError, ProviderConfigError, redact_frames
-from keyproviders.extras import import_sdk
-from keyproviders.insecurity import is_insecure, is_loopback, warn_of_insecurity
-
-from .sdk import CredentialsExpiredError, Meaning, asked, botocore_session, region_of
+from .._support.extras import import_sdk
+from .._support.redaction import redact_frames
+from .._support.transport_security import is_insecure, is_loopback, warn_insecure_transport
+from ..errors import KeyProviderError, ProviderConfigError
+from .sdk import CredentialsExpiredError, ErrorRule, botocore_session, region_of, translating_errors
 
 __all__ = ["URL_OPTIONS", "URL_REFUSED", "AwsConnection", "check_text"]
 
@@ -33,7 +33,7 @@ class AwsConnection:
     """Requests to one service. Safe for several threads; nothing is loaded or sent before the first.
 
     ``service`` is its name in botocore, ``method`` one that its clients have, ``place`` words for
-    messages, ``meanings`` what its error codes mean beside those of every service. ``home`` is the
+    messages, ``rules`` what its error codes mean beside those of every service. ``home`` is the
     region that a name or an ARN implies; ``region`` comes before it. Either a ready ``client`` (or
     a function that makes one, without arguments), or the other settings.
 
@@ -47,7 +47,7 @@ class AwsConnection:
         method: str,
         *,
         place: str,
-        meanings: tuple[Meaning, ...],
+        rules: tuple[ErrorRule, ...],
         home: str | None = None,
         region: str | None = None,
         profile: str | None = None,
@@ -63,7 +63,7 @@ class AwsConnection:
         self._service = service
         self._method = method
         self._place = place
-        self._meanings = meanings
+        self._rules = rules
         self._region = region or home
         self._profile = profile
         self._endpoint_url = endpoint_url
@@ -88,27 +88,27 @@ class AwsConnection:
             self._check_endpoint(endpoint_url)
 
     @redact_frames
-    def ask(self, doing: str, call: Callable[[Any], _Answer]) -> _Answer:
-        """The answer of ``call``, which is given the client. ``doing`` names in messages what it is for.
+    def ask(self, action: str, call: Callable[[Any], _Answer]) -> _Answer:
+        """The answer of ``call``, which is given the client. ``action`` names in messages what it is for.
 
         Once more with a new client when the credentials have ended: a new session reads the
-        environment, the files and the chain anew. Raises what ``sdk.asked`` does.
+        environment, the files and the chain anew. Raises what ``sdk.translating_errors`` does.
         """
-        client = asked(doing, self.ready)
+        client = translating_errors(action, self.ready)
         try:
-            return asked(doing, lambda: call(client), self._meanings, is_request=True)
+            return translating_errors(action, lambda: call(client), self._rules, is_request=True)
         except CredentialsExpiredError:
             if self._is_client(self._given):
                 raise
         # Out of the except block, so that what fails now has no context.
         self._drop(client)
-        fresh = asked(doing, self.ready)
-        return asked(doing, lambda: call(fresh), self._meanings, is_request=True)
+        fresh = translating_errors(action, self.ready)
+        return translating_errors(action, lambda: call(fresh), self._rules, is_request=True)
 
     @redact_frames
-    def region(self, doing: str) -> str | None:
+    def region(self, action: str) -> str | None:
         """The region that requests go to, or None where a ready client does not say."""
-        found = getattr(getattr(asked(doing, self.ready), "meta", None), "region_name", None)
+        found = getattr(getattr(translating_errors(action, self.ready), "meta", None), "region_name", None)
         return found if isinstance(found, str) else None
 
     def close(self) -> None:
@@ -198,7 +198,7 @@ class AwsConnection:
         )
         if not self._allow_insecure:
             raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
-        warn_of_insecurity(problem)
+        warn_insecure_transport(problem)
 
     def _no_endpoint(self) -> ProviderConfigError:
         # Not shown: it may have a password in it.

@@ -7,54 +7,59 @@ import binascii
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from keyproviders import (
+from .._support.redaction import redact_frames
+from ..errors import (
     InvalidKeyError,
     KeyAccessDeniedError,
     KeyDisabledError,
     KeyNotFoundError,
     KeyUnavailableError,
     ProviderConfigError,
-    decode_key_text,
-    redact_frames,
 )
-from keyproviders.keyset.binding import arguments_of, check_texts, check_wrapped, checked_context, checked_keks, whose
-from keyproviders.keyset.wrapping import WrappedKey
-from keyproviders.provider import SECRET_BYTES
-
+from ..key import SECRET_BYTES, decode_key_text
+from ..wrapping import (
+    WrappedKey,
+    arguments_from_options,
+    check_context,
+    check_wrapped,
+    checked_keks,
+    describe_key,
+    own_context,
+)
 from .connection import URL_OPTIONS, URL_REFUSED, AwsConnection
 from .kms_keys import KmsKeyArn, KmsKeyName
-from .sdk import Meaning
+from .sdk import ErrorRule
 
 __all__ = ["AwsKmsKeyWrapper"]
 
 _FORM = "aws-kms:alias/agents"
 _MOST_BYTES = 6_144  # that Decrypt and ReEncrypt take
 
-_MEANINGS = (
-    Meaning("KMSInternal", KeyUnavailableError, ""),
-    Meaning("DependencyTimeout", KeyUnavailableError, ""),
-    Meaning("KeyUnavailable", KeyUnavailableError, ""),
-    Meaning("LimitExceeded", ProviderConfigError, "a quota of KMS is used up: have it raised (AWS Service Quotas)"),
-    Meaning(
+_ERROR_RULES = (
+    ErrorRule("KMSInternal", KeyUnavailableError, ""),
+    ErrorRule("DependencyTimeout", KeyUnavailableError, ""),
+    ErrorRule("KeyUnavailable", KeyUnavailableError, ""),
+    ErrorRule("LimitExceeded", ProviderConfigError, "a quota of KMS is used up: have it raised (AWS Service Quotas)"),
+    ErrorRule(
         "AccessDenied", KeyAccessDeniedError, "check the policies of the KMS key and of this identity, and the context"
     ),
-    Meaning("Disabled", KeyDisabledError, "aws kms enable-key brings the KMS key back"),
-    Meaning(
+    ErrorRule("Disabled", KeyDisabledError, "aws kms enable-key brings the KMS key back"),
+    ErrorRule(
         "KMSInvalidState",
         KeyDisabledError,
         "aws kms cancel-key-deletion and then enable-key bring it back, where it is to be deleted",
-        says="delet",
+        mentions="delet",
     ),
-    Meaning("KMSInvalidState", KeyDisabledError, "aws kms describe-key shows its state, and what it waits for"),
-    Meaning("InvalidKeyUsage", ProviderConfigError, "it takes a symmetric KMS key that encrypts and decrypts"),
-    Meaning("NotFound", KeyNotFoundError, "check the name of the KMS key, the region and the account"),
-    Meaning(
+    ErrorRule("KMSInvalidState", KeyDisabledError, "aws kms describe-key shows its state, and what it waits for"),
+    ErrorRule("InvalidKeyUsage", ProviderConfigError, "it takes a symmetric KMS key that encrypts and decrypts"),
+    ErrorRule("NotFound", KeyNotFoundError, "check the name of the KMS key, the region and the account"),
+    ErrorRule(
         "InvalidCiphertext",
         InvalidKeyError,
         "it was altered, or copied from another keyset or name, or wrapped with another context=; put back the"
         " keyset's last good copy",
     ),
-    Meaning(
+    ErrorRule(
         "IncorrectKey",
         InvalidKeyError,
         "another KMS key wrapped it: the alias was moved, or the keyset was altered; to let the older key open it, add"
@@ -99,6 +104,7 @@ class AwsKmsKeyWrapper:
 
     URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"also_kek"}
     URL_REFUSED: ClassVar[Mapping[str, str]] = {**URL_REFUSED, "context": "pass it in code"}
+    URL_EXAMPLE: ClassVar[str] = _FORM
 
     @redact_frames
     def __init__(
@@ -117,14 +123,14 @@ class AwsKmsKeyWrapper:
             raise TypeError(f"key_id must be a str, not {type(key_id).__name__}")
         self._key = _checked_name(key_id)
         self._also = tuple(_checked_kek(text) for text in checked_keks(also_kek))
-        self._context = _checked_pairs(checked_context(context))
+        self._context = _checked_pairs(own_context(context))
         home = self._key.home[1] if self._key.home is not None else None
         self.place = f"aws-kms:{key_id}"
         self._connection = AwsConnection(
             "kms",
             "decrypt",
             place=self.place,
-            meanings=_MEANINGS,
+            rules=_ERROR_RULES,
             home=home,
             region=region,
             profile=profile,
@@ -142,31 +148,31 @@ class AwsKmsKeyWrapper:
     @redact_frames
     def from_options(cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False) -> AwsKmsKeyWrapper:
         """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
-        return cls(path, **arguments_of(options), allow_insecure=allow_insecure)
+        return cls(path, **arguments_from_options(options), allow_insecure=allow_insecure)
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
         """32 new random bytes from KMS, and the same wrapped. An alias is resolved: ``kek`` is an ARN."""
-        bound, doing = self._bound(context), f"making {whose(context)} with {self.place}"
+        bound, action = self._bound(context), f"making {describe_key(context)} with {self.place}"
         ask = {"KeyId": self._key.text, "KeySpec": "AES_256", "EncryptionContext": bound}
-        answer = self._connection.ask(doing, lambda client: client.generate_data_key(**ask))
-        return _secret(answer, doing), self._wrapped(answer, doing)
+        answer = self._connection.ask(action, lambda client: client.generate_data_key(**ask))
+        return _secret(answer, action), self._wrapped(answer, action)
 
     @redact_frames
     def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
         """The 32 bytes, if they were wrapped under this context by this key or one of ``also_kek``."""
         bound = self._bound(context)
         stored, blob = _read(wrapped, context)
-        doing = f"unwrapping {whose(context)}, which {stored} wrapped, with {self.place}"
-        name = self._name_for(stored, doing)
-        region = self._connection.region(doing)
-        self._check_region(stored, region, doing)
+        action = f"unwrapping {describe_key(context)}, which {stored} wrapped, with {self.place}"
+        name = self._name_for(stored, action)
+        region = self._connection.region(action)
+        self._check_region(stored, region, action)
         ask = {"KeyId": name.in_region(region), "CiphertextBlob": blob, "EncryptionContext": bound}
-        answer = self._connection.ask(doing, lambda client: client.decrypt(**ask))
+        answer = self._connection.ask(action, lambda client: client.decrypt(**ask))
         opened_by = KmsKeyArn.read(answer.get("KeyId"))
         if opened_by is None or not opened_by.is_same_key(stored):
-            raise self._refused(stored, doing, f"{name.text} ({opened_by or 'a key that KMS did not name'})")
-        return _secret(answer, doing)
+            raise self._refused(stored, action, f"{name.text} ({opened_by or 'a key that KMS did not name'})")
+        return _secret(answer, action)
 
     @redact_frames
     def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
@@ -176,9 +182,9 @@ class AwsKmsKeyWrapper:
         """
         bound = self._bound(context)
         stored, blob = _read(wrapped, context)
-        doing = f"wrapping {whose(context)}, which {stored} wrapped, anew with {self.place}"
-        region = self._connection.region(doing)
-        self._check_region(stored, region, doing)
+        action = f"wrapping {describe_key(context)}, which {stored} wrapped, anew with {self.place}"
+        region = self._connection.region(action)
+        self._check_region(stored, region, action)
         source = stored.in_region(region) if region is not None and stored.is_multi_region else stored
         ask = {
             "CiphertextBlob": blob,
@@ -187,14 +193,14 @@ class AwsKmsKeyWrapper:
             "DestinationKeyId": self._key.text,
             "DestinationEncryptionContext": bound,
         }
-        answer = self._connection.ask(doing, lambda client: client.re_encrypt(**ask))
+        answer = self._connection.ask(action, lambda client: client.re_encrypt(**ask))
         opened_by = KmsKeyArn.read(answer.get("SourceKeyId"))
         if opened_by is None or not opened_by.is_same_key(stored):
             raise InvalidKeyError(
-                f"{doing}: KMS opened it with {opened_by or 'a key without an ARN'}; the keyset was altered: put back"
+                f"{action}: KMS opened it with {opened_by or 'a key without an ARN'}; the keyset was altered: put back"
                 " its last good copy"
             )
-        return self._wrapped(answer, doing)
+        return self._wrapped(answer, action)
 
     def close(self) -> None:
         """Close the connections; a ready client is its owner's to close."""
@@ -208,50 +214,50 @@ class AwsKmsKeyWrapper:
         return f"<AwsKmsKeyWrapper {self.place}>"
 
     def _bound(self, context: Mapping[str, str]) -> dict[str, str]:
-        check_texts(context)
+        check_context(context)
         return {**self._context, **context}
 
-    def _name_for(self, stored: KmsKeyArn, doing: str) -> KmsKeyName:
+    def _name_for(self, stored: KmsKeyArn, action: str) -> KmsKeyName:
         """What to call the stored key: as the settings do. An alias is tried if nothing else can mean it."""
         found = {answer: name for name in (*self._also, self._key) if (answer := name.may_be(stored)) is not False}
         name = found.get(True, found.get(None))
         if name is None:
-            raise self._refused(stored, doing, self._key.text)
+            raise self._refused(stored, action, self._key.text)
         return name
 
-    def _refused(self, stored: KmsKeyArn, doing: str, instead: str) -> ProviderConfigError:
+    def _refused(self, stored: KmsKeyArn, action: str, instead: str) -> ProviderConfigError:
         also = "".join(f" or {name.text}" for name in self._also)
         return ProviderConfigError(
-            f"{doing}: this may use {instead}{also}, and no other key; name the one that wrapped it, or allow it with"
+            f"{action}: this may use {instead}{also}, and no other key; name the one that wrapped it, or allow it with"
             f" also_kek={stored}, or move the keyset: encrypted-sessions keys rewrap"
         )
 
-    def _check_region(self, stored: KmsKeyArn, region: str | None, doing: str) -> None:
+    def _check_region(self, stored: KmsKeyArn, region: str | None, action: str) -> None:
         if region is None or region == stored.region or stored.is_multi_region:
             return
         raise ProviderConfigError(
-            f"{doing}: this asks KMS in {region}, where the key that wrapped it is not; set"
+            f"{action}: this asks KMS in {region}, where the key that wrapped it is not; set"
             f" region={stored.region}, or use a multi-Region key (mrk-...) for both; for a keyset of its own in"
             f" {region}, make a new one, and let rings have the old one as also_read"
         )
 
-    def _wrapped(self, answer: Mapping[str, Any], doing: str) -> WrappedKey:
+    def _wrapped(self, answer: Mapping[str, Any], action: str) -> WrappedKey:
         """What KMS wrapped, under the key that it says it used."""
         kek, blob = KmsKeyArn.read(answer.get("KeyId")), answer.get("CiphertextBlob")
         if kek is None or self._key.may_be(kek) is False:
             raise InvalidKeyError(
-                f"{doing}: the answer names {kek or 'no ARN of a key'}, and {self._key.text} was meant"
+                f"{action}: the answer names {kek or 'no ARN of a key'}, and {self._key.text} was meant"
             )
         if not isinstance(blob, bytes) or not 0 < len(blob) <= _MOST_BYTES:
-            raise InvalidKeyError(f"{doing}: the answer has no wrapped key in it")
+            raise InvalidKeyError(f"{action}: the answer has no wrapped key in it")
         return WrappedKey(str(kek), base64.b64encode(blob).decode("ascii"))
 
 
-def _secret(answer: Mapping[str, Any], doing: str) -> bytes:
+def _secret(answer: Mapping[str, Any], action: str) -> bytes:
     secret = answer.get("Plaintext")
     if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
         found = f"{len(secret)} bytes" if isinstance(secret, bytes) else "no bytes"
-        raise InvalidKeyError(f"{doing}: the answer has {found}, and a key has {SECRET_BYTES}")
+        raise InvalidKeyError(f"{action}: the answer has {found}, and a key has {SECRET_BYTES}")
     return secret
 
 
@@ -261,14 +267,14 @@ def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[KmsKeyArn, b
     stored = KmsKeyArn.read(wrapped.kek)
     if stored is None:
         raise ProviderConfigError(
-            f"{whose(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is no ARN of a KMS key;"
-            " was it wrapped by another kind of place?"
+            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is no ARN of a"
+            " KMS key; was it wrapped by another kind of place?"
         )
     blob = _bytes_of(wrapped.ciphertext)
     if blob is None or not 0 < len(blob) <= _MOST_BYTES:
         raise InvalidKeyError(
-            f"the wrapped bytes of {whose(context)} ({len(wrapped.ciphertext)} characters) are no base64 that KMS could"
-            " have wrapped; put back the keyset's last good copy"
+            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are no base64 that"
+            " KMS could have wrapped; put back the keyset's last good copy"
         )
     return stored, blob
 

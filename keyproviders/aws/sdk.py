@@ -6,17 +6,12 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from keyproviders import (
-    KeyAccessDeniedError,
-    KeyProviderError,
-    KeyUnavailableError,
-    ProviderConfigError,
-    redact_frames,
-)
-from keyproviders.extras import import_sdk
-from keyproviders.words import one_line
+from .._support.extras import import_sdk
+from .._support.redaction import redact_frames
+from .._support.text import single_line
+from ..errors import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
 
-__all__ = ["CredentialsExpiredError", "Meaning", "asked", "botocore_session", "region_of"]
+__all__ = ["CredentialsExpiredError", "ErrorRule", "botocore_session", "region_of", "translating_errors"]
 
 _CONNECT_TIMEOUT_S = 1.0
 _READ_TIMEOUT_S = 2.0
@@ -89,13 +84,13 @@ class CredentialsExpiredError(KeyAccessDeniedError):
     """The credentials were good once: newer ones may be at hand."""
 
 
-class Meaning(NamedTuple):
-    """What an error code means at one service: codes that begin so, and where ``says`` is given, with that word."""
+class ErrorRule(NamedTuple):
+    """Which error a code of one service is: codes that begin so, and where `mentions` is given, with that word."""
 
     code: str
-    kind: type[KeyProviderError]
+    error: type[KeyProviderError]
     advice: str
-    says: str = ""
+    mentions: str = ""
 
 
 def botocore_session(profile: str | None = None, check: Callable[[str], None] | None = None) -> Any:
@@ -131,12 +126,12 @@ def region_of(session: Any, given: str | None) -> str | None:
 
 
 @redact_frames
-def asked(
-    doing: str, call: Callable[[], _Answer], meanings: tuple[Meaning, ...] = (), *, is_request: bool = False
+def translating_errors(
+    action: str, call: Callable[[], _Answer], rules: tuple[ErrorRule, ...] = (), *, is_request: bool = False
 ) -> _Answer:
     """The answer of ``call``, which uses botocore; what botocore raises becomes one of our errors.
 
-    ``meanings`` are those of the service; they come before what codes mean everywhere. With
+    ``rules`` are those of the service; they come before what codes mean everywhere. With
     ``is_request`` nothing but a request is made in it, so any error is one of botocore's. The error
     that is raised has no context: the frames of botocore hold credentials and answers.
     """
@@ -146,54 +141,54 @@ def asked(
     try:
         return call()
     except exceptions.ClientError as error:
-        failure = _refused(error.response, doing, meanings)
+        failure = _refused(error.response, action, rules)
     except exceptions.BotoCoreError as error:
-        failure = _failed(error, doing)
+        failure = _failed(error, action)
     except KeyProviderError as error:
         failure = error.with_traceback(None)
     except unreadable:
         # Of a service that speaks XML, such as STS: what a proxy says when it cannot reach it.
-        failure = KeyUnavailableError(f"{doing}: the answer is none that AWS would give")
+        failure = KeyUnavailableError(f"{action}: the answer is none that AWS would give")
     except _UNPARSED as error:
         if not is_request:
             raise
         failure = ProviderConfigError(
-            f"{doing}: the answer is none that AWS would give ({type(error).__name__}); check the endpoint"
+            f"{action}: the answer is none that AWS would give ({type(error).__name__}); check the endpoint"
         )
     raise failure
 
 
-def _refused(response: dict[str, Any], doing: str, meanings: tuple[Meaning, ...]) -> KeyProviderError:
+def _refused(response: dict[str, Any], action: str, rules: tuple[ErrorRule, ...]) -> KeyProviderError:
     """What an error code of a service means."""
     error, metadata = response.get("Error", {}), response.get("ResponseMetadata", {})
-    code, status = one_line(error.get("Code", ""), _LONGEST_CODE), metadata.get("HTTPStatusCode") or 0
-    said = one_line(error.get("Message", "")) or "without words"
-    told = f"{doing}: AWS answered {code or 'no code'} ({status}: {said})"
-    for meaning in meanings:
-        if code.startswith(meaning.code) and meaning.says in said.lower():
-            return meaning.kind(f"{told}{meaning.advice and '; '}{meaning.advice}")
+    code, status = single_line(error.get("Code", ""), _LONGEST_CODE), metadata.get("HTTPStatusCode") or 0
+    detail = single_line(error.get("Message", "")) or "without words"
+    message = f"{action}: AWS answered {code or 'no code'} ({status}: {detail})"
+    for rule in rules:
+        if code.startswith(rule.code) and rule.mentions in detail.lower():
+            return rule.error(f"{message}{rule.advice and '; '}{rule.advice}")
     if code.startswith(_EXPIRED):
-        return CredentialsExpiredError(f"{told}; renew the credentials of this process")
+        return CredentialsExpiredError(f"{message}; renew the credentials of this process")
     if code.startswith(_TRANSIENT) or status >= 500 or status == 429:
-        return KeyUnavailableError(told)
+        return KeyUnavailableError(message)
     if code.startswith(_DENIED):
-        return KeyAccessDeniedError(f"{told}; check the identity of this process, its policy and its clock")
-    return ProviderConfigError(f"{told}; asking again will not change that: check the settings")
+        return KeyAccessDeniedError(f"{message}; check the identity of this process, its policy and its clock")
+    return ProviderConfigError(f"{message}; asking again will not change that: check the settings")
 
 
-def _failed(error: Exception, doing: str) -> KeyProviderError:
+def _failed(error: Exception, action: str) -> KeyProviderError:
     """What it means when botocore itself gave up. Its own words are shown only where they hold no secret."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     name = type(error).__name__
     # A TLS failure is a ConnectionError too, so it is told apart first.
     if "SSLError" in kinds:
         if "EOF occurred" in str(error):
-            return KeyUnavailableError(f"{doing}: the connection ended while it was being set up")
+            return KeyUnavailableError(f"{action}: the connection ended while it was being set up")
         if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-            return ProviderConfigError(f"{doing}: no TLS could be set up; does the endpoint speak https?")
+            return ProviderConfigError(f"{action}: no TLS could be set up; does the endpoint speak https?")
         ca = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
         return ProviderConfigError(
-            f"{doing}: the certificate was not accepted; it was checked against"
+            f"{action}: the certificate was not accepted; it was checked against"
             f" {ca or 'the public CAs that come with botocore, or ca_bundle of the AWS config file'}; give the CA that"
             " signed it as AWS_CA_BUNDLE"
         )
@@ -202,12 +197,12 @@ def _failed(error: Exception, doing: str) -> KeyProviderError:
             "ConnectTimeoutError": f"no connection within {_CONNECT_TIMEOUT_S:g} s",
             "ReadTimeoutError": f"no answer within {_READ_TIMEOUT_S:g} s",
         }
-        return KeyUnavailableError(f"{doing}: {timeouts.get(name, name)}")
+        return KeyUnavailableError(f"{action}: {timeouts.get(name, name)}")
     if kinds.intersection(_NO_CREDENTIALS):
         return KeyAccessDeniedError(
-            f"{doing}: botocore found no usable AWS credentials ({name}); give this process a role, a profile or"
+            f"{action}: botocore found no usable AWS credentials ({name}); give this process a role, a profile or"
             " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     if name == "NoRegionError":
-        return ProviderConfigError(f"{doing}: no AWS region is set; give region= or set AWS_DEFAULT_REGION")
-    return ProviderConfigError(f"{doing}: {name}; check the settings for AWS")
+        return ProviderConfigError(f"{action}: no AWS region is set; give region= or set AWS_DEFAULT_REGION")
+    return ProviderConfigError(f"{action}: {name}; check the settings for AWS")

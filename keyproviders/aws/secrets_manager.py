@@ -7,21 +7,13 @@ import re
 from datetime import datetime, timezone
 from typing import Any
 
-from keyproviders import (
-    InvalidKeyError,
-    Key,
-    KeyDisabledError,
-    KeyNotFoundError,
-    ProviderConfigError,
-    decode_key_text,
-    redact_frames,
-)
-from keyproviders.fields import read_field, read_text
-from keyproviders.provider import SECRET_BYTES, is_key_name
-from keyproviders.urls import split_url
-
+from .._support.redaction import redact_frames
+from .._support.urls import split_url
+from ..errors import InvalidKeyError, KeyDisabledError, KeyNotFoundError, ProviderConfigError
+from ..key import SECRET_BYTES, Key, decode_key_text, is_key_name
+from ..secret_fields import read_field, read_text
 from .connection import URL_OPTIONS, URL_REFUSED, AwsConnection, check_text
-from .sdk import Meaning
+from .sdk import ErrorRule
 
 __all__ = ["AwsSecretsManagerKeyProvider"]
 
@@ -29,9 +21,9 @@ _FORM = "aws-secretsmanager:prod/agents/session-key"
 _SECRET_ID = re.compile(r"[A-Za-z0-9/_+=.@:!-]{1,2048}\Z")
 _ARN = re.compile(r"arn:[a-z-]+:secretsmanager:([a-z0-9-]+):\d{12}:secret:.+\Z")
 
-_MEANINGS = (
-    Meaning("ResourceNotFound", KeyNotFoundError, "check the name, the region and the account"),
-    Meaning("InvalidRequest", KeyDisabledError, "aws secretsmanager restore-secret brings it back", says="delet"),
+_ERROR_RULES = (
+    ErrorRule("ResourceNotFound", KeyNotFoundError, "check the name, the region and the account"),
+    ErrorRule("InvalidRequest", KeyDisabledError, "aws secretsmanager restore-secret brings it back", mentions="delet"),
 )
 
 
@@ -86,7 +78,7 @@ class AwsSecretsManagerKeyProvider:
             "secretsmanager",
             "get_secret_value",
             place=self.place,
-            meanings=_MEANINGS,
+            rules=_ERROR_RULES,
             home=arn[1] if arn else None,
             region=region,
             profile=profile,
@@ -137,14 +129,14 @@ class AwsSecretsManagerKeyProvider:
         return f"<AwsSecretsManagerKeyProvider {self.place}>"
 
     def _fetch(self, which: dict[str, str]) -> Key:
-        doing = (
+        action = (
             f"reading version {which['VersionId']} of {self.place}" if "VersionId" in which else f"reading {self.place}"
         )
         ask = {"SecretId": self._secret_id, **which}
-        answer = self._connection.ask(doing, lambda client: client.get_secret_value(**ask))
+        answer = self._connection.ask(action, lambda client: client.get_secret_value(**ask))
         version = str(answer.get("VersionId", ""))
         if not version:
-            raise ProviderConfigError(f"{doing}: the answer is none of Secrets Manager; check the endpoint")
+            raise ProviderConfigError(f"{action}: the answer is none of Secrets Manager; check the endpoint")
         if version != which.get("VersionId", version):
             raise InvalidKeyError(f"{self.place} was asked for version {which['VersionId']} and gave another one")
         return self._key(version, answer)

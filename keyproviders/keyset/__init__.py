@@ -7,13 +7,13 @@ SQL database) keeps the document that lists them. ``KeysetKeyProvider`` hands th
 
 from __future__ import annotations
 
-from .document import KeysetRefusedError
-from .file_store import FileKeysetStore
+from ..wrapping import KeyWrapper, WrappedKey
 from .manager import KeyInfo, KeysetInfo, KeysetManager, open_keyset
+from .model import KeysetRefusedError
 from .provider import KeysetKeyProvider
-from .sql_store import SqlKeysetStore
-from .store import KeysetStore, StoredKeyset
-from .wrapping import KeyWrapper, WrappedKey
+from .stores.base import KeysetStore, StoredKeyset
+from .stores.file import FileKeysetStore
+from .stores.sql import SqlKeysetStore
 
 __all__ = [
     "FileKeysetStore",

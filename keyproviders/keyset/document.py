@@ -1,52 +1,25 @@
-"""The keyset as a value: what its text says, which state each key is in, and the changes that are allowed.
+"""The text of a keyset, as it lies in a store: written in one form only, and read strictly.
 
-Nothing here asks anybody or knows what time it is; times are whole Unix seconds, UTC in the text.
-Which keys are pending, active or decrypt-only is not written down: it follows from their order and
-from the time. With the keys in the order in which they were added, retired and destroyed ones left
-out:
-
-- active is the last one whose ``activate_at`` has come; where none has, the one whose comes first;
-- those after it are pending, those before it decrypt-only.
-
-So a key that was added for an emergency overtakes one that is still pending, for good.
+Times are UTC in the text. What is damaged, or has a field that this format does not have, is refused
+whole, so that no change writes over it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from keyproviders import InvalidKeyError, KeyProviderError, ProviderConfigError
-from keyproviders.provider import is_key_name
+from ..errors import InvalidKeyError, ProviderConfigError
+from ..key import is_key_name
+from .model import MOST_DELAY_S, KeyEntry, Keyset, KeysetRefusedError, time_text
+from .stores.base import MOST_BYTES
 
-from .store import MOST_BYTES
-from .wrapping import WrappedKey
-
-__all__ = [
-    "DEFAULT_DELAY_S",
-    "MOST_DELAY_S",
-    "KeyEntry",
-    "Keyset",
-    "KeysetRefusedError",
-    "State",
-    "context_of",
-    "dump",
-    "parse",
-    "time_text",
-]
+__all__ = ["dump", "parse"]
 
 FORMAT = 1
 
-#: A ring writes with the key that it knows for 300 s, and for 900 s while it cannot ask; 60 s for clocks.
-DEFAULT_DELAY_S = 1_260
-MOST_DELAY_S = 366 * 86_400
-
-State = Literal["pending", "active", "decrypt-only", "retired", "destroyed"]
-
-_SHOWN_NAMES = 10
 _LONGEST_KEK = 2_048
 _LONGEST_CIPHERTEXT = 16_384
 
@@ -62,184 +35,6 @@ _FIELDS = {
     "destroyed": ("name", "state", "created_at", "activate_at", "retired_at", "destroyed_at", "kek"),
 }
 _TOP = ("format", "keyset", "activation_delay_s", "keys")
-
-
-class KeysetRefusedError(KeyProviderError):
-    """The keyset's present state does not allow this change. Nothing was changed."""
-
-
-class KeyEntry(NamedTuple):
-    """One key of a keyset. ``ciphertext`` is None once the key is destroyed; the rest is its record."""
-
-    name: str
-    created_at: int
-    activate_at: int
-    kek: str
-    ciphertext: str | None
-    retired_at: int | None = None
-    destroyed_at: int | None = None
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it is neither retired nor destroyed."""
-        return self.retired_at is None
-
-    @property
-    def wrapped(self) -> WrappedKey | None:
-        """What its wrapper opens; None once it is destroyed."""
-        return None if self.ciphertext is None else WrappedKey(self.kek, self.ciphertext)
-
-
-class Keyset(NamedTuple):
-    """Some keys under one name, in the order in which they were added. At least one is usable.
-
-    The changes give a new keyset, or raise KeysetRefusedError.
-    """
-
-    name: str
-    activation_delay_s: int
-    entries: tuple[KeyEntry, ...]
-
-    def context(self, entry: KeyEntry) -> dict[str, str]:
-        """What is bound to a wrapped key of this keyset."""
-        return context_of(self.name, entry.name, entry.created_at)
-
-    @property
-    def names(self) -> str:
-        """The names of the newest keys, for messages."""
-        more = len(self.entries) - _SHOWN_NAMES
-        return ", ".join(entry.name for entry in self.entries[-_SHOWN_NAMES:]) + (
-            f" and {more} more" if more > 0 else ""
-        )
-
-    def find(self, key_name: str) -> KeyEntry | None:
-        """The key of that name, whatever its state; None if there never was one."""
-        return next((entry for entry in self.entries if entry.name == key_name), None)
-
-    def active(self, now: float) -> KeyEntry:
-        """The key to encrypt with at that time."""
-        usable = [entry for entry in self.entries if entry.is_usable]
-        due = [entry for entry in usable if entry.activate_at <= now]
-        return due[-1] if due else min(usable, key=lambda entry: entry.activate_at)
-
-    def state(self, entry: KeyEntry, now: float) -> State:
-        """The state of one of its keys at that time."""
-        if entry.destroyed_at is not None:
-            return "destroyed"
-        if entry.retired_at is not None:
-            return "retired"
-        active = self.active(now)
-        if entry.name == active.name:
-            return "active"
-        return "pending" if self.entries.index(entry) > self.entries.index(active) else "decrypt-only"
-
-    def written_until(self, entry: KeyEntry) -> int | None:
-        """Until when some process may still write with a key; None while nothing comes after it.
-
-        A process that could not look since the next key became active goes on with this one for at
-        most the activation delay.
-        """
-        later = self.entries[self.entries.index(entry) + 1 :]
-        return min(one.activate_at for one in later) + self.activation_delay_s if later else None
-
-    # Changes.
-
-    def check_rotation(self, now: float) -> None:
-        """Refuse to add another key while one is pending."""
-        for entry in self.entries:
-            if self.state(entry, now) == "pending":
-                raise KeysetRefusedError(
-                    f"the key {entry.name!r} of the keyset {self.name!r} is pending and becomes active at"
-                    f" {time_text(entry.activate_at)}; rotate again after that, or in an emergency with --now"
-                )
-
-    def check_name(self, key_name: str) -> None:
-        """Refuse a name that is in the keyset or was."""
-        if self.find(key_name) is not None:
-            raise KeysetRefusedError(
-                f"the keyset {self.name!r} has or had a key {key_name!r}, and names are never used again; choose"
-                " another one, or none"
-            )
-
-    def added(self, entry: KeyEntry) -> Keyset:
-        """With one more key, under a name that was never in it."""
-        self.check_name(entry.name)
-        return self._replace(entries=(*self.entries, entry))
-
-    def retired(self, key_name: str, now: float) -> Keyset:
-        """With that key no longer handed out."""
-        entry = self._known(key_name)
-        state = self.state(entry, now)
-        if state in {"retired", "destroyed"}:
-            return self
-        if state != "decrypt-only":
-            raise KeysetRefusedError(
-                f"the key {key_name!r} of the keyset {self.name!r} is {state}, and only a decrypt-only key can be"
-                " retired; " + ("rotate first" if state == "active" else "it would have to become active first")
-            )
-        until = self.written_until(entry)
-        if until is not None and now < until:
-            raise KeysetRefusedError(
-                f"a process that could not see the newer key may write with the key {key_name!r} of the keyset"
-                f" {self.name!r} until {time_text(until)}, and nobody could read what it writes; retire it after that"
-            )
-        return self._with(entry._replace(retired_at=max(int(now), entry.created_at)))
-
-    def restored(self, key_name: str) -> Keyset:
-        """With that key handed out again."""
-        entry = self._known(key_name)
-        if entry.destroyed_at is not None:
-            raise KeysetRefusedError(
-                f"the key {key_name!r} of the keyset {self.name!r} was destroyed at {time_text(entry.destroyed_at)};"
-                " nothing brings it back but a copy of the keyset from before that"
-            )
-        return self._with(entry._replace(retired_at=None))
-
-    def destroyed(self, key_name: str, now: float) -> Keyset:
-        """With nothing left of that key but its record."""
-        entry = self._known(key_name)
-        if entry.destroyed_at is not None:
-            return self
-        if entry.retired_at is None:
-            raise KeysetRefusedError(
-                f"the key {key_name!r} of the keyset {self.name!r} is {self.state(entry, now)}, and only a retired"
-                " key can be destroyed; retire it first, and see for a while that nobody misses it"
-            )
-        return self._with(entry._replace(ciphertext=None, destroyed_at=max(int(now), entry.retired_at)))
-
-    def rewrapped(self, wrapped: Mapping[str, WrappedKey]) -> Keyset:
-        """With these keys, by name, wrapped anew."""
-        return self._replace(
-            entries=tuple(
-                entry._replace(kek=wrapped[entry.name].kek, ciphertext=wrapped[entry.name].ciphertext)
-                if entry.name in wrapped
-                else entry
-                for entry in self.entries
-            )
-        )
-
-    def _known(self, key_name: str) -> KeyEntry:
-        entry = self.find(key_name)
-        if entry is None:
-            raise KeysetRefusedError(
-                f"the keyset {self.name!r} has no key"
-                f" {repr(key_name) if is_key_name(key_name) else 'of that name (no key can have it)'};"
-                f" it has {self.names}"
-            )
-        return entry
-
-    def _with(self, changed: KeyEntry) -> Keyset:
-        return self._replace(entries=tuple(changed if one.name == changed.name else one for one in self.entries))
-
-
-def context_of(keyset: str, key: str, created_at: int) -> dict[str, str]:
-    """What is bound to a wrapped key of that keyset, name and time."""
-    return {"keyset": keyset, "key": key, "created_at": time_text(created_at)}
-
-
-def time_text(seconds: int) -> str:
-    """A time as it stands in keysets and messages: ``2026-11-23T07:00:00Z``."""
-    return datetime.fromtimestamp(seconds, timezone.utc).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def dump(keyset: Keyset) -> str:

@@ -10,9 +10,12 @@ from datetime import datetime, timezone
 from math import ceil
 from typing import NamedTuple
 
-from keyproviders import InvalidKeyError, KeyUnavailableError, ProviderConfigError, redact_frames
-
-from .document import (
+from .._support.redaction import redact_frames
+from ..errors import InvalidKeyError, KeyUnavailableError, ProviderConfigError
+from ..wrapping import KeyWrapper, WrappedKey
+from .access import KeysetAccess, check_clock, check_name
+from .document import dump, parse
+from .model import (
     DEFAULT_DELAY_S,
     MOST_DELAY_S,
     KeyEntry,
@@ -20,13 +23,9 @@ from .document import (
     KeysetRefusedError,
     State,
     context_of,
-    dump,
-    parse,
 )
-from .parts import Revision, check_clock, check_name, check_parts, close_parts, existing_keyset, read_keyset, words_for
-from .store import KeysetStore
+from .stores.base import KeysetStore
 from .urls import open_keyset_url
-from .wrapping import KeyWrapper, WrappedKey
 
 __all__ = ["KeyInfo", "KeysetInfo", "KeysetManager", "open_keyset"]
 
@@ -93,13 +92,11 @@ class KeysetManager:
         name: str = "default",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        check_parts(wrapper, store, name)
+        self._access = KeysetAccess(wrapper, store, name)
         check_clock(clock)
         self._wrapper = wrapper
-        self._store = store
-        self._name = name
         self._clock = clock
-        self.place = f"{wrapper.place} with {words_for(name, store)}"
+        self.place = self._access.place
 
     @redact_frames
     def create(self, *, key_name: str | None = None, activation_delay_s: int = DEFAULT_DELAY_S) -> KeyInfo:
@@ -115,19 +112,19 @@ class KeysetManager:
                 f"activation_delay_s must be 1 to {MOST_DELAY_S} seconds; {activation_delay_s} was given"
             )
         key_name = self._new_name(key_name)
-        if read_keyset(self._store, self._name) is None:
+        if self._access.read() is None:
             entry = self._generated(key_name)
-            keyset = Keyset(self._name, activation_delay_s, (entry,))
-            if self._store.write(self._name, self._text(keyset), expected=None):
+            keyset = Keyset(self._access.name, activation_delay_s, (entry,))
+            if self._write(keyset, expected=None):
                 return self._info(keyset, entry.name)
         raise KeysetRefusedError(
-            f"there is {words_for(self._name, self._store)} already, and nothing was changed; rotate adds a key to it"
+            f"there is {self._access.label} already, and nothing was changed; rotate adds a key to it"
         )
 
     @redact_frames
     def list(self) -> KeysetInfo:
         """The keyset as it is now. It unwraps nothing."""
-        keyset = self._read().keyset
+        keyset = self._access.existing().keyset
         now = self._clock()
         return KeysetInfo(
             keyset.name, keyset.activation_delay_s, tuple(_info(keyset, entry, now) for entry in keyset.entries)
@@ -208,38 +205,35 @@ class KeysetManager:
 
     def close(self) -> None:
         """Close the wrapper and the store, if they have anything to close."""
-        close_parts(self._wrapper, self._store)
+        self._access.close()
 
     def __repr__(self) -> str:
         return f"<KeysetManager {self.place}>"
 
-    def _read(self) -> Revision:
-        return existing_keyset(self._store, self._name)
-
     def _changed(self, change: Callable[[Keyset], Keyset]) -> Keyset:
         for _ in range(_MOST_TRIES):
-            read = self._read()
+            read = self._access.existing()
             changed = change(read.keyset)
             if changed == read.keyset:
                 return changed
-            if self._store.write(self._name, self._text(changed), expected=read.revision):
+            if self._write(changed, expected=read.revision):
                 return changed
             time.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311 - keeps those apart who try at once
         raise KeyUnavailableError(
-            f"{words_for(self._name, self._store)} was changed by others {_MOST_TRIES} times before this change came"
+            f"{self._access.label} was changed by others {_MOST_TRIES} times before this change came"
             " through; nothing was changed by it; try again"
         )
 
-    def _text(self, keyset: Keyset) -> str:
+    def _write(self, keyset: Keyset, *, expected: str | None) -> bool:
         text = dump(keyset)
         # What could not be read again is not written: a wrapper may have answered anything.
-        parse(text, self._name, f"the next revision of {words_for(self._name, self._store)}")
-        return text
+        parse(text, keyset.name, f"the next revision of {self._access.label}")
+        return self._access.store.write(keyset.name, text, expected=expected)
 
     def _generated(self, key_name: str) -> KeyEntry:
         created_at = int(self._clock())
         # The plain key is of no use here.
-        wrapped = self._answer(self._wrapper.generate(context_of(self._name, key_name, created_at))[1])
+        wrapped = self._answer(self._wrapper.generate(context_of(self._access.name, key_name, created_at))[1])
         return KeyEntry(key_name, created_at, created_at, wrapped.kek, wrapped.ciphertext)
 
     def _answer(self, wrapped: WrappedKey) -> WrappedKey:

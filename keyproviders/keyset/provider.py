@@ -10,24 +10,22 @@ from datetime import datetime, timezone
 from math import isfinite
 from typing import NamedTuple, NoReturn
 
-from keyproviders import (
+from .._support.clock import AgeClock
+from .._support.redaction import redact_frames
+from ..errors import (
     InvalidKeyError,
-    Key,
     KeyDestroyedError,
     KeyDisabledError,
     KeyNotFoundError,
     KeyProviderError,
     ProviderConfigError,
-    redact_frames,
 )
-from keyproviders.clock import AgeClock
-from keyproviders.provider import SECRET_BYTES, is_key_name
-
-from .document import KeyEntry, Keyset, time_text
-from .parts import Revision, check_clock, check_parts, close_parts, existing_keyset, renew_parts, words_for
-from .store import KeysetStore
+from ..key import SECRET_BYTES, Key, is_key_name
+from ..wrapping import KeyWrapper, WrappedKey
+from .access import KeysetAccess, Revision, check_clock
+from .model import KeyEntry, Keyset, time_text
+from .stores.base import KeysetStore
 from .urls import open_keyset_url
-from .wrapping import KeyWrapper, WrappedKey
 
 __all__ = ["KeysetKeyProvider"]
 
@@ -74,19 +72,17 @@ class KeysetKeyProvider:
         revalidate_s: float = 3_600,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        check_parts(wrapper, store, name)
+        self._access = KeysetAccess(wrapper, store, name)
         check_clock(clock)
         if isinstance(revalidate_s, bool) or not isinstance(revalidate_s, (int, float)):
             raise TypeError(f"revalidate_s must be a number of seconds, not {type(revalidate_s).__name__}")
         if not isfinite(revalidate_s) or revalidate_s <= 0:
             raise ProviderConfigError(f"revalidate_s must be finite and more than 0; {revalidate_s} was given")
         self._wrapper = wrapper
-        self._store = store
-        self._name = name
         self._revalidate_s = revalidate_s
         self._clock = clock
         self._age_clock = AgeClock(wall=clock)
-        self.place = f"{wrapper.place} with {words_for(name, store)}"
+        self.place = self._access.place
         self.activation_delay_s: int | None = None
         self._copies: dict[str, _Copy] = {}
         self._read: Revision | None = None
@@ -143,12 +139,12 @@ class KeysetKeyProvider:
         with self._lock:
             self._closed = True
             self._copies = {}
-        close_parts(self._wrapper, self._store)
+        self._access.close()
 
     def after_fork(self) -> None:
         """In a forked child: new locks here, and what the wrapper and the store need there."""
         self._new_locks()
-        renew_parts(self._wrapper, self._store)
+        self._access.after_fork()
 
     def __repr__(self) -> str:
         return f"<KeysetKeyProvider {self.place}>"
@@ -166,7 +162,7 @@ class KeysetKeyProvider:
     def _keyset(self) -> Keyset:
         if self._closed:
             raise KeyProviderError(f"the provider of {self.place} is closed")
-        read = existing_keyset(self._store, self._name, self._read)
+        read = self._access.existing(self._read)
         self._read = read
         keyset = read.keyset
         self.activation_delay_s = keyset.activation_delay_s

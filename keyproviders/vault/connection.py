@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from keyproviders import KeyProviderError, ProviderConfigError, redact_frames
-from keyproviders.extras import import_sdk
-
-from .examination import of_given_token
+from .._support.extras import import_sdk
+from .._support.redaction import redact_frames
+from ..errors import KeyProviderError, ProviderConfigError
 from .failures import Answer, client_failure, transport_failure
-from .login import login_for
+from .login import Login, login_for
 from .settings import Endpoint, read_endpoint, refuse_encrypted_key
-from .token import Replacements, Token, TokenKeeper
+from .token import ReloginGuard, Token, TokenManager
 from .transport import bound
 
 if TYPE_CHECKING:
@@ -100,12 +99,12 @@ class VaultConnection:
         self._closed = False
         self._orphaned = False
         self._client = client
-        self._keeper: TokenKeeper | None = None
-        self._replacements = Replacements()
+        self._tokens: TokenManager | None = None
+        self._relogin_guard = ReloginGuard()
         if client is None:
             self._endpoint = read_endpoint(allow_insecure=allow_insecure, **{name: texts[name] for name in _ENDPOINT})
             login = login_for(auth, {name: texts[name] for name in _LOGIN})
-            self._keeper = TokenKeeper(login, self._send, self._endpoint.words)
+            self._tokens = TokenManager(login, self._send, self._endpoint.label)
             return
         beside = [name for name in ("auth", *texts) if (auth if name == "auth" else texts[name]) is not None]
         if beside:
@@ -117,62 +116,60 @@ class VaultConnection:
         self._endpoint = _endpoint_of(client if _is_client(client) else None)
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """The server, for messages."""
-        return self._endpoint.words
+        return self._endpoint.label
 
     @property
-    def login_words(self) -> str:
+    def login(self) -> Login | None:
+        """The way to a token; None where a ready client has its own."""
+        return self._tokens.login if self._tokens is not None else None
+
+    @property
+    def login_label(self) -> str:
         """The login, for messages."""
-        return self._keeper.login.words if self._keeper is not None else "the given client"
+        return self.login.label if self.login is not None else "the given client"
 
     @redact_frames
     def ask(
-        self, method: str, path: str, *, doing: str, body: Mapping[str, Any] | None = None, again: bool = True
+        self, method: str, path: str, *, action: str, body: Mapping[str, Any] | None = None, again: bool = True
     ) -> Answer:
         """One request, and when it is denied one new login and one repetition (but for ``again=False``).
 
-        ``path`` is that of the API, quoted, such as ``/v1/secret/data/agents``; ``doing`` names in
+        ``path`` is that of the API, quoted, such as ``/v1/secret/data/agents``; ``action`` names in
         messages what it is for. Gives whatever the server answers; raises KeyUnavailableError,
         ProviderConfigError and what a login raises.
         """
-        keeper = self._keeper
-        used = self._ready() if keeper is None else keeper.current()
-        answer = self._send(method, path, doing=doing, token=_value_of(used), body=body)
+        tokens = self._tokens
+        used = self._ready() if tokens is None else tokens.current()
+        answer = self._send(method, path, action=action, token=_value_of(used), body=body)
         if answer.denied and again:
             other = self._another(used)
             if other is not None:
                 used = other
-                answer = self._send(method, path, doing=doing, token=_value_of(used), body=body)
+                answer = self._send(method, path, action=action, token=_value_of(used), body=body)
         if answer.ok:
-            self._replacements.worked(used)
+            self._relogin_guard.record_success(used)
         return answer
 
     def _another(self, denied: Any) -> Any:
         """Another token than the one that was denied, or another client of the given function, if there is one."""
-        keeper = self._keeper
+        tokens = self._tokens
         if _is_client(self._client):
             return None
-        if (keeper is None or keeper.login.brings_new) and not self._replacements.may_help(denied):
+        if (tokens is None or tokens.login.brings_new) and not self._relogin_guard.allows(denied):
             return None
-        if keeper is not None:
-            return keeper.replace(denied)
+        if tokens is not None:
+            return tokens.replace(denied)
         self._drop(denied)
         return self._ready()
-
-    def examine(self) -> list[str]:
-        """How long a token is kept, in sentences; what needs a hand is warned of. Raises what ``ask`` raises."""
-        if self._keeper is None:
-            return ["The given client keeps its own token."]
-        login = self._keeper.login
-        return of_given_token(self, login.words) if login.keeping is None else [login.keeping]
 
     def close(self) -> None:
         """Forget the token and close the connections; a ready client is its owner's to close."""
         with self._lock:
             adapter, self._adapter, self._closed = self._adapter, None, True
-        if self._keeper is not None:
-            self._keeper.forget()
+        if self._tokens is not None:
+            self._tokens.forget()
         if adapter is not None and not _is_client(self._client):
             adapter.close()
 
@@ -183,16 +180,16 @@ class VaultConnection:
         """
         self._lock = threading.Lock()
         self._adapter = None
-        self._replacements.after_fork()
-        if self._keeper is not None:
-            self._keeper.after_fork()
+        self._relogin_guard.after_fork()
+        if self._tokens is not None:
+            self._tokens.after_fork()
         if _is_client(self._client):
             self._orphaned = True
             self._ready()
 
     @redact_frames
     def _send(
-        self, method: str, path: str, *, doing: str, token: str = "", body: Mapping[str, Any] | None = None
+        self, method: str, path: str, *, action: str, token: str = "", body: Mapping[str, Any] | None = None
     ) -> Answer:
         """One request and no more. The token goes with it rather than into the client, which others use too."""
         adapter = self._ready()
@@ -205,13 +202,13 @@ class VaultConnection:
         except (OSError, ValueError) as error:
             # Every error of requests is an OSError; a redirect to nonsense is a ValueError. What it
             # means is raised outside of this block, without the frames of requests, which hold the token.
-            failure = transport_failure(error, doing, self._endpoint)
+            failure = transport_failure(error, action, self._endpoint)
         raise failure
 
     def _ready(self) -> Any:
         with self._lock:
             if self._closed:
-                raise KeyProviderError(f"the provider of {self._endpoint.words} is closed")
+                raise KeyProviderError(f"the provider of {self._endpoint.label} is closed")
             if self._orphaned:
                 raise ProviderConfigError(
                     "this process was forked, and a ready client= cannot be used in both processes; pass a function"
@@ -250,15 +247,15 @@ class VaultConnection:
 
     def _made_client(self) -> Any:
         """What the given function makes; it may log in meanwhile, and then its failures are ours to translate."""
-        doing = "the function given as client"
+        action = "the function given as client"
         requests_errors = import_sdk("requests.exceptions", "vault").RequestException
         hvac_errors = import_sdk("hvac.exceptions", "vault").VaultError
         try:
             return self._client()
         except requests_errors as error:
-            failure = transport_failure(error, doing, self._endpoint)
+            failure = transport_failure(error, action, self._endpoint)
         except hvac_errors as error:
-            failure = client_failure(error, doing)
+            failure = client_failure(error, action)
         raise failure
 
 
@@ -272,7 +269,7 @@ def _endpoint_of(client: Any) -> Endpoint:
         address=address,
         namespace=getattr(client.adapter, "namespace", None) if client is not None else None,
         ca=None,
-        ca_words="what the given client trusts",
+        ca_label="what the given client trusts",
         client_cert=None,
         client_key=None,
         allow_insecure=True,

@@ -14,7 +14,7 @@ from .failures import Answer, time_of
 if TYPE_CHECKING:
     from .connection import VaultConnection
 
-__all__ = ["of_given_token", "of_versions"]
+__all__ = ["duration_text", "login_sentences", "version_sentences"]
 
 # What a server keeps where neither the secret nor its mount says a number.
 _KEPT = 10
@@ -23,7 +23,7 @@ _ADVISED = 100
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}\Z")
 
 
-def of_versions(connection: VaultConnection, mount: str, path: str) -> list[str]:
+def version_sentences(connection: VaultConnection, mount: str, path: str) -> list[str]:
     """How many versions of a secret are kept, and which ones the next write would drop.
 
     One read of the secret's metadata and one of the mount's configuration, neither of which the
@@ -36,16 +36,16 @@ def of_versions(connection: VaultConnection, mount: str, path: str) -> list[str]
     own, of_mount = _number(found, "max_versions"), _number(config, "max_versions")
     # The larger of the two counts.
     kept = max(own, of_mount) or _KEPT
-    told = f"{kept} versions of {mount}/{path} are kept"
+    sentence = f"{kept} versions of {mount}/{path} are kept"
     if not config.ok:
-        told += f", unless the mount itself says more: not known{_why(config, f'{mount}/config')}"
+        sentence += f", unless the mount itself says more: not known{_why(config, f'{mount}/config')}"
     newest, versions = _number(found, "current_version"), _left(found)
     if not versions:
-        return [f"{told}. It has none that could be read."]
+        return [f"{sentence}. It has none that could be read."]
     oldest = min(versions)
     more = oldest + kept - 1 - newest
     if more > 0:
-        told += f"; {_writes(more)} can follow before the oldest one, version {oldest}, falls out"
+        sentence += f"; {_writes(more)} can follow before the oldest one, version {oldest}, falls out"
     else:
         falling = [version for version in sorted(versions) if version <= newest + 1 - kept]
         _warn(
@@ -54,43 +54,52 @@ def of_versions(connection: VaultConnection, mount: str, path: str) -> list[str]
             f" -max-versions={max(_ADVISED, 2 * kept)} {path}"
         )
     _warn_of_ends(versions, mount, path)
-    return [f"{told}."]
+    return [f"{sentence}."]
 
 
-def of_given_token(connection: VaultConnection, words: str) -> list[str]:
-    """How long a token lives that nothing can replace. ``words`` names it. Raises as above."""
+def login_sentences(connection: VaultConnection) -> list[str]:
+    """How long a token is kept. At most one request; raises what a request raises that got no answer."""
+    login = connection.login
+    if login is None:
+        return ["The given client keeps its own token."]
+    return [login.keeping] if login.keeping is not None else _given_token(connection, login.label)
+
+
+def _given_token(connection: VaultConnection, label: str) -> list[str]:
+    """How long a token lives that nothing can replace."""
     found = _asked(connection, "auth/token/lookup-self")
     if not found.ok:
         why = _why(found, "auth/token/lookup-self, which the policy default allows")
-        return [f"How long {words} lives: not known{why}."]
+        return [f"How long {label} lives: not known{why}."]
     data = found.part("data")
     policies = data.get("policies")
     if isinstance(policies, list) and "root" in policies:
-        _warn(f"{words} is a root token, which may do everything; give this process one that may read its keys only")
+        _warn(f"{label} is a root token, which may do everything; give this process one that may read its keys only")
     uses = _number(found, "num_uses")
     if uses:
-        _warn(f"{words} ends after {uses} more uses, of which each request is one")
+        _warn(f"{label} ends after {uses} more uses, of which each request is one")
     left_s = _number(found, "ttl")
     if not left_s:
-        return [f"{words[:1].upper()}{words[1:]} has no end."]
+        return [f"{label[:1].upper()}{label[1:]} has no end."]
     instead = "auth=token-file, auth=agent, or a login such as auth=approle"
+    left = duration_text(left_s)
     if data.get("renewable") is not True:
-        _warn(f"{words} ends in {in_words(left_s)} and cannot be renewed, and nothing takes its place; use {instead}")
+        _warn(f"{label} ends in {left} and cannot be renewed, and nothing takes its place; use {instead}")
         return []
     period_s, most_s = _number(found, "period"), _number(found, "explicit_max_ttl")
     life_s = period_s or _number(found, "creation_ttl") or left_s
     upto = "without a maximum" if period_s and not most_s else "up to its maximum life"
     if most_s:
-        upto += f" of {in_words(most_s)}"
-    told = (
-        f"{words[:1].upper()}{words[1:]} ends in {in_words(left_s)}. It is renewed while keys are asked for, {upto}; a"
-        f" process that is idle for {in_words(life_s)} has none any more and cannot get another by itself. Services"
-        f" that may be idle so long use {instead}."
+        upto += f" of {duration_text(most_s)}"
+    sentence = (
+        f"{label[:1].upper()}{label[1:]} ends in {left}. It is renewed while keys are asked for, {upto}; a"
+        f" process that is idle for {duration_text(life_s)} has none any more and cannot get another by itself."
+        f" Services that may be idle so long use {instead}."
     )
-    return [told]
+    return [sentence]
 
 
-def in_words(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A length of time, in the largest unit that says enough."""
     for unit, length_s in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length_s:
@@ -100,7 +109,7 @@ def in_words(seconds: float) -> str:
 
 def _asked(connection: VaultConnection, path: str) -> Answer:
     # Without a new login after a denial: it is no news here, and a login may cost a use of a secret id.
-    return connection.ask("get", f"/v1/{quote(path, safe='/')}", doing=f"reading {path}", again=False)
+    return connection.ask("get", f"/v1/{quote(path, safe='/')}", action=f"reading {path}", again=False)
 
 
 def _why(answer: Answer, path: str) -> str:
@@ -116,16 +125,16 @@ def _left(answer: Answer) -> dict[int, Mapping[str, Any]]:
     """The versions that are not destroyed, by number."""
     versions = answer.part("data", "versions")
     return {
-        int(name): told
-        for name, told in versions.items()
-        if _NUMBER.match(name) and isinstance(told, dict) and told.get("destroyed") is not True
+        int(name): state
+        for name, state in versions.items()
+        if _NUMBER.match(name) and isinstance(state, dict) and state.get("destroyed") is not True
     }
 
 
 def _warn_of_ends(versions: Mapping[int, Mapping[str, Any]], mount: str, path: str) -> None:
     """A server can be told to delete each version when it has a certain age; then it knows the time in advance."""
     now = datetime.now(timezone.utc)
-    ends = {version: time_of(told.get("deletion_time")) for version, told in versions.items()}
+    ends = {version: time_of(state.get("deletion_time")) for version, state in versions.items()}
     coming = sorted((end, version) for version, end in ends.items() if end is not None and end > now)
     for end, version in coming[:1]:
         _warn(

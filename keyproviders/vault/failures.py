@@ -10,10 +10,9 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from keyproviders import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
-from keyproviders.extras import import_sdk
-from keyproviders.words import one_line
-
+from .._support.extras import import_sdk
+from .._support.text import single_line
+from ..errors import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
 from .settings import Endpoint
 from .transport import RefusedAnswerError
 
@@ -34,7 +33,7 @@ _BROKEN_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 class Answer:
-    """One answer of the server: its status, its body as an object, and its errors as words."""
+    """One answer of the server: its status, its body as an object, and its errors as text."""
 
     __slots__ = ("_sent", "body", "is_json", "retry_after_s", "status")
 
@@ -81,20 +80,20 @@ class Answer:
             found = found.get(name) if isinstance(found, dict) else None
         return found if isinstance(found, dict) else {}
 
-    def words(self, hide: Iterable[str] = ()) -> str:
+    def error_text(self, hide: Iterable[str] = ()) -> str:
         """The server's own errors in one line, without the token that was sent and the secrets in ``hide``."""
         errors = self.body.get("errors")
-        said = "; ".join(str(one) for one in errors) if isinstance(errors, list) else ""
+        detail = "; ".join(str(one) for one in errors) if isinstance(errors, list) else ""
         for secret in (self._sent, *hide):
             if secret:
-                said = said.replace(secret, "...")
-        return one_line(said)
+                detail = detail.replace(secret, "...")
+        return single_line(detail)
 
 
 def is_wrong_route(answer: Answer) -> bool:
     """Whether a 404 says that there is nothing at this place at all: no such mount or namespace."""
-    said = answer.words()
-    return any(sign in said for sign in ("no handler for route", "route entry not found", "namespace not found"))
+    detail = answer.error_text()
+    return any(sign in detail for sign in ("no handler for route", "route entry not found", "namespace not found"))
 
 
 def time_of(text: object) -> datetime | None:
@@ -111,83 +110,83 @@ def time_of(text: object) -> datetime | None:
 
 
 def failure_of(
-    answer: Answer, doing: str, endpoint: str, *, login: bool = False, advice: str = "", hide: Iterable[str] = ()
+    answer: Answer, action: str, endpoint: str, *, login: bool = False, advice: str = "", hide: Iterable[str] = ()
 ) -> KeyProviderError:
     """The error that an answer stands for, which is none of those that the caller can read itself.
 
-    ``doing`` says what was asked for, as in "reading secret/agents"; ``login`` tells that a 400 is
+    ``action`` says what was asked for, as in "reading secret/agents"; ``login`` tells that a 400 is
     about a credential; ``advice`` is what to do about a denial.
     """
-    said = answer.words(hide) or "without words"
-    told = f"{doing} at {endpoint}: the server answered {answer.status} ({said})"
+    detail = answer.error_text(hide) or "without words"
+    message = f"{action} at {endpoint}: the server answered {answer.status} ({detail})"
     status = answer.status
     if answer.denied or (login and status == 400):
-        return KeyAccessDeniedError(told + (f"; {advice}" if advice else ""))
+        return KeyAccessDeniedError(message + (f"; {advice}" if advice else ""))
     if answer.transient:
-        return KeyUnavailableError(told, retry_after_s=answer.retry_after_s)
+        return KeyUnavailableError(message, retry_after_s=answer.retry_after_s)
     if status == 404 and is_wrong_route(answer):
-        return ProviderConfigError(f"{told}; check the mount, the namespace and the address")
+        return ProviderConfigError(f"{message}; check the mount, the namespace and the address")
     if answer.ok:
         return ProviderConfigError(
-            f"{doing} at {endpoint}: the answer is not what Vault or OpenBao would say; check the address"
+            f"{action} at {endpoint}: the answer is not what Vault or OpenBao would say; check the address"
         )
-    return ProviderConfigError(f"{told}; asking again will not change that: check the address and the settings")
+    return ProviderConfigError(f"{message}; asking again will not change that: check the address and the settings")
 
 
-def transport_failure(error: OSError | ValueError, doing: str, endpoint: Endpoint) -> KeyProviderError:
+def transport_failure(error: OSError | ValueError, action: str, endpoint: Endpoint) -> KeyProviderError:
     """The error for a request that got no answer.
 
     None of ``error``'s own words are shown: they can hold the password of a proxy.
     """
     exceptions = import_sdk("requests.exceptions", "vault")
-    told = f"{doing} at {endpoint.words}"
+    message = f"{action} at {endpoint.label}"
     refused = _first(error, RefusedAnswerError)
     if refused is not None:
-        return ProviderConfigError(f"{told}: {refused}")
+        return ProviderConfigError(f"{message}: {refused}")
     # A TLS failure is a ConnectionError too, so it is told apart first.
     tls = _first(error, ssl.SSLError)
     if isinstance(error, exceptions.SSLError) or tls is not None:
-        return _tls_failure(tls, told, endpoint)
+        return _tls_failure(tls, message, endpoint)
     if isinstance(error, exceptions.Timeout) or _first(error, TimeoutError) is not None:
         what, which = ("connection", 0) if isinstance(error, exceptions.ConnectTimeout) else ("answer", 1)
         within = f"within {endpoint.timeouts[which]:g} s" if endpoint.timeouts else "in time"
-        return KeyUnavailableError(f"{told}: no {what} {within}")
+        return KeyUnavailableError(f"{message}: no {what} {within}")
     if isinstance(error, (exceptions.TooManyRedirects, ValueError)):
-        return ProviderConfigError(f"{told}: {type(error).__name__}; check the address and the settings of proxies")
+        return ProviderConfigError(f"{message}: {type(error).__name__}; check the address and the settings of proxies")
     if isinstance(error, exceptions.RequestException):
-        return KeyUnavailableError(f"{told}: {_reason(error)}")
+        return KeyUnavailableError(f"{message}: {_reason(error)}")
     # What requests does not wrap: a file of certificates that is not there.
     return ProviderConfigError(
-        f"{told}: a file of certificates cannot be read; the CA is {endpoint.ca_words}"
+        f"{message}: a file of certificates cannot be read; the CA is {endpoint.ca_label}"
         + (f", the client certificate {endpoint.client_cert}" if endpoint.client_cert else "")
     )
 
 
-def client_failure(error: Exception, doing: str) -> KeyProviderError:
+def client_failure(error: Exception, action: str) -> KeyProviderError:
     """The error for one of hvac's, whose class is all that is left of the status.
 
     Only where somebody else's code used hvac: in the function that makes a ready client.
     """
     name = type(error).__name__
-    told = f"{doing}: {name} ({Answer(0, {'errors': [str(error)]}).words()})"
+    message = f"{action}: {name} ({Answer(0, {'errors': [str(error)]}).error_text()})"
     if name in {"InvalidRequest", "Unauthorized", "Forbidden"}:
-        return KeyAccessDeniedError(f"{told}; check the credential that it logs in with")
+        return KeyAccessDeniedError(f"{message}; check the credential that it logs in with")
     if name in {"InvalidPath", "UnsupportedOperation", "ParamValidationError"}:
-        return ProviderConfigError(f"{told}; check the login that it uses")
-    return KeyUnavailableError(told)
+        return ProviderConfigError(f"{message}; check the login that it uses")
+    return KeyUnavailableError(message)
 
 
-def _tls_failure(tls: BaseException | None, told: str, endpoint: Endpoint) -> KeyProviderError:
+def _tls_failure(tls: BaseException | None, message: str, endpoint: Endpoint) -> KeyProviderError:
     if isinstance(tls, ssl.SSLCertVerificationError):
         return ProviderConfigError(
-            f"{told}: its certificate was not accepted ({tls.verify_message}); it was checked against"
-            f" {endpoint.ca_words}; give the CA that signed it as ca_cert or VAULT_CACERT"
+            f"{message}: its certificate was not accepted ({tls.verify_message}); it was checked against"
+            f" {endpoint.ca_label}; give the CA that signed it as ca_cert or VAULT_CACERT"
         )
     if isinstance(tls, _BROKEN_OFF):
-        return KeyUnavailableError(f"{told}: the connection ended while it was being set up")
+        return KeyUnavailableError(f"{message}: the connection ended while it was being set up")
     reason = getattr(tls, "reason", None) or "no reason given"
     return ProviderConfigError(
-        f"{told}: TLS failed ({reason}); the CA is {endpoint.ca_words}; check that the address speaks https"
+        f"{message}: TLS failed ({reason}); the CA is {endpoint.ca_label}; check that the address speaks https"
         + ("" if endpoint.client_cert else ", and whether it wants a client certificate (client_cert, client_key)")
     )
 

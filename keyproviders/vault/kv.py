@@ -6,20 +6,13 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from keyproviders import (
-    Key,
-    KeyDestroyedError,
-    KeyDisabledError,
-    KeyNotFoundError,
-    KeyProviderError,
-    ProviderConfigError,
-    redact_frames,
-)
-from keyproviders.fields import read_field
-from keyproviders.urls import split_url
-
+from .._support.redaction import redact_frames
+from .._support.urls import split_url
+from ..errors import KeyDestroyedError, KeyDisabledError, KeyNotFoundError, KeyProviderError, ProviderConfigError
+from ..key import Key
+from ..secret_fields import read_field
 from .connection import URL_OPTIONS, URL_REFUSED, VaultConnection
-from .examination import of_versions
+from .examination import login_sentences, version_sentences
 from .failures import Answer, failure_of, is_wrong_route, time_of
 
 if TYPE_CHECKING:
@@ -171,7 +164,7 @@ class VaultKvKeyProvider:
         Up to three requests, none of which the policy needs to allow. Raises what a request raises
         that got no answer.
         """
-        return [*of_versions(self._connection, self._mount, self._path), *self._connection.examine()]
+        return [*version_sentences(self._connection, self._mount, self._path), *login_sentences(self._connection)]
 
     def close(self) -> None:
         """Close the connections and forget the token."""
@@ -186,9 +179,9 @@ class VaultKvKeyProvider:
 
     def _read(self, version: int | None) -> Answer:
         query = "" if version is None else f"?version={version}"
-        return self._connection.ask("get", self._api + query, doing=self._doing(version))
+        return self._connection.ask("get", self._api + query, action=self._action(version))
 
-    def _doing(self, version: int | None) -> str:
+    def _action(self, version: int | None) -> str:
         return f"reading {self.place}" if version is None else f"reading version {version} of {self.place}"
 
     def _key(self, answer: Answer, asked: int | None) -> Key:
@@ -196,7 +189,7 @@ class VaultKvKeyProvider:
         if version is None and answer.part("data") and not answer.part("data", "metadata"):
             raise self._version_1()
         if version is None or not isinstance(data, dict) or asked not in {None, version}:
-            raise failure_of(answer, self._doing(asked), self._connection.words)
+            raise failure_of(answer, self._action(asked), self._connection.label)
         self._is_version_2 = True
         secret = read_field(data, self._field, f"version {version} of {self.place}")
         return Key(str(version), secret, time_of(answer.part("data", "metadata").get("created_time")))
@@ -211,7 +204,7 @@ class VaultKvKeyProvider:
         if metadata.get("destroyed") is True:
             when = time_of(metadata.get("deletion_time"))
             return KeyDestroyedError(
-                f"{which} (made {_said(metadata.get('created_time'))}) was destroyed for good"
+                f"{which} (made {_time_text(metadata.get('created_time'))}) was destroyed for good"
                 + (
                     f" after it was deleted at {when:%Y-%m-%d %H:%M:%S} UTC"
                     if when
@@ -219,24 +212,24 @@ class VaultKvKeyProvider:
                 )
             )
         return KeyDisabledError(
-            f"{which} was deleted at {_said(metadata.get('deletion_time'))}; to bring it back:"
+            f"{which} was deleted at {_time_text(metadata.get('deletion_time'))}; to bring it back:"
             f" vault kv undelete -mount={self._mount} -versions={version} {self._path}"
         )
 
     def _failure(self, answer: Answer, version: int | None) -> KeyProviderError:
-        doing, server = self._doing(version), self._connection.words
+        action, server = self._action(version), self._connection.label
         if answer.status != 404:
             advice = (
-                f"{self._connection.login_words} may not read it; its policy needs"
+                f"{self._connection.login_label} may not read it; its policy needs"
                 f' path "{self._mount}/data/{self._path}" {{ capabilities = ["read"] }}'
             )
-            return failure_of(answer, doing, server, advice=advice)
+            return failure_of(answer, action, server, advice=advice)
         problem = None if self._is_version_2 else self._look_at_mount()
         if problem is not None:
             return problem
         if is_wrong_route(answer):
             return ProviderConfigError(
-                f"{doing} at {server}: the server has nothing there ({answer.words()}); check the mount"
+                f"{action} at {server}: the server has nothing there ({answer.error_text()}); check the mount"
                 f" {self._mount!r} and the namespace"
             )
         if version is None:
@@ -253,7 +246,7 @@ class VaultKvKeyProvider:
         """What the mount says is wrong with it, where the token may ask; None when nothing is."""
         path = f"/v1/sys/internal/ui/mounts/{quote(self._mount, safe='/')}/{quote(self._path, safe='/')}"
         try:
-            answer = self._connection.ask("get", path, doing=f"looking at the mount of {self.place}", again=False)
+            answer = self._connection.ask("get", path, action=f"looking at the mount of {self.place}", again=False)
         except KeyProviderError:
             # The secret is missing either way; this would only have said why.
             return None
@@ -300,6 +293,6 @@ def _version(answer: Answer) -> int | None:
     return version if type(version) is int and 0 < version < _TOO_LARGE else None
 
 
-def _said(text: object) -> str:
+def _time_text(text: object) -> str:
     time = time_of(text)
     return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time is not None else "an unknown time"

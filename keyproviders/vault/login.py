@@ -7,17 +7,18 @@ import base64
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 from urllib.parse import quote, urlsplit
 
-from keyproviders import KeyAccessDeniedError, KeyUnavailableError, ProviderConfigError, redact_frames
-from keyproviders.extras import import_sdk
-
+from .._support.extras import import_sdk
+from .._support.redaction import redact_frames
+from ..errors import KeyAccessDeniedError, KeyUnavailableError, ProviderConfigError
 from .failures import Answer, failure_of
 from .settings import from_environment
 
-__all__ = ["METHODS", "Grant", "Login", "Send", "login_for", "seconds_of"]
+__all__ = ["METHODS", "Login", "Send", "TokenLease", "login_for", "seconds_of"]
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 _TOKEN_FILE = "~/.vault-token"  # noqa: S105 - the name of the file where the servers' programs leave a token
@@ -44,7 +45,7 @@ class Send(Protocol):
     """One request to the server; raises only for what got no answer."""
 
     def __call__(
-        self, method: str, path: str, *, doing: str, token: str = "", body: Mapping[str, Any] | None = None
+        self, method: str, path: str, *, action: str, token: str = "", body: Mapping[str, Any] | None = None
     ) -> Answer:
         """The answer, whatever its status."""
         ...
@@ -55,18 +56,16 @@ def seconds_of(value: object) -> float:
     return float(min(value, _LONGEST_S)) if isinstance(value, (int, float)) and value > 0 else 0.0
 
 
-class Grant:
-    """A token as it was granted. ``lease_s`` is its life in seconds, or 0 when it has no known end."""
+@dataclass(frozen=True, slots=True)
+class TokenLease:
+    """A token as it was granted, and its life in seconds, 0 when it has no known end."""
 
-    __slots__ = ("lease_s", "renewable", "value")
-
-    def __init__(self, value: str, lease_s: float = 0.0, *, renewable: bool = False) -> None:
-        self.value = value
-        self.lease_s = lease_s
-        self.renewable = renewable
+    value: str = field(repr=False)
+    duration_s: float = 0.0
+    renewable: bool = field(default=False, kw_only=True)
 
     @classmethod
-    def of(cls, answer: Answer) -> Grant | None:
+    def of(cls, answer: Answer) -> TokenLease | None:
         """The one in the answer to a login or a renewal, if it has one."""
         auth = answer.part("auth")
         value = auth.get("client_token")
@@ -76,9 +75,9 @@ class Grant:
 
 
 class Login(abc.ABC):
-    """A way to get a token. ``words`` names it in messages."""
+    """A way to get a token. `label` names it in messages."""
 
-    words: str
+    label: str
     #: Whether each login brings a token of a new life.
     brings_new = False
     #: Whether the token is read anew before every request, which costs no request of its own.
@@ -87,7 +86,7 @@ class Login(abc.ABC):
     keeping: str | None = None
 
     @abc.abstractmethod
-    def log_in(self, send: Send, server: str, /) -> Grant:
+    def log_in(self, send: Send, server: str, /) -> TokenLease:
         """A token. Raises KeyAccessDeniedError, KeyUnavailableError or ProviderConfigError."""
 
 
@@ -97,26 +96,26 @@ class GivenToken(Login):
     def __init__(self, token: str | None) -> None:
         self._token = token or from_environment("TOKEN")
         if token:
-            self.words = "the token given in code"
+            self.label = "the token given in code"
         elif self._token:
-            self.words = "the token of VAULT_TOKEN or BAO_TOKEN"
+            self.label = "the token of VAULT_TOKEN or BAO_TOKEN"
         else:
-            self.words = f"the token of {_TOKEN_FILE}"
+            self.label = f"the token of {_TOKEN_FILE}"
 
     @redact_frames
-    def log_in(self, send: Send, server: str, /) -> Grant:
+    def log_in(self, send: Send, server: str, /) -> TokenLease:
         """The token, with what it says of its own life: the one request that tells it."""
         value = self._token or _read_secret(
             Path(_TOKEN_FILE).expanduser(), "no token: set VAULT_TOKEN (or BAO_TOKEN), or choose another auth="
         )
-        _check_header(value, self.words)
-        doing = f"looking up {self.words}"
-        answer = send("get", "/v1/auth/token/lookup-self", doing=doing, token=value)
+        _check_header(value, self.label)
+        action = f"looking up {self.label}"
+        answer = send("get", "/v1/auth/token/lookup-self", action=action, token=value)
         if answer.transient:
-            raise failure_of(answer, doing, server, hide=(value,))
+            raise failure_of(answer, action, server, hide=(value,))
         # Its policy may keep a token from looking at itself. Whether it is good, the read will say.
         data = answer.part("data") if answer.ok else {}
-        return Grant(value, seconds_of(data.get("ttl")), renewable=data.get("renewable") is True)
+        return TokenLease(value, seconds_of(data.get("ttl")), renewable=data.get("renewable") is True)
 
 
 class TokenFile(Login):
@@ -128,26 +127,26 @@ class TokenFile(Login):
         if not token_file:
             raise ProviderConfigError("auth=token-file needs token_file=, the file that an agent writes its token to")
         self._path = Path(token_file)
-        self.words = f"the token of {token_file}"
+        self.label = f"the token of {token_file}"
         self.keeping = f"The token is read from {token_file} before each request: whoever keeps that file, keeps it."
 
     @redact_frames
-    def log_in(self, _send: Send, _server: str, /) -> Grant:
+    def log_in(self, _send: Send, _server: str, /) -> TokenLease:
         """The token that is in the file now."""
         value = _read_secret(self._path, "is the agent running, and may this process read its file?", may_come=True)
-        _check_header(value, self.words)
-        return Grant(value)
+        _check_header(value, self.label)
+        return TokenLease(value)
 
 
 class Agent(Login):
     """A proxy on this machine that adds the token itself."""
 
-    words = "the agent's own token"
+    label = "the agent's own token"
     keeping = "The agent adds a token of its own and keeps it."
 
-    def log_in(self, _send: Send, _server: str, /) -> Grant:
+    def log_in(self, _send: Send, _server: str, /) -> TokenLease:
         """No token at all."""
-        return Grant("")
+        return TokenLease("")
 
 
 class _PostedLogin(Login):
@@ -161,9 +160,9 @@ class _PostedLogin(Login):
         if not mount or any(part in {"", ".", ".."} for part in mount.split("/")):
             raise ProviderConfigError(f"auth_mount is no path of a login ({len(mount)} characters)")
         self._path = f"/v1/auth/{quote(mount, safe='/')}/login"
-        self.words = f"the {method} login at auth/{mount}"
+        self.label = f"the {method} login at auth/{mount}"
         self.keeping = (
-            f"The token comes from {self.words}: a process that was idle for longer than it lives gets another."
+            f"The token comes from {self.label}: a process that was idle for longer than it lives gets another."
         )
 
     @abc.abstractmethod
@@ -174,14 +173,14 @@ class _PostedLogin(Login):
         return [one for one in credential.values() if isinstance(one, str) and len(one) >= 8]
 
     @redact_frames
-    def log_in(self, send: Send, server: str, /) -> Grant:
+    def log_in(self, send: Send, server: str, /) -> TokenLease:
         """One request; what the server says of the credential is the message."""
         credential = self._credential()
-        answer = send("post", self._path, doing=self.words, body=credential)
-        grant = Grant.of(answer)
-        if grant is None:
-            _refuse_login(answer, self.words, server, self.advice, self._secrets(credential))
-        return grant
+        answer = send("post", self._path, action=self.label, body=credential)
+        lease = TokenLease.of(answer)
+        if lease is None:
+            _refuse_login(answer, self.label, server, self.advice, self._secrets(credential))
+        return lease
 
 
 class AppRole(_PostedLogin):
@@ -263,7 +262,7 @@ def signed_identity(region: str | None, server_id: str | None) -> dict[str, Any]
 
     The credentials come from botocore's own chain, whose inner requests have our time-outs.
     """
-    from keyproviders.aws.sdk import asked, botocore_session, region_of  # noqa: PLC0415 - only this login needs AWS
+    from ..aws.sdk import botocore_session, region_of, translating_errors  # noqa: PLC0415 - only this login needs AWS
 
     body = "Action=GetCallerIdentity&Version=2011-06-15"
 
@@ -285,7 +284,7 @@ def signed_identity(region: str | None, server_id: str | None) -> dict[str, Any]
         signer(credentials.get_frozen_credentials(), "sts", where or "us-east-1").add_auth(request)
         return url, request
 
-    url, request = asked("the aws login", sign)
+    url, request = translating_errors("the aws login", sign)
     signed = {name: [value] for name, value in request.headers.items()}
     return {
         "iam_http_request_method": "POST",
@@ -336,10 +335,10 @@ def login_for(auth: str | None, given: Mapping[str, str | None]) -> Login:
     return Jwt(method, given["auth_mount"], role=given["role"], jwt_file=given["jwt_file"])
 
 
-def _refuse_login(answer: Answer, words: str, server: str, advice: str, hide: Iterable[str]) -> NoReturn:
+def _refuse_login(answer: Answer, label: str, server: str, advice: str, hide: Iterable[str]) -> NoReturn:
     if answer.ok and answer.part("auth").get("mfa_requirement"):
-        raise ProviderConfigError(f"{words} at {server} asks for a second factor; give a client= that is logged in")
-    raise failure_of(answer, words, server, login=True, advice=advice, hide=hide)
+        raise ProviderConfigError(f"{label} at {server} asks for a second factor; give a client= that is logged in")
+    raise failure_of(answer, label, server, login=True, advice=advice, hide=hide)
 
 
 def _from_somewhere(name: str, value: str | None, file: str | None, variable: str) -> Callable[[], str] | None:
@@ -379,10 +378,10 @@ def _fits_header(value: str) -> bool:
     return value.isascii() and value.isprintable() and " " not in value
 
 
-def _check_header(value: str, words: str) -> None:
+def _check_header(value: str, label: str) -> None:
     """Refuse what no header can hold: the HTTP client would show it in its own error."""
     if not _fits_header(value):
-        raise ProviderConfigError(f"{words} is no token: {len(value)} characters, some of which no token has")
+        raise ProviderConfigError(f"{label} is no token: {len(value)} characters, some of which no token has")
 
 
 def _base64(text: str) -> str:

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from keyproviders import ProviderConfigError
-from keyproviders.insecurity import is_insecure, warn_of_insecurity
+from .._support.transport_security import is_insecure, warn_insecure_transport
+from ..errors import ProviderConfigError
 
 __all__ = ["Endpoint", "from_environment", "read_endpoint", "refuse_encrypted_key"]
 
@@ -26,21 +26,21 @@ class Endpoint:
     """A server, and what its connections need.
 
     ``ca`` is a file or a folder of certificates, None for the ones that come with Python's client,
-    or False when nothing is verified. ``ca_words`` says the same in messages. ``timeouts`` are
+    or False when nothing is verified. ``ca_label`` says the same in messages. ``timeouts`` are
     seconds to connect and to wait, or None where a ready client has its own.
     """
 
     address: str
     namespace: str | None
     ca: str | bool | None
-    ca_words: str
+    ca_label: str
     client_cert: str | None
     client_key: str | None
     allow_insecure: bool
     timeouts: tuple[float, float] | None = TIMEOUTS_S
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """For messages."""
         return self.address + (f" (namespace {self.namespace})" if self.namespace else "")
 
@@ -65,7 +65,7 @@ def read_endpoint(
     """
     address = _checked_address(address or from_environment("ADDR"))
     ca: str | bool | None
-    ca, ca_words = _ca(ca_cert)
+    ca, ca_label = _ca(ca_cert)
     cert = client_cert or from_environment("CLIENT_CERT")
     key = client_key or from_environment("CLIENT_KEY")
     if key and not cert:
@@ -82,12 +82,12 @@ def read_endpoint(
             f"the certificate of {address} would not be verified (VAULT_SKIP_VERIFY or BAO_SKIP_VERIFY is set), so"
             " anybody on the way could hand out keys; unset it, and give the server's CA as ca_cert or VAULT_CACERT",
         )
-        ca, ca_words = False, "nothing, for verification is switched off"
+        ca, ca_label = False, "nothing, for verification is switched off"
     return Endpoint(
         address=address,
         namespace=namespace or from_environment("NAMESPACE"),
         ca=ca,
-        ca_words=ca_words,
+        ca_label=ca_label,
         client_cert=cert,
         client_key=key,
         allow_insecure=allow_insecure,
@@ -162,4 +162,4 @@ def _skips_verification() -> bool:
 def _only_if_allowed(allowed: bool, problem: str) -> None:  # noqa: FBT001 - the one thing that it is about
     if not allowed:
         raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
-    warn_of_insecurity(problem)
+    warn_insecure_transport(problem)

@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable
 from math import inf
 
-from keyproviders import KeyProviderError, KeyUnavailableError, redact_frames
-from keyproviders.clock import AgeClock
+from .._support.clock import AgeClock
+from .._support.redaction import redact_frames
+from ..errors import KeyProviderError, KeyUnavailableError
+from .login import Login, Send, TokenLease
 
-from .login import Grant, Login, Send
-
-__all__ = ["Replacements", "Token", "TokenKeeper"]
+__all__ = ["ReloginGuard", "Token", "TokenManager"]
 
 _log = logging.getLogger("keyproviders")
 
@@ -30,21 +30,21 @@ _USELESS_S = 30.0
 
 
 class Token:
-    """A token that is in use. ``ends_at`` and ``due_at`` are times of the keeper's clock."""
+    """A token that is in use. ``ends_at`` and ``due_at`` are times of the manager's clock."""
 
     __slots__ = ("due_at", "ends_at", "renewable", "value")
 
-    def __init__(self, grant: Grant, now: float, jitter: float) -> None:
-        self.value = grant.value
-        self.renewable = grant.renewable
-        self.ends_at = now + grant.lease_s if grant.lease_s > 0 else inf
-        self.due_at = now + grant.lease_s * _DUE * (1 - jitter) if grant.lease_s > 0 else inf
+    def __init__(self, lease: TokenLease, now: float, jitter: float) -> None:
+        self.value = lease.value
+        self.renewable = lease.renewable
+        self.ends_at = now + lease.duration_s if lease.duration_s > 0 else inf
+        self.due_at = now + lease.duration_s * _DUE * (1 - jitter) if lease.duration_s > 0 else inf
 
     def __repr__(self) -> str:
         return "<Token>"
 
 
-class TokenKeeper:
+class TokenManager:
     """Hands out a token that should work. Safe for several threads; none waits for a mere renewal."""
 
     def __init__(
@@ -112,28 +112,28 @@ class TokenKeeper:
                 self._failure = (type(error), str(error), getattr(error, "retry_after_s", None))
                 raise
 
-    def _take(self, grant: Grant) -> Token:
+    def _take(self, lease: TokenLease) -> Token:
         token = self._token
-        if token is None or token.value != grant.value or token.ends_at != inf or grant.lease_s > 0:
-            token = Token(grant, self._clock(), self._jitter(0.0, _JITTER))
+        if token is None or token.value != lease.value or token.ends_at != inf or lease.duration_s > 0:
+            token = Token(lease, self._clock(), self._jitter(0.0, _JITTER))
             self._token = token
         return token
 
     def _prolong(self, token: Token) -> None:
         """Renew it; else log in anew; else keep it until its end and try again before that."""
         if token.renewable:
-            doing = f"renewing {self.login.words}"
+            action = f"renewing {self.login.label}"
             try:
-                answer = self._send("post", "/v1/auth/token/renew-self", doing=doing, token=token.value, body={})
+                answer = self._send("post", "/v1/auth/token/renew-self", action=action, token=token.value, body={})
             except KeyProviderError as error:
                 self._postpone(token, str(error))
                 return
             if answer.transient:
-                self._postpone(token, f"{doing}: the server answered {answer.status}")
+                self._postpone(token, f"{action}: the server answered {answer.status}")
                 return
-            grant = Grant.of(answer)
-            if grant is not None:
-                renewed = Token(grant, self._clock(), self._jitter(0.0, _JITTER))
+            lease = TokenLease.of(answer)
+            if lease is not None:
+                renewed = Token(lease, self._clock(), self._jitter(0.0, _JITTER))
                 if renewed.ends_at > token.ends_at + _SECOND:
                     self._token = renewed
                     return
@@ -143,7 +143,7 @@ class TokenKeeper:
             _log.warning(
                 "%s cannot be renewed any more and will end in %.0f s; put a new one in its place, or use"
                 " auth=token-file or auth=agent",
-                self.login.words,
+                self.login.label,
                 token.ends_at - self._clock(),
             )
             token.due_at = inf
@@ -159,7 +159,7 @@ class TokenKeeper:
         _log.warning("the token will end in %.0f s and could not be prolonged, which is tried again: %s", left_s, why)
 
 
-class Replacements:
+class ReloginGuard:
     """Whether it is worth while to put something else in the place of what was denied.
 
     One that was put there a moment ago, and has been good for nothing since, need not be replaced
@@ -173,7 +173,7 @@ class Replacements:
         self._since = -inf
         self._has_helped = False
 
-    def may_help(self, denied: object) -> bool:
+    def allows(self, denied: object) -> bool:
         """Whether to replace this one. What is being replaced already may be so for every thread."""
         with self._lock:
             if denied is self._replaced:
@@ -183,7 +183,7 @@ class Replacements:
             self._replaced, self._since, self._has_helped = denied, self._clock(), False
             return True
 
-    def worked(self, used: object) -> None:
+    def record_success(self, used: object) -> None:
         """This one was good for something."""
         if used is not self._replaced:
             self._has_helped = True

@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
-from keyproviders import (
-    InvalidKeyError,
-    KeyDisabledError,
-    KeyNotFoundError,
-    KeyProviderError,
-    ProviderConfigError,
-    redact_frames,
+from .._support.redaction import redact_frames
+from ..errors import InvalidKeyError, KeyDisabledError, KeyNotFoundError, KeyProviderError, ProviderConfigError
+from ..key import try_key_text
+from ..secret_fields import read_text
+from ..wrapping import (
+    WrappedKey,
+    arguments_from_options,
+    check_context,
+    check_wrapped,
+    checked_keks,
+    describe_key,
+    own_context,
 )
-from keyproviders.fields import read_text
-from keyproviders.keyset.binding import arguments_of, check_texts, check_wrapped, checked_context, checked_keks, whose
-from keyproviders.keyset.wrapping import WrappedKey
-from keyproviders.provider import try_key_text
-
 from .connection import URL_OPTIONS, URL_REFUSED, VaultConnection
 from .failures import Answer, failure_of
 
@@ -106,6 +106,7 @@ class VaultTransitKeyWrapper:
 
     URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"mount", "also_kek"}
     URL_REFUSED: ClassVar[Mapping[str, str]] = {**URL_REFUSED, "context": "pass it in code"}
+    URL_EXAMPLE: ClassVar[str] = "vault-transit:agents"
 
     @redact_frames
     def __init__(
@@ -133,7 +134,7 @@ class VaultTransitKeyWrapper:
             )
         self._kek = kek
         self._also = _allowed(also_kek)
-        self._context = checked_context(context)
+        self._context = own_context(context)
         self._connection = VaultConnection(**connection)
         elsewhere = "" if kek.mount == _DEFAULT_MOUNT else f"?mount={quote(kek.mount)}"
         self.place = f"vault-transit:{kek.key}{elsewhere}"
@@ -144,16 +145,16 @@ class VaultTransitKeyWrapper:
         cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False
     ) -> VaultTransitKeyWrapper:
         """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
-        return cls(path, **arguments_of(options), allow_insecure=allow_insecure)
+        return cls(path, **arguments_from_options(options), allow_insecure=allow_insecure)
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
         """32 new bytes from the server's own source of randomness, and the same wrapped."""
-        bound, doing = self._bound(context), f"making {whose(context)} with {self.place}"
-        self._check_derived(doing)
-        answer = self._ask("datakey/plaintext", self._kek, {"context": bound, "bits": _BITS}, doing)
-        ciphertext, _ = self._new_ciphertext(answer, doing)
-        return self._secret(answer, self._kek, doing), WrappedKey(str(self._kek), ciphertext)
+        bound, action = self._bound(context), f"making {describe_key(context)} with {self.place}"
+        self._check_derived(action)
+        answer = self._ask("datakey/plaintext", self._kek, {"context": bound, "bits": _BITS}, action)
+        ciphertext, _ = self._new_ciphertext(answer, action)
+        return self._secret(answer, self._kek, action), WrappedKey(str(self._kek), ciphertext)
 
     @redact_frames
     def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
@@ -163,8 +164,8 @@ class VaultTransitKeyWrapper:
         if kek != self._kek and kek not in self._also:
             allowed = " or ".join(str(one) for one in (self._kek, *self._also))
             raise ProviderConfigError(
-                f"{whose(context)} is wrapped by {kek}, and {self.place} may use {allowed}; name its key in the URL,"
-                f" or allow it with also_kek={kek}, or move the keyset: encrypted-sessions keys rewrap"
+                f"{describe_key(context)} is wrapped by {kek}, and {self.place} may use {allowed}; name its key in the"
+                f" URL, or allow it with also_kek={kek}, or move the keyset: encrypted-sessions keys rewrap"
             )
         return self._unwrapped(kek, version, wrapped.ciphertext, bound, context)
 
@@ -175,19 +176,19 @@ class VaultTransitKeyWrapper:
         From one version to another the plain key stays within the server. From another key it comes
         here and goes back.
         """
-        bound, doing = self._bound(context), f"wrapping {whose(context)} anew with {self.place}"
+        bound, action = self._bound(context), f"wrapping {describe_key(context)} anew with {self.place}"
         kek, version = _read(wrapped, context)
         if kek == self._kek:
             body = {"ciphertext": wrapped.ciphertext, "context": bound}
-            answer = self._ask("rewrap", kek, body, doing, version=version)
-            ciphertext, new_version = self._new_ciphertext(answer, doing)
+            answer = self._ask("rewrap", kek, body, action, version=version)
+            ciphertext, new_version = self._new_ciphertext(answer, action)
             return wrapped if new_version <= version else WrappedKey(wrapped.kek, ciphertext)
         # Asked first: where a policy allows it, encrypting makes a key that is not there.
-        self._check_derived(doing)
+        self._check_derived(action)
         secret = self._unwrapped(kek, version, wrapped.ciphertext, bound, context)
         body = {"plaintext": base64.b64encode(secret).decode("ascii"), "context": bound}
-        answer = self._ask("encrypt", self._kek, body, doing)
-        ciphertext, _ = self._new_ciphertext(answer, doing)
+        answer = self._ask("encrypt", self._kek, body, action)
+        ciphertext, _ = self._new_ciphertext(answer, action)
         return WrappedKey(str(self._kek), ciphertext)
 
     def close(self) -> None:
@@ -203,98 +204,99 @@ class VaultTransitKeyWrapper:
 
     def _bound(self, context: Mapping[str, str]) -> str:
         """All that is bound, as the server takes it: base64 of JSON with sorted names and no spaces."""
-        check_texts(context)
+        check_context(context)
         whole = {**self._context, **context}
         text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
         return base64.b64encode(text.encode("ascii")).decode("ascii")
 
     def _unwrapped(self, kek: _Kek, version: int, ciphertext: str, bound: str, context: Mapping[str, str]) -> bytes:
-        doing = f"unwrapping {whose(context)} with {kek}"
-        answer = self._ask("decrypt", kek, {"ciphertext": ciphertext, "context": bound}, doing, version=version)
-        return self._secret(answer, kek, doing)
+        action = f"unwrapping {describe_key(context)} with {kek}"
+        answer = self._ask("decrypt", kek, {"ciphertext": ciphertext, "context": bound}, action, version=version)
+        return self._secret(answer, kek, action)
 
-    def _check_derived(self, doing: str) -> None:
+    def _check_derived(self, action: str) -> None:
         """Refuse a key that ignores the context. It gives a data key without one; a derived key does not."""
-        answer = self._send("datakey/plaintext", self._kek, {"context": "", "bits": _BITS}, doing)
-        if answer.status == 400 and _NEEDS_CONTEXT in answer.words():
+        answer = self._send("datakey/plaintext", self._kek, {"context": "", "bits": _BITS}, action)
+        if answer.status == 400 and _NEEDS_CONTEXT in answer.error_text():
             return
         if not answer.ok:
-            raise self._failure(answer, "datakey/plaintext", self._kek, doing, None)
-        self._new_ciphertext(answer, doing)
+            raise self._failure(answer, "datakey/plaintext", self._kek, action, None)
+        self._new_ciphertext(answer, action)
         raise ProviderConfigError(
-            f"{self._kek} at {self._connection.words} is no derived key: it binds nothing, and what it wraps would open"
+            f"{self._kek} at {self._connection.label} is no derived key: it binds nothing, and what it wraps would open"
             f" in any keyset and under any name; make a derived one, under another name because a key cannot become"
             f" one: vault write {self._kek.mount}/keys/NAME derived=true"
         )
 
     def _ask(
-        self, operation: str, kek: _Kek, body: Mapping[str, Any], doing: str, *, version: int | None = None
+        self, operation: str, kek: _Kek, body: Mapping[str, Any], action: str, *, version: int | None = None
     ) -> Answer:
-        answer = self._send(operation, kek, body, doing)
+        answer = self._send(operation, kek, body, action)
         if not answer.ok:
-            raise self._failure(answer, operation, kek, doing, version)
+            raise self._failure(answer, operation, kek, action, version)
         return answer
 
-    def _send(self, operation: str, kek: _Kek, body: Mapping[str, Any], doing: str) -> Answer:
+    def _send(self, operation: str, kek: _Kek, body: Mapping[str, Any], action: str) -> Answer:
         path = f"/v1/{quote(kek.path(operation), safe='/')}"
-        return self._connection.ask("post", path, doing=doing, body=body)
+        return self._connection.ask("post", path, action=action, body=body)
 
-    def _secret(self, answer: Answer, kek: _Kek, doing: str) -> bytes:
+    def _secret(self, answer: Answer, kek: _Kek, action: str) -> bytes:
         text = answer.part("data").get("plaintext")
         if not isinstance(text, str):
-            raise failure_of(answer, doing, self._connection.words)
+            raise failure_of(answer, action, self._connection.label)
         return read_text(text, f"what {kek} unwrapped")
 
-    def _new_ciphertext(self, answer: Answer, doing: str) -> tuple[str, int]:
+    def _new_ciphertext(self, answer: Answer, action: str) -> tuple[str, int]:
         """What the server wrapped, and the version of its key that did."""
         text = answer.part("data").get("ciphertext")
         version = _version(text) if isinstance(text, str) else None
         if not isinstance(text, str) or version is None:
-            raise failure_of(answer, doing, self._connection.words)
+            raise failure_of(answer, action, self._connection.label)
         return text, version
 
-    def _failure(self, answer: Answer, operation: str, kek: _Kek, doing: str, version: int | None) -> KeyProviderError:
+    def _failure(self, answer: Answer, operation: str, kek: _Kek, action: str, version: int | None) -> KeyProviderError:
         """What an answer other than the asked for means. ``version`` is that of the key which wrapped."""
-        said, server = answer.words() or "without words", self._connection.words
-        told = f"{doing} at {server}: the server answered {answer.status} ({said})"
+        detail, server = answer.error_text() or "without words", self._connection.label
+        message = f"{action} at {server}: the server answered {answer.status} ({detail})"
         if answer.status == 404:
             return ProviderConfigError(
-                f"{told}; it has no Transit at the mount {kek.mount!r}: check the mount, the namespace and the address"
+                f"{message}; it has no Transit at the mount {kek.mount!r}: check the mount, the namespace and the"
+                " address"
             )
         if answer.status != 400:
             advice = (
-                f"{self._connection.login_words} may not do that; its policy needs"
+                f"{self._connection.login_label} may not do that; its policy needs"
                 f' path "{kek.path(operation)}" {{ capabilities = ["update"] }}'
             )
-            return failure_of(answer, doing, server, advice=advice)
+            return failure_of(answer, action, server, advice=advice)
         config = f"{kek.mount}/keys/{kek.key}"
-        if _NO_KEY in said:
+        if _NO_KEY in detail:
             return KeyNotFoundError(
-                f"{told}; there is no {kek}: check its name, the mount and the namespace; a new one is made with"
+                f"{message}; there is no {kek}: check its name, the mount and the namespace; a new one is made with"
                 f" vault write {config} derived=true; what a deleted one wrapped opens only if it is restored from a"
                 " backup"
             )
-        if _SOFT_DELETED in said:
-            return KeyDisabledError(f"{told}; to bring it back: bao write -f {config}/soft-delete-restore")
-        if _TOO_OLD in said:
+        if _SOFT_DELETED in detail:
+            return KeyDisabledError(f"{message}; to bring it back: bao write -f {config}/soft-delete-restore")
+        if _TOO_OLD in detail:
             return KeyDisabledError(
-                f"{told}; version {version} of {kek} is below its min_decryption_version; where the version is still"
+                f"{message}; version {version} of {kek} is below its min_decryption_version; where the version is still"
                 f" there, lower that for as long as it takes to rewrap the keyset: vault write {config}/config"
                 f" min_decryption_version={version}"
             )
-        if _NOT_AUTHENTIC in said:
+        if _NOT_AUTHENTIC in detail:
             return InvalidKeyError(
-                f"{told}; it was altered, or copied from another keyset or name, or wrapped with another context=, or"
-                f" {kek} is another key here than there (another server or namespace, or deleted and made again)"
+                f"{message}; it was altered, or copied from another keyset or name, or wrapped with another context=,"
+                f" or {kek} is another key here than there (another server or namespace, or deleted and made again)"
             )
-        if _TOO_NEW in said:
+        if _TOO_NEW in detail:
             return InvalidKeyError(
-                f"{told}; it was wrapped by version {version} of {kek}, which is not here: is this another server, or"
-                " one that was restored from an older backup?"
+                f"{message}; it was wrapped by version {version} of {kek}, which is not here: is this another server,"
+                " or one that was restored from an older backup?"
             )
-        if any(sign in said for sign in _NO_CIPHERTEXT):
-            return InvalidKeyError(f"{told}; put back the keyset's last good copy")
-        return failure_of(answer, doing, server)
+        if any(sign in detail for sign in _NO_CIPHERTEXT):
+            return InvalidKeyError(f"{message}; put back the keyset's last good copy")
+        return failure_of(answer, action, server)
 
 
 def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[_Kek, int]:
@@ -303,14 +305,14 @@ def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[_Kek, int]:
     kek = _Kek.read(wrapped.kek)
     if kek is None:
         raise ProviderConfigError(
-            f"{whose(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is none of Transit,"
-            " such as transit/agents; was it wrapped by another kind of place?"
+            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is none of"
+            " Transit, such as transit/agents; was it wrapped by another kind of place?"
         )
     version = _version(wrapped.ciphertext)
     if version is None:
         raise InvalidKeyError(
-            f"the wrapped bytes of {whose(context)} ({len(wrapped.ciphertext)} characters) are none of Transit, such"
-            " as vault:v1: and base64; put back the keyset's last good copy"
+            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are none of Transit,"
+            " such as vault:v1: and base64; put back the keyset's last good copy"
         )
     return kek, version
 

@@ -13,8 +13,8 @@ from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from keyproviders.extras import import_sdk
-from keyproviders.insecurity import is_insecure, is_loopback
+from .._support.extras import import_sdk
+from .._support.transport_security import is_insecure, is_loopback
 
 __all__ = ["RefusedAnswerError", "bound"]
 

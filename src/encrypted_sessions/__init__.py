@@ -11,13 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 try:
-    from encrypted_sessions.errors import (
-        EncryptedSessionError,
-        UnreadableItemsError,
-        WeakKeyWarning,
-    )
-    from encrypted_sessions.outcomes import Finding, History
-    from encrypted_sessions.session import EncryptedSession
     from keyproviders import (
         InvalidKeyError,
         Key,
@@ -29,9 +22,26 @@ try:
         KeyUnavailableError,
         ProviderConfigError,
     )
+
+    from .core.outcomes import Finding
+    from .errors import (
+        EncryptedSessionError,
+        HistoryChangedError,
+        PurgeRefusedError,
+        PutBackError,
+        ScanBudgetError,
+        StoreConfigError,
+        StoreError,
+        StoreTimeoutError,
+        StoreUnavailableError,
+        UnreadableItemsError,
+        WeakKeyWarning,
+    )
+    from .history.results import History
+    from .session import EncryptedSession
 except ImportError as error:
     # Another distribution may have put a package of that name in place of ours.
-    from encrypted_sessions.installed import whose_package
+    from .doctor.installed import whose_package
 
     found = whose_package()
     if found.problem is None:
@@ -46,6 +56,7 @@ __all__ = [
     "EncryptedSessionError",
     "Finding",
     "History",
+    "HistoryChangedError",
     "InvalidKeyError",
     "Key",
     "KeyAccessDeniedError",
@@ -56,6 +67,13 @@ __all__ = [
     "KeyRing",
     "KeyUnavailableError",
     "ProviderConfigError",
+    "PurgeRefusedError",
+    "PutBackError",
+    "ScanBudgetError",
+    "StoreConfigError",
+    "StoreError",
+    "StoreTimeoutError",
+    "StoreUnavailableError",
     "UnreadableItemsError",
     "WeakKeyWarning",
 ]

@@ -1,10 +1,24 @@
-"""What sessions raise. What keys raise has a tree of its own: `keyproviders.KeyProviderError`."""
+"""What sessions and stores raise. What keys raise has a tree of its own: `keyproviders.KeyProviderError`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from encrypted_sessions.outcomes import EXPLANATIONS, Finding, describe
+from .core.outcomes import EXPLANATIONS, Finding, describe
+
+__all__ = [
+    "EncryptedSessionError",
+    "HistoryChangedError",
+    "PurgeRefusedError",
+    "PutBackError",
+    "ScanBudgetError",
+    "StoreConfigError",
+    "StoreError",
+    "StoreTimeoutError",
+    "StoreUnavailableError",
+    "UnreadableItemsError",
+    "WeakKeyWarning",
+]
 
 
 class EncryptedSessionError(Exception):
@@ -14,8 +28,9 @@ class EncryptedSessionError(Exception):
 class UnreadableItemsError(EncryptedSessionError):
     """Rows were found that cannot be returned as items. Nothing was deleted.
 
-    `outcomes` counts every row that was looked at, by outcome name, "ok" included. `findings`
-    holds up to 20 `Finding(position, outcome, kid)` of the rows in question, newest first.
+    Attributes:
+        outcomes: A count of every row that was looked at, by outcome name, "ok" included.
+        findings: Up to 20 `Finding(position, outcome, kid)` of the rows in question, newest first.
     """
 
     def __init__(
@@ -71,7 +86,11 @@ class ScanBudgetError(EncryptedSessionError, RuntimeError):
 
 
 class PutBackError(EncryptedSessionError):
-    """A store took no item back that `pop_item` had taken from it. `stored` is that item, as it was stored."""
+    """A store took no item back that `pop_item` had taken from it.
+
+    Attributes:
+        stored: That item, as it was stored.
+    """
 
     def __init__(self, message: str, *, stored: object) -> None:
         """`stored` is what the store's own pop_item gave."""
@@ -97,3 +116,40 @@ class PurgeRefusedError(EncryptedSessionError):
 
 class WeakKeyWarning(UserWarning):
     """A string is used as a key that is not 32 random bytes: it can be guessed."""
+
+
+class StoreError(EncryptedSessionError):
+    """A store that cannot be worked on as it is: no tables, no permission, damage."""
+
+
+class StoreUnavailableError(StoreError):
+    """A store that does not answer, or not now: it may work later.
+
+    Whether a change that was under way took place is not known: read the rows again.
+    """
+
+
+class StoreTimeoutError(StoreUnavailableError, TimeoutError):
+    """A store that did not answer in time.
+
+    Attributes:
+        in_doubt: Whether a change that was asked for may have taken place all the same, or may yet
+            take place. False where nothing was to be changed, or certainly nothing was.
+    """
+
+    def __init__(self, message: str, *, in_doubt: bool = False) -> None:
+        """`message` says which store, what it was asked, and how long was waited."""
+        super().__init__(message)
+        self.in_doubt = in_doubt
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuilt with its doubt when it crosses a process boundary."""
+        return _rebuild_timeout, (type(self), str(self), self.in_doubt)
+
+
+def _rebuild_timeout(kind: type[StoreTimeoutError], message: str, in_doubt: bool) -> StoreTimeoutError:  # noqa: FBT001 - as pickle gives it
+    return kind(message, in_doubt=in_doubt)
+
+
+class StoreConfigError(StoreError, ValueError):
+    """A store that cannot be opened as it was given: its URL, a table's name, an extra that is missing."""

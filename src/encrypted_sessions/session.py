@@ -8,24 +8,27 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from encrypted_sessions import checks
-from encrypted_sessions.derivation import upstream_secret
-from encrypted_sessions.errors import UnreadableItemsError, WeakKeyWarning
-from encrypted_sessions.keychain import Keychain, RingKeychain, StringKeychain
-from encrypted_sessions.outcomes import UNREADABLE, History, Outcome, Tally, describe
-from encrypted_sessions.reading import Terms
-from encrypted_sessions.rows import has_rows, store_beneath
-from encrypted_sessions.rows.plain import METHODS, accepts_wrapper, call, settings_limit
-from encrypted_sessions.sealed_store import SealedStore
-from encrypted_sessions.warning import warn_caller
 from keyproviders import redact_frames
+
+from . import arguments
+from ._support.warnings import warn_caller
+from .core.derivation import upstream_secret
+from .core.outcomes import UNREADABLE, Outcome, describe
+from .errors import UnreadableItemsError, WeakKeyWarning
+from .history.classified import ReadPolicy
+from .history.keychain import Keychain, RingKeychain, StringKeychain
+from .history.results import History, OutcomeCounts
+from .history.sealed_history import SealedHistory
+from .stores import has_rows, store_beneath
+from .stores.plain import METHODS, accepts_wrapper, call, settings_limit
 
 if TYPE_CHECKING:
     from agents import RunContextWrapper, TResponseInputItem
     from agents.memory import SessionSettings
 
-    from encrypted_sessions.compaction import Compaction
     from keyproviders import KeyRing
+
+    from .history.compaction import Compaction
 
 logger = logging.getLogger("encrypted_sessions")
 
@@ -81,27 +84,27 @@ class EncryptedSession:
         that is not 32 random bytes in base64.
         """
         _know_signatures()
-        self._session_id = checks.session_id(session_id)
-        self._underlying_session = checks.underlying_session(underlying_session)
-        self._ttl = checks.ttl(ttl)
-        self.max_scan_items = checks.max_scan_items(max_scan_items)
-        self._skip = checks.choice(on_unreadable, "on_unreadable", checks.ON_UNREADABLE) == "skip"
-        self._read_plaintext = checks.choice(plaintext, "plaintext", checks.PLAINTEXT) == "read"
-        self._purge_on_add = checks.purge_on_add(purge_on_add)
+        self._session_id = arguments.session_id(session_id)
+        self._underlying_session = arguments.underlying_session(underlying_session)
+        self._ttl = arguments.ttl(ttl)
+        self.max_scan_items = arguments.max_scan_items(max_scan_items)
+        self._skip = arguments.choice(on_unreadable, "on_unreadable", arguments.ON_UNREADABLE) == "skip"
+        self._read_plaintext = arguments.choice(plaintext, "plaintext", arguments.PLAINTEXT) == "read"
+        self._purge_on_add = arguments.purge_on_add(purge_on_add)
         if purge_on_add and not has_rows(underlying_session):
             raise ValueError(
                 f"purge_on_add needs a store whose single rows can be removed, and {type(underlying_session).__name__}"
                 " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
             )
         self._takes_wrapper = accepts_wrapper(underlying_session)
-        self._sealed = SealedStore(
+        self._sealed = SealedHistory(
             underlying_session,
             store_beneath(underlying_session),
             _keychain(encryption_key, upstream_key, self.session_id),
-            self._terms,
+            self._policy,
         )
         self._compactor: Compaction | None = None
-        self._told: set[str] = set()
+        self._already_logged: set[str] = set()
         self._purge_again_at = 0.0
         if underlying_session.session_id != session_id:
             warn_caller(
@@ -128,8 +131,8 @@ class EncryptedSession:
 
         Raises TypeError or ValueError for a wrong argument.
         """
-        checks.key_ring(keys, "keys")
-        checks.underlying_session(underlying_session)
+        arguments.key_ring(keys, "keys")
+        arguments.underlying_session(underlying_session)
         return cls(
             underlying_session.session_id,
             underlying_session,
@@ -159,8 +162,8 @@ class EncryptedSession:
         limit = self._limit(limit)
         if limit == 0:
             return []
-        found = await self._sealed.scan(limit, self._keywords(wrapper), budget=self.max_scan_items)
-        self._report(found.tally, limit)
+        found = await self._sealed.read(limit, self._keywords(wrapper), budget=self.max_scan_items)
+        self._report(found.counts, limit)
         return found.items  # type: ignore[return-value]  # what was sealed was an item
 
     @redact_frames
@@ -171,12 +174,12 @@ class EncryptedSession:
         """
         limit = self._limit(limit)
         if limit == 0:
-            return History([], Tally().outcomes(), ())
-        found = await self._sealed.scan(limit, {})
+            return History([], OutcomeCounts().outcomes(), ())
+        found = await self._sealed.read(limit, {})
         return History(
             found.items,  # type: ignore[arg-type]  # what was sealed was an item
-            found.tally.outcomes(),
-            tuple(found.tally.findings),
+            found.counts.outcomes(),
+            tuple(found.counts.findings),
         )
 
     @redact_frames
@@ -194,7 +197,7 @@ class EncryptedSession:
         Raises TypeError, before anything is written, for items that JSON cannot give back as they
         are; what the key provider raises; what the store raises.
         """
-        batch = checks.items(items)
+        batch = arguments.items(items)
         if batch:
             batch = await self._sealed.seal(batch)
         await call(self.underlying_session.add_items, batch, **self._keywords(wrapper))
@@ -208,7 +211,7 @@ class EncryptedSession:
         Expired rows at the tail are removed. A row that cannot be read stays, and raises
         UnreadableItemsError, also under on_unreadable="skip".
         """
-        from encrypted_sessions.popping import pop  # noqa: PLC0415 - few sessions pop
+        from .history.popping import pop  # noqa: PLC0415 - few sessions pop
 
         return await pop(self._sealed, self._keywords(wrapper))  # type: ignore[return-value]  # what was sealed was an item
 
@@ -224,7 +227,7 @@ class EncryptedSession:
         removed), and PurgeRefusedError where the store cannot remove single rows and has expired
         ones.
         """
-        from encrypted_sessions.purging import purge  # noqa: PLC0415 - few sessions purge
+        from .history.purging import purge  # noqa: PLC0415 - few sessions purge
 
         return await purge(self._sealed)
 
@@ -234,27 +237,33 @@ class EncryptedSession:
         await call(self.underlying_session.clear_session, **self._keywords(wrapper))
 
     @property
-    def session_id(self) -> str:
-        """The id that the items are sealed for."""
-        return self._session_id
-
-    @session_id.setter
-    def session_id(self, _: str) -> NoReturn:
-        raise AttributeError("session_id cannot be changed: stored items are sealed for it. Make another wrapper")
-
-    @property
     def underlying_session(self) -> Any:
         """The session that stores the sealed items."""
         return self._underlying_session
 
-    @property
-    def session_settings(self) -> SessionSettings | None:
-        """The underlying session's settings."""
-        return getattr(self.underlying_session, "session_settings", None)
+    if TYPE_CHECKING:
+        # The SDK's `Session` declares attributes, and pyright takes no property for one.
+        session_id: str
+        session_settings: SessionSettings | None
+    else:
 
-    @session_settings.setter
-    def session_settings(self, value: SessionSettings | None) -> None:
-        self.underlying_session.session_settings = value
+        @property
+        def session_id(self) -> str:
+            """The id that the items are sealed for."""
+            return self._session_id
+
+        @session_id.setter
+        def session_id(self, _: str) -> NoReturn:
+            raise AttributeError("session_id cannot be changed: stored items are sealed for it. Make another wrapper")
+
+        @property
+        def session_settings(self) -> SessionSettings | None:
+            """The underlying session's settings."""
+            return getattr(self.underlying_session, "session_settings", None)
+
+        @session_settings.setter
+        def session_settings(self, value: SessionSettings | None) -> None:
+            self.underlying_session.session_settings = value
 
     @property
     def ttl(self) -> int | None:
@@ -263,7 +272,7 @@ class EncryptedSession:
 
     @ttl.setter
     def ttl(self, value: int | None) -> None:
-        self._ttl = checks.ttl(value)
+        self._ttl = arguments.ttl(value)
 
     # -- What the SDK's compaction looks for ------------------------------------------------
 
@@ -284,7 +293,7 @@ class EncryptedSession:
     @property
     def _compaction(self) -> Compaction:
         if self._compactor is None:
-            from encrypted_sessions.compaction import Compaction  # noqa: PLC0415 - few sessions compact
+            from .history.compaction import Compaction  # noqa: PLC0415 - few sessions compact
 
             self._compactor = Compaction(self._sealed)
         return self._compactor
@@ -297,7 +306,7 @@ class EncryptedSession:
 
     async def _purge_head(self) -> None:
         """Remove what `purge_on_add` asks for. Items were added: no error comes from here."""
-        from encrypted_sessions.purging import purge_head  # noqa: PLC0415 - as in `purge_expired`
+        from .history.purging import purge_head  # noqa: PLC0415 - as in `purge_expired`
 
         if time.monotonic() < self._purge_again_at:
             return
@@ -316,20 +325,20 @@ class EncryptedSession:
     # -- Reading ----------------------------------------------------------------------------
 
     def _limit(self, limit: int | None) -> int | None:
-        return checks.limit(settings_limit(self.underlying_session) if limit is None else limit)
+        return arguments.limit(settings_limit(self.underlying_session) if limit is None else limit)
 
-    def _terms(self) -> Terms:
-        return Terms(int(_now()), self._ttl, read_plaintext=self._read_plaintext)
+    def _policy(self) -> ReadPolicy:
+        return ReadPolicy(int(_now()), self._ttl, read_plaintext=self._read_plaintext)
 
-    def _report(self, tally: Tally, limit: int | None) -> None:
-        if tally.met(self._raising()):
+    def _report(self, counts: OutcomeCounts, limit: int | None) -> None:
+        if counts.met(self._raising()):
             if not self._skip:
-                raise UnreadableItemsError.of(tally.outcomes(), tally.findings, raising=self._raising())
-            left_out: dict[str, int] = {name: tally.count(name) for name in self._raising()}
+                raise UnreadableItemsError.of(counts.outcomes(), counts.findings, raising=self._raising())
+            left_out: dict[str, int] = {name: counts.count(name) for name in self._raising()}
             logger.warning("left out what cannot be read: %s", describe(left_out))
-        if tally.count("erased") and self._first_time("erased"):
-            logger.warning("%d items are left out because their key was destroyed", tally.count("erased"))
-        expired = tally.count("expired")
+        if counts.count("erased") and self._first_time("erased"):
+            logger.warning("%d items are left out because their key was destroyed", counts.count("erased"))
+        expired = counts.count("expired")
         if limit is None and expired > _EXPIRED_WORTH_A_WARNING and self._first_time("expired"):
             logger.warning("%d expired items were read and left out; purge_expired() removes them", expired)
 
@@ -339,8 +348,8 @@ class EncryptedSession:
         return UNREADABLE
 
     def _first_time(self, subject: str) -> bool:
-        first = subject not in self._told
-        self._told.add(subject)
+        first = subject not in self._already_logged
+        self._already_logged.add(subject)
         return first
 
     def _keywords(self, wrapper: RunContextWrapper[Any] | None) -> dict[str, Any]:
@@ -375,10 +384,10 @@ def _know_signatures() -> None:
 
 def _keychain(encryption_key: str | KeyRing, upstream_key: str | None, session_id: str) -> Keychain:
     if upstream_key is not None:
-        checks.key_string(upstream_key, "upstream_key")
-    if checks.is_key_ring(encryption_key):
+        arguments.key_string(upstream_key, "upstream_key")
+    if arguments.is_key_ring(encryption_key):
         return RingKeychain(encryption_key, session_id, upstream_key)
-    text = checks.key_string(encryption_key, "encryption_key")
+    text = arguments.key_string(encryption_key, "encryption_key")
     if upstream_key is not None:
         raise ValueError(
             "upstream_key goes with a KeyRing; with a string, encryption_key reads the rows that the SDK's class wrote"

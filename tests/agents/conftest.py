@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hand_clock import Clock
+from encrypted_sessions_tests.fake_clock import FakeClock
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock()
     monkeypatch.setattr("encrypted_sessions.session._now", clock)
     return clock

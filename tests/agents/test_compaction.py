@@ -20,10 +20,10 @@ from agents import Agent, RunConfig, Runner, SessionSettings, function_tool
 from agents.memory import OpenAIResponsesCompactionSession
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-import stores
 from encrypted_sessions import EncryptedSession, EncryptedSessionError, KeyRing, UnreadableItemsError
-from hand_clock import NOW, Clock
-from stores import KINDS, ROW_ADDRESSABLE, Place, Row
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.fake_clock import NOW, FakeClock
+from encrypted_sessions_tests.stores import KINDS, ROW_ADDRESSABLE, Row, StoreLocation
 
 MARK = "quokka"
 CHAT = "chat"
@@ -57,7 +57,7 @@ class Compactor:
 class Chat:
     """One encrypted session that can compact, and the place where its rows lie."""
 
-    def __init__(self, place: Place, encrypted: EncryptedSession, compactor: Compactor, ring: KeyRing) -> None:
+    def __init__(self, place: StoreLocation, encrypted: EncryptedSession, compactor: Compactor, ring: KeyRing) -> None:
         self.place = place
         self.encrypted = encrypted
         self.compactor = compactor
@@ -122,7 +122,7 @@ def timestamp_of(row: Row) -> int:
     return int.from_bytes(token[1:9], "big")
 
 
-async def assert_sealed(place: Place) -> None:
+async def assert_sealed(place: StoreLocation) -> None:
     """Nothing lies at rest but envelopes."""
     rows = await stores.raw_rows(place, CHAT)
     assert all(set(json.loads(row)) == {"__enc__", "v", "kid", "payload"} for row in rows)
@@ -140,42 +140,42 @@ async def _sealed_elsewhere(ring: KeyRing, **options: Any) -> str:
     return str(rows[0])
 
 
-async def _unknown_key(_ring: KeyRing, _clock: Clock) -> str:
+async def _unknown_key(_ring: KeyRing, _clock: FakeClock) -> str:
     async with KeyRing.ephemeral() as other:
         return await _sealed_elsewhere(other)
 
 
-async def _altered(ring: KeyRing, _clock: Clock) -> str:
+async def _altered(ring: KeyRing, _clock: FakeClock) -> str:
     envelope = json.loads(await _sealed_elsewhere(ring))
     token = bytearray(base64.urlsafe_b64decode(envelope["payload"]))
     token[-1] ^= 1
     return json.dumps({**envelope, "payload": base64.urlsafe_b64encode(token).decode()})
 
 
-async def _from_the_future(ring: KeyRing, clock: Clock) -> str:
+async def _from_the_future(ring: KeyRing, clock: FakeClock) -> str:
     clock.now += 3600
     row = await _sealed_elsewhere(ring)
     clock.now -= 3600
     return row
 
 
-async def _of_a_later_version(ring: KeyRing, _clock: Clock) -> str:
+async def _of_a_later_version(ring: KeyRing, _clock: FakeClock) -> str:
     return json.dumps({**json.loads(await _sealed_elsewhere(ring)), "v": 2})
 
 
-async def _plaintext(_ring: KeyRing, _clock: Clock) -> str:
+async def _plaintext(_ring: KeyRing, _clock: FakeClock) -> str:
     return json.dumps({"role": "user", "content": "never sealed"})
 
 
-async def _malformed(_ring: KeyRing, _clock: Clock) -> str:
+async def _malformed(_ring: KeyRing, _clock: FakeClock) -> str:
     return '{"__enc__": 1}'
 
 
-async def _no_json(_ring: KeyRing, _clock: Clock) -> str:
+async def _no_json(_ring: KeyRing, _clock: FakeClock) -> str:
     return "{no json"
 
 
-UNREADABLE: dict[str, Callable[[KeyRing, Clock], Awaitable[str]]] = {
+UNREADABLE: dict[str, Callable[[KeyRing, FakeClock], Awaitable[str]]] = {
     "unknown_key": _unknown_key,
     "unauthentic": _altered,
     "not_yet_valid": _from_the_future,
@@ -265,7 +265,7 @@ async def test_only_ciphertext_is_at_rest_before_during_and_after_compaction_on_
 
 @every_kind
 async def test_automatic_compaction_carries_the_newest_timestamp_that_it_replaces(
-    kind: str, request: pytest.FixtureRequest, clock: Clock
+    kind: str, request: pytest.FixtureRequest, clock: FakeClock
 ) -> None:
     async def an_hour_passes() -> None:
         clock.now += 3600
@@ -284,7 +284,7 @@ async def test_automatic_compaction_carries_the_newest_timestamp_that_it_replace
 
 @every_kind
 async def test_compaction_on_demand_carries_the_newest_timestamp_that_it_replaces(
-    kind: str, request: pytest.FixtureRequest, clock: Clock
+    kind: str, request: pytest.FixtureRequest, clock: FakeClock
 ) -> None:
     async with open_chat(kind, request, ttl=7200) as chat:
         for text in ("one", "two", "three"):
@@ -296,7 +296,7 @@ async def test_compaction_on_demand_carries_the_newest_timestamp_that_it_replace
 
 @every_kind
 async def test_compaction_on_demand_replaces_expired_rows_too_and_gives_them_no_new_life(
-    kind: str, request: pytest.FixtureRequest, clock: Clock
+    kind: str, request: pytest.FixtureRequest, clock: FakeClock
 ) -> None:
     async with open_chat(kind, request, ttl=60) as chat:
         await chat.session.add_items(questions("expired"))
@@ -318,7 +318,7 @@ async def test_compaction_on_demand_replaces_expired_rows_too_and_gives_them_no_
 @every_unreadable
 @every_policy
 async def test_compaction_on_demand_refuses_a_history_with_an_unreadable_row(
-    kind: str, outcome: str, on_unreadable: str, request: pytest.FixtureRequest, clock: Clock
+    kind: str, outcome: str, on_unreadable: str, request: pytest.FixtureRequest, clock: FakeClock
 ) -> None:
     async with open_chat(kind, request, on_unreadable=on_unreadable) as chat:
         await chat.session.add_items(questions("before"))
@@ -333,7 +333,7 @@ async def test_compaction_on_demand_refuses_a_history_with_an_unreadable_row(
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "plain"])  # which has no settings
 async def test_compaction_on_demand_refuses_an_unreadable_row_beyond_the_limit_of_the_session(
-    kind: str, request: pytest.FixtureRequest, clock: Clock
+    kind: str, request: pytest.FixtureRequest, clock: FakeClock
 ) -> None:
     async with open_chat(kind, request, on_unreadable="skip") as chat:
         await stores.write_raw_row(chat.place, CHAT, await UNREADABLE["plaintext"](chat.ring, clock))
@@ -348,7 +348,7 @@ async def test_compaction_on_demand_refuses_an_unreadable_row_beyond_the_limit_o
 @row_addressable
 @every_policy
 async def test_compaction_on_demand_refuses_a_row_that_the_store_would_hide(
-    kind: str, on_unreadable: str, request: pytest.FixtureRequest, clock: Clock
+    kind: str, on_unreadable: str, request: pytest.FixtureRequest, clock: FakeClock
 ) -> None:
     async with open_chat(kind, request, on_unreadable=on_unreadable) as chat:
         await chat.session.add_items(questions("before"))
@@ -362,7 +362,7 @@ async def test_compaction_on_demand_refuses_a_row_that_the_store_would_hide(
 @row_addressable
 @every_unreadable
 async def test_automatic_compaction_keeps_an_older_unreadable_row_before_what_it_replaces(
-    kind: str, outcome: str, request: pytest.FixtureRequest, clock: Clock
+    kind: str, outcome: str, request: pytest.FixtureRequest, clock: FakeClock
 ) -> None:
     async with open_chat(kind, request, on_unreadable="skip") as chat:
         await chat.session.add_items(questions("before"))
@@ -378,7 +378,7 @@ async def test_automatic_compaction_keeps_an_older_unreadable_row_before_what_it
 @row_addressable
 @every_unreadable
 async def test_automatic_compaction_keeps_an_unreadable_row_that_lies_beyond_the_limit_under_raise(
-    kind: str, outcome: str, request: pytest.FixtureRequest, clock: Clock
+    kind: str, outcome: str, request: pytest.FixtureRequest, clock: FakeClock
 ) -> None:
     async with open_chat(kind, request) as chat:
         await stores.write_raw_row(chat.place, CHAT, await UNREADABLE[outcome](chat.ring, clock))
@@ -400,7 +400,7 @@ def call_and_late_output() -> tuple[list[Any], list[Any]]:
 
 @row_addressable
 async def test_an_output_whose_call_lies_before_an_unreadable_row_is_not_replaced_unseen(
-    kind: str, request: pytest.FixtureRequest, clock: Clock
+    kind: str, request: pytest.FixtureRequest, clock: FakeClock
 ) -> None:
     before, after = call_and_late_output()
     async with open_chat(kind, request, on_unreadable="skip") as chat:
@@ -426,7 +426,7 @@ async def test_an_output_whose_call_lies_beyond_the_limit_is_not_replaced_unseen
 @without_rows
 @every_unreadable
 async def test_automatic_compaction_is_left_out_with_a_warning_where_rows_cannot_be_addressed(
-    kind: str, outcome: str, request: pytest.FixtureRequest, clock: Clock, caplog: pytest.LogCaptureFixture
+    kind: str, outcome: str, request: pytest.FixtureRequest, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_chat(kind, request, on_unreadable="skip") as chat:
         await stores.write_raw_row(chat.place, CHAT, await UNREADABLE[outcome](chat.ring, clock))
@@ -444,7 +444,7 @@ async def test_an_unreadable_row_that_arrives_during_the_turn_leaves_compaction_
     outcome: str,
     on_unreadable: str,
     request: pytest.FixtureRequest,
-    clock: Clock,
+    clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with open_chat(kind, request, on_unreadable=on_unreadable) as chat:

@@ -16,10 +16,10 @@ import pytest
 from agents import Agent, RunConfig, Runner, RunState, UserError, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-import stores
 from encrypted_sessions import EncryptedSession, KeyRing
-from hand_clock import Clock
-from stores import KINDS, Place
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.fake_clock import FakeClock
+from encrypted_sessions_tests.stores import KINDS, StoreLocation
 
 TTL = 600
 CHAT = "chat"
@@ -32,7 +32,7 @@ Ask = Callable[[Agent[Any], Any, Any], Awaitable[Any]]
 class Chat:
     """An agent whose refunds need approval, and the place of its encrypted session."""
 
-    def __init__(self, place: Place, ring: KeyRing) -> None:
+    def __init__(self, place: StoreLocation, ring: KeyRing) -> None:
         self._place = place
         self._ring = ring
         self.refunds: list[int] = []
@@ -111,7 +111,7 @@ saved_or_not = pytest.mark.parametrize("saved", [False, True], ids=["not saved",
 
 @both_ways
 async def test_a_resume_after_expiry_goes_on_from_its_own_state_and_runs_the_tool_once(
-    chat: Chat, clock: Clock, ask: Ask
+    chat: Chat, clock: FakeClock, ask: Ask
 ) -> None:
     state = await chat.wait_for_approval(ask)
     clock.now += TTL + 1
@@ -131,7 +131,7 @@ async def test_a_resume_after_expiry_goes_on_from_its_own_state_and_runs_the_too
 @both_ways
 @saved_or_not
 async def test_a_resume_of_an_unsettled_turn_in_time_settles_it_and_runs_the_tool_once(
-    chat: Chat, clock: Clock, ask: Ask, saved: bool, monkeypatch: pytest.MonkeyPatch
+    chat: Chat, clock: FakeClock, ask: Ask, saved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = await chat.wait_for_approval(ask)
     async with chat.session() as session:
@@ -151,7 +151,7 @@ async def test_a_resume_of_an_unsettled_turn_in_time_settles_it_and_runs_the_too
 @both_ways
 @saved_or_not
 async def test_a_resume_of_an_unsettled_turn_after_expiry_shows_the_documented_error_and_runs_no_tool_twice(
-    chat: Chat, clock: Clock, ask: Ask, saved: bool, monkeypatch: pytest.MonkeyPatch
+    chat: Chat, clock: FakeClock, ask: Ask, saved: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = await chat.wait_for_approval(ask)
     async with chat.session() as session:
@@ -173,7 +173,7 @@ async def test_a_resume_of_an_unsettled_turn_after_expiry_shows_the_documented_e
 
 @both_ways
 async def test_a_resume_of_a_turn_whose_beginning_expired_shows_the_documented_error_and_runs_no_tool_twice(
-    chat: Chat, clock: Clock, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    chat: Chat, clock: FakeClock, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = await chat.wait_for_approval(ask)
     clock.now += TTL

@@ -54,7 +54,7 @@ from openai.types.responses.response_output_item import McpApprovalRequest
 from pydantic import BaseModel
 
 from encrypted_sessions import EncryptedSession, KeyRing
-from stores import KINDS, PlainSession, everything_at_rest, new_place, open_store, raw_rows
+from encrypted_sessions_tests.stores import KINDS, PlainSession, everything_at_rest, new_place, open_store, raw_rows
 
 MARK = "quokka"
 

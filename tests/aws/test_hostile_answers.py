@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from encrypted_sessions_tests.leaks import Sentinel, chain, our_locals
+from encrypted_sessions_tests.loopback_http import LoopbackServer
 from keyproviders import InvalidKeyError, KeyProviderError, ProviderConfigError
 from keyproviders.aws import AwsKmsKeyWrapper, AwsSecretsManagerKeyProvider
 from keyproviders.keyset import WrappedKey
-from leaks import Sentinel, chain, our_locals
-from loopback_http import LoopbackServer
 
 ARN = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 CONTEXT = {"keyset": "default", "key": "k1", "created_at": "2026-11-23T07:00:00Z"}

@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 import pytest
 
+from encrypted_sessions_tests.leaks import Sentinel, chain, our_locals
 from keyproviders import (
     InvalidKeyError,
     KeyAccessDeniedError,
@@ -25,7 +26,6 @@ from keyproviders import (
 )
 from keyproviders.aws import AwsKmsKeyWrapper, sdk
 from keyproviders.keyset import KeyWrapper, WrappedKey
-from leaks import Sentinel, chain, our_locals
 
 CONTEXT = {"keyset": "default", "key": "k1", "created_at": "2026-11-23T07:00:00Z"}
 ARN = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"

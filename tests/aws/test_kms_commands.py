@@ -20,6 +20,8 @@ import pytest
 import sqlalchemy
 
 from encrypted_sessions import EncryptedSession
+from encrypted_sessions_tests.servers import Server
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import (
     KeyAccessDeniedError,
     KeyRing,
@@ -29,8 +31,6 @@ from keyproviders import (
     open_keyset,
 )
 from keyproviders.keyset import KeysetRefusedError
-from servers import Server
-from stores import PlainSession
 
 TABLE = "encrypted_sessions_keysets"
 VARIABLE = "DSN_OF_THE_KEYSETS"
@@ -218,6 +218,7 @@ async def test_a_service_may_only_read_the_table_and_needs_no_more(server_place:
     assert listed(server_place.url()) == {"first": "decrypt-only", "second": "active"}
 
 
+@pytest.mark.private_servers
 async def test_an_outage_of_the_database_ends_nothing(server_place: Place, server: Server) -> None:
     keys("create", server_place.url(), "--key-name", "first")
     async with KeyRing.from_url(server_place.url(), retry=RetryPolicy(attempts=1)) as ring:

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from documents import ROOT
-
-pytestmark = pytest.mark.soak
+from encrypted_sessions_tests.documents import ROOT
 
 BENCH = ROOT / "tests" / "bench"
 
@@ -37,7 +35,10 @@ def loaded(path: Path) -> ModuleType:
     return module
 
 
-def test_one_unwrap_for_each_process_and_key_however_many_sessions(bench):
-    report = bench.run_fleet(sessions=80, turns=10, processes=4)
-    assert report.operations == 80 * 10 * 4
-    assert report.calls == {("Decrypt", "k1"): 4, ("Decrypt", "k2"): 4}
+@pytest.mark.parametrize(
+    ("sessions", "processes"), [(8, 2), pytest.param(80, 4, marks=pytest.mark.soak)], ids=["few sessions", "many"]
+)
+def test_one_unwrap_for_each_process_and_key_however_many_sessions(bench, sessions: int, processes: int):
+    report = bench.run_fleet(sessions=sessions, turns=10, processes=processes)
+    assert report.operations == sessions * 10 * 4
+    assert report.calls == {("Decrypt", "k1"): processes, ("Decrypt", "k2"): processes}

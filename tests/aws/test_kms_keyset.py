@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from documents import ROOT, blocks
 from encrypted_sessions import EncryptedSession, KeyDisabledError, KeyRing
 from encrypted_sessions.cli import application
+from encrypted_sessions_tests.documents import ROOT, blocks
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import KeyAccessDeniedError, KeyProvider, KeyUnavailableError, RetryPolicy, open_keyset, open_provider
 from keyproviders.keyset import FileKeysetStore, KeysetKeyProvider
 from keyproviders.testing import KeyProviderConformance
-from stores import PlainSession
 
 PAGE = ROOT / "docs" / "aws-kms.md"
 ITEM = {"role": "user", "content": "hello"}

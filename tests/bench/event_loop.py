@@ -13,7 +13,7 @@ from unittest import mock
 from measuring import Samples, Table, Taken, in_turn, ms
 from subjects import OURS, SDK, all_three, message
 
-from encrypted_sessions import reading
+from encrypted_sessions.history import reading
 
 _ROWS = 10_000
 _TARGET_S = 0.010

@@ -10,11 +10,11 @@ import time
 from measuring import Table, Taken, ms
 from subjects import OURS, SDK, SESSION, TTL, message, session_of
 
-from bulk_rows import counting, write_rows
 from encrypted_sessions import Key
-from encrypted_sessions.envelope import pack
-from encrypted_sessions.sealing import SessionCipher
-from stores import Place, open_store
+from encrypted_sessions.core.envelope import pack
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
+from encrypted_sessions_tests.bulk_rows import counting, write_rows
+from encrypted_sessions_tests.stores import StoreLocation, open_store
 
 _LIVE, _LIMIT = 10, 50
 _TARGET = 2 * (_LIMIT + 64)
@@ -28,13 +28,13 @@ async def measure(*, quick: bool) -> Table:
         f"`get_items(limit={_LIMIT})` of items of 200 B. Rows are counted where the driver hands them over.",
     )
     key = Key.generate("bench")
-    cipher = SessionCipher.derive(key.secret, SESSION)
+    cipher = FernetCipher.derive(key.secret, SESSION)
     now = int(time.time())
     stamps = [now - 10 * TTL] * heap + [now] * _LIVE
     rows = [json.dumps(pack(key.kid, cipher.seal(message(200), stamp))) for stamp in stamps]
     for kind in ("sqlite", "sqlalchemy-sqlite", "plain"):
         with tempfile.TemporaryDirectory() as folder:
-            place = Place(kind, f"{folder}/history.db", "bench")
+            place = StoreLocation(kind, f"{folder}/history.db", "bench")
             async with open_store(place, SESSION):
                 pass  # makes the tables
             await write_rows(place, SESSION, rows)
@@ -51,7 +51,7 @@ async def measure(*, quick: bool) -> Table:
     return table
 
 
-async def _read(place: Place, key: Key, subject: str) -> tuple[int, float]:
+async def _read(place: StoreLocation, key: Key, subject: str) -> tuple[int, float]:
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(place, SESSION))
         fetched = await stack.enter_async_context(counting(place, store))

@@ -124,7 +124,7 @@ def run_fleet(sessions: int, turns: int, processes: int = PROCESSES) -> Report:
 @contextmanager
 def keyset() -> Iterator[tuple[str, Any]]:
     """The URL of a keyset that is not there yet, and the proxy that sees every call to KMS."""
-    from aws_servers import REGION, FaultProxy, client_of, moto_server
+    from encrypted_sessions_tests.aws_servers import REGION, FaultProxy, client_of, moto_server
 
     settings = {"AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "x"}
     kept = {name: os.environ.get(name) for name in settings}

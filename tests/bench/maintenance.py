@@ -4,7 +4,7 @@ The floor is what no program can beat that opens and seals each row and then wri
 Fernet's own `decrypt` and `encrypt_at_time` with derived keys, and that of the store's best way to
 replace 500 rows only if they are unchanged. Nothing is read and nothing is parsed for it.
 """
-# ruff: noqa: S608  # every name of a table in these statements is made in stores.Place
+# ruff: noqa: S608  # every name of a table in these statements is made in stores.StoreLocation
 
 from __future__ import annotations
 
@@ -28,25 +28,16 @@ from cryptography.fernet import Fernet
 from measuring import Samples, Table, Taken
 from subjects import message
 
-from bulk_rows import write_rows
 from encrypted_sessions import Key, KeyRing
-from encrypted_sessions.derivation import derive_session_key
-from encrypted_sessions.envelope import pack_row
-from encrypted_sessions.maintenance import (
-    discard,
-    encrypt_plaintext,
-    erase,
-    inventory,
-    purge,
-    reencrypt,
-    verify,
-)
-from encrypted_sessions.maintenance.stores.base import StoredRow
-from encrypted_sessions.sealing import SessionCipher
+from encrypted_sessions.core.envelope import pack_row
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher, derive_session_key
+from encrypted_sessions.maintenance import discard, encrypt_plaintext, erase, inventory, purge, reencrypt, verify
+from encrypted_sessions.stores.whole import StoredRow
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.servers import PostgresServer, ProgramMissingError, RedisServer
+from encrypted_sessions_tests.stores import StoreLocation
+from encrypted_sessions_tests.whole_stores import all_rows, make_tables, whole
 from keyproviders import decode_key_text
-from servers import PostgresServer, ProgramMissingError, RedisServer
-from stores import Place
-from whole_stores import all_rows, make_tables, whole
 
 _KINDS = ("sqlite", "sqlalchemy-postgres", "redis")
 _SIZES = (("200 B", 200), ("1 KiB", 1024))
@@ -223,9 +214,9 @@ class _Where(NamedTuple):
     where: str
     name: str = ""
 
-    def place(self) -> Place:
+    def place(self) -> StoreLocation:
         where = f"{self.where}/{self.name}.db" if self.kind == "sqlite" else self.where
-        return Place(self.kind, where, f"bench{self.name}")
+        return StoreLocation(self.kind, where, f"bench{self.name}")
 
 
 async def _places(table: Table) -> AsyncIterator[_Where]:
@@ -245,13 +236,13 @@ async def _places(table: Table) -> AsyncIterator[_Where]:
             yield _Where(kind, server.url)
 
 
-async def _fill(place: Place, key: Key | None, size: int, count: int, *, age: int = 0) -> None:
+async def _fill(place: StoreLocation, key: Key | None, size: int, count: int, *, age: int = 0) -> None:
     """Sessions of items that are sealed with a key, or plain."""
     await make_tables(place)
     stamp = int(time.time()) - age
     for start in range(0, count, _PER_SESSION):
         session_id = f"session-{start // _PER_SESSION}"
-        cipher = None if key is None else SessionCipher.derive(key.secret, session_id)
+        cipher = None if key is None else FernetCipher.derive(key.secret, session_id)
         rows = []
         for number in range(start, start + _PER_SESSION):
             item = {**message(size - 20), "id": f"{number:09}"}
@@ -259,16 +250,16 @@ async def _fill(place: Place, key: Key | None, size: int, count: int, *, age: in
         await write_rows(place, session_id, rows)
 
 
-async def _fill_with_many(place: Place, key: Key, count: int) -> None:
+async def _fill_with_many(place: StoreLocation, key: Key, count: int) -> None:
     """The same item again and again in long sessions: what fills a large store soon."""
     await make_tables(place)
     for number in range(count // _LONG):
         session_id = f"session-{number}"
-        token = SessionCipher.derive(key.secret, session_id).seal(message(200), int(time.time()))
+        token = FernetCipher.derive(key.secret, session_id).seal(message(200), int(time.time()))
         await write_rows(place, session_id, [pack_row(key.kid, token)] * _LONG)
 
 
-async def _drop(place: Place) -> None:
+async def _drop(place: StoreLocation) -> None:
     if place.in_sqlite:
         for file in Path(place.where).parent.glob(f"{Path(place.where).name}*"):
             file.unlink()
@@ -281,13 +272,13 @@ async def _drop(place: Place) -> None:
         await _tell_postgres(place, f"DROP TABLE {place.messages_table}, {place.sessions_table}")
 
 
-async def _tidy(place: Place) -> None:
+async def _tidy(place: StoreLocation) -> None:
     """Clear away what earlier rounds left behind: they change the same rows again and again, which nobody does."""
     if place.kind == "sqlalchemy-postgres":
         await _tell_postgres(place, f"VACUUM {place.messages_table}")
 
 
-async def _tell_postgres(place: Place, statement: str) -> None:
+async def _tell_postgres(place: StoreLocation, statement: str) -> None:
     import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
     connection = await asyncpg.connect(place.where.replace("+asyncpg", ""))
@@ -311,7 +302,7 @@ class _Keys:
 # -- The floor ------------------------------------------------------------------------------------
 
 
-async def _against_the_floor(place: Place, keys: list[Key], size: int, count: int, rounds: int) -> Samples:
+async def _against_the_floor(place: StoreLocation, keys: list[Key], size: int, count: int, rounds: int) -> Samples:
     """What the floor and `reencrypt` took, in turn, from one key to the other and back."""
     await _fill(place, keys[0], size, count)
     samples = Samples()
@@ -330,7 +321,7 @@ async def _against_the_floor(place: Place, keys: list[Key], size: int, count: in
     return samples
 
 
-async def _reencrypted(place: Place, keys: Sequence[Key], count: int) -> Taken:
+async def _reencrypted(place: StoreLocation, keys: Sequence[Key], count: int) -> Taken:
     async with KeyRing(_Keys(keys)) as ring, whole(place) as store:
         start = Taken.since()
         report = await reencrypt(store, ring, batch=_BATCH)
@@ -339,7 +330,7 @@ async def _reencrypted(place: Place, keys: Sequence[Key], count: int) -> Taken:
     return taken
 
 
-async def _at_the_floor(place: Place, keys: Sequence[Key], swap: Swap) -> dict[str, Taken]:
+async def _at_the_floor(place: StoreLocation, keys: Sequence[Key], swap: Swap) -> dict[str, Taken]:
     new, old = keys
     async with whole(place) as store:
         rows = sorted(await all_rows(store, 5_000), key=lambda row: row.id)
@@ -382,7 +373,7 @@ return changed
 
 
 @contextlib.asynccontextmanager
-async def _swapper(place: Place) -> AsyncIterator[Swap]:
+async def _swapper(place: StoreLocation) -> AsyncIterator[Swap]:
     """The store's best way to replace rows only if they are unchanged."""
     if place.in_sqlite:
         with contextlib.closing(sqlite3.connect(place.where, isolation_level=None)) as connection:
@@ -406,7 +397,7 @@ async def _swapper(place: Place) -> AsyncIterator[Swap]:
                 pipeline = client.pipeline(transaction=False)
                 lists: dict[bytes, list[Any]] = {}
                 for row, new in changes:
-                    lists.setdefault(row.id.key, []).extend((row.id.before, row.data, new))
+                    lists.setdefault(row.id.key, []).extend((row.id.offset, row.data, new))
                 for key, values in lists.items():
                     pipeline.evalsha(script.sha, 1, key, min(values[::3]), max(values[::3]), *values)
                 assert sum(pipeline.execute()) == len(changes)
@@ -463,7 +454,7 @@ _COMMANDS: dict[str, _Command] = {
 }
 
 
-async def _timed(command: _Command, place: Place, size: int, count: int) -> float:
+async def _timed(command: _Command, place: StoreLocation, size: int, count: int) -> float:
     key = Key.generate("one")
     await _fill(place, key if command.sealed else None, size, count, age=command.age)
     sessions = [f"session-{number}" for number in range(count // _PER_SESSION)]
@@ -479,7 +470,7 @@ async def _timed(command: _Command, place: Place, size: int, count: int) -> floa
 # -- Processes of their own -----------------------------------------------------------------------
 
 
-def _in_processes(place: Place, keys: Sequence[Key], processes: int, count: int) -> Taken:
+def _in_processes(place: StoreLocation, keys: Sequence[Key], processes: int, count: int) -> Taken:
     """Seconds until all are done, from the word to begin, and the most processor time that one took."""
     with contextlib.ExitStack() as stack:
         started = [stack.enter_context(_process(place, keys)) for _ in range(processes)]
@@ -503,7 +494,7 @@ def _computing(processes: int) -> float:
     return time.perf_counter() - start
 
 
-def _peak(place: Place, keys: Sequence[Key], count: int) -> int:
+def _peak(place: StoreLocation, keys: Sequence[Key], count: int) -> int:
     with _process(place, keys) as one:
         assert _answer(one) == "ready"
         _tell(one, "go")
@@ -521,7 +512,7 @@ class _Done(NamedTuple):
 
 
 @contextlib.contextmanager
-def _process(place: Place, keys: Sequence[Key]) -> Iterator[subprocess.Popen[str]]:
+def _process(place: StoreLocation, keys: Sequence[Key]) -> Iterator[subprocess.Popen[str]]:
     order = {
         "place": [place.kind, place.where, place.prefix],
         "keys": [[key.name, key.reveal_base64()] for key in keys],
@@ -552,7 +543,7 @@ def _answer(process: subprocess.Popen[str]) -> str:
 async def _work() -> None:
     """Reencrypt a store when told to; say how many rows were changed, and the peak of memory."""
     order = json.loads(sys.stdin.readline())
-    place = Place(*order["place"])
+    place = StoreLocation(*order["place"])
     keys = [Key(name, decode_key_text(text)) for name, text in order["keys"]]
     async with KeyRing(_Keys(keys)) as ring, whole(place) as store:
         _say("ready")

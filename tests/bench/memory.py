@@ -20,13 +20,13 @@ from typing import Any
 from measuring import Table
 from subjects import BARE, OURS, SESSION, SUBJECTS, message, session_of
 
-from bulk_rows import write_rows
 from encrypted_sessions import Key
-from encrypted_sessions.envelope import pack
-from encrypted_sessions.sealing import SessionCipher
+from encrypted_sessions.core.envelope import pack
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.servers import ProgramMissingError, RedisServer
+from encrypted_sessions_tests.stores import StoreLocation, open_store
 from keyproviders import decode_key_text
-from servers import ProgramMissingError, RedisServer
-from stores import Place, open_store
 
 _SIZE = 1024
 _CHUNK = 10_000
@@ -58,7 +58,7 @@ async def measure(*, quick: bool) -> Table:
             for subject in SUBJECTS:
                 bare = subject == BARE  # the SDK's class reads our rows: it has the same secret, and ignores the kid
                 where = f"{folder}/{kind}-{bare}.db" if redis_url is None or kind != "redis" else redis_url
-                place = Place(kind, where, f"bench{bare}")
+                place = StoreLocation(kind, where, f"bench{bare}")
                 if kind != "plain" and subject != OURS:
                     await _fill(place, None if bare else key, count)
                 peaks[subject] = _peak_of_a_process(place, subject, key, count)
@@ -83,7 +83,7 @@ def _redis() -> Iterator[str | None]:
         yield server.url
 
 
-async def _fill(place: Place, key: Key | None, count: int) -> None:
+async def _fill(place: StoreLocation, key: Key | None, count: int) -> None:
     async with open_store(place, SESSION):
         pass  # makes the tables
     rows = _rows(key, count)
@@ -93,14 +93,14 @@ async def _fill(place: Place, key: Key | None, count: int) -> None:
 
 def _rows(key: Key | None, count: int) -> Iterator[str]:
     """Items, each with a number of its own, as a store writes them; sealed if there is a key."""
-    cipher = None if key is None else SessionCipher.derive(key.secret, SESSION)
+    cipher = None if key is None else FernetCipher.derive(key.secret, SESSION)
     now = int(time.time())
     for number in range(count):
         item = {**message(_SIZE - 20), "id": f"{number:09}"}
         yield json.dumps(item if cipher is None or key is None else pack(key.kid, cipher.seal(item, now)))
 
 
-def _peak_of_a_process(place: Place, subject: str, key: Key, count: int) -> int:
+def _peak_of_a_process(place: StoreLocation, subject: str, key: Key, count: int) -> int:
     order = {"place": [place.kind, place.where, place.prefix], "subject": subject, "count": count}
     order["key"] = key.reveal_base64()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -119,7 +119,7 @@ def _peak_of_a_process(place: Place, subject: str, key: Key, count: int) -> int:
 
 
 async def _read(order: dict[str, Any]) -> int:
-    place, subject, key = Place(*order["place"]), order["subject"], Key("bench", decode_key_text(order["key"]))
+    place, subject, key = StoreLocation(*order["place"]), order["subject"], Key("bench", decode_key_text(order["key"]))
     if place.kind == "plain":
         await _fill(place, None if subject == BARE else key, order["count"])
     async with open_store(place, SESSION) as store:

@@ -23,8 +23,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
+
 from encrypted_sessions import EncryptedSession, KeyProviderError, KeyRing
-from encrypted_sessions.demo.outage_server import KeyServer
+from encrypted_sessions_tests.outage_demo.server import KeyServer
 from keyproviders import CachePolicy, KeyEvent
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

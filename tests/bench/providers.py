@@ -21,10 +21,10 @@ from measuring import Table, ms
 from outage import ListSession
 
 from encrypted_sessions import EncryptedSession
+from encrypted_sessions_tests.loopback_http import Handler, LoopbackServer
 from keyproviders import Key, KeyProvider, KeyProviderError, KeyRing
 from keyproviders.aws import AwsSecretsManagerKeyProvider
 from keyproviders.vault import VaultKvKeyProvider
-from loopback_http import Handler, LoopbackServer
 
 _HOUR_S = 3_600
 _STEP_S = 10
@@ -97,7 +97,7 @@ class _Clock:
 def _vault(url: str, clock: _Clock) -> KeyProvider:
     provider = VaultKvKeyProvider("agents/session-key", address=url, auth="approle", role_id="r", secret_id="s")
     # The life of its token passes on the same clock.
-    provider._connection._keeper._clock = clock  # type: ignore[union-attr]  # an approle has one
+    provider._connection._tokens._clock = clock  # type: ignore[union-attr]  # an approle has one
     return provider
 
 

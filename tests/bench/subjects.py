@@ -10,8 +10,8 @@ from typing import Any
 from agents.extensions.memory import EncryptedSession as SdkEncryptedSession
 
 from encrypted_sessions import EncryptedSession, Key, KeyRing
+from encrypted_sessions_tests.stores import StoreLocation, open_store
 from keyproviders.local import StaticKeyProvider
-from stores import Place, open_store
 
 SESSION = "user-1"
 TTL = 86_400
@@ -77,7 +77,7 @@ async def all_three(folder: str, kind: str = "sqlite") -> AsyncIterator[dict[str
     async with contextlib.AsyncExitStack() as stack:
         sessions = {}
         for number, subject in enumerate(SUBJECTS):
-            place = Place(kind, f"{folder}/{number}.db", f"s{number}")
+            place = StoreLocation(kind, f"{folder}/{number}.db", f"s{number}")
             store = await stack.enter_async_context(open_store(place, SESSION))
             sessions[subject] = session_of(subject, store, Key.generate("bench"))
         yield sessions

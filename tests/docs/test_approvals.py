@@ -14,8 +14,8 @@ from agents.exceptions import UserError
 from agents.extensions.memory import EncryptedSession as SdkSession
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-from documents import ROOT
 from encrypted_sessions import EncryptedSession, Key
+from encrypted_sessions_tests.documents import ROOT
 
 TTL = 600
 PAGE = ROOT / "docs" / "moving-over.md"

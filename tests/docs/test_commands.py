@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from documents import ROOT, blocks, documents
 from encrypted_sessions.cli import application
+from encrypted_sessions_tests.documents import ROOT, blocks, documents
 
 # `encrypted-sessions keygen`, `encrypted-sessions demo --keys URL`; and a bare `encrypted-sessions --version`.
 _COMMAND = re.compile(r"\bencrypted-sessions((?: +(?:--?[a-z][\w-]*|[a-z]+\b))+)")

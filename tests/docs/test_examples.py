@@ -22,8 +22,8 @@ import agents
 import pytest
 from agents.testing import ScriptedModel, assistant_message
 
-from documents import ROOT, Block, blocks, documents
 from encrypted_sessions import Key, KeyRing
+from encrypted_sessions_tests.documents import ROOT, Block, blocks, documents
 
 WITH_EXAMPLES = [path for path in documents() if blocks(path, "python")]
 

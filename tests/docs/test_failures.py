@@ -7,9 +7,9 @@ import typing
 import pytest
 
 import keyproviders
-from documents import ROOT, code_words, rows, section
 from encrypted_sessions import errors
-from encrypted_sessions.outcomes import EXPLANATIONS, PASSED_OVER, UNREADABLE, Outcome
+from encrypted_sessions.core.outcomes import EXPLANATIONS, PASSED_OVER, UNREADABLE, Outcome
+from encrypted_sessions_tests.documents import ROOT, code_words, rows, section
 
 README = ROOT / "README.md"
 FAILURES = ROOT / "docs" / "failures.md"

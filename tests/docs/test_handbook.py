@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-import stores
-from documents import ROOT, blocks
 from encrypted_sessions import Key
-from sealed_rows import Sealer, message
-from servers import PostgresServer
-from stores import Place
-from whole_rows import Written, write_all
-from whole_stores import fill, make_tables
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.documents import ROOT, blocks
+from encrypted_sessions_tests.sealed_rows import Sealer, message
+from encrypted_sessions_tests.stores import StoreLocation
+from encrypted_sessions_tests.whole_rows import Written, write_all
+from encrypted_sessions_tests.whole_stores import fill, make_tables
 
 HANDBOOK = ROOT / "docs" / "operators-handbook.md"
 USER = "user-123"
@@ -119,8 +118,8 @@ def sealers() -> tuple[Sealer, Sealer]:
     return old, new
 
 
-def a_store(folder: Path, rows: list[str], *others: list[str]) -> Place:
-    place = Place("sqlite", str(folder / "agents.db"), "handbook")
+def a_store(folder: Path, rows: list[str], *others: list[str]) -> StoreLocation:
+    place = StoreLocation("sqlite", str(folder / "agents.db"), "handbook")
     asyncio.run(fill(place, {USER: rows, **{f"user-{n}": more for n, more in enumerate(others)}}))
     return place
 
@@ -170,13 +169,13 @@ def test_the_cron_job_runs_a_command_that_exists(sealers: tuple[Sealer, Sealer],
 
 
 async def test_a_table_in_postgresql_keeps_about_its_size_when_it_is_sealed_anew_in_portions(
-    sealers: tuple[Sealer, Sealer], tmp_path: Path, postgres_server: PostgresServer
+    sealers: tuple[Sealer, Sealer], tmp_path: Path, postgres_url: str, postgres_programs: Path
 ) -> None:
     old, new = sealers
-    place = Place("sqlalchemy-postgres", postgres_server.url, "agent")  # with the tables' own names
-    url = postgres_server.url.replace("+asyncpg", "")
+    place = StoreLocation("sqlalchemy-postgres", postgres_url, "agent")  # with the tables' own names
+    url = postgres_url.replace("+asyncpg", "")
     keys = ",".join(f"{key.name}={key.reveal_base64()}" for key in (new.active, old.active))
-    shell = Shell(tmp_path, old, new, str(postgres_server.programs), SESSIONS_URL=url, SESSION_KEYS=keys)
+    shell = Shell(tmp_path, old, new, str(postgres_programs), SESSIONS_URL=url, SESSION_KEYS=keys)
     block = block_under("How long it takes, and what it costs")
     assert "--limit 1000000 " in block
     async with stores._postgres(place) as connection:

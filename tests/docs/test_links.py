@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from documents import ROOT, anchors, documents, links
+from encrypted_sessions_tests.documents import ROOT, anchors, documents, links
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)

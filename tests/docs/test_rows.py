@@ -10,8 +10,8 @@ from typing import Any
 from agents import Agent, Runner, SQLiteSession
 from agents.testing import ScriptedModel, assistant_message
 
-from documents import ROOT, blocks
 from encrypted_sessions import EncryptedSession, KeyRing
+from encrypted_sessions_tests.documents import ROOT, blocks
 
 
 async def first_row(store: SQLiteSession, session: Any) -> dict[str, Any]:

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from bulk_rows import as_json, texts, write_rows
 from encrypted_sessions import EncryptedSession, KeyUnavailableError, UnreadableItemsError
-from sealed_rows import SESSION, TTL, Sealer, message
-from stores import KINDS, Place, PlainSession, new_place, open_store, raw_rows
+from encrypted_sessions_tests.bulk_rows import as_json, texts, write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import KINDS, PlainSession, StoreLocation, new_place, open_store, raw_rows
 
 MOMENTS = 60
 
 
 @pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
@@ -132,7 +132,7 @@ async def test_expired_rows_at_the_tail_take_nothing_with_them_when_the_pop_is_c
             assert (result, memory) == (message("two"), rows[:1])
 
 
-async def test_a_pop_cancelled_at_any_moment_loses_nothing_on_any_store(place: Place, sealer: Sealer):
+async def test_a_pop_cancelled_at_any_moment_loses_nothing_on_any_store(place: StoreLocation, sealer: Sealer):
     rows = [sealer.ok(str(number)) for number in range(MOMENTS + 12)]
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, rows)
@@ -151,7 +151,7 @@ async def test_a_pop_cancelled_at_any_moment_loses_nothing_on_any_store(place: P
         assert as_json(await raw_rows(place, SESSION)) == as_json(rows[: len(rows) - len(popped)])
 
 
-async def test_a_batch_whose_adding_was_cancelled_is_stored_whole_or_not_at_all(place: Place, sealer: Sealer):
+async def test_a_batch_whose_adding_was_cancelled_is_stored_whole_or_not_at_all(place: StoreLocation, sealer: Sealer):
     batch = [message(str(number)) for number in range(50)]
     async with sealer.session(place) as session:
         await session.add_items([message("first")])
@@ -173,7 +173,9 @@ async def test_a_batch_whose_adding_was_cancelled_is_stored_whole_or_not_at_all(
         assert len(await raw_rows(place, SESSION)) == len(kept)
 
 
-async def test_a_compaction_that_was_cancelled_leaves_the_old_history_or_the_new_one(place: Place, sealer: Sealer):
+async def test_a_compaction_that_was_cancelled_leaves_the_old_history_or_the_new_one(
+    place: StoreLocation, sealer: Sealer
+):
     def history(generation: int) -> list[Any]:
         return [message(f"{generation}/{number}") for number in range(10 + generation % 3)]
 
@@ -196,7 +198,7 @@ async def test_a_compaction_that_was_cancelled_leaves_the_old_history_or_the_new
             stored += found == history(stored + 1)
 
 
-async def test_pops_at_the_same_time_give_distinct_items(place: Place, sealer: Sealer):
+async def test_pops_at_the_same_time_give_distinct_items(place: StoreLocation, sealer: Sealer):
     rows = [sealer.ok(str(number)) for number in range(60)]
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, rows)
@@ -208,7 +210,7 @@ async def test_pops_at_the_same_time_give_distinct_items(place: Place, sealer: S
     assert await raw_rows(place, SESSION) == []
 
 
-async def test_two_sessions_over_one_store_never_get_the_same_item(place: Place, sealer: Sealer):
+async def test_two_sessions_over_one_store_never_get_the_same_item(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION) as one, open_store(place, SESSION) as other:
         sessions = [EncryptedSession.wrap(store, sealer.ring, ttl=TTL) for store in (one, other)]
         await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(40)])
@@ -216,7 +218,7 @@ async def test_two_sessions_over_one_store_never_get_the_same_item(place: Place,
         assert sorted(map(int, texts(popped))) == list(range(40))
 
 
-async def test_readers_see_whole_histories_while_others_write(place: Place, sealer: Sealer):
+async def test_readers_see_whole_histories_while_others_write(place: StoreLocation, sealer: Sealer):
     """What a reader gets was the history at one moment: pairs of items that are added together."""
     async with open_store(place, SESSION) as one, open_store(place, SESSION) as other:
         writer, reader = (EncryptedSession.wrap(store, sealer.ring, ttl=TTL) for store in (one, other))
@@ -236,7 +238,7 @@ async def test_readers_see_whole_histories_while_others_write(place: Place, seal
 
 
 @pytest.mark.parametrize("limit", [None, 500])
-async def test_readers_see_one_history_while_others_pop(place: Place, sealer: Sealer, limit: int | None):
+async def test_readers_see_one_history_while_others_pop(place: StoreLocation, sealer: Sealer, limit: int | None):
     """A walk over several pages starts again when the row where it stood is gone."""
     async with open_store(place, SESSION) as one, open_store(place, SESSION) as other:
         popper, reader = (EncryptedSession.wrap(store, sealer.ring, ttl=TTL) for store in (one, other))

@@ -9,20 +9,17 @@ from typing import NamedTuple
 
 import pytest
 
-import nursery
-import stores
-from bulk_rows import write_rows
-from nursery import SESSION, items_of
-from sealed_rows import Sealer
-from stores import ROW_ADDRESSABLE, Place, new_place, open_store, raw_rows
-
-pytestmark = pytest.mark.soak
-
-KILLS = 100
+from encrypted_sessions_tests import session_fork_harness as harness
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.sealed_rows import Sealer
+from encrypted_sessions_tests.session_fork_harness import SESSION, items_of
+from encrypted_sessions_tests.soak import Rounds, Seed, one_cheap_and_soak
+from encrypted_sessions_tests.stores import ROW_ADDRESSABLE, StoreLocation, database_of, new_place, open_store, raw_rows
 
 
-@pytest.fixture(params=ROW_ADDRESSABLE)
-def place(request: pytest.FixtureRequest) -> Place:
+@pytest.fixture(params=one_cheap_and_soak(ROW_ADDRESSABLE))
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
@@ -41,7 +38,7 @@ class Rows(NamedTuple):
     all: list[str]
 
 
-async def write_history(place: Place, sealer: Sealer, items: int, *, erased_every: int) -> Rows:
+async def write_history(place: StoreLocation, sealer: Sealer, items: int, *, erased_every: int) -> Rows:
     """Numbered items, with rows whose key was destroyed among them."""
     rows = Rows([], [], [])
     for number in range(items):
@@ -55,9 +52,12 @@ async def write_history(place: Place, sealer: Sealer, items: int, *, erased_ever
     return rows
 
 
-def work(what: str, place: Place, sealer: Sealer, folder: Path, rounds: int) -> dict[int, list[str]]:
+def work(
+    what: str, place: StoreLocation, sealer: Sealer, folder: Path, rounds: int, seed: int = 0
+) -> dict[int, list[str]]:
     """What each child logged, by its number."""
-    lines = nursery.run(what, place, folder / "log", active=sealer.active, destroyed=sealer.destroyed, rounds=rounds)
+    keys = {"active": sealer.active, "destroyed": sealer.destroyed}
+    lines = harness.run(what, place, folder / "log", rounds=rounds, seed=seed, **keys)
     logged: dict[int, list[str]] = {}
     for line in lines:
         number, words = line.split(" ", 1)
@@ -65,7 +65,7 @@ def work(what: str, place: Place, sealer: Sealer, folder: Path, rounds: int) -> 
     return logged
 
 
-async def until_nobody_else_is_connected(place: Place) -> None:
+async def until_nobody_else_is_connected(place: StoreLocation) -> None:
     """Wait until the server is done with what killed processes have sent to it."""
     deadline = asyncio.get_running_loop().time() + 30
     while await connections(place) > 1:
@@ -73,19 +73,21 @@ async def until_nobody_else_is_connected(place: Place) -> None:
         await asyncio.sleep(0.02)
 
 
-async def connections(place: Place) -> int:
-    """How many there are to the server, ours included; 0 where there is none."""
+async def connections(place: StoreLocation) -> int:
+    """How many there are to the database, ours included; 0 where there is no server."""
     if place.kind == "redis":
         async with stores._redis(place) as client:
-            return len(await client.client_list())
+            return sum(one["db"] == database_of(place) for one in await client.client_list())
     if place.kind == "sqlalchemy-postgres":
         async with stores._postgres(place) as connection:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             return int(await connection.fetchval(query))
     return 0
 
 
-async def test_three_processes_that_pop_300_items_get_300_distinct_ones(place: Place, sealer: Sealer, tmp_path: Path):
+async def test_three_processes_that_pop_300_items_get_300_distinct_ones(
+    place: StoreLocation, sealer: Sealer, tmp_path: Path
+):
     rows = await write_history(place, sealer, 300, erased_every=100)
     logged = work("pop_all", place, sealer, tmp_path, rounds=3)
     popped = [int(text) for texts in logged.values() for text in texts]
@@ -95,7 +97,9 @@ async def test_three_processes_that_pop_300_items_get_300_distinct_ones(place: P
     assert await raw_rows(place, SESSION) == rows.erased
 
 
-async def test_a_hundred_kills_while_popping_lose_nothing(place: Place, sealer: Sealer, tmp_path: Path):
+async def test_kills_while_popping_lose_nothing(
+    place: StoreLocation, sealer: Sealer, tmp_path: Path, rounds: Rounds, seed: Seed
+):
     """An item is gone from the store only if a child has it.
 
     A child that was killed can have had one item in its hands that it had not logged yet: the next
@@ -104,59 +108,62 @@ async def test_a_hundred_kills_while_popping_lose_nothing(place: Place, sealer: 
     third child logged, at most one more, and so on (the first child was not killed, and has none).
     All others are stored, as they were and in their order, and so are rows without a key.
     """
+    kills = rounds.of(100)
     rows = await write_history(place, sealer, 1_500, erased_every=150)
-    logged = work("pop_until_killed", place, sealer, tmp_path, rounds=KILLS)
+    logged = work("pop_until_killed", place, sealer, tmp_path, rounds=kills, seed=seed)
     await until_nobody_else_is_connected(place)
     newest = len(rows.items) - 1  # of the items that no child has accounted for yet
     in_hand = 0  # what killed children can have had in their hands since the last logged item
-    for child in range(KILLS + 1):
+    for child in range(kills + 1):
         popped = [int(text) for text in logged.get(child, [])]
         if popped:
             assert 0 <= newest - popped[0] <= in_hand
             assert popped == list(range(popped[0], popped[0] - len(popped), -1))
             newest, in_hand = popped[-1] - 1, 0
         in_hand += child >= 1
-    assert len(logged[0]) == nursery.MEASURED
+    assert len(logged[0]) == harness.MEASURED
     stored = await raw_rows(place, SESSION)
     left = [row for row in stored if row not in rows.erased]
     assert 0 <= newest + 1 - len(left) <= in_hand
     assert stored == [row for row in rows.all if row in rows.erased or rows.items.index(row) < len(left)]
 
 
-async def test_a_hundred_kills_while_purging_lose_nothing_but_what_expired(
-    place: Place, sealer: Sealer, tmp_path: Path
+async def test_kills_while_purging_lose_nothing_but_what_expired(
+    place: StoreLocation, sealer: Sealer, tmp_path: Path, rounds: Rounds, seed: Seed
 ):
     """All items that a child knew to be added are there, once and in order, and one more of each at most."""
+    kills = rounds.of(100)
     kept = [sealer.of("erased"), sealer.of("unauthentic, and old")]
     async with open_store(place, SESSION):
         await write_rows(place, SESSION, kept)
-    logged = work("purge_until_killed", place, sealer, tmp_path, rounds=KILLS)
+    logged = work("purge_until_killed", place, sealer, tmp_path, rounds=kills, seed=seed)
     await until_nobody_else_is_connected(place)
     async with sealer.session(place, on_unreadable="skip") as session:
         purged = await session.purge_expired()
         items = [str(item["content"]) for item in await session.get_items()]
-    added = [text for child in range(KILLS + 1) for text in logged.get(child, [])]
+    added = [text for child in range(kills + 1) for text in logged.get(child, [])]
     assert [text for text in items if text in set(added)] == added
     unknown = [text.split("/")[0] for text in items if text not in set(added)]
     assert len(unknown) == len(set(unknown))
-    assert purged <= 300 * (KILLS + 1)
+    assert purged <= 300 * (kills + 1)
     rows = await raw_rows(place, SESSION)
     assert rows[:2] == kept
     assert len(rows) == 2 + len(items)
 
 
 @pytest.mark.parametrize("what", ["replace_all_until_killed", "replace_suffix_until_killed"])
-async def test_fifty_kills_while_compacting_leave_the_old_history_or_the_new_one(
-    place: Place, sealer: Sealer, tmp_path: Path, what: str
+async def test_kills_while_compacting_leave_the_old_history_or_the_new_one(
+    place: StoreLocation, sealer: Sealer, tmp_path: Path, rounds: Rounds, seed: Seed, what: str
 ):
     """After each kill the next child finds the history that was there, or the one being written."""
+    kills = rounds.of(50)
     kept = [] if what == "replace_all_until_killed" else [sealer.of("erased"), sealer.of("unauthentic")]
     async with open_store(place, SESSION):
         await write_rows(place, SESSION, [*kept, *[sealer.row(item) for item in items_of(1)]])
-    logged = work(what, place, sealer, tmp_path, rounds=KILLS // 2)
+    logged = work(what, place, sealer, tmp_path, rounds=kills, seed=seed)
     stored = {1}
     replaced = 0
-    for child in range(KILLS // 2 + 1):
+    for child in range(kills + 1):
         for words in logged.get(child, []):
             what_happened, generation = words.split(" ")
             if what_happened == "begin":
@@ -165,7 +172,7 @@ async def test_fifty_kills_while_compacting_leave_the_old_history_or_the_new_one
                 assert int(generation) in stored, (child, words)
                 replaced += what_happened == "done"
                 stored = {int(generation)}
-    assert replaced >= nursery.MEASURED
+    assert replaced >= harness.MEASURED
     await until_nobody_else_is_connected(place)
     async with sealer.session(place) as session:
         history = await session.read()

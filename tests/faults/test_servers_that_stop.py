@@ -11,12 +11,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bulk_rows import as_json, texts, write_rows
-from cutting_proxy import CuttingProxy, Moment, proxy_to
 from encrypted_sessions import EncryptedSession
-from sealed_rows import SESSION, TTL, Sealer, message
-from servers import Server
-from stores import Place, new_place, open_store, raw_rows
+from encrypted_sessions_tests.bulk_rows import as_json, texts, write_rows
+from encrypted_sessions_tests.cutting_proxy import CuttingProxy, Moment, proxy_to
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.servers import Server
+from encrypted_sessions_tests.stores import StoreLocation, new_place, open_store, raw_rows
+
+pytestmark = pytest.mark.private_servers
 
 PATIENCE_S = 30.0
 """Far more than any operation takes: a test that waits so long has found a client that hangs."""
@@ -30,17 +32,17 @@ def sealer() -> Iterator[Sealer]:
 
 
 @pytest.fixture(params=["redis", "sqlalchemy-postgres"])
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
 @pytest.fixture
-def server(place: Place, request: pytest.FixtureRequest) -> Server:
+def server(place: StoreLocation, request: pytest.FixtureRequest) -> Server:
     server: Server = request.getfixturevalue("redis_server" if place.kind == "redis" else "postgres_server")
     return server
 
 
-def impatient(place: Place) -> dict[str, Any]:
+def impatient(place: StoreLocation) -> dict[str, Any]:
     """Options with which the client gives up soon, and does not try again."""
     if place.kind == "redis":
         from redis.asyncio.retry import Retry
@@ -50,7 +52,7 @@ def impatient(place: Place) -> dict[str, Any]:
     return {"engine_kwargs": {"connect_args": {"command_timeout": 0.3, "timeout": 1.0}, "pool_timeout": 2.0}}
 
 
-def trying_again(place: Place) -> dict[str, Any]:
+def trying_again(place: StoreLocation) -> dict[str, Any]:
     """Options with which the client tries again, as Redis's does unless told otherwise."""
     if place.kind == "redis":
         from redis.asyncio.retry import Retry
@@ -60,7 +62,7 @@ def trying_again(place: Place) -> dict[str, Any]:
     return {}
 
 
-def errors_of_the_client(place: Place) -> tuple[type[Exception], ...]:
+def errors_of_the_client(place: StoreLocation) -> tuple[type[Exception], ...]:
     if place.kind == "redis":
         from redis.exceptions import RedisError
 
@@ -78,7 +80,7 @@ async def in_time(operation: Any) -> Any:
 
 
 async def test_a_server_that_does_not_answer_is_an_error_and_nothing_is_lost(
-    place: Place, server: Server, sealer: Sealer
+    place: StoreLocation, server: Server, sealer: Sealer
 ):
     rows = [sealer.ok("one"), sealer.ok("two")]
     async with open_store(place, SESSION, **impatient(place)) as store:
@@ -103,12 +105,12 @@ async def test_a_server_that_does_not_answer_is_an_error_and_nothing_is_lost(
     assert await raw_rows(place, SESSION) == rows[:1]
 
 
-async def wait_for_rows(place: Place) -> list[Any]:
+async def wait_for_rows(place: StoreLocation) -> list[Any]:
     """The rows that lie there once a server is back."""
     return list(await until_it_works(lambda: raw_rows(place, SESSION), place))
 
 
-async def until_it_works(operation: Any, place: Place) -> Any:
+async def until_it_works(operation: Any, place: StoreLocation) -> Any:
     """A pool may hold connections that were broken meanwhile, and finds out one by one."""
     while True:
         with contextlib.suppress(*errors_of_the_client(place), OSError):
@@ -117,7 +119,7 @@ async def until_it_works(operation: Any, place: Place) -> Any:
 
 
 async def test_a_server_that_stops_at_any_moment_of_popping_takes_at_most_what_was_asked_for(
-    place: Place, server: Server, sealer: Sealer
+    place: StoreLocation, server: Server, sealer: Sealer
 ):
     """A removal on its way to a server that stands still happens when it goes on, after its time-out.
 
@@ -154,7 +156,7 @@ async def pop_until_it_fails(session: EncryptedSession, popped: list[int], error
             popped.append(int(texts([item])[0]))
 
 
-async def test_a_server_that_restarts_is_used_again(place: Place, server: Server, sealer: Sealer):
+async def test_a_server_that_restarts_is_used_again(place: StoreLocation, server: Server, sealer: Sealer):
     async with open_store(place, SESSION, **trying_again(place)) as store:
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
         await session.add_items([message("one"), message("two")])
@@ -194,7 +196,7 @@ class Line:
 
 
 @contextlib.asynccontextmanager
-async def line_to(place: Place, sealer: Sealer, options: dict[str, Any]) -> AsyncIterator[Line]:
+async def line_to(place: StoreLocation, sealer: Sealer, options: dict[str, Any]) -> AsyncIterator[Line]:
     port = urlsplit(place.where).port
     assert port is not None
     async with proxy_to(port) as proxy:
@@ -208,7 +210,7 @@ async def line_to(place: Place, sealer: Sealer, options: dict[str, Any]) -> Asyn
 @pytest.mark.parametrize("retries", [False, True], ids=["once", "retries"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_connection_cut_while_reading_loses_nothing(
-    place: Place, sealer: Sealer, moment: Moment, retries: bool
+    place: StoreLocation, sealer: Sealer, moment: Moment, retries: bool
 ):
     async with open_store(place, SESSION):
         await write_rows(place, SESSION, [sealer.ok("one"), sealer.ok("two")])
@@ -225,7 +227,7 @@ async def test_a_connection_cut_while_reading_loses_nothing(
 @pytest.mark.parametrize("retries", [False, True], ids=["once", "retries"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_connection_cut_while_adding_stores_the_batch_whole_or_not_at_all(
-    place: Place, sealer: Sealer, moment: Moment, retries: bool
+    place: StoreLocation, sealer: Sealer, moment: Moment, retries: bool
 ):
     """What the client does on its own, such as trying again, is the bare store's."""
     async with line_to(place, sealer, (trying_again if retries else impatient)(place)) as line:
@@ -245,7 +247,7 @@ async def test_a_connection_cut_while_adding_stores_the_batch_whole_or_not_at_al
 @pytest.mark.parametrize("retries", [False, True], ids=["once", "retries"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_connection_cut_while_popping_never_loses_an_item_in_silence(
-    place: Place, sealer: Sealer, moment: Moment, retries: bool
+    place: StoreLocation, sealer: Sealer, moment: Moment, retries: bool
 ):
     """If the answer is lost the item may be gone; then there is an error, and no other item instead."""
     rows = [sealer.ok(text) for text in ("one", "two", "three")]
@@ -269,7 +271,7 @@ async def test_a_connection_cut_while_popping_never_loses_an_item_in_silence(
 @pytest.mark.parametrize("retries", [False, True], ids=["once", "retries"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_connection_cut_while_compacting_leaves_the_old_history_or_the_new_one(
-    place: Place, sealer: Sealer, moment: Moment, retries: bool
+    place: StoreLocation, sealer: Sealer, moment: Moment, retries: bool
 ):
     old, new = ["one", "two", "three"], ["summary"]
     async with open_store(place, SESSION):

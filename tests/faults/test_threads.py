@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bulk_rows import texts, write_rows
 from encrypted_sessions import EncryptedSession
-from sealed_rows import SESSION, TTL, Sealer, message
-from stores import KINDS, Place, PlainSession, new_place, open_store, raw_rows
+from encrypted_sessions_tests.bulk_rows import texts, write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import KINDS, PlainSession, StoreLocation, new_place, open_store, raw_rows
 
 THREADS = 3
 
@@ -51,11 +51,11 @@ def in_threads(work: Callable[[int], Awaitable[Any]]) -> list[Any]:
 
 
 @pytest.fixture(params=[kind for kind in KINDS if kind != "plain"])
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
-def test_threads_that_add_read_and_pop_lose_nothing(place: Place, sealer: Sealer):
+def test_threads_that_add_read_and_pop_lose_nothing(place: StoreLocation, sealer: Sealer):
     """Each thread has a session object of its own over the same rows; they share the ring."""
 
     async def work(number: int) -> tuple[list[str], list[str]]:

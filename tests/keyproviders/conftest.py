@@ -24,7 +24,7 @@ class Time:
         self.now += seconds
 
 
-class InlineCrew:
+class InlineWorkers:
     """Runs each job where it is submitted, or keeps it until the test lets it go. Wakes when told."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class InlineCrew:
     def forget(self, owner: object) -> None:
         """Likewise."""
 
-    def rest(self) -> None:
+    def join_idle(self) -> None:
         pass
 
 
@@ -57,20 +57,20 @@ class Still:
         self.time = Time()
         self.place = kwargs.pop("provider", None) or FakeKeyProvider()
         self.events: list[KeyEvent] = []
-        self.crew = InlineCrew()
+        self.workers = InlineWorkers()
         # One attempt, unless a test is about more: the waits between them would move the clock.
         kwargs.setdefault("retry", RetryPolicy(attempts=1))
         self.ring = KeyRing(self.place, on_event=self.events.append, clock=self.time, sleep=self.time.pass_by, **kwargs)
-        self.ring._crew = self.crew  # type: ignore[assignment] # what makes it still
-        self.ring._holding._jitter = lambda: 1.0
+        self.ring._engine.workers = self.workers  # type: ignore[assignment] # what makes it still
+        self.ring._engine.cache._jitter = lambda: 1.0
 
-    def told(self) -> list[str]:
+    def reported(self) -> list[str]:
         return [event.what for event in self.events]
 
     def wake(self) -> None:
         """What the ring's timer does if its time has come."""
-        if self.time.now >= self.ring._wake_at:
-            self.ring._wake()
+        if self.time.now >= self.ring._engine._alarm_at:
+            self.ring._engine._wake()
 
     def run(self, seconds: float, *, step: float = 1.0) -> None:
         """Let time pass, with the timer."""

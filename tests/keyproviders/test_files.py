@@ -98,7 +98,7 @@ def test_construction_does_no_io() -> None:
 
 
 def test_a_file_is_read_again_when_it_changes_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from keyproviders import local
+    from keyproviders.local import file as local
 
     reads = []
     real = local._bytes_of
@@ -153,7 +153,7 @@ def test_a_half_written_or_bad_file_is_no_key_and_shows_nothing(tmp_path: Path, 
 def test_permission_errors_are_denials_and_other_failures_of_the_system_outages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keyproviders import local
+    from keyproviders.local import file as local
 
     path = write(tmp_path / "keys", entry(A))
     for error, kind in ((PermissionError(13, "no"), KeyAccessDeniedError), (OSError(5, "I/O"), KeyUnavailableError)):
@@ -167,7 +167,7 @@ def test_permission_errors_are_denials_and_other_failures_of_the_system_outages(
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from keyproviders import local
+    from keyproviders.local import file as local
 
     path = write(tmp_path / "keys", entry(A))
     real = local._bytes_of
@@ -185,7 +185,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path, monk
 
 
 def test_a_file_that_never_rests_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from keyproviders import local
+    from keyproviders.local import file as local
 
     path = write(tmp_path / "keys", entry(A))
     real = local._bytes_of

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from keyproviders import KeyAccessDeniedError, KeyUnavailableError, RetryPolicy
-from keyproviders.retry import call_with_retry
+from keyproviders.ring.retry import call_with_retry
 
 
 class Time:
@@ -133,7 +133,7 @@ def test_the_retry_library_is_loaded_only_when_a_call_is_repeated() -> None:
     program = """
 import sys
 from keyproviders import KeyRing, KeyUnavailableError, RetryPolicy
-from keyproviders.retry import call_with_retry
+from keyproviders.ring.retry import call_with_retry
 KeyRing.ephemeral().active_sync()
 assert "tenacity" not in sys.modules
 answers = iter([KeyUnavailableError("down"), None])

@@ -260,7 +260,7 @@ def test_forked_children_refresh_at_times_of_their_own() -> None:
 ring = KeyRing(FakeKeyProvider())
 ring.active_sync()
 def in_child():
-    print(ring._holding._active.ask_at, flush=True)
+    print(ring._engine.cache._active.ask_at, flush=True)
 for _ in range(8):
     child_of(in_child)
 """

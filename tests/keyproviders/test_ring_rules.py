@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,8 @@ from keyproviders import (
     ProviderConfigError,
     RetryPolicy,
 )
+from keyproviders.ring.cache import KeyCache
+from keyproviders.ring.lookups import TokenBucket
 from keyproviders.testing import FakeKeyProvider
 
 if TYPE_CHECKING:
@@ -91,20 +94,29 @@ def test_it_is_refreshed_in_the_background_from_eighty_percent_of_its_freshness(
     assert s.place.asked == ["active"]
     s.run(1)
     assert s.place.asked == ["active", "active"]
-    assert s.told() == ["fetched", "refreshed"]
+    assert s.reported() == ["fetched", "refreshed"]
 
 
 def test_each_freshness_is_drawn_from_ten_percent_around() -> None:
-    from keyproviders.holding import Holding
-
     drawn = set()
     for _ in range(300):
-        holding = Holding(CachePolicy(), "here")
-        holding.active_is(Key.generate("a"), 0.0)
-        drawn.add(holding.write_quiet_until(0.0))
+        cache = KeyCache(CachePolicy(), "here")
+        cache.put_active(Key.generate("a"), 0.0)
+        drawn.add(cache.write_valid_without_check_until(0.0))
     assert 216 <= min(drawn) < 220
     assert 260 < max(drawn) <= 264
     assert len(drawn) > 200
+
+
+def test_a_token_bucket_counts_no_time_twice() -> None:
+    bucket = TokenBucket(2, every_s=10.0)
+    assert bucket.take(0.0)
+    assert bucket.take(0.0)
+    assert bucket.next_in_s(9.0) == pytest.approx(1.0)
+    assert bucket.next_in_s(0.0) == pytest.approx(1.0)
+    assert bucket.next_in_s(9.0) == pytest.approx(1.0)
+    assert not bucket.take(9.0)
+    assert bucket.take(10.0)
 
 
 def test_the_timer_runs_while_the_ring_was_used_within_six_hours(still: Making) -> None:
@@ -222,13 +234,13 @@ def test_use_beyond_freshness_is_told_once_in_an_outage(still: Making) -> None:
     for _ in range(60):
         s.run(10)
         s.ring.active_sync()
-    assert s.told().count("served stale") == 1
+    assert s.reported().count("served stale") == 1
     s.place.come_back()
     s.run(30)
     s.place.go_down()
     s.run(400)
     s.ring.active_sync()
-    assert s.told().count("served stale") == 2
+    assert s.reported().count("served stale") == 2
 
 
 # Denial.
@@ -249,7 +261,7 @@ def test_a_denial_of_the_active_key_coasts_for_its_grace_and_then_drops_all_keys
     assert s.ring.health().held == ()
     with pytest.raises(type(error)):
         s.ring.active_sync()
-    assert s.told()[-2:] == ["dropped", "denied" if isinstance(error, KeyAccessDeniedError) else "failed"]
+    assert s.reported()[-2:] == ["dropped", "denied" if isinstance(error, KeyAccessDeniedError) else "failed"]
 
 
 def test_a_denial_that_ends_within_its_grace_is_forgotten(still: Making) -> None:
@@ -261,7 +273,7 @@ def test_a_denial_that_ends_within_its_grace_is_forgotten(still: Making) -> None
         s.place.come_back()
         s.run(11)
     assert s.ring.active_sync() is s.place.key()
-    assert "dropped" not in s.told()
+    assert "dropped" not in s.reported()
 
 
 def test_an_outage_after_a_denial_does_not_prolong_its_grace(still: Making) -> None:
@@ -383,10 +395,10 @@ def test_older_keys_behind_one_that_failed_are_not_asked_for_in_an_outage(still:
     s.run(HOUR)
     s.place.go_down()
     s.place.asked.clear()
-    s.crew.hold = True
+    s.workers.hold = True
     for key in keys[:-1]:
         assert s.ring.get_sync(key.kid) is key
-    s.crew.let_go()
+    s.workers.let_go()
     assert len(s.place.asked) == 1
 
 
@@ -397,7 +409,7 @@ def test_in_an_outage_a_use_of_an_older_key_that_is_due_needs_no_thought(still: 
     s.ring.get_sync(older.kid)
     s.ring.get_sync(active.kid)
     for key in (older, active):
-        assert s.ring._quiet_get(key.kid) is key
+        assert s.ring._engine.get_without_check(key.kid) is key
 
 
 def test_no_more_than_the_given_number_of_older_keys_is_held(still: Making) -> None:
@@ -411,7 +423,7 @@ def test_no_more_than_the_given_number_of_older_keys_is_held(still: Making) -> N
     s.time.pass_by(1)
     s.ring.get_sync(keys[3].kid)
     assert set(s.ring.health().held) == {keys[index].kid for index in (0, 2, 3, 5)}
-    assert s.told().count("dropped") == 1
+    assert s.reported().count("dropped") == 1
 
 
 # Kids that are not held.
@@ -565,7 +577,7 @@ def test_an_outage_is_tried_four_times(still: Making) -> None:
 
 
 def test_a_machine_that_was_suspended_has_aged_its_keys() -> None:
-    from keyproviders.clock import AgeClock
+    from keyproviders._support.clock import AgeClock
 
     wall, monotonic = [1e9], [50.0]
     clock = AgeClock(lambda: wall[0], lambda: monotonic[0])
@@ -602,7 +614,7 @@ def test_each_event_tells_what_where_and_which(still: Making) -> None:
     key = s.ring.active_sync()
     s.place.go_down()
     s.run(DAY, step=60)
-    assert list(dict.fromkeys(s.told())) == ["fetched", "failed", "dropped"]
+    assert list(dict.fromkeys(s.reported())) == ["fetched", "failed", "dropped"]
     for event in s.events:
         assert event.place == s.place.place
         assert event.kid == key.kid
@@ -613,20 +625,30 @@ def test_each_event_tells_what_where_and_which(still: Making) -> None:
 
 def test_an_on_event_that_fails_harms_nobody(still: Making, caplog: pytest.LogCaptureFixture) -> None:
     s = still()
-    s.ring._teller._on_event = lambda event: 1 / 0
+    s.ring._engine._sink._on_event = lambda event: 1 / 0
     assert s.ring.active_sync() is s.place.key()
     assert "on_event failed on 'fetched'" in caplog.text
+
+
+def test_a_clock_that_fails_leaves_the_lock_free(still: Making) -> None:
+    s = still()
+    s.ring._engine.clock = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError), s.ring._engine.turn():
+        pass
+    s.ring._engine.clock = s.time
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(s.ring.active_sync).result(60) is s.place.key()
 
 
 def test_a_listener_may_use_the_ring(still: Making) -> None:
     s = still()
     found = []
-    s.ring._teller._on_event = lambda event: found.append(s.ring.active_sync())
+    s.ring._engine._sink._on_event = lambda event: found.append(s.ring.active_sync())
     assert s.ring.active_sync() is s.place.key()
     assert found == [s.place.key()]
 
 
-def told_by(find: Callable[[], object]) -> str:
+def traceback_of(find: Callable[[], object]) -> str:
     """The error of a use of the ring, with all the local variables of its traceback."""
     try:
         find()
@@ -651,7 +673,7 @@ def test_no_mood_of_the_place_brings_a_secret_into_a_log_an_event_an_error_or_a_
     shown: list[str] = []
     for seconds in (300, 700, HOUR, DAY):
         s.run(seconds, step=max(10.0, seconds / 50))
-        shown += [told_by(s.ring.active_sync), told_by(lambda: s.ring.get_sync(sentinel.kid))]
+        shown += [traceback_of(s.ring.active_sync), traceback_of(lambda: s.ring.get_sync(sentinel.kid))]
         shown += [repr(s.ring), repr(s.ring.health()), repr(s.place)]
     shown += [repr(event) for event in s.events]
     everything = caplog.text + "".join(shown)

@@ -172,7 +172,7 @@ def test_close_waits_three_seconds_at_most_and_names_what_it_leaves(caplog: pyte
             waiting.result(60)
     assert f"close() left calls under way: {older.kid} for " in caplog.text
     place.come_back()
-    until(lambda: not ring._running)
+    until(lambda: not ring._engine.calls.running)
     assert ring.health().held == ()
 
 
@@ -273,15 +273,15 @@ def test_a_ring_that_is_forgotten_is_collected_with_its_keys() -> None:
 
 
 def test_rings_that_are_gone_are_forgotten_by_the_fork_hooks() -> None:
-    from keyproviders import crew
+    from keyproviders.ring import forks
 
     gc.collect()
-    before = len(crew._members)
+    before = len(forks._members)
     rings = [KeyRing(FakeKeyProvider()) for _ in range(10)]
-    assert len(crew._members) == before + 10
+    assert len(forks._members) == before + 10
     del rings
     gc.collect()
-    assert len(crew._members) <= before
+    assert len(forks._members) <= before
 
 
 async def test_many_waiters_get_errors_of_their_own() -> None:
@@ -326,8 +326,8 @@ def test_after_a_fork_the_provider_is_renewed_before_its_first_call_and_its_fail
     place = Renewed()
     ring = KeyRing(place)
     # The hooks themselves, as in a child: a fork of the process that runs the tests helps nobody.
-    ring._before_fork()
-    ring._after_fork_in_child()
+    ring._engine._before_fork()
+    ring._engine._after_fork_in_child()
     for _ in range(2):
         with pytest.raises(ProviderConfigError, match="cannot be used in a forked process"):
             ring.active_sync()

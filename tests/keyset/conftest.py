@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from encrypted_sessions_tests.keyset_fixture import KeysetFixture
 from keyproviders.keyset import FileKeysetStore, KeysetStore, SqlKeysetStore
-from keyset_setting import Setting
 
 
 @pytest.fixture(params=["file", "sqlite"])
@@ -29,13 +29,13 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def empty(file: Path) -> Setting:
+def empty(file: Path) -> KeysetFixture:
     """A setting in which no keyset was made yet."""
-    return Setting.of(FileKeysetStore(file))
+    return KeysetFixture.of(FileKeysetStore(file))
 
 
 @pytest.fixture
-def setting(empty: Setting) -> Setting:
+def setting(empty: KeysetFixture) -> KeysetFixture:
     """A keyset with one key, `first`, which is active."""
     empty.manager.create(key_name="first")
     return empty

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from keyproviders import InvalidKeyError, ProviderConfigError
 from keyproviders.keyset import KeysetRefusedError, WrappedKey
-from keyproviders.keyset.document import MOST_DELAY_S, KeyEntry, Keyset, dump, parse, time_text
-from keyproviders.keyset.store import MOST_BYTES
+from keyproviders.keyset.document import dump, parse
+from keyproviders.keyset.model import MOST_DELAY_S, KeyEntry, Keyset, time_text
+from keyproviders.keyset.stores.base import MOST_BYTES
 
 NOW = 1_800_000_000
 DELAY_S = 1_260

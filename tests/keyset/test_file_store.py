@@ -15,15 +15,10 @@ from typing import Any
 
 import pytest
 
-from keyproviders import (
-    InvalidKeyError,
-    Key,
-    KeyAccessDeniedError,
-    KeyUnavailableError,
-    ProviderConfigError,
-)
-from keyproviders.keyset import FileKeysetStore, KeysetStore, StoredKeyset, file_store
-from keyproviders.keyset.store import MOST_BYTES
+from keyproviders import InvalidKeyError, Key, KeyAccessDeniedError, KeyUnavailableError, ProviderConfigError
+from keyproviders.keyset import FileKeysetStore, KeysetStore, StoredKeyset
+from keyproviders.keyset.stores import file as file_store
+from keyproviders.keyset.stores.base import MOST_BYTES
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.keyset_fixture import KeysetFixture
 from keyproviders import InvalidKeyError, KeyNotFoundError
 from keyproviders.keyset import FileKeysetStore, KeysetKeyProvider, KeysetRefusedError
-from keyset_setting import Setting
 
 # -- The text ---------------------------------------------------------------------------------------
 
@@ -31,7 +31,9 @@ def change(file: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59Z", "9999-01-01T00:00:00Z", "9000-01-01T00:00:00Z"])
 @pytest.mark.parametrize("field", ["created_at", "activate_at"])
-def test_a_time_to_which_nothing_can_be_added_is_damage(field: str, time: str, setting: Setting, file: Path) -> None:
+def test_a_time_to_which_nothing_can_be_added_is_damage(
+    field: str, time: str, setting: KeysetFixture, file: Path
+) -> None:
     setting.retire_first()
     change(file, lambda top: top["keys"][1].update({"activate_at": time, field: time}))
     for attempt in (setting.manager.list, setting.manager.rotate, setting.provider().active):
@@ -39,7 +41,7 @@ def test_a_time_to_which_nothing_can_be_added_is_damage(field: str, time: str, s
             attempt()
 
 
-def test_the_latest_time_and_the_longest_delay_are_no_failure(setting: Setting, file: Path) -> None:
+def test_the_latest_time_and_the_longest_delay_are_no_failure(setting: KeysetFixture, file: Path) -> None:
     setting.retire_first()
     change(file, lambda top: top.update({"activation_delay_s": 366 * 86_400}))
     change(file, lambda top: top["keys"][1].update({"activate_at": "8999-12-31T23:59:59Z"}))
@@ -50,7 +52,7 @@ def test_the_latest_time_and_the_longest_delay_are_no_failure(setting: Setting, 
         setting.manager.rotate()
 
 
-def test_a_message_names_a_few_of_many_keys(setting: Setting, file: Path) -> None:
+def test_a_message_names_a_few_of_many_keys(setting: KeysetFixture, file: Path) -> None:
     change(
         file,
         lambda top: top.update(keys=[{**top["keys"][0], "name": f"k{at:04d}"} for at in range(2_000)]),
@@ -99,7 +101,7 @@ def test_a_link_that_is_switched_meanwhile_leads_to_no_other_file(tmp_path: Path
 # -- The end of a provider --------------------------------------------------------------------------
 
 
-def test_no_copy_comes_back_after_close(setting: Setting, file: Path) -> None:
+def test_no_copy_comes_back_after_close(setting: KeysetFixture, file: Path) -> None:
     """A call that is at the point of putting its copies back when close() comes."""
     looked, closed = threading.Event(), threading.Event()
 
@@ -144,7 +146,7 @@ def access_list(**rights: int) -> bytes:
 
 
 @pytest.mark.skipif(not hasattr(os, "setxattr"), reason="only Linux has these")
-def test_who_was_given_the_file_by_an_access_list_keeps_it(setting: Setting, file: Path) -> None:
+def test_who_was_given_the_file_by_an_access_list_keeps_it(setting: KeysetFixture, file: Path) -> None:
     given = access_list(owner=6, user=4, mask=4)
     try:
         os.setxattr(file, _ACL, given)
@@ -157,7 +159,7 @@ def test_who_was_given_the_file_by_an_access_list_keeps_it(setting: Setting, fil
 
 
 def test_a_folder_that_cannot_be_synchronized_is_no_failure(
-    setting: Setting, file: Path, monkeypatch: pytest.MonkeyPatch
+    setting: KeysetFixture, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some network file systems have no fsync of a folder; the change is made then."""
     fsync = os.fsync

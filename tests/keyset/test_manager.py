@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.keyset_fixture import DELAY_S, KeysetFixture
+from encrypted_sessions_tests.leaks import Net
 from keyproviders import (
     InvalidKeyError,
     Key,
@@ -29,8 +31,6 @@ from keyproviders.keyset import (
     WrappedKey,
     manager,
 )
-from keyset_setting import DELAY_S, Setting
-from leaks import Net
 
 NOON = datetime(2027, 1, 15, 8, 0, tzinfo=timezone.utc)  # where the clock of the tests begins
 
@@ -39,7 +39,7 @@ NOON = datetime(2027, 1, 15, 8, 0, tzinfo=timezone.utc)  # where the clock of th
 
 
 def test_a_keyset_goes_through_its_whole_life(each_store: KeysetStore) -> None:
-    setting = Setting.of(each_store)
+    setting = KeysetFixture.of(each_store)
     keyset, provider = setting.manager, setting.provider()
     assert keyset.create(key_name="first").state == "active"
     first = provider.active()
@@ -69,7 +69,7 @@ def test_two_keysets_lie_in_one_database(tmp_path: Path) -> None:
 # -- Create -----------------------------------------------------------------------------------------
 
 
-def test_a_new_keyset_has_one_active_key(empty: Setting) -> None:
+def test_a_new_keyset_has_one_active_key(empty: KeysetFixture) -> None:
     key = empty.manager.create()
     assert re.fullmatch(r"20270115-[0-9a-f]{6}", key.name)
     assert (key.state, key.created_at, key.activate_at, key.kek) == ("active", NOON, NOON, "fake/agents")
@@ -78,14 +78,14 @@ def test_a_new_keyset_has_one_active_key(empty: Setting) -> None:
     assert dict(empty.wrapper.calls) == {"generate": 1}
 
 
-def test_names_that_are_made_up_differ(empty: Setting) -> None:
+def test_names_that_are_made_up_differ(empty: KeysetFixture) -> None:
     empty.manager.create()
     for _ in range(5):
         empty.manager.rotate(now=True)
     assert len(empty.states()) == 6
 
 
-def test_create_refuses_where_a_keyset_is_and_asks_for_no_key(setting: Setting) -> None:
+def test_create_refuses_where_a_keyset_is_and_asks_for_no_key(setting: KeysetFixture) -> None:
     before = setting.text()
     with pytest.raises(KeysetRefusedError, match=r"there is the keyset 'default' in file:.* already, and nothing was"):
         setting.manager.create()
@@ -94,7 +94,7 @@ def test_create_refuses_where_a_keyset_is_and_asks_for_no_key(setting: Setting) 
 
 
 @pytest.mark.parametrize("delay_s", [1, 60, 366 * 86_400])
-def test_the_activation_delay_is_kept_in_the_keyset(delay_s: int, empty: Setting) -> None:
+def test_the_activation_delay_is_kept_in_the_keyset(delay_s: int, empty: KeysetFixture) -> None:
     empty.manager.create(activation_delay_s=delay_s)
     assert empty.manager.list().activation_delay_s == delay_s
     assert empty.manager.rotate().activate_at == NOON + timedelta(seconds=delay_s)
@@ -107,7 +107,7 @@ def test_the_activation_delay_is_kept_in_the_keyset(delay_s: int, empty: Setting
 # -- Rotate -----------------------------------------------------------------------------------------
 
 
-def test_a_rotation_waits_for_the_activation_delay(setting: Setting) -> None:
+def test_a_rotation_waits_for_the_activation_delay(setting: KeysetFixture) -> None:
     key = setting.manager.rotate()
     assert (key.state, key.activate_at) == ("pending", NOON + timedelta(seconds=DELAY_S))
     setting.later(DELAY_S - 1)
@@ -116,7 +116,7 @@ def test_a_rotation_waits_for_the_activation_delay(setting: Setting) -> None:
     assert setting.states() == {"first": "decrypt-only", key.name: "active"}
 
 
-def test_a_rotation_is_refused_while_another_key_is_pending_and_asks_for_no_key(setting: Setting) -> None:
+def test_a_rotation_is_refused_while_another_key_is_pending_and_asks_for_no_key(setting: KeysetFixture) -> None:
     setting.manager.rotate(key_name="second")
     before = setting.text()
     with pytest.raises(KeysetRefusedError, match=r"'second' .* is pending and becomes active at 2027-01-15T08:21:00Z"):
@@ -127,7 +127,7 @@ def test_a_rotation_is_refused_while_another_key_is_pending_and_asks_for_no_key(
     assert setting.manager.rotate().state == "pending"
 
 
-def test_in_an_emergency_a_new_key_is_active_at_once_and_overtakes_a_pending_one(setting: Setting) -> None:
+def test_in_an_emergency_a_new_key_is_active_at_once_and_overtakes_a_pending_one(setting: KeysetFixture) -> None:
     setting.manager.rotate(key_name="second")
     assert setting.manager.rotate(key_name="third", now=True).state == "active"
     assert setting.states() == {"first": "decrypt-only", "second": "decrypt-only", "third": "active"}
@@ -138,13 +138,13 @@ def test_in_an_emergency_a_new_key_is_active_at_once_and_overtakes_a_pending_one
     assert setting.manager.retire("second").state == "retired"
 
 
-def test_a_name_that_was_there_is_refused_before_a_key_is_made(setting: Setting) -> None:
+def test_a_name_that_was_there_is_refused_before_a_key_is_made(setting: KeysetFixture) -> None:
     with pytest.raises(KeysetRefusedError, match="has or had a key 'first'"):
         setting.manager.rotate(key_name="first")
     assert setting.wrapper.calls["generate"] == 1
 
 
-def test_a_clock_that_was_set_back_makes_no_keyset_that_cannot_be_read(setting: Setting) -> None:
+def test_a_clock_that_was_set_back_makes_no_keyset_that_cannot_be_read(setting: KeysetFixture) -> None:
     setting.later(-10_000)
     setting.manager.rotate(key_name="second", now=True)
     # For this clock nothing is due but the newest.
@@ -154,7 +154,7 @@ def test_a_clock_that_was_set_back_makes_no_keyset_that_cannot_be_read(setting: 
 # -- Rewrap -----------------------------------------------------------------------------------------
 
 
-def test_every_key_is_wrapped_anew_at_once_but_those_that_are_destroyed(setting: Setting) -> None:
+def test_every_key_is_wrapped_anew_at_once_but_those_that_are_destroyed(setting: KeysetFixture) -> None:
     setting.retire_first()
     setting.supersede("third")
     setting.manager.retire("second")
@@ -172,7 +172,7 @@ def test_every_key_is_wrapped_anew_at_once_but_those_that_are_destroyed(setting:
     assert new.get("first").name == "first"
 
 
-def test_a_rewrap_of_which_one_key_fails_changes_nothing(setting: Setting) -> None:
+def test_a_rewrap_of_which_one_key_fails_changes_nothing(setting: KeysetFixture) -> None:
     setting.supersede("second")
     before = setting.text()
 
@@ -190,7 +190,7 @@ def test_a_rewrap_of_which_one_key_fails_changes_nothing(setting: Setting) -> No
 # -- Retire, restore, destroy -----------------------------------------------------------------------
 
 
-def test_a_key_is_retired_only_when_nobody_can_be_writing_with_it(setting: Setting) -> None:
+def test_a_key_is_retired_only_when_nobody_can_be_writing_with_it(setting: KeysetFixture) -> None:
     setting.manager.rotate(key_name="second")
     setting.later(DELAY_S)
     (first, _) = setting.manager.list().keys
@@ -214,7 +214,7 @@ def test_a_key_is_retired_only_when_nobody_can_be_writing_with_it(setting: Setti
     ],
 )
 def test_what_the_state_does_not_allow_is_refused_and_changes_nothing(
-    change: Callable[[KeysetManager], object], words: str, setting: Setting
+    change: Callable[[KeysetManager], object], words: str, setting: KeysetFixture
 ) -> None:
     setting.manager.rotate(key_name="second")
     before = setting.text()
@@ -223,7 +223,7 @@ def test_what_the_state_does_not_allow_is_refused_and_changes_nothing(
     assert setting.text() == before
 
 
-def test_destroying_leaves_a_record_of_what_and_when_and_no_wrapped_bytes(setting: Setting) -> None:
+def test_destroying_leaves_a_record_of_what_and_when_and_no_wrapped_bytes(setting: KeysetFixture) -> None:
     stored = setting.text()
     setting.retire_first()
     key = setting.manager.destroy("first")
@@ -235,7 +235,7 @@ def test_destroying_leaves_a_record_of_what_and_when_and_no_wrapped_bytes(settin
         setting.manager.restore("first")
 
 
-def test_what_is_done_twice_is_done_once(setting: Setting) -> None:
+def test_what_is_done_twice_is_done_once(setting: KeysetFixture) -> None:
     setting.retire_first()
     for change in (setting.manager.retire, setting.manager.restore, setting.manager.retire, setting.manager.destroy):
         done, text = change("first"), setting.text()
@@ -260,7 +260,7 @@ class Contested(FileKeysetStore):
         return super().write(name, text, expected=expected)
 
 
-def test_a_change_begins_again_from_what_somebody_else_made_of_the_keyset(setting: Setting, file: Path) -> None:
+def test_a_change_begins_again_from_what_somebody_else_made_of_the_keyset(setting: KeysetFixture, file: Path) -> None:
     setting.retire_first()
     store = Contested(
         file,
@@ -281,21 +281,21 @@ def test_a_change_begins_again_from_what_somebody_else_made_of_the_keyset(settin
     assert setting.provider().active().name == "mine"
 
 
-def test_who_rotates_second_is_refused_by_what_the_first_made(setting: Setting, file: Path) -> None:
+def test_who_rotates_second_is_refused_by_what_the_first_made(setting: KeysetFixture, file: Path) -> None:
     store = Contested(file, lambda: setting.manager.rotate(key_name="winner"))
     with pytest.raises(KeysetRefusedError, match="'winner' of the keyset 'default' is pending"):
         KeysetManager(setting.wrapper, store, clock=setting.clock).rotate(key_name="loser")
     assert list(setting.states()) == ["first", "winner"]
 
 
-def test_who_creates_second_is_refused_and_changes_nothing(empty: Setting, file: Path) -> None:
+def test_who_creates_second_is_refused_and_changes_nothing(empty: KeysetFixture, file: Path) -> None:
     store = Contested(file, lambda: empty.manager.create(key_name="winner"))
     with pytest.raises(KeysetRefusedError, match="already, and nothing was changed"):
         KeysetManager(empty.wrapper, store, clock=empty.clock).create(key_name="loser")
     assert list(empty.states()) == ["winner"]
 
 
-def test_a_rewrap_that_was_overtaken_wraps_only_what_it_has_not_wrapped(setting: Setting, file: Path) -> None:
+def test_a_rewrap_that_was_overtaken_wraps_only_what_it_has_not_wrapped(setting: KeysetFixture, file: Path) -> None:
     store = Contested(file, lambda: setting.manager.rotate(key_name="second"))
     wrapper = FakeKeyWrapper("fake/new")
     KeysetManager(wrapper, store, clock=setting.clock).rewrap()
@@ -303,7 +303,7 @@ def test_a_rewrap_that_was_overtaken_wraps_only_what_it_has_not_wrapped(setting:
     assert wrapper.calls["rewrap"] == 2
 
 
-def test_who_never_gets_through_gives_up_and_says_so(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_never_gets_through_gives_up_and_says_so(setting: KeysetFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(manager.time, "sleep", pauses.append)
 
@@ -319,7 +319,9 @@ def test_who_never_gets_through_gives_up_and_says_so(setting: Setting, monkeypat
 
 
 @pytest.mark.parametrize("error", [KeyUnavailableError("down"), KeyAccessDeniedError("no"), ProviderConfigError("bad")])
-def test_what_the_wrapper_raises_is_passed_on_and_nothing_is_changed(error: KeyProviderError, setting: Setting) -> None:
+def test_what_the_wrapper_raises_is_passed_on_and_nothing_is_changed(
+    error: KeyProviderError, setting: KeysetFixture
+) -> None:
     before = setting.text()
     setting.wrapper.failure = error
     for change in (setting.manager.rotate, setting.manager.rewrap):
@@ -330,7 +332,7 @@ def test_what_the_wrapper_raises_is_passed_on_and_nothing_is_changed(error: KeyP
 
 
 @pytest.mark.parametrize("answer", [("kek", "text"), WrappedKey("a kek", "text"), WrappedKey("kek", ""), None])
-def test_what_could_not_be_read_again_is_not_written(answer: Any, setting: Setting) -> None:
+def test_what_could_not_be_read_again_is_not_written(answer: Any, setting: KeysetFixture) -> None:
     class Odd(FakeKeyWrapper):
         def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
             return bytes(32), answer
@@ -346,7 +348,7 @@ def test_what_could_not_be_read_again_is_not_written(answer: Any, setting: Setti
     assert setting.text() == before
 
 
-def test_no_error_of_a_change_carries_the_key(setting: Setting, file: Path) -> None:
+def test_no_error_of_a_change_carries_the_key(setting: KeysetFixture, file: Path) -> None:
     net = Net()
 
     class Sentinel(FakeKeyWrapper):
@@ -368,12 +370,12 @@ def test_no_error_of_a_change_carries_the_key(setting: Setting, file: Path) -> N
     assert net.leaks() == []
 
 
-def test_closing_closes_both_parts(setting: Setting) -> None:
+def test_closing_closes_both_parts(setting: KeysetFixture) -> None:
     setting.manager.close()
     assert setting.wrapper.closed == 1
 
 
-def test_it_shows_its_parts_and_no_key(setting: Setting) -> None:
+def test_it_shows_its_parts_and_no_key(setting: KeysetFixture) -> None:
     assert (
         repr(setting.manager) == f"<KeysetManager fake:fake/agents with the keyset 'default' in {setting.store.place}>"
     )
@@ -410,7 +412,7 @@ def test_it_shows_its_parts_and_no_key(setting: Setting) -> None:
     ],
 )
 def test_a_wrong_argument_is_named(
-    call: Callable[[KeysetManager], object], kind: type[Exception], words: str, empty: Setting
+    call: Callable[[KeysetManager], object], kind: type[Exception], words: str, empty: KeysetFixture
 ) -> None:
     with pytest.raises(kind) as caught:
         call(empty.manager)
@@ -419,7 +421,7 @@ def test_a_wrong_argument_is_named(
     assert empty.store.read("default") is None
 
 
-def test_a_key_in_the_place_of_a_name_is_not_shown(empty: Setting) -> None:
+def test_a_key_in_the_place_of_a_name_is_not_shown(empty: KeysetFixture) -> None:
     text = Key.generate().reveal_base64().rstrip("=")
     for call in (empty.manager.retire, lambda name: empty.manager.create(key_name=name)):
         with pytest.raises(ProviderConfigError, match="key_name is no name but a key") as caught:

@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 
 from encrypted_sessions import EncryptedSession
-from fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.keyset_fixture import DELAY_S, KeysetFixture
+from encrypted_sessions_tests.leaks import Net
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import (
     CachePolicy,
     InvalidKeyError,
@@ -33,9 +36,6 @@ from keyproviders import (
 from keyproviders.keyset import FileKeysetStore, KeysetKeyProvider, KeysetManager, KeysetStore, WrappedKey
 from keyproviders.local import EnvKeyProvider
 from keyproviders.testing import FakeKeyProvider, KeyProviderConformance
-from keyset_setting import DELAY_S, Setting
-from leaks import Net
-from stores import PlainSession
 
 
 class TestItIsAProvider(KeyProviderConformance):
@@ -43,7 +43,7 @@ class TestItIsAProvider(KeyProviderConformance):
 
     @pytest.fixture(autouse=True)
     def _setting(self, each_store: KeysetStore) -> None:
-        self.setting = Setting.of(each_store)
+        self.setting = KeysetFixture.of(each_store)
         self.setting.manager.create(key_name="first")
         self.setting.supersede("second")
 
@@ -57,13 +57,13 @@ class TestItIsAProvider(KeyProviderConformance):
 # -- What is handed out -----------------------------------------------------------------------------
 
 
-def test_the_active_key_has_the_name_and_the_time_of_the_keyset(setting: Setting) -> None:
+def test_the_active_key_has_the_name_and_the_time_of_the_keyset(setting: KeysetFixture) -> None:
     key = setting.provider().active()
     (info,) = setting.manager.list().keys
     assert (key.name, key.created_at) == ("first", info.created_at)
 
 
-def test_each_key_is_handed_out_by_its_name_also_while_it_is_pending(setting: Setting) -> None:
+def test_each_key_is_handed_out_by_its_name_also_while_it_is_pending(setting: KeysetFixture) -> None:
     provider = setting.provider()
     first = provider.active()
     setting.manager.rotate(key_name="second")
@@ -74,7 +74,7 @@ def test_each_key_is_handed_out_by_its_name_also_while_it_is_pending(setting: Se
     assert provider.get("first") == first
 
 
-def test_what_is_done_in_the_keyset_is_seen_at_the_next_call(setting: Setting) -> None:
+def test_what_is_done_in_the_keyset_is_seen_at_the_next_call(setting: KeysetFixture) -> None:
     provider = setting.provider()
     first = provider.active()
     assert setting.manager.rotate(key_name="second", now=True).state == "active"
@@ -93,18 +93,18 @@ def test_what_is_done_in_the_keyset_is_seen_at_the_next_call(setting: Setting) -
         provider.get("first")
 
 
-def test_a_name_that_was_never_there_is_not_found_and_those_there_are_named(setting: Setting) -> None:
+def test_a_name_that_was_never_there_is_not_found_and_those_there_are_named(setting: KeysetFixture) -> None:
     with pytest.raises(KeyNotFoundError, match=r"has no key 'second', and never had one; it has first") as caught:
         setting.provider().get("second")
     assert type(caught.value) is KeyNotFoundError
 
 
-def test_a_name_that_no_key_can_have_is_not_asked_for(empty: Setting) -> None:
+def test_a_name_that_no_key_can_have_is_not_asked_for(empty: KeysetFixture) -> None:
     with pytest.raises(KeyNotFoundError, match="no key can have it, so it was not asked"):
         empty.provider().get("../first")
 
 
-def test_where_no_earlier_key_is_usable_the_pending_one_is_active(setting: Setting, file: Path) -> None:
+def test_where_no_earlier_key_is_usable_the_pending_one_is_active(setting: KeysetFixture, file: Path) -> None:
     setting.manager.rotate(key_name="second")
     top = json.loads(file.read_text())
     top["keys"][0].update(state="retired", retired_at=top["keys"][1]["created_at"])
@@ -115,7 +115,7 @@ def test_where_no_earlier_key_is_usable_the_pending_one_is_active(setting: Setti
 # -- A keyset that is none --------------------------------------------------------------------------
 
 
-def test_a_keyset_that_is_not_there_says_how_to_make_one(empty: Setting) -> None:
+def test_a_keyset_that_is_not_there_says_how_to_make_one(empty: KeysetFixture) -> None:
     with pytest.raises(
         ProviderConfigError, match=r"no keyset 'default' in file:.*; see to .* `encrypted-sessions keys"
     ):
@@ -123,7 +123,7 @@ def test_a_keyset_that_is_not_there_says_how_to_make_one(empty: Setting) -> None
 
 
 @pytest.mark.parametrize("text", ["", "{}", "x", '{"format": 1, "keys": []}'])
-def test_a_damaged_keyset_names_its_place_and_is_left_as_it_is(text: str, setting: Setting, file: Path) -> None:
+def test_a_damaged_keyset_names_its_place_and_is_left_as_it_is(text: str, setting: KeysetFixture, file: Path) -> None:
     file.write_text(text)
     with pytest.raises(InvalidKeyError, match=rf"the keyset 'default' in file:{file} is no keyset: "):
         setting.provider().active()
@@ -140,7 +140,7 @@ def test_a_damaged_keyset_names_its_place_and_is_left_as_it_is(text: str, settin
     assert file.read_text() == text
 
 
-def test_a_keyset_of_a_later_format_or_of_another_name_is_left_as_it_is(setting: Setting, file: Path) -> None:
+def test_a_keyset_of_a_later_format_or_of_another_name_is_left_as_it_is(setting: KeysetFixture, file: Path) -> None:
     with pytest.raises(ProviderConfigError, match="has the name 'default' in it"):
         setting.provider(name="tenant-7").active()
     file.write_text('{"format": 2}')
@@ -152,7 +152,7 @@ def test_a_keyset_of_a_later_format_or_of_another_name_is_left_as_it_is(setting:
 
 
 @pytest.mark.parametrize("field", ["name", "created_at", "wrapped"])
-def test_a_wrapped_key_opens_nowhere_but_where_it_was_made(field: str, setting: Setting, file: Path) -> None:
+def test_a_wrapped_key_opens_nowhere_but_where_it_was_made(field: str, setting: KeysetFixture, file: Path) -> None:
     setting.later(5)
     setting.manager.rotate(key_name="second", now=True)
     top = json.loads(file.read_text())
@@ -167,7 +167,7 @@ def test_a_wrapped_key_opens_nowhere_but_where_it_was_made(field: str, setting: 
         setting.provider().get("first")
 
 
-def test_a_wrapped_key_does_not_open_in_another_keyset(setting: Setting, file: Path) -> None:
+def test_a_wrapped_key_does_not_open_in_another_keyset(setting: KeysetFixture, file: Path) -> None:
     file.write_text(file.read_text().replace('"keyset": "default"', '"keyset": "other"'))
     with pytest.raises(InvalidKeyError, match="cannot open the key 'first'"):
         setting.provider(name="other").active()
@@ -176,14 +176,14 @@ def test_a_wrapped_key_does_not_open_in_another_keyset(setting: Setting, file: P
 # -- Unwrapping -------------------------------------------------------------------------------------
 
 
-def test_a_key_is_unwrapped_once_however_often_it_is_asked_for(setting: Setting) -> None:
+def test_a_key_is_unwrapped_once_however_often_it_is_asked_for(setting: KeysetFixture) -> None:
     provider = setting.provider()
     for _ in range(100):
         assert provider.active() is provider.get("first")
     assert setting.wrapper.calls["unwrap"] == 1
 
 
-def test_a_key_is_unwrapped_again_when_its_copy_is_older_than_revalidate_s(setting: Setting) -> None:
+def test_a_key_is_unwrapped_again_when_its_copy_is_older_than_revalidate_s(setting: KeysetFixture) -> None:
     provider = setting.provider(revalidate_s=100)
     provider.active()
     setting.later(99)
@@ -194,7 +194,7 @@ def test_a_key_is_unwrapped_again_when_its_copy_is_older_than_revalidate_s(setti
     assert setting.wrapper.calls["unwrap"] == 2
 
 
-def test_a_copy_is_made_anew_before_a_ring_would_go_on_with_it_for_too_long(setting: Setting) -> None:
+def test_a_copy_is_made_anew_before_a_ring_would_go_on_with_it_for_too_long(setting: KeysetFixture) -> None:
     provider = setting.provider()
     provider.expect(300, 3_600)
     for passed, unwrapped in ((0, 1), (3_409, 1), (2, 2)):
@@ -208,7 +208,7 @@ def test_a_copy_is_made_anew_before_a_ring_would_go_on_with_it_for_too_long(sett
         assert setting.wrapper.calls["unwrap"] == unwrapped
 
 
-def test_setting_the_clock_back_keeps_no_copy_for_longer(setting: Setting) -> None:
+def test_setting_the_clock_back_keeps_no_copy_for_longer(setting: KeysetFixture) -> None:
     provider = setting.provider(revalidate_s=100)
     provider.active()
     setting.later(60)
@@ -223,7 +223,7 @@ def test_setting_the_clock_back_keeps_no_copy_for_longer(setting: Setting) -> No
 @pytest.mark.parametrize(
     "error", [KeyDisabledError("disabled"), KeyAccessDeniedError("no"), KeyUnavailableError("down")]
 )
-def test_what_the_wrapper_says_when_a_copy_is_too_old_is_passed_on(error: Exception, setting: Setting) -> None:
+def test_what_the_wrapper_says_when_a_copy_is_too_old_is_passed_on(error: Exception, setting: KeysetFixture) -> None:
     provider = setting.provider()
     key = provider.active()
     setting.wrapper.failure = error
@@ -236,7 +236,7 @@ def test_what_the_wrapper_says_when_a_copy_is_too_old_is_passed_on(error: Except
     assert provider.active() == key
 
 
-def test_a_key_that_lies_there_in_another_wrapping_is_unwrapped_from_it(setting: Setting) -> None:
+def test_a_key_that_lies_there_in_another_wrapping_is_unwrapped_from_it(setting: KeysetFixture) -> None:
     other = FakeKeyWrapper("fake/other")
     provider = setting.provider(FakeKeyWrapper("fake/agents", also_kek="fake/other"))
     strict = setting.provider()
@@ -248,7 +248,7 @@ def test_a_key_that_lies_there_in_another_wrapping_is_unwrapped_from_it(setting:
         strict.active()
 
 
-def test_a_keyset_that_was_made_anew_with_the_same_names_is_another_one(setting: Setting, file: Path) -> None:
+def test_a_keyset_that_was_made_anew_with_the_same_names_is_another_one(setting: KeysetFixture, file: Path) -> None:
     provider = setting.provider()
     first = provider.active()
     file.unlink()
@@ -257,7 +257,7 @@ def test_a_keyset_that_was_made_anew_with_the_same_names_is_another_one(setting:
     assert provider.active().fingerprint != first.fingerprint
 
 
-def test_no_copy_is_kept_of_a_key_that_is_not_handed_out(setting: Setting) -> None:
+def test_no_copy_is_kept_of_a_key_that_is_not_handed_out(setting: KeysetFixture) -> None:
     provider = setting.provider()
     provider.active()
     setting.retire_first()
@@ -269,7 +269,7 @@ def test_no_copy_is_kept_of_a_key_that_is_not_handed_out(setting: Setting) -> No
 
 
 @pytest.mark.parametrize("secret", [b"short", bytearray(32), None, "x" * 32])
-def test_a_wrapper_that_answers_with_no_key_is_named(secret: Any, setting: Setting) -> None:
+def test_a_wrapper_that_answers_with_no_key_is_named(secret: Any, setting: KeysetFixture) -> None:
     class Odd(FakeKeyWrapper):
         def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
             return secret  # type: ignore[no-any-return]  # what is tested
@@ -300,7 +300,7 @@ def in_threads(calls: list[Callable[[], Key]]) -> tuple[list[threading.Thread], 
     return threads, found
 
 
-def test_threads_that_want_one_key_wait_for_one_call(setting: Setting) -> None:
+def test_threads_that_want_one_key_wait_for_one_call(setting: KeysetFixture) -> None:
     slow = Slow()
     provider = setting.provider(slow)
     threads, found = in_threads([provider.active, provider.active, lambda: provider.get("first"), provider.active])
@@ -312,7 +312,7 @@ def test_threads_that_want_one_key_wait_for_one_call(setting: Setting) -> None:
     assert slow.calls["unwrap"] == 1
 
 
-def test_threads_that_want_different_keys_do_not_wait_for_each_other(setting: Setting) -> None:
+def test_threads_that_want_different_keys_do_not_wait_for_each_other(setting: KeysetFixture) -> None:
     setting.supersede("second")
     slow = Slow()
     provider = setting.provider(slow)
@@ -325,7 +325,7 @@ def test_threads_that_want_different_keys_do_not_wait_for_each_other(setting: Se
     assert {key.name for key in found} == {"first", "second"}
 
 
-def test_a_call_that_ends_after_close_leaves_no_copy(setting: Setting) -> None:
+def test_a_call_that_ends_after_close_leaves_no_copy(setting: KeysetFixture) -> None:
     slow = Slow()
     provider = setting.provider(slow)
     threads, _ = in_threads([provider.active])
@@ -352,7 +352,7 @@ class Store(FileKeysetStore):
         self.forked += 1
 
 
-def test_closing_closes_both_parts_and_forgets_the_keys(setting: Setting, file: Path) -> None:
+def test_closing_closes_both_parts_and_forgets_the_keys(setting: KeysetFixture, file: Path) -> None:
     store = Store(file)
     provider = KeysetKeyProvider(setting.wrapper, store)
     provider.active()
@@ -365,7 +365,7 @@ def test_closing_closes_both_parts_and_forgets_the_keys(setting: Setting, file: 
             call()
 
 
-def test_a_fork_is_passed_on_and_the_copies_stay(setting: Setting, file: Path) -> None:
+def test_a_fork_is_passed_on_and_the_copies_stay(setting: KeysetFixture, file: Path) -> None:
     store = Store(file)
     provider = KeysetKeyProvider(setting.wrapper, store, clock=setting.clock)
     key = provider.active()
@@ -378,7 +378,7 @@ def test_a_fork_is_passed_on_and_the_copies_stay(setting: Setting, file: Path) -
     assert setting.wrapper.calls["unwrap"] == 1
 
 
-def test_it_cannot_be_pickled_or_copied_and_shows_no_secret(setting: Setting) -> None:
+def test_it_cannot_be_pickled_or_copied_and_shows_no_secret(setting: KeysetFixture) -> None:
     provider = setting.provider()
     key = provider.active()
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
@@ -390,7 +390,7 @@ def test_it_cannot_be_pickled_or_copied_and_shows_no_secret(setting: Setting) ->
         assert key.secret.hex()[:8] not in shown
 
 
-def test_no_error_of_a_call_carries_the_key(setting: Setting) -> None:
+def test_no_error_of_a_call_carries_the_key(setting: KeysetFixture) -> None:
     net = Net()
 
     class Sentinel(FakeKeyWrapper):
@@ -410,11 +410,13 @@ def test_no_error_of_a_call_carries_the_key(setting: Setting) -> None:
 # -- In a ring --------------------------------------------------------------------------------------
 
 
-def ring_of(setting: Setting, **cache: float) -> closing[KeyRing]:
+def ring_of(setting: KeysetFixture, **cache: float) -> closing[KeyRing]:
     return closing(KeyRing(setting.provider(), cache=CachePolicy(**cache)))  # type: ignore[arg-type]  # but max_keys
 
 
-def test_a_ring_that_writes_longer_than_the_keyset_counts_on_is_refused_at_the_first_fetch(setting: Setting) -> None:
+def test_a_ring_that_writes_longer_than_the_keyset_counts_on_is_refused_at_the_first_fetch(
+    setting: KeysetFixture,
+) -> None:
     refused = r"may go on writing with a key for 1261 s .* and the keyset counts on 1260 s"
     with ring_of(setting, fresh_s=301) as ring, pytest.raises(ProviderConfigError, match=refused):
         ring.active_sync()
@@ -422,7 +424,7 @@ def test_a_ring_that_writes_longer_than_the_keyset_counts_on_is_refused_at_the_f
         assert ring.active_sync().name == "first"
 
 
-def test_a_ring_that_only_reads_from_the_keyset_may_be_as_slow_as_it_likes(setting: Setting) -> None:
+def test_a_ring_that_only_reads_from_the_keyset_may_be_as_slow_as_it_likes(setting: KeysetFixture) -> None:
     kid = setting.provider().active().kid
     slow = CachePolicy(fresh_s=301)
     with closing(KeyRing(FakeKeyProvider(), also_read=[setting.provider()], cache=slow)) as ring:
@@ -430,7 +432,7 @@ def test_a_ring_that_only_reads_from_the_keyset_may_be_as_slow_as_it_likes(setti
         assert ring.get_sync(kid).kid == kid
 
 
-def test_what_is_done_in_the_keyset_reaches_a_ring_when_it_refreshes(setting: Setting) -> None:
+def test_what_is_done_in_the_keyset_reaches_a_ring_when_it_refreshes(setting: KeysetFixture) -> None:
     with closing(KeyRing(setting.provider())) as ring:
         first = ring.active_sync()
         setting.manager.rotate(key_name="second", now=True)
@@ -440,7 +442,7 @@ def test_what_is_done_in_the_keyset_reaches_a_ring_when_it_refreshes(setting: Se
         assert ring.get_sync(first.kid) is first
 
 
-async def test_many_sessions_of_a_process_cost_one_call(setting: Setting) -> None:
+async def test_many_sessions_of_a_process_cost_one_call(setting: KeysetFixture) -> None:
     async with KeyRing(setting.provider()) as ring:
         for at in range(100):
             session = EncryptedSession.wrap(PlainSession(f"session-{at}", []), ring, ttl=60)
@@ -451,7 +453,7 @@ async def test_many_sessions_of_a_process_cost_one_call(setting: Setting) -> Non
 
 
 async def test_moving_from_a_variable_to_a_keyset_leaves_no_item_unreadable(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
+    setting: KeysetFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = Key.generate()
     monkeypatch.setenv("SESSION_KEYS", old.reveal_base64())
@@ -504,12 +506,12 @@ def test_a_wrong_argument_is_named(change: dict[str, Any], kind: type[Exception]
 
 
 @pytest.mark.parametrize("name", [None, 5, b"first"])
-def test_a_name_of_another_type_is_a_type_error(name: Any, setting: Setting) -> None:
+def test_a_name_of_another_type_is_a_type_error(name: Any, setting: KeysetFixture) -> None:
     with pytest.raises(TypeError, match=f"name must be a str, not {type(name).__name__}"):
         setting.provider().get(name)
 
 
-def test_a_store_that_answers_with_something_else_is_named(setting: Setting) -> None:
+def test_a_store_that_answers_with_something_else_is_named(setting: KeysetFixture) -> None:
     class Odd(FileKeysetStore):
         def read(self, name: str) -> Any:
             return "text"

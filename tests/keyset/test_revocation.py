@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from encrypted_sessions_tests.keyset_fixture import KeysetFixture
 from keyproviders import (
     InvalidKeyError,
     Key,
@@ -17,10 +18,9 @@ from keyproviders import (
     KeyRing,
     KeyUnavailableError,
     RetryPolicy,
-    holding,
 )
 from keyproviders.keyset import KeysetKeyProvider, StoredKeyset
-from keyset_setting import Setting
+from keyproviders.ring import cache
 
 BOUND_S = 62 * 60
 STEP_S = 5
@@ -30,7 +30,7 @@ DAY_S = 86_400
 class Service:
     """A busy process: it writes, and reads with every key, each few seconds of the clock."""
 
-    def __init__(self, setting: Setting, ring: KeyRing) -> None:
+    def __init__(self, setting: KeysetFixture, ring: KeyRing) -> None:
         self._clock = setting.clock
         self._ring = ring
 
@@ -71,7 +71,7 @@ class Service:
 
 
 @contextmanager
-def service(setting: Setting) -> Iterator[Service]:
+def service(setting: KeysetFixture) -> Iterator[Service]:
     with closing(KeyRing(setting.provider(), clock=setting.clock)) as ring:
         yield Service(setting, ring)
 
@@ -79,22 +79,24 @@ def service(setting: Setting) -> Iterator[Service]:
 @pytest.fixture(params=[0.9, 1.0, 1.1])
 def jitter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
     """What the ring draws each time."""
-    monkeypatch.setattr(holding, "_jitter", lambda: request.param)
+    monkeypatch.setattr(cache, "_jitter", lambda: request.param)
     return float(request.param)
 
 
-def kid_of(setting: Setting, name: str) -> str:
+def kid_of(setting: KeysetFixture, name: str) -> str:
     key: Key = setting.provider().get(name)
     return key.kid
 
 
-def disable(setting: Setting) -> None:
+def disable(setting: KeysetFixture) -> None:
     setting.wrapper.failure = KeyDisabledError("the key-encryption key is disabled")
 
 
 @pytest.mark.parametrize("after_s", [5, 900, 3_240, 3_300, 3_305, 3_560, 3_600, 20_000])
 @pytest.mark.usefixtures("jitter")
-def test_a_disabled_key_encryption_key_ends_a_busy_process_within_62_minutes(setting: Setting, after_s: int) -> None:
+def test_a_disabled_key_encryption_key_ends_a_busy_process_within_62_minutes(
+    setting: KeysetFixture, after_s: int
+) -> None:
     with service(setting) as process:
         process.use()
         process.run(after_s)
@@ -105,7 +107,7 @@ def test_a_disabled_key_encryption_key_ends_a_busy_process_within_62_minutes(set
 @pytest.mark.parametrize("rotated_s", [10, 1_800, 3_290, 3_500])
 @pytest.mark.parametrize("after_s", [5, 600, 3_300, 3_595, 7_000])
 @pytest.mark.usefixtures("jitter")
-def test_an_older_key_ends_within_62_minutes_too(setting: Setting, rotated_s: int, after_s: int) -> None:
+def test_an_older_key_ends_within_62_minutes_too(setting: KeysetFixture, rotated_s: int, after_s: int) -> None:
     older = kid_of(setting, "first")
     with service(setting) as process:
         process.use(older)
@@ -116,7 +118,7 @@ def test_an_older_key_ends_within_62_minutes_too(setting: Setting, rotated_s: in
         assert process.ends_after(older) <= BOUND_S
 
 
-def test_what_was_enabled_again_works_at_once(setting: Setting) -> None:
+def test_what_was_enabled_again_works_at_once(setting: KeysetFixture) -> None:
     kid = kid_of(setting, "first")
     with service(setting) as process:
         process.use(kid)
@@ -130,7 +132,7 @@ def test_what_was_enabled_again_works_at_once(setting: Setting) -> None:
 
 
 @pytest.mark.usefixtures("jitter")
-def test_looking_costs_24_calls_a_day_for_each_key(setting: Setting) -> None:
+def test_looking_costs_24_calls_a_day_for_each_key(setting: KeysetFixture) -> None:
     older = kid_of(setting, "first")
     setting.manager.rotate(key_name="second", now=True)
     with service(setting) as process:
@@ -141,7 +143,7 @@ def test_looking_costs_24_calls_a_day_for_each_key(setting: Setting) -> None:
 
 
 def test_a_keyset_that_was_made_anew_with_the_same_names_is_told_by_the_fingerprint(
-    setting: Setting, caplog: pytest.LogCaptureFixture
+    setting: KeysetFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     kid = kid_of(setting, "first")
     text = setting.text()
@@ -150,7 +152,7 @@ def test_a_keyset_that_was_made_anew_with_the_same_names_is_told_by_the_fingerpr
         stored = setting.store.read("default")
         assert stored is not None
         setting.later(1)
-        other = Setting.of(setting.store)
+        other = KeysetFixture.of(setting.store)
         other.clock.now = setting.clock.now
         entry = other.wrapper.generate({"keyset": "default", "key": "first", "created_at": "2027-01-15T08:00:00Z"})[1]
         line = next(line for line in text.splitlines() if '"wrapped"' in line)
@@ -172,7 +174,7 @@ def test_a_keyset_that_was_made_anew_with_the_same_names_is_told_by_the_fingerpr
 class Cut:
     """The keyset's place, as a process sees it that is cut off from it."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: KeysetFixture) -> None:
         self._store = setting.store
         self.place = setting.store.place
         self.failure: Exception | None = None
@@ -192,7 +194,7 @@ class Cut:
 @pytest.mark.parametrize("before_s", [0, 1, 60, 200])
 @pytest.mark.usefixtures("jitter")
 def test_nobody_writes_with_a_key_any_more_when_it_may_be_retired(
-    setting: Setting, failure: Exception, before_s: int
+    setting: KeysetFixture, failure: Exception, before_s: int
 ) -> None:
     active_at = setting.manager.rotate(key_name="second").activate_at.timestamp()
     store = Cut(setting)
@@ -212,7 +214,7 @@ def test_nobody_writes_with_a_key_any_more_when_it_may_be_retired(
         assert setting.manager.retire("first").state == "retired"
 
 
-def test_what_is_sealed_in_an_emergency_opens_at_once_where_nobody_has_seen_the_key(setting: Setting) -> None:
+def test_what_is_sealed_in_an_emergency_opens_at_once_where_nobody_has_seen_the_key(setting: KeysetFixture) -> None:
     with service(setting) as process:
         process.use()
         setting.manager.rotate(key_name="second", now=True)

@@ -23,7 +23,9 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from cutting_proxy import proxy_to
+from encrypted_sessions_tests.cutting_proxy import proxy_to
+from encrypted_sessions_tests.leaks import Sentinel, chain, our_locals
+from encrypted_sessions_tests.servers import Server
 from keyproviders import (
     InvalidKeyError,
     KeyAccessDeniedError,
@@ -31,11 +33,10 @@ from keyproviders import (
     KeyUnavailableError,
     ProviderConfigError,
 )
-from keyproviders.keyset import KeysetStore, SqlKeysetStore, StoredKeyset, sql_database
-from keyproviders.keyset.sql_failures import failure_of, kind_of, words_of
-from keyproviders.keyset.store import MOST_BYTES
-from leaks import Sentinel, chain, our_locals
-from servers import Server
+from keyproviders.keyset import KeysetStore, SqlKeysetStore, StoredKeyset
+from keyproviders.keyset.stores import sql_database
+from keyproviders.keyset.stores.base import MOST_BYTES
+from keyproviders.keyset.stores.sql_failures import classify, driver_message, failure_of
 
 SERVERS = ("postgresql", "mariadb")
 PASSWORD = "p@ss/w:rd?"
@@ -511,6 +512,7 @@ def test_another_table_of_that_name_is_a_wrong_setting(place: Place) -> None:
 # -- Outages -----------------------------------------------------------------------------------
 
 
+@pytest.mark.private_servers
 def test_a_server_that_is_down_may_come_back_and_then_the_same_store_works(server_place: Place, server: Server) -> None:
     first = written(server_place)
     store = server_place.store()
@@ -524,6 +526,7 @@ def test_a_server_that_is_down_may_come_back_and_then_the_same_store_works(serve
     assert store.write("default", "two", expected=first.revision)
 
 
+@pytest.mark.private_servers
 def test_a_server_that_crashed_and_came_back_is_used_again(server_place: Place, server: Server) -> None:
     store = server_place.store()
     assert store.read("default") is None
@@ -534,6 +537,7 @@ def test_a_server_that_crashed_and_came_back_is_used_again(server_place: Place, 
     assert store.write("default", "one", expected=None)
 
 
+@pytest.mark.private_servers
 def test_a_server_that_does_not_answer_is_given_up(server_place: Place, server: Server) -> None:
     store = server_place.store()
     assert store.read("default") is None
@@ -683,7 +687,7 @@ def test_a_connection_that_breaks_off_without_a_number_may_come_back(kind: str) 
 
 
 def translated(error: Exception, family: str) -> type[Exception]:
-    failure = failure_of(error, kind_of(error, family), "reading", words_of(error))
+    failure = failure_of(error, classify(error, family), "reading", driver_message(error))
     assert str(failure).startswith(f"reading: {type(error).__name__} (")
     return type(failure)
 
@@ -827,9 +831,7 @@ def test_a_child_is_not_held_up_by_a_lock_of_the_parents_thread(tmp_path: Path) 
 # -- Secrets -----------------------------------------------------------------------------------
 
 
-def test_no_password_comes_out_of_anything(
-    server_place: Place, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_password_comes_out_of_anything(server_place: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secret = Sentinel(40)
     written(server_place)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from keyproviders import Key, KeyRing, ProviderConfigError, open_keyset, open_provider
 from keyproviders.aws import AwsKmsKeyWrapper
 from keyproviders.keyset import FileKeysetStore, KeysetKeyProvider, KeysetManager, SqlKeysetStore, urls
@@ -26,7 +26,7 @@ DSN = "postgresql://agents:{}@db.internal/agents"
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """`aws-kms:` leads to the fake wrapper."""
-    monkeypatch.setitem(urls._WRAPPERS, "aws-kms", ("fake_wrapper", "FakeKeyWrapper", "aws-kms:alias/agents"))
+    monkeypatch.setattr("keyproviders.aws.kms.AwsKmsKeyWrapper", FakeKeyWrapper)
 
 
 # -- What is read -----------------------------------------------------------------------------------

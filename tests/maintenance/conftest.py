@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from sealed_rows import Sealer
-from stores import Place, new_place
-from whole_stores import MAINTAINED
+from encrypted_sessions_tests.sealed_rows import Sealer
+from encrypted_sessions_tests.stores import StoreLocation, new_place
+from encrypted_sessions_tests.whole_stores import MAINTAINED
 
 
 @pytest.fixture(params=MAINTAINED)
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
 @pytest.fixture
-def file(request: pytest.FixtureRequest) -> Place:
+def file(request: pytest.FixtureRequest) -> StoreLocation:
     """One that is quick, where the kind of store makes no difference."""
     return new_place("sqlite", request)
 

@@ -10,11 +10,11 @@ import pytest
 
 from encrypted_sessions import Key
 from encrypted_sessions.maintenance import encrypt_plaintext, reencrypt
-from keyring_fakes import ScriptedKeys, impatient_ring
-from memory_store import MemoryStore
-from sealed_rows import SESSION, Sealer, message
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
+from encrypted_sessions_tests.memory_store import MemoryStore
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
+from encrypted_sessions_tests.stores import StoreLocation, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
 class RotatingKeys(ScriptedKeys):
@@ -22,13 +22,13 @@ class RotatingKeys(ScriptedKeys):
         self._active = key
 
 
-async def kids(place: Place) -> set[str]:
+async def kids(place: StoreLocation) -> set[str]:
     return {json.loads(row)["kid"] for row in await raw_rows(place, SESSION)}
 
 
 @pytest.mark.parametrize("command", [reencrypt, encrypt_plaintext])
 async def test_a_key_that_changes_in_the_midst_is_said_and_the_next_run_moves_the_rest(
-    file: Place, sealer: Sealer, command: Callable[..., Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
+    file: StoreLocation, sealer: Sealer, command: Callable[..., Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
 ):
     rows = [sealer.row(message(str(n)), sealer.older) for n in range(20)]
     plain = [json.dumps(message(str(n))) for n in range(20)]
@@ -59,7 +59,9 @@ async def test_a_key_that_changes_in_the_midst_is_said_and_the_next_run_moves_th
         assert await kids(file) == {newer.kid}
 
 
-async def test_to_move_away_from_the_active_key_or_from_one_that_no_row_names_is_said(file: Place, sealer: Sealer):
+async def test_to_move_away_from_the_active_key_or_from_one_that_no_row_names_is_said(
+    file: StoreLocation, sealer: Sealer
+):
     await fill(file, {SESSION: [sealer.ok("a")]})
     async with whole(file) as store:
         report = await reencrypt(store, sealer.ring, from_kid=sealer.active.kid)

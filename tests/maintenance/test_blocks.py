@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encrypted_sessions.maintenance.stores.base import Block
-from encrypted_sessions.maintenance.stores.blocks import HIGHEST, LOWEST, SIZE, Extent, Look, blocks_of_ids
+from encrypted_sessions.stores.blocks import HIGHEST, LOWEST, SIZE, Extent, Look, blocks_of_ids
+from encrypted_sessions.stores.whole import Block
 
 RUNS = 20
 BLOCKS = 256

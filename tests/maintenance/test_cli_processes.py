@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from maintenance_command import filled, report_of, run, start
-from sealed_rows import SESSION, Sealer, message
-from stores import Place, raw_rows
+from encrypted_sessions_tests.maintenance_command import filled, report_of, run, start
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
+from encrypted_sessions_tests.stores import StoreLocation, raw_rows
 
 TIMEOUT_S = 60
 MANY = 3_000
@@ -58,7 +58,7 @@ def when_it_has_open(process: subprocess.Popen[str], path: str) -> None:
     raise AssertionError(f"it did not open {path} within {TIMEOUT_S} s")
 
 
-def kids(place: Place) -> set[str]:
+def kids(place: StoreLocation) -> set[str]:
     return {json.loads(row)["kid"] for row in asyncio.run(raw_rows(place, SESSION))}
 
 
@@ -67,7 +67,7 @@ def kids(place: Place) -> set[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_ends_a_run_after_its_batch_with_3_and_the_next_run_goes_on(
-    file: Place, sealer: Sealer, number: signal.Signals
+    file: StoreLocation, sealer: Sealer, number: signal.Signals
 ):
     filled(file, {SESSION: many(sealer)})
     process = start(file, sealer, "reencrypt", "--batch", "1", "--json")
@@ -83,7 +83,7 @@ def test_a_signal_ends_a_run_after_its_batch_with_3_and_the_next_run_goes_on(
     assert kids(file) == {sealer.active.kid}
 
 
-def test_a_second_signal_breaks_a_run_off_once_the_store_has_answered(file: Place, sealer: Sealer):
+def test_a_second_signal_breaks_a_run_off_once_the_store_has_answered(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: many(sealer)})
     process = start(file, sealer, "reencrypt", "--batch", "1", "--json")
     when_it_runs(process)
@@ -102,7 +102,7 @@ def test_a_second_signal_breaks_a_run_off_once_the_store_has_answered(file: Plac
     assert run(file, sealer, "reencrypt").exit_code == 0
 
 
-def test_a_terminal_that_is_gone_ends_a_run_as_any_signal_does(file: Place, sealer: Sealer):
+def test_a_terminal_that_is_gone_ends_a_run_as_any_signal_does(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: many(sealer)})
     process = start(file, sealer, "reencrypt", "--batch", "1", "--json")
     when_it_runs(process)
@@ -116,7 +116,7 @@ def test_a_terminal_that_is_gone_ends_a_run_as_any_signal_does(file: Place, seal
     process.stdout.close()
 
 
-def test_a_command_that_has_no_batches_is_broken_off_by_the_first_signal(file: Place, sealer: Sealer):
+def test_a_command_that_has_no_batches_is_broken_off_by_the_first_signal(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.ok("a")]})
     with closing(sqlite3.connect(file.where)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -131,7 +131,7 @@ def test_a_command_that_has_no_batches_is_broken_off_by_the_first_signal(file: P
     assert SESSION not in stdout
 
 
-def test_kills_lose_nothing_and_the_next_run_goes_on(place: Place, sealer: Sealer):
+def test_kills_lose_nothing_and_the_next_run_goes_on(place: StoreLocation, sealer: Sealer):
     filled(place, {SESSION: many(sealer)})
     for _ in range(3):
         process = start(place, sealer, "reencrypt", "--batch", "1", "--json")
@@ -144,7 +144,7 @@ def test_kills_lose_nothing_and_the_next_run_goes_on(place: Place, sealer: Seale
     assert kids(place) == {sealer.active.kid}
 
 
-def test_two_at_once_share_the_work(place: Place, sealer: Sealer):
+def test_two_at_once_share_the_work(place: StoreLocation, sealer: Sealer):
     filled(place, {SESSION: many(sealer)})
     processes = [start(place, sealer, "reencrypt", "--json") for _ in range(2)]
     reports = []
@@ -159,7 +159,7 @@ def test_two_at_once_share_the_work(place: Place, sealer: Sealer):
 # -- On a terminal ------------------------------------------------------------------------------------
 
 
-def on_a_terminal(place: Place, sealer: Sealer, *arguments: str) -> tuple[str, str]:
+def on_a_terminal(place: StoreLocation, sealer: Sealer, *arguments: str) -> tuple[str, str]:
     """What a command writes to stdout, and to a terminal that is its stderr."""
     ours, theirs = pty.openpty()
     try:
@@ -182,7 +182,7 @@ def on_a_terminal(place: Place, sealer: Sealer, *arguments: str) -> tuple[str, s
     return stdout, shown.decode(errors="replace")
 
 
-def test_a_terminal_gets_a_bar_with_the_rate_and_the_time_left(file: Place, sealer: Sealer, monkeypatch: Any):
+def test_a_terminal_gets_a_bar_with_the_rate_and_the_time_left(file: StoreLocation, sealer: Sealer, monkeypatch: Any):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "160")
     filled(file, {SESSION: many(sealer)})
@@ -194,7 +194,7 @@ def test_a_terminal_gets_a_bar_with_the_rate_and_the_time_left(file: Place, seal
     assert "\x1b" not in stdout
 
 
-def test_json_and_a_pipe_get_no_bar(file: Place, sealer: Sealer):
+def test_json_and_a_pipe_get_no_bar(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: many(sealer)})
     _, shown = on_a_terminal(file, sealer, "verify", "--json")
     assert shown == ""

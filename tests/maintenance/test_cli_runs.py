@@ -15,9 +15,9 @@ from typer.testing import CliRunner, Result
 
 from encrypted_sessions import EncryptedSession
 from encrypted_sessions.cli import application
-from maintenance_command import environment_of, filled, report_of, run
-from sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
-from stores import Place, new_place, open_store, raw_rows
+from encrypted_sessions_tests.maintenance_command import environment_of, filled, report_of, run
+from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import StoreLocation, new_place, open_store, raw_rows
 
 COMMANDS = ("inventory", "verify", "inspect", "reencrypt", "encrypt", "purge", "discard", "erase")
 DELETING: dict[str, tuple[str, ...]] = {
@@ -33,7 +33,7 @@ def _no_default_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ENCRYPTED_SESSIONS_KEYS", raising=False)
 
 
-def rows_at(place: Place, session_id: str = SESSION) -> list[Any]:
+def rows_at(place: StoreLocation, session_id: str = SESSION) -> list[Any]:
     return asyncio.run(raw_rows(place, session_id))
 
 
@@ -53,7 +53,7 @@ def invoke(*arguments: str, **environment: str) -> Result:
 # -- One store from the first command to the last -----------------------------------------------------
 
 
-def test_from_the_first_inventory_to_the_end_of_the_old_key(place: Place, sealer: Sealer, tmp_path: Path):
+def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation, sealer: Sealer, tmp_path: Path):
     neighbour = Sealer("user-2")
     neighbour.active, neighbour.older = sealer.active, sealer.older
     rows = [
@@ -118,7 +118,7 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: Place, sealer
 
 
 @pytest.mark.parametrize("command", DELETING)
-def test_what_deletes_runs_dry_without_yes(place: Place, sealer: Sealer, command: str, tmp_path: Path):
+def test_what_deletes_runs_dry_without_yes(place: StoreLocation, sealer: Sealer, command: str, tmp_path: Path):
     rows = [sealer.expired(), sealer.of("unauthentic"), sealer.ok("one")]
     filled(place, {SESSION: rows})
     more = (*DELETING[command], *(["--export", str(tmp_path / "file")] if command == "discard" else []))
@@ -131,7 +131,7 @@ def test_what_deletes_runs_dry_without_yes(place: Place, sealer: Sealer, command
 
 
 def test_rows_of_the_sdks_class_are_sealed_with_its_string(
-    file: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+    file: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
     from agents import SQLiteSession
     from agents.extensions.memory import EncryptedSession as Upstream
@@ -151,14 +151,14 @@ def test_rows_of_the_sdks_class_are_sealed_with_its_string(
     assert run(file, sealer, "verify").exit_code == 0
 
 
-def test_limit_ends_a_run_and_the_next_one_goes_on(file: Place, sealer: Sealer):
+def test_limit_ends_a_run_and_the_next_one_goes_on(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.row(message(str(n)), sealer.older) for n in range(10)]})
     first = run(file, sealer, "reencrypt", "--limit", "4", "--batch", "2", "--json")
     assert (report_of(first)["changed"], report_of(first)["stopped"], first.exit_code) == (4, "limit", 1)
     assert report_of(run(file, sealer, "reencrypt", "--json"))["changed"] == 6
 
 
-def test_from_takes_one_key_alone(file: Place, sealer: Sealer):
+def test_from_takes_one_key_alone(file: StoreLocation, sealer: Sealer):
     third = sealer.unknown
     filled(file, {SESSION: [sealer.row(message("a"), sealer.older), sealer.row(message("b"), third)]})
     report = report_of(run(file, sealer, "reencrypt", "--from", sealer.older.kid, "--json"))
@@ -168,7 +168,7 @@ def test_from_takes_one_key_alone(file: Place, sealer: Sealer):
 # -- inspect and doctor -------------------------------------------------------------------------------
 
 
-def test_inspect_shows_envelopes_and_needs_no_key(place: Place, sealer: Sealer):
+def test_inspect_shows_envelopes_and_needs_no_key(place: StoreLocation, sealer: Sealer):
     filled(place, {SESSION: [sealer.of(kind) for kind in OUTCOMES]})
     result = run(place, None, "inspect", "--session", SESSION)
     assert result.exit_code == 0
@@ -183,20 +183,20 @@ def test_inspect_shows_envelopes_and_needs_no_key(place: Place, sealer: Sealer):
     assert not [row for row in rows_at(place) if len(row) > 100 and row[-60:-10] in result.stdout]
 
 
-def test_inspect_of_a_session_that_is_not_there_says_so(file: Place):
+def test_inspect_of_a_session_that_is_not_there_says_so(file: StoreLocation):
     filled(file, {SESSION: ["{}"]})
     result = run(file, None, "inspect", "--session", "somebody else")
     assert result.exit_code == 1
     assert "has no rows of the session somebody else." in result.stdout
 
 
-def doctor(place: Place, sealer: Sealer, *more: str) -> Result:
+def doctor(place: StoreLocation, sealer: Sealer, *more: str) -> Result:
     variables = environment_of(place, sealer)
     store = f"sqlite:///{place.where}"
     return invoke("doctor", variables["ENCRYPTED_SESSIONS_KEYS"], "--store", store, *more, **variables)
 
 
-def test_the_doctor_says_whether_this_process_could_read_a_store(file: Place, sealer: Sealer):
+def test_the_doctor_says_whether_this_process_could_read_a_store(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.ok("one"), sealer.row(message("two"), sealer.older)]})
     result = doctor(file, sealer)
     assert result.exit_code == 0, result.output
@@ -204,7 +204,7 @@ def test_the_doctor_says_whether_this_process_could_read_a_store(file: Place, se
     assert ["ok", sealer.older.kid, "1", "their", "key", "can", "be", "had"] in columns(result)
 
 
-def test_the_doctor_names_the_keys_that_this_process_cannot_have(file: Place, sealer: Sealer):
+def test_the_doctor_names_the_keys_that_this_process_cannot_have(file: StoreLocation, sealer: Sealer):
     filled(
         file, {SESSION: [sealer.ok("one"), sealer.of("unknown_key"), sealer.of("plaintext"), sealer.of("unsupported")]}
     )
@@ -223,7 +223,7 @@ def test_the_doctor_names_the_keys_that_this_process_cannot_have(file: Place, se
     }
 
 
-def test_the_doctor_says_that_it_did_not_look_at_a_store_without_keys(file: Place):
+def test_the_doctor_says_that_it_did_not_look_at_a_store_without_keys(file: StoreLocation):
     filled(file, {})
     for as_json in ((), ("--json",)):
         result = invoke("doctor", "env:NOT_SET", "--store", f"sqlite:///{file.where}", *as_json)
@@ -234,7 +234,9 @@ def test_the_doctor_says_that_it_did_not_look_at_a_store_without_keys(file: Plac
             assert "The store was not looked at" in result.stdout
 
 
-def test_the_doctor_knows_the_rows_of_the_sdks_class(file: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
+def test_the_doctor_knows_the_rows_of_the_sdks_class(
+    file: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
     row = json.dumps({**sealer.envelope(message("one")), "kid": "hkdf-v1"})
     filled(file, {SESSION: [row]})
     assert "sessions need upstream_key=, and this command --upstream-key" in doctor(file, sealer).stdout
@@ -245,7 +247,7 @@ def test_the_doctor_knows_the_rows_of_the_sdks_class(file: Place, sealer: Sealer
 # -- What is printed ----------------------------------------------------------------------------------
 
 
-def test_the_table_is_aligned_and_no_line_too_long(file: Place, sealer: Sealer):
+def test_the_table_is_aligned_and_no_line_too_long(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.ok("x")] * 1234 + [sealer.of(kind) for kind in OUTCOMES]})
     for command, more in (("verify", ()), ("purge", ("--ttl", "600")), ("reencrypt", ())):
         result = run(file, sealer, command, *more)
@@ -257,7 +259,7 @@ def test_the_table_is_aligned_and_no_line_too_long(file: Place, sealer: Sealer):
     assert not result.stdout.endswith("\n\n")
 
 
-def test_what_a_row_or_a_session_says_of_itself_cannot_steer_a_terminal(file: Place):
+def test_what_a_row_or_a_session_says_of_itself_cannot_steer_a_terminal(file: StoreLocation):
     hostile = "user\x1b[31m\u202e\r\n-2"
     sealer = Sealer(hostile)
     filled(file, {hostile: [sealer.of("unauthentic"), json.dumps({**sealer.envelope({}), "kid": "a\x1b[2J~00000000"})]})
@@ -273,7 +275,7 @@ def test_what_a_row_or_a_session_says_of_itself_cannot_steer_a_terminal(file: Pl
     sealer.ring.close()
 
 
-def test_what_a_store_says_in_an_error_cannot_steer_a_terminal(file: Place, sealer: Sealer):
+def test_what_a_store_says_in_an_error_cannot_steer_a_terminal(file: StoreLocation, sealer: Sealer):
     with contextlib.closing(sqlite3.connect(file.where)) as connection:
         connection.execute('CREATE TABLE "tables\x1b[2J\u202e" (id)')
     result = run(file, sealer, "verify")
@@ -282,12 +284,12 @@ def test_what_a_store_says_in_an_error_cannot_steer_a_terminal(file: Place, seal
     assert not set(result.output) & {"\x1b", "\u202e"}
 
 
-def test_a_run_without_rows_of_the_sdks_class_does_not_speak_of_them(file: Place, sealer: Sealer):
+def test_a_run_without_rows_of_the_sdks_class_does_not_speak_of_them(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.of("plaintext")]})
     assert "hkdf-v1" not in run(file, sealer, "encrypt").stdout
 
 
-def test_json_is_one_object_per_line_and_the_report_comes_last(file: Place, sealer: Sealer):
+def test_json_is_one_object_per_line_and_the_report_comes_last(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.ok("one")]})
     for command in ("inventory", "verify", "reencrypt", "encrypt"):
         report = report_of(run(file, sealer, command, "--json"))
@@ -297,7 +299,7 @@ def test_json_is_one_object_per_line_and_the_report_comes_last(file: Place, seal
     assert {"event", "seen", "total", "changed", "rate", "left_s"} <= set(progress)
 
 
-def test_an_empty_store_is_well(file: Place, sealer: Sealer):
+def test_an_empty_store_is_well(file: StoreLocation, sealer: Sealer):
     filled(file, {})
     for command in ("inventory", "verify", "reencrypt", "encrypt"):
         assert run(file, sealer, command).exit_code == 0
@@ -370,7 +372,7 @@ def test_a_store_that_is_not_there_ends_with_1(tmp_path: Path, sealer: Sealer):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keys_that_do_not_come_end_with_1_before_anything_is_done(file: Place, sealer: Sealer):
+def test_keys_that_do_not_come_end_with_1_before_anything_is_done(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.of("plaintext")]})
     rows = rows_at(file)
     result = invoke("encrypt", f"sqlite:///{file.where}", "--keys", "env:NOT_SET_ANYWHERE")
@@ -379,7 +381,7 @@ def test_keys_that_do_not_come_end_with_1_before_anything_is_done(file: Place, s
     assert rows_at(file) == rows
 
 
-def test_an_export_that_exists_is_wrong_use_and_nothing_is_removed(file: Place, sealer: Sealer, tmp_path: Path):
+def test_an_export_that_exists_is_wrong_use_and_nothing_is_removed(file: StoreLocation, sealer: Sealer, tmp_path: Path):
     rows = [sealer.of("unauthentic")]
     filled(file, {SESSION: rows})
     export = tmp_path / "export"

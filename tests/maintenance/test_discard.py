@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import stores
 from encrypted_sessions.maintenance import discard
-from sealed_rows import OUTCOMES, SESSION, TTL, Sealer, outcome_of
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.sealed_rows import OUTCOMES, SESSION, TTL, Sealer, outcome_of
+from encrypted_sessions_tests.stores import StoreLocation, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 DISCARDABLE = ("erased", "expired_unverified", "malformed", "plaintext", "unauthentic", "unknown_key", "unsupported")
 
@@ -25,7 +25,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("outcome", DISCARDABLE)
 async def test_the_rows_of_one_outcome_go_and_all_others_stay(
-    file: Place, sealer: Sealer, outcome: str, tmp_path: Path
+    file: StoreLocation, sealer: Sealer, outcome: str, tmp_path: Path
 ):
     rows = [sealer.of(kind) for kind in OUTCOMES]
     await fill(file, {SESSION: rows})
@@ -41,7 +41,7 @@ async def test_the_rows_of_one_outcome_go_and_all_others_stay(
     assert [line["id"] for line in told] == [rows.index(row) + 1 for row in gone]
 
 
-async def test_on_every_store(place: Place, sealer: Sealer, tmp_path: Path):
+async def test_on_every_store(place: StoreLocation, sealer: Sealer, tmp_path: Path):
     rows = [sealer.of("unauthentic") if n % 3 else sealer.ok(str(n)) for n in range(30)]
     await fill(place, {SESSION: rows})
     async with whole(place) as store:
@@ -53,7 +53,9 @@ async def test_on_every_store(place: Place, sealer: Sealer, tmp_path: Path):
     assert all((line["created_at"] is None) == (place.kind == "redis") for line in told)
 
 
-async def test_the_file_is_its_owners_alone_and_holds_the_exact_bytes(file: Place, sealer: Sealer, tmp_path: Path):
+async def test_the_file_is_its_owners_alone_and_holds_the_exact_bytes(
+    file: StoreLocation, sealer: Sealer, tmp_path: Path
+):
     await fill(file, {SESSION: [sealer.ok("a")]})
     await stores.write_raw_row(file, SESSION, b'{"a": "\xff"}')
     mask = os.umask(0)
@@ -67,7 +69,7 @@ async def test_the_file_is_its_owners_alone_and_holds_the_exact_bytes(file: Plac
     assert base64.b64decode(str(line["data_base64"])) == b'{"a": "\xff"}'
 
 
-async def test_a_file_that_exists_is_never_written_to(file: Place, sealer: Sealer, tmp_path: Path):
+async def test_a_file_that_exists_is_never_written_to(file: StoreLocation, sealer: Sealer, tmp_path: Path):
     rows = [sealer.of("unauthentic")]
     await fill(file, {SESSION: rows})
     there = tmp_path / "there"
@@ -86,7 +88,7 @@ async def test_a_file_that_exists_is_never_written_to(file: Place, sealer: Seale
 
 
 async def test_a_file_that_cannot_be_written_removes_nothing(
-    file: Place, sealer: Sealer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: StoreLocation, sealer: Sealer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     rows = [sealer.of("unauthentic")]
     await fill(file, {SESSION: rows})
@@ -102,7 +104,7 @@ async def test_a_file_that_cannot_be_written_removes_nothing(
     assert await raw_rows(file, SESSION) == rows
 
 
-async def test_where_nothing_was_removed_no_file_stays(file: Place, sealer: Sealer, tmp_path: Path):
+async def test_where_nothing_was_removed_no_file_stays(file: StoreLocation, sealer: Sealer, tmp_path: Path):
     await fill(file, {SESSION: [sealer.ok("a")]})
     async with whole(file) as store:
         report = await discard(store, sealer.ring, outcome="unauthentic", export=tmp_path / "gone.jsonl")
@@ -110,7 +112,7 @@ async def test_where_nothing_was_removed_no_file_stays(file: Place, sealer: Seal
     assert not (tmp_path / "gone.jsonl").exists()
 
 
-async def test_a_dry_run_needs_no_file_and_makes_none(file: Place, sealer: Sealer, tmp_path: Path):
+async def test_a_dry_run_needs_no_file_and_makes_none(file: StoreLocation, sealer: Sealer, tmp_path: Path):
     rows = [sealer.of("unauthentic")]
     await fill(file, {SESSION: rows})
     async with whole(file) as store:
@@ -131,14 +133,16 @@ async def test_a_dry_run_needs_no_file_and_makes_none(file: Place, sealer: Seale
         ("nonsense", "must be one of erased, expired_unverified"),
     ],
 )
-async def test_what_can_still_be_read_is_not_for_discarding(file: Place, sealer: Sealer, outcome: str, words: str):
+async def test_what_can_still_be_read_is_not_for_discarding(
+    file: StoreLocation, sealer: Sealer, outcome: str, words: str
+):
     await fill(file, {SESSION: []})
     async with whole(file) as store:
         with pytest.raises(ValueError, match=words):
             await discard(store, sealer.ring, outcome=outcome, export="x", ttl=TTL)
 
 
-async def test_what_claims_to_be_expired_needs_a_ttl_to_be_told(file: Place, sealer: Sealer, tmp_path: Path):
+async def test_what_claims_to_be_expired_needs_a_ttl_to_be_told(file: StoreLocation, sealer: Sealer, tmp_path: Path):
     await fill(file, {SESSION: []})
     async with whole(file) as store:
         with pytest.raises(ValueError, match="needs ttl="):

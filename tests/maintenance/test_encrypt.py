@@ -8,19 +8,19 @@ import time
 
 import pytest
 
-import stores
-from bulk_rows import texts
 from encrypted_sessions import Key
 from encrypted_sessions.maintenance import encrypt_plaintext
-from envelopes import kid_of, timestamp_of
-from sealed_rows import MALFORMED, SESSION, Sealer, message
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.bulk_rows import texts
+from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
+from encrypted_sessions_tests.sealed_rows import MALFORMED, SESSION, Sealer, message
+from encrypted_sessions_tests.stores import StoreLocation, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 HOUR = 3600
 
 
-async def aged(place: Place, row_id_from_newest: int, hours: int) -> None:
+async def aged(place: StoreLocation, row_id_from_newest: int, hours: int) -> None:
     """Move a row's created time back, as the store's own clock reckons."""
     table = place.messages_table
     newest = f"(SELECT max(id) - {row_id_from_newest} FROM {table})"  # noqa: S608 - names of this test's own
@@ -36,7 +36,9 @@ async def aged(place: Place, row_id_from_newest: int, hours: int) -> None:
             )
 
 
-async def test_plaintext_is_sealed_in_its_place_and_counts_from_when_it_was_written(place: Place, sealer: Sealer):
+async def test_plaintext_is_sealed_in_its_place_and_counts_from_when_it_was_written(
+    place: StoreLocation, sealer: Sealer
+):
     plain = [json.dumps(message(str(n))) for n in range(10)]
     rows = [plain[0], sealer.row(message("sealed"), sealer.older, age=9), *plain[1:]]
     began = int(time.time())
@@ -67,7 +69,7 @@ async def test_plaintext_is_sealed_in_its_place_and_counts_from_when_it_was_writ
         assert texts(await session.get_items()) == expected
 
 
-async def test_a_row_that_claims_to_come_from_the_future_is_sealed_as_of_now(file: Place, sealer: Sealer):
+async def test_a_row_that_claims_to_come_from_the_future_is_sealed_as_of_now(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [json.dumps(message("a"))]})
     await aged(file, 0, -100)
     async with whole(file) as store:
@@ -76,7 +78,7 @@ async def test_a_row_that_claims_to_come_from_the_future_is_sealed_as_of_now(fil
 
 
 async def test_rows_of_the_sdks_class_keep_their_tokens_time_and_are_left_without_the_string(
-    place: Place, sealer: Sealer
+    place: StoreLocation, sealer: Sealer
 ):
     string = Key.generate("string")
     theirs = json.dumps({**sealer.envelope(message("theirs"), string, age=77), "kid": "hkdf-v1"})
@@ -96,7 +98,7 @@ async def test_rows_of_the_sdks_class_keep_their_tokens_time_and_are_left_withou
         assert texts(await session.get_items()) == ["theirs", "plain"]
 
 
-async def test_a_second_run_changes_nothing(file: Place, sealer: Sealer):
+async def test_a_second_run_changes_nothing(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [json.dumps(message("a"))]})
     async with whole(file) as store:
         await encrypt_plaintext(store, sealer.ring)
@@ -107,7 +109,7 @@ async def test_a_second_run_changes_nothing(file: Place, sealer: Sealer):
 
 
 @pytest.mark.parametrize("row", ['{"n": NaN}', '{"n": -Infinity}', '{"n": 1e999}'])
-async def test_plaintext_that_json_cannot_give_back_is_left_and_named(file: Place, sealer: Sealer, row: str):
+async def test_plaintext_that_json_cannot_give_back_is_left_and_named(file: StoreLocation, sealer: Sealer, row: str):
     await fill(file, {SESSION: [row]})
     async with whole(file) as store:
         report = await encrypt_plaintext(store, sealer.ring)
@@ -116,7 +118,7 @@ async def test_plaintext_that_json_cannot_give_back_is_left_and_named(file: Plac
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MALFORMED if "sealed" not in kind])
-async def test_what_is_no_item_is_never_blessed(file: Place, sealer: Sealer, kind: str):
+async def test_what_is_no_item_is_never_blessed(file: StoreLocation, sealer: Sealer, kind: str):
     row = sealer.of(kind)
     await fill(file, {SESSION: [row]})
     async with whole(file) as store:
@@ -125,7 +127,7 @@ async def test_what_is_no_item_is_never_blessed(file: Place, sealer: Sealer, kin
     assert await raw_rows(file, SESSION) == [row]
 
 
-async def test_no_key_is_asked_for_but_the_active_one(file: Place, sealer: Sealer):
+async def test_no_key_is_asked_for_but_the_active_one(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [sealer.of("unknown_key"), sealer.of("key_disabled"), json.dumps(message("a"))]})
     async with whole(file) as store:
         report = await encrypt_plaintext(store, sealer.ring)
@@ -133,7 +135,7 @@ async def test_no_key_is_asked_for_but_the_active_one(file: Place, sealer: Seale
     assert set(sealer.provider.asked) == {"active()"}
 
 
-async def test_exactly_what_was_plain_opens(file: Place, sealer: Sealer):
+async def test_exactly_what_was_plain_opens(file: StoreLocation, sealer: Sealer):
     item = {"text": "é 😀 \u2028", "n": [1, 2.5, -0.0, None, True, 10**400], "nested": {"": {}}, "half": "\ud800"}
     await fill(file, {SESSION: [json.dumps(item), json.dumps(item, ensure_ascii=True, indent=2)]})
     async with whole(file) as store:
@@ -142,7 +144,7 @@ async def test_exactly_what_was_plain_opens(file: Place, sealer: Sealer):
         assert await session.get_items() == [item, item]
 
 
-async def test_a_row_of_bytes_that_are_no_text_is_malformed_and_left(file: Place, sealer: Sealer):
+async def test_a_row_of_bytes_that_are_no_text_is_malformed_and_left(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [sealer.ok("a")]})
     with contextlib.suppress(NotImplementedError):
         await stores.write_raw_row(file, SESSION, b'{"a": "\xff"}')

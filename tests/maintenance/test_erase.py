@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-import stores
+from encrypted_sessions.errors import StoreError
 from encrypted_sessions.maintenance import erase
-from encrypted_sessions.maintenance.stores import StoreError
-from sealed_rows import SESSION, Sealer
-from stores import Place, everything_at_rest, new_place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer
+from encrypted_sessions_tests.stores import StoreLocation, everything_at_rest, new_place, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
-async def test_the_named_sessions_are_gone_and_the_others_are_as_they_were(place: Place, sealer: Sealer):
+async def test_the_named_sessions_are_gone_and_the_others_are_as_they_were(place: StoreLocation, sealer: Sealer):
     kept = [sealer.ok("kept")]
     await fill(place, {SESSION: [sealer.ok("a"), sealer.of("malformed: a list")], "user-10": kept, "gone": ["{}"]})
     async with whole(place) as store:
@@ -28,7 +28,7 @@ async def test_the_named_sessions_are_gone_and_the_others_are_as_they_were(place
         assert b"gone" not in await everything_at_rest(place)
 
 
-async def test_a_dry_run_counts_the_same_and_erases_nothing(place: Place, sealer: Sealer):
+async def test_a_dry_run_counts_the_same_and_erases_nothing(place: StoreLocation, sealer: Sealer):
     rows = [sealer.ok("a"), sealer.ok("b")]
     await fill(place, {SESSION: rows})
     async with whole(place) as store:
@@ -39,7 +39,7 @@ async def test_a_dry_run_counts_the_same_and_erases_nothing(place: Place, sealer
     assert dry.erased == report.erased
 
 
-async def test_what_somebody_writes_meanwhile_is_counted_as_left(file: Place, sealer: Sealer):
+async def test_what_somebody_writes_meanwhile_is_counted_as_left(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [sealer.ok("a")]})
     async with whole(file) as store:
         really = store.erase
@@ -74,7 +74,7 @@ async def test_a_session_that_the_store_refuses_to_erase_keeps_no_other_from_goi
     assert await raw_rows(redis, SESSION) == await raw_rows(redis, "last") == []
 
 
-async def test_it_may_be_stopped_between_two_sessions_and_says_how_far_it_came(place: Place, sealer: Sealer):
+async def test_it_may_be_stopped_between_two_sessions_and_says_how_far_it_came(place: StoreLocation, sealer: Sealer):
     await fill(place, {name: [sealer.ok("a")] for name in ("a", "b", "c")})
     answers = iter([False, True])
     async with whole(place) as store:
@@ -87,7 +87,9 @@ async def test_it_may_be_stopped_between_two_sessions_and_says_how_far_it_came(p
     ("sessions", "kind"),
     [("user-1", TypeError), ([], ValueError), ([1], TypeError), ([""], ValueError), (["a\0b"], ValueError)],
 )
-async def test_sessions_must_be_a_list_of_ids(file: Place, sealer: Sealer, sessions: Any, kind: type[Exception]):
+async def test_sessions_must_be_a_list_of_ids(
+    file: StoreLocation, sealer: Sealer, sessions: Any, kind: type[Exception]
+):
     await fill(file, {SESSION: [sealer.ok("a")]})
     async with whole(file) as store:
         with pytest.raises(kind):

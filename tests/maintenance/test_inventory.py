@@ -9,10 +9,11 @@ import pytest
 
 from encrypted_sessions import Key
 from encrypted_sessions.maintenance import Group, InventoryReport, inventory, purge, reencrypt
-from encrypted_sessions.maintenance.groups import MOST_GROUPS, Distinct
-from sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions.maintenance.aggregation import MOST_GROUPS
+from encrypted_sessions.maintenance.distinct_counter import DistinctCounter
+from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
+from encrypted_sessions_tests.stores import StoreLocation, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
 def group(report: InventoryReport, kid: str | None, outcome: str) -> Group:
@@ -20,7 +21,7 @@ def group(report: InventoryReport, kid: str | None, outcome: str) -> Group:
     return found
 
 
-async def test_every_row_is_counted_under_its_kid_and_outcome(place: Place, sealer: Sealer):
+async def test_every_row_is_counted_under_its_kid_and_outcome(place: StoreLocation, sealer: Sealer):
     rows = [sealer.of(kind) for kind in OUTCOMES]
     await fill(place, {SESSION: rows})
     async with whole(place) as store:
@@ -38,7 +39,7 @@ async def test_every_row_is_counted_under_its_kid_and_outcome(place: Place, seal
     assert await raw_rows(place, SESSION) == rows
 
 
-async def test_sessions_and_the_oldest_and_the_newest_are_told(place: Place, sealer: Sealer):
+async def test_sessions_and_the_oldest_and_the_newest_are_told(place: StoreLocation, sealer: Sealer):
     other = Sealer("user-2")
     other.active = sealer.active
     mine = [sealer.row(message("a"), age=age) for age in (5, 300, 20)]
@@ -56,7 +57,7 @@ async def test_sessions_and_the_oldest_and_the_newest_are_told(place: Place, sea
         assert plain.newest == pytest.approx(time.time(), abs=60)
 
 
-async def test_when_everything_is_under_the_active_key_nothing_depends_on_another(place: Place, sealer: Sealer):
+async def test_when_everything_is_under_the_active_key_nothing_depends_on_another(place: StoreLocation, sealer: Sealer):
     await fill(place, {SESSION: [sealer.row(message("a"), sealer.older), sealer.ok("b")]})
     async with whole(place) as store:
         before = await inventory(store, sealer.ring)
@@ -75,7 +76,7 @@ async def test_when_everything_is_under_the_active_key_nothing_depends_on_anothe
     assert (uses[sealer.older.kid].needed_by, uses[sealer.older.kid].unproven) == (0, 0)
 
 
-async def test_with_a_ttl_it_says_from_when_on_expiry_frees_an_older_key(file: Place, sealer: Sealer):
+async def test_with_a_ttl_it_says_from_when_on_expiry_frees_an_older_key(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [sealer.row(message("a"), sealer.older, age=age) for age in (100, 500, AGE)]})
     async with whole(file) as store:
         report = await inventory(store, sealer.ring, ttl=TTL)
@@ -88,7 +89,7 @@ async def test_with_a_ttl_it_says_from_when_on_expiry_frees_an_older_key(file: P
     assert f"Sessions with a ttl above {TTL} s need their keys for longer" in report.conclusion
 
 
-async def test_without_a_ttl_it_gives_the_age_of_the_youngest(file: Place, sealer: Sealer):
+async def test_without_a_ttl_it_gives_the_age_of_the_youngest(file: StoreLocation, sealer: Sealer):
     await fill(
         file, {SESSION: [sealer.row(message("a"), sealer.older, age=age) for age in (86400 * 9 + 5, 86400 * 12)]}
     )
@@ -99,7 +100,7 @@ async def test_without_a_ttl_it_gives_the_age_of_the_youngest(file: Place, seale
     assert all(use.free_from is None for use in report.keys)
 
 
-async def test_once_what_expired_is_purged_nothing_depends_on_its_key(file: Place, sealer: Sealer):
+async def test_once_what_expired_is_purged_nothing_depends_on_its_key(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [sealer.row(message("a"), sealer.older, age=AGE)]})
     async with whole(file) as store:
         await purge(store, sealer.ring, ttl=TTL)
@@ -109,7 +110,7 @@ async def test_once_what_expired_is_purged_nothing_depends_on_its_key(file: Plac
 
 
 @pytest.mark.parametrize("kind", ["unknown_key", "expired_unverified", "unsupported", "key_disabled"])
-async def test_rows_that_may_need_a_key_make_it_careful(file: Place, sealer: Sealer, kind: str):
+async def test_rows_that_may_need_a_key_make_it_careful(file: StoreLocation, sealer: Sealer, kind: str):
     await fill(file, {SESSION: [sealer.of(kind), sealer.ok("a")]})
     async with whole(file) as store:
         report = await inventory(store, sealer.ring, ttl=TTL)
@@ -122,14 +123,14 @@ async def test_rows_that_may_need_a_key_make_it_careful(file: Place, sealer: Sea
 
 
 @pytest.mark.parametrize("kind", ["unauthentic", "plaintext", "malformed: a list", "erased", "expired"])
-async def test_rows_that_no_key_helps_are_no_reason_to_keep_one(file: Place, sealer: Sealer, kind: str):
+async def test_rows_that_no_key_helps_are_no_reason_to_keep_one(file: StoreLocation, sealer: Sealer, kind: str):
     await fill(file, {SESSION: [sealer.of(kind), sealer.ok("a")]})
     async with whole(file) as store:
         report = await inventory(store, sealer.ring, ttl=TTL)
     assert report.conclusion.startswith(f"Nothing in this store depends on any key but {sealer.active.kid}")
 
 
-async def test_without_keys_it_counts_labels_and_says_that_they_prove_nothing(place: Place, sealer: Sealer):
+async def test_without_keys_it_counts_labels_and_says_that_they_prove_nothing(place: StoreLocation, sealer: Sealer):
     await fill(place, {SESSION: [sealer.ok("a"), sealer.of("unauthentic"), json.dumps(message("b"))]})
     async with whole(place) as store:
         report = await inventory(store)
@@ -143,7 +144,7 @@ async def test_without_keys_it_counts_labels_and_says_that_they_prove_nothing(pl
     assert sealer.provider.asked == []
 
 
-async def test_a_run_that_was_stopped_concludes_nothing(file: Place, sealer: Sealer):
+async def test_a_run_that_was_stopped_concludes_nothing(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [sealer.ok("a")]})
     async with whole(file) as store:
         report = await inventory(store, sealer.ring, stop=lambda: True)
@@ -151,7 +152,7 @@ async def test_a_run_that_was_stopped_concludes_nothing(file: Place, sealer: Sea
     assert report.conclusion.startswith("The run did not get through the whole store")
 
 
-async def test_an_empty_store_depends_on_nothing(place: Place, sealer: Sealer):
+async def test_an_empty_store_depends_on_nothing(place: StoreLocation, sealer: Sealer):
     await fill(place, {SESSION: []})
     async with whole(place) as store:
         report = await inventory(store, sealer.ring)
@@ -159,7 +160,7 @@ async def test_an_empty_store_depends_on_nothing(place: Place, sealer: Sealer):
     assert report.conclusion.startswith(f"Nothing in this store depends on any key but {sealer.active.kid}")
 
 
-async def test_kids_that_somebody_makes_up_do_not_fill_memory(file: Place, sealer: Sealer):
+async def test_kids_that_somebody_makes_up_do_not_fill_memory(file: StoreLocation, sealer: Sealer):
     made_up = [
         json.dumps({**sealer.envelope(message("a")), "kid": f"made-up-{n}~{n:08x}"}) for n in range(MOST_GROUPS + 50)
     ]
@@ -174,7 +175,7 @@ async def test_kids_that_somebody_makes_up_do_not_fill_memory(file: Place, seale
 
 
 def test_a_thousand_different_texts_are_counted_exactly_and_a_hundred_thousand_nearly():
-    few, many = Distinct(), Distinct()
+    few, many = DistinctCounter(), DistinctCounter()
     for number in range(2000):
         few.add(f"user-{number}")
         few.add(f"user-{number}")
@@ -186,7 +187,7 @@ def test_a_thousand_different_texts_are_counted_exactly_and_a_hundred_thousand_n
     assert len(many._kept) <= 2 * 1024
 
 
-async def test_the_key_of_another_ring_is_told_as_the_one_that_rows_need(file: Place, sealer: Sealer):
+async def test_the_key_of_another_ring_is_told_as_the_one_that_rows_need(file: StoreLocation, sealer: Sealer):
     third = Key.generate("third")
     await fill(file, {SESSION: [sealer.row(message("a"), third)]})
     async with whole(file) as store:

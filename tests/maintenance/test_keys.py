@@ -9,9 +9,9 @@ import pytest
 from encrypted_sessions import KeyAccessDeniedError, KeyUnavailableError
 from encrypted_sessions.maintenance import keys, reencrypt, verify
 from encrypted_sessions.maintenance.keys import StoreKeys
+from encrypted_sessions_tests.memory_store import MemoryStore
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
 from keyproviders import InvalidKeyError, KeyRing, RetryPolicy
-from memory_store import MemoryStore
-from sealed_rows import SESSION, Sealer, message
 
 
 class Waits:

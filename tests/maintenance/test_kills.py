@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from history_of_keys import Keys, Past
-from maintenance_nursery import COMMANDS, run
-from stores import Place
-from whole_stores import make_tables
+from encrypted_sessions_tests.history_of_keys import Keys, Past
+from encrypted_sessions_tests.maintenance_fork_harness import COMMANDS, run
+from encrypted_sessions_tests.soak import Rounds, Seed, one_cheap_and_soak
+from encrypted_sessions_tests.stores import StoreLocation, new_place
+from encrypted_sessions_tests.whole_stores import MAINTAINED, make_tables
 
-pytestmark = pytest.mark.soak
-
-FULL = os.environ.get("ENCRYPTED_SESSIONS_FULL_SIZE") == "1"
-#: Fewer of those that change nothing.
-ROUNDS = {name: 100 if FULL else 8 if name in ("inventory", "verify") else 20 for name in COMMANDS}
+KILLS = 100
 SESSIONS, ITEMS = 12, 10
 
 
+@pytest.fixture(params=one_cheap_and_soak(MAINTAINED))
+def place(request: pytest.FixtureRequest) -> StoreLocation:
+    return new_place(request.param, request)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_the_next_run_after_a_kill_makes_the_store_whole(place: Place, tmp_path: Path, command: str):
+async def test_the_next_run_after_a_kill_makes_the_store_whole(
+    place: StoreLocation, tmp_path: Path, command: str, rounds: Rounds, seed: Seed
+):
     past = Past(Keys(), SESSIONS, ITEMS)
     await make_tables(place)
-    folder = tmp_path / "nursery"
+    folder = tmp_path / "children"
     folder.mkdir()
-    rounds = ROUNDS[command]
-    ((hit,),) = run("be_killed", place, past, folder, command=command, rounds=rounds, seed=hash(command))
-    assert hit > rounds // 3, "many were killed in the midst"
+    kills = rounds.of(KILLS)
+    ((hit,),) = run("be_killed", place, past, folder, command=command, rounds=kills, seed=seed)
+    assert hit > kills // 3 or not rounds.many, "many were killed in the midst"

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from encrypted_sessions.sealing import SessionCipher
-from history_of_keys import TTL, Keys
-from maintenance_peak import can_be_measured, peak_of
-from sealed_rows import encode, message
-from stores import Place, new_place
-from whole_rows import Written, write_all
-from whole_stores import MAINTAINED, make_tables
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
+from encrypted_sessions_tests.history_of_keys import TTL, Keys
+from encrypted_sessions_tests.maintenance_peak import can_be_measured, peak_of
+from encrypted_sessions_tests.sealed_rows import encode, message
+from encrypted_sessions_tests.soak import FULL
+from encrypted_sessions_tests.stores import StoreLocation, new_place
+from encrypted_sessions_tests.whole_rows import Written, write_all
+from encrypted_sessions_tests.whole_stores import MAINTAINED, make_tables
 
 pytestmark = pytest.mark.soak
 
-FULL = os.environ.get("ENCRYPTED_SESSIONS_FULL_SIZE") == "1"
 SMALL, LARGE = (100_000, 1_000_000) if FULL else (4_000, 24_000)
 ITEMS = 100
 CHUNK = 20_000
@@ -29,7 +28,7 @@ def chunks(keys: Keys, count: int) -> Iterator[list[Written]]:
     """Rows of many sessions in turns, most under an older key, some plain, some expired."""
     now = int(time.time())
     sessions = [f"user-{number}" for number in range(count // ITEMS)]
-    ciphers = [SessionCipher.derive(keys.older.secret, session_id) for session_id in sessions]
+    ciphers = [FernetCipher.derive(keys.older.secret, session_id) for session_id in sessions]
     rows: list[Written] = []
     for number in range(count):
         session_id, cipher = sessions[number % len(sessions)], ciphers[number % len(sessions)]
@@ -45,7 +44,7 @@ def chunks(keys: Keys, count: int) -> Iterator[list[Written]]:
     yield rows
 
 
-async def peak(place: Place, count: int) -> int:
+async def peak(place: StoreLocation, count: int) -> int:
     keys = Keys()
     await make_tables(place)
     for rows in chunks(keys, count):

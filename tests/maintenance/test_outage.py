@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from bulk_rows import texts
 from encrypted_sessions import KeyAccessDeniedError, KeyDestroyedError, KeyDisabledError, KeyUnavailableError
 from encrypted_sessions.maintenance import Progress, purge, reencrypt, verify
 from encrypted_sessions.maintenance import keys as keys_module
-from envelopes import kid_of, timestamp_of
+from encrypted_sessions_tests.bulk_rows import texts
+from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
+from encrypted_sessions_tests.keyring_fakes import ACTIVE
+from encrypted_sessions_tests.sealed_rows import AGE, SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.servers import Server
+from encrypted_sessions_tests.stores import StoreLocation, new_place, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 from keyproviders import KeyRing, RetryPolicy
-from keyring_fakes import ACTIVE
-from sealed_rows import AGE, SESSION, TTL, Sealer, message
-from servers import Server
-from stores import Place, new_place, raw_rows
-from whole_stores import fill, whole
 
 COUNT = 300
 BATCH = 20
@@ -62,7 +62,9 @@ def rows_of(sealer: Sealer) -> list[str]:
     return [sealer.row(message(str(n)), sealer.older, age=n) for n in range(COUNT)]
 
 
-async def test_the_run_stops_with_what_was_done_and_the_next_one_goes_on(place: Place, sealer: Sealer, outage: Outage):
+async def test_the_run_stops_with_what_was_done_and_the_next_one_goes_on(
+    place: StoreLocation, sealer: Sealer, outage: Outage
+):
     before = rows_of(sealer)
     await fill(place, {SESSION: before})
     async with whole(place) as store:
@@ -87,7 +89,9 @@ async def test_the_run_stops_with_what_was_done_and_the_next_one_goes_on(place: 
     outage.ring.close()
 
 
-async def test_an_outage_that_ends_while_the_run_waits_is_not_even_told(place: Place, sealer: Sealer, outage: Outage):
+async def test_an_outage_that_ends_while_the_run_waits_is_not_even_told(
+    place: StoreLocation, sealer: Sealer, outage: Outage
+):
     outage.ends_after = 2
     await fill(place, {SESSION: rows_of(sealer)})
     async with whole(place) as store:
@@ -97,7 +101,9 @@ async def test_an_outage_that_ends_while_the_run_waits_is_not_even_told(place: P
 
 
 @pytest.mark.parametrize("kind", [KeyUnavailableError, KeyAccessDeniedError])
-async def test_nothing_is_removed_on_an_outage(file: Place, sealer: Sealer, outage: Outage, kind: type[Exception]):
+async def test_nothing_is_removed_on_an_outage(
+    file: StoreLocation, sealer: Sealer, outage: Outage, kind: type[Exception]
+):
     """An answer that does not come makes no row expired, erased or unknown."""
     outage.kind = kind
     rows = [sealer.row(message(str(n)), sealer.older, age=AGE * (n % 2)) for n in range(COUNT)]
@@ -112,7 +118,9 @@ async def test_nothing_is_removed_on_an_outage(file: Place, sealer: Sealer, outa
     outage.ring.close()
 
 
-async def test_what_is_told_of_a_run_that_was_stopped_is_what_was_seen(file: Place, sealer: Sealer, outage: Outage):
+async def test_what_is_told_of_a_run_that_was_stopped_is_what_was_seen(
+    file: StoreLocation, sealer: Sealer, outage: Outage
+):
     await fill(file, {SESSION: rows_of(sealer)})
     seen: list[int] = []
 
@@ -128,11 +136,12 @@ async def test_what_is_told_of_a_run_that_was_stopped_is_what_was_seen(file: Pla
     outage.ring.close()
 
 
+@pytest.mark.private_servers
 async def test_a_server_that_goes_away_ends_the_run_and_the_next_one_goes_on(
     request: pytest.FixtureRequest, postgres_server: Server, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("encrypted_sessions.maintenance.progress._EVERY_S", 0.0)
-    monkeypatch.setattr("encrypted_sessions.maintenance.walk._STORE_WAITS_S", (0.0, 0.1))
+    monkeypatch.setattr("encrypted_sessions.maintenance.store_calls._RETRY_WAITS_S", (0.0, 0.1))
     place = new_place("sqlalchemy-postgres", request)
     await fill(place, {SESSION: rows_of(sealer)})
     broken = False
@@ -157,7 +166,7 @@ async def test_a_server_that_goes_away_ends_the_run_and_the_next_one_goes_on(
 
 @pytest.mark.parametrize(("kind", "outcome"), [(KeyDestroyedError, "erased"), (KeyDisabledError, "key_disabled")])
 async def test_a_key_that_ends_in_the_midst_takes_what_was_moved_before_with_it_no_more(
-    file: Place, sealer: Sealer, outage: Outage, kind: type[Exception], outcome: str
+    file: StoreLocation, sealer: Sealer, outage: Outage, kind: type[Exception], outcome: str
 ):
     rows = rows_of(sealer)
     await fill(file, {SESSION: rows})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from bulk_rows import texts
 from encrypted_sessions.maintenance import purge
-from sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
-from stores import Place, everything_at_rest, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests.bulk_rows import texts
+from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
+from encrypted_sessions_tests.stores import StoreLocation, everything_at_rest, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
-async def test_what_expired_is_removed_wherever_it_stands(place: Place, sealer: Sealer):
+async def test_what_expired_is_removed_wherever_it_stands(place: StoreLocation, sealer: Sealer):
     rows = [sealer.row(message(str(n)), (sealer.older, sealer.active)[n % 2], age=AGE * (n % 3)) for n in range(60)]
     await fill(place, {SESSION: rows})
     async with whole(place) as store:
@@ -25,7 +25,7 @@ async def test_what_expired_is_removed_wherever_it_stands(place: Place, sealer: 
         assert texts(await session.get_items()) == [str(n) for n in range(0, 60, 3)]
 
 
-async def test_what_is_removed_is_gone_from_the_store(place: Place, sealer: Sealer):
+async def test_what_is_removed_is_gone_from_the_store(place: StoreLocation, sealer: Sealer):
     rows = [sealer.expired(f"expired {n}") for n in range(50)]
     await fill(place, {SESSION: [*rows, sealer.ok("kept")]})
     async with whole(place) as store:
@@ -36,7 +36,7 @@ async def test_what_is_removed_is_gone_from_the_store(place: Place, sealer: Seal
         assert payload not in await everything_at_rest(place)
 
 
-async def test_a_dry_run_counts_and_removes_nothing(place: Place, sealer: Sealer):
+async def test_a_dry_run_counts_and_removes_nothing(place: StoreLocation, sealer: Sealer):
     rows = [sealer.expired(), sealer.ok("a")]
     await fill(place, {SESSION: rows})
     async with whole(place) as store:
@@ -46,7 +46,9 @@ async def test_a_dry_run_counts_and_removes_nothing(place: Place, sealer: Sealer
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OUTCOMES if outcome_of(kind) != "expired"])
-async def test_nothing_else_is_removed_and_what_cannot_be_proven_is_counted(file: Place, sealer: Sealer, kind: str):
+async def test_nothing_else_is_removed_and_what_cannot_be_proven_is_counted(
+    file: StoreLocation, sealer: Sealer, kind: str
+):
     rows = [sealer.of(kind), sealer.ok("a")]
     await fill(file, {SESSION: rows})
     async with whole(file) as store:
@@ -57,7 +59,7 @@ async def test_nothing_else_is_removed_and_what_cannot_be_proven_is_counted(file
     assert await raw_rows(file, SESSION) == rows
 
 
-async def test_a_limit_ends_the_run(place: Place, sealer: Sealer):
+async def test_a_limit_ends_the_run(place: StoreLocation, sealer: Sealer):
     await fill(place, {SESSION: [sealer.expired() for _ in range(20)]})
     async with whole(place) as store:
         first = await purge(store, sealer.ring, ttl=TTL, limit=5)
@@ -67,11 +69,13 @@ async def test_a_limit_ends_the_run(place: Place, sealer: Sealer):
         assert (rest.changed, rest.stopped, rest.ok) == (15, None, True)
 
 
-async def test_the_moment_of_expiry_is_the_readers(file: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
+async def test_the_moment_of_expiry_is_the_readers(
+    file: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
     """A row that a session still returns is not purged."""
     await fill(file, {SESSION: [sealer.row(message("a"), age=0)]})
     async with whole(file) as store:
-        monkeypatch.setattr("encrypted_sessions.maintenance.walk._now", lambda: sealer.now + TTL + 0.9)
+        monkeypatch.setattr("encrypted_sessions.maintenance.run._now", lambda: sealer.now + TTL + 0.9)
         assert (await purge(store, sealer.ring, ttl=TTL)).changed == 0
-        monkeypatch.setattr("encrypted_sessions.maintenance.walk._now", lambda: sealer.now + TTL + 1.0)
+        monkeypatch.setattr("encrypted_sessions.maintenance.run._now", lambda: sealer.now + TTL + 1.0)
         assert (await purge(store, sealer.ring, ttl=TTL)).changed == 1

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from encrypted_sessions.maintenance import purge, stores
-from sealed_rows import AGE, SESSION, TTL, Sealer, message
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions.maintenance import purge
+from encrypted_sessions.stores import whole as stores
+from encrypted_sessions_tests.sealed_rows import AGE, SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import StoreLocation, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
 def call(call_id: str = "c1") -> dict[str, Any]:
@@ -21,7 +22,7 @@ def output(call_id: str = "c1") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("batch", [1, 3, 500])
-async def test_an_expired_call_stays_while_its_output_is_in_time(place: Place, sealer: Sealer, batch: int):
+async def test_an_expired_call_stays_while_its_output_is_in_time(place: StoreLocation, sealer: Sealer, batch: int):
     gone = [sealer.expired(str(n)) for n in range(5)]
     kept = [sealer.row(call(), age=AGE), sealer.row(output()), sealer.ok("last")]
     await fill(place, {SESSION: [*gone[:2], kept[0], *gone[2:], *kept[1:]]})
@@ -37,7 +38,7 @@ async def test_an_expired_call_stays_while_its_output_is_in_time(place: Place, s
 
 @pytest.mark.parametrize("batch", [1, 3, 500])
 async def test_a_call_goes_with_its_expired_output_and_one_that_nobody_answered_goes_too(
-    place: Place, sealer: Sealer, batch: int
+    place: StoreLocation, sealer: Sealer, batch: int
 ):
     expired = [
         call("c1"),
@@ -58,9 +59,9 @@ async def test_a_call_goes_with_its_expired_output_and_one_that_nobody_answered_
 
 
 async def test_a_pair_far_apart_is_found_whatever_was_put_off(
-    place: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("encrypted_sessions.maintenance.walk._PUT_OFF_FOR", 10)
+    monkeypatch.setattr("encrypted_sessions.maintenance.engine._DEFERRED_FOR_ROWS", 10)
     calls = [sealer.row(call(f"c{n}"), age=AGE) for n in range(10)]
     between = [sealer.expired() for _ in range(40)]
     outputs = [sealer.row(output(f"c{n}"), age=AGE * (n % 2)) for n in range(10)]
@@ -73,7 +74,7 @@ async def test_a_pair_far_apart_is_found_whatever_was_put_off(
         assert await session.get_items() == []
 
 
-async def test_an_id_that_a_model_used_again_is_answered_by_what_follows_it(place: Place, sealer: Sealer):
+async def test_an_id_that_a_model_used_again_is_answered_by_what_follows_it(place: StoreLocation, sealer: Sealer):
     rows = [
         *[sealer.row(item, age=AGE) for item in (call(), output(), call())],
         sealer.row(output()),
@@ -85,7 +86,7 @@ async def test_an_id_that_a_model_used_again_is_answered_by_what_follows_it(plac
     assert await raw_rows(place, SESSION) == rows[2:]
 
 
-async def test_an_output_of_another_session_answers_nothing(place: Place, sealer: Sealer):
+async def test_an_output_of_another_session_answers_nothing(place: StoreLocation, sealer: Sealer):
     other = Sealer("other")
     other.active = sealer.active
     await fill(place, {SESSION: [sealer.row(call(), age=AGE)], "other": [other.row(output())]})
@@ -96,7 +97,7 @@ async def test_an_output_of_another_session_answers_nothing(place: Place, sealer
 
 
 @pytest.mark.parametrize("kind", ["key_disabled", "unknown_key", "unsupported", "not_yet_valid"])
-async def test_a_call_stays_while_what_follows_it_may_be_read_one_day(place: Place, sealer: Sealer, kind: str):
+async def test_a_call_stays_while_what_follows_it_may_be_read_one_day(place: StoreLocation, sealer: Sealer, kind: str):
     rows = [sealer.row(call(), age=AGE), sealer.of(kind)]
     await fill(place, {SESSION: rows})
     async with whole(place) as store:
@@ -106,7 +107,7 @@ async def test_a_call_stays_while_what_follows_it_may_be_read_one_day(place: Pla
 
 
 @pytest.mark.parametrize("kind", ["erased", "unauthentic", "malformed: a list", "plaintext"])
-async def test_a_call_goes_although_what_follows_it_will_never_be_read(file: Place, sealer: Sealer, kind: str):
+async def test_a_call_goes_although_what_follows_it_will_never_be_read(file: StoreLocation, sealer: Sealer, kind: str):
     rows = [sealer.row(call(), age=AGE), sealer.of(kind)]
     await fill(file, {SESSION: rows})
     async with whole(file) as store:
@@ -115,7 +116,7 @@ async def test_a_call_goes_although_what_follows_it_will_never_be_read(file: Pla
     assert await raw_rows(file, SESSION) == rows[1:]
 
 
-async def test_calls_that_were_put_off_count_for_a_limit_and_in_a_dry_run(place: Place, sealer: Sealer):
+async def test_calls_that_were_put_off_count_for_a_limit_and_in_a_dry_run(place: StoreLocation, sealer: Sealer):
     rows = [sealer.row(call(f"c{n}"), age=AGE) for n in range(6)]
     await fill(place, {SESSION: rows})
     async with whole(place) as store:
@@ -127,7 +128,7 @@ async def test_calls_that_were_put_off_count_for_a_limit_and_in_a_dry_run(place:
         assert (rest.changed, rest.stopped) == (2, None)
 
 
-async def test_what_came_later_in_a_list_is_found_although_others_remove_from_it(place: Place, sealer: Sealer):
+async def test_what_came_later_in_a_list_is_found_although_others_remove_from_it(place: StoreLocation, sealer: Sealer):
     rows = [sealer.ok(str(n)) for n in range(20)]
     await fill(place, {SESSION: rows})
     async with whole(place) as store, whole(place) as other:

@@ -6,18 +6,18 @@ import json
 
 import pytest
 
-from bulk_rows import texts
 from encrypted_sessions import Key
 from encrypted_sessions.maintenance import reencrypt
-from envelopes import kid_of, timestamp_of
-from keyring_fakes import impatient_ring
-from sealed_rows import AGE, MALFORMED, OUTCOMES, SESSION, Sealer, message, outcome_of
-from stores import Place, raw_rows, replace_raw_row
-from whole_stores import fill, whole
+from encrypted_sessions_tests.bulk_rows import texts
+from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
+from encrypted_sessions_tests.keyring_fakes import impatient_ring
+from encrypted_sessions_tests.sealed_rows import AGE, MALFORMED, OUTCOMES, SESSION, Sealer, message, outcome_of
+from encrypted_sessions_tests.stores import StoreLocation, raw_rows, replace_raw_row
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 
 async def test_rows_of_older_keys_come_under_the_active_one_in_their_place_with_their_timestamps(
-    place: Place, sealer: Sealer
+    place: StoreLocation, sealer: Sealer
 ):
     other = Sealer("user-2")
     other.active, other.older = sealer.active, sealer.older
@@ -45,7 +45,7 @@ async def test_rows_of_older_keys_come_under_the_active_one_in_their_place_with_
     alone.ring.close()
 
 
-async def test_what_expired_or_lies_in_the_future_needs_the_new_key_too(place: Place, sealer: Sealer):
+async def test_what_expired_or_lies_in_the_future_needs_the_new_key_too(place: StoreLocation, sealer: Sealer):
     await fill(
         place, {SESSION: [sealer.row(message("old"), sealer.older, age=AGE), sealer.row(message("new"), age=-AGE)]}
     )
@@ -57,7 +57,7 @@ async def test_what_expired_or_lies_in_the_future_needs_the_new_key_too(place: P
     assert timestamp_of(rows[0]) == sealer.now - AGE
 
 
-async def test_a_second_run_changes_nothing_and_opens_nothing(place: Place, sealer: Sealer):
+async def test_a_second_run_changes_nothing_and_opens_nothing(place: StoreLocation, sealer: Sealer):
     await fill(place, {SESSION: [sealer.row(message("a"), sealer.older)] * 20})
     async with whole(place) as store:
         await reencrypt(store, sealer.ring)
@@ -72,7 +72,7 @@ async def test_a_second_run_changes_nothing_and_opens_nothing(place: Place, seal
 @pytest.mark.parametrize(
     "kind", [kind for kind in OUTCOMES if outcome_of(kind) not in ("ok", "expired", "not_yet_valid")]
 )
-async def test_what_does_not_open_is_left_as_it_is(file: Place, sealer: Sealer, kind: str):
+async def test_what_does_not_open_is_left_as_it_is(file: StoreLocation, sealer: Sealer, kind: str):
     active, sealer.active = sealer.active, sealer.older  # a row that names the active key is not looked into
     row = sealer.of(kind)
     sealer.active = active
@@ -97,7 +97,7 @@ def test_every_way_to_be_malformed_is_among_them():
     assert {kind for kind in OUTCOMES if outcome_of(kind) == "malformed"} == set(MALFORMED)
 
 
-async def test_from_a_kid_leaves_the_rows_of_others_and_asks_for_no_other_key(file: Place, sealer: Sealer):
+async def test_from_a_kid_leaves_the_rows_of_others_and_asks_for_no_other_key(file: StoreLocation, sealer: Sealer):
     third = Key.generate("third")
     sealer.provider._keys["third"] = third
     rows = [sealer.row(message("a"), sealer.older), sealer.row(message("b"), third), sealer.of("unknown_key")]
@@ -112,7 +112,7 @@ async def test_from_a_kid_leaves_the_rows_of_others_and_asks_for_no_other_key(fi
     assert "unknown" not in sealer.provider.asked
 
 
-async def test_rows_of_the_sdks_class_move_when_their_string_is_given(file: Place, sealer: Sealer):
+async def test_rows_of_the_sdks_class_move_when_their_string_is_given(file: StoreLocation, sealer: Sealer):
     string = Key.generate("string")
     row = json.dumps({**sealer.envelope(message("theirs"), string, age=77), "kid": "hkdf-v1"})
     await fill(file, {SESSION: [row]})
@@ -128,7 +128,7 @@ async def test_rows_of_the_sdks_class_move_when_their_string_is_given(file: Plac
         assert texts(await session.get_items()) == ["theirs"]
 
 
-async def test_a_kid_that_only_looks_like_the_active_one_is_moved(file: Place, sealer: Sealer):
+async def test_a_kid_that_only_looks_like_the_active_one_is_moved(file: StoreLocation, sealer: Sealer):
     """The same key under another name: what is compared is the whole kid."""
     envelope = {**sealer.envelope(message("a")), "kid": f"~{sealer.active.fingerprint}"}
     await fill(file, {SESSION: [json.dumps(envelope)]})
@@ -139,7 +139,7 @@ async def test_a_kid_that_only_looks_like_the_active_one_is_moved(file: Place, s
     assert kid_of(after) == sealer.active.kid
 
 
-async def test_a_text_of_another_form_counts_as_what_it_says(file: Place, sealer: Sealer):
+async def test_a_text_of_another_form_counts_as_what_it_says(file: StoreLocation, sealer: Sealer):
     envelope = sealer.envelope(message("a"))
     await fill(file, {SESSION: [json.dumps({"kid": envelope.pop("kid"), **envelope}, indent=1)]})
     async with whole(file) as store:
@@ -147,7 +147,7 @@ async def test_a_text_of_another_form_counts_as_what_it_says(file: Place, sealer
     assert (report.changed, report.already) == (0, 1)
 
 
-async def test_a_limit_ends_the_run_and_the_next_one_goes_on(place: Place, sealer: Sealer):
+async def test_a_limit_ends_the_run_and_the_next_one_goes_on(place: StoreLocation, sealer: Sealer):
     await fill(place, {SESSION: [sealer.row(message(str(n)), sealer.older) for n in range(25)]})
     async with whole(place) as store:
         first = await reencrypt(store, sealer.ring, limit=10, batch=4)
@@ -158,7 +158,7 @@ async def test_a_limit_ends_the_run_and_the_next_one_goes_on(place: Place, seale
         assert texts(await session.get_items()) == [str(n) for n in range(25)]
 
 
-async def test_a_key_that_becomes_active_during_the_run_is_the_one_to_seal_with(file: Place, sealer: Sealer):
+async def test_a_key_that_becomes_active_during_the_run_is_the_one_to_seal_with(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [sealer.row(message(str(n)), sealer.older) for n in range(20)]})
     fresh = Key.generate("fresh")
 
@@ -187,7 +187,7 @@ async def test_a_key_that_becomes_active_during_the_run_is_the_one_to_seal_with(
     assert {kid_of(row) for row in await raw_rows(file, SESSION)} == {fresh.kid}
 
 
-async def test_a_row_that_somebody_changes_meanwhile_keeps_its_new_state(file: Place, sealer: Sealer):
+async def test_a_row_that_somebody_changes_meanwhile_keeps_its_new_state(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [sealer.row(message(str(n)), sealer.older) for n in range(5)]})
     newer = sealer.row(message("newer"), sealer.older)
     async with whole(file) as store:

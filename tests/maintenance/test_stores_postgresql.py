@@ -1,5 +1,5 @@
 """PostgreSQL: times in other zones, servers that stop, and connections that end in the middle."""
-# ruff: noqa: S608  # every name of a table in these statements is made in stores.Place
+# ruff: noqa: S608  # every name of a table in these statements is made in stores.StoreLocation
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import stores
-from cutting_proxy import proxy_to
-from encrypted_sessions.maintenance.stores import StoreError, StoreUnavailableError
-from encrypted_sessions.maintenance.stores.base import Block
-from encrypted_sessions.maintenance.stores.postgresql import PostgreSQLStore
-from encrypted_sessions.maintenance.stores.tables import Tables
-from sealed_rows import message
-from servers import Server
-from stores import Place, new_place
-from stores import open_store as open_session
-from whole_stores import all_rows, as_text, fill, make_tables, rows_of, whole
+from encrypted_sessions.errors import StoreError, StoreUnavailableError
+from encrypted_sessions.stores.sql.whole import PostgreSQLStore
+from encrypted_sessions.stores.tables import Tables
+from encrypted_sessions.stores.whole import Block
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.cutting_proxy import proxy_to
+from encrypted_sessions_tests.sealed_rows import message
+from encrypted_sessions_tests.servers import Server
+from encrypted_sessions_tests.stores import StoreLocation, database_of, new_place
+from encrypted_sessions_tests.stores import open_store as open_session
+from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, make_tables, rows_of, whole
 
 DRIVERS = ("asyncpg", "psycopg")
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place("sqlalchemy-postgres", request)
 
 
-def by(driver: str, place: Place, *, patience_s: float = 30.0, port: int | None = None) -> PostgreSQLStore:
+def by(driver: str, place: StoreLocation, *, timeout_s: float = 30.0, port: int | None = None) -> PostgreSQLStore:
     """The store of a place by a driver, perhaps through another port."""
     url = place.where.replace("+asyncpg", "")
     if port is not None:
         url = url.replace(f":{urlsplit(url).port}/", f":{port}/")
-    return PostgreSQLStore(url, driver, Tables(place.sessions_table, place.messages_table), patience_s=patience_s)
+    return PostgreSQLStore(url, driver, Tables(place.sessions_table, place.messages_table), timeout_s=timeout_s)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-async def test_either_driver_reads_replaces_removes_and_erases(place: Place, driver: str):
+async def test_either_driver_reads_replaces_removes_and_erases(place: StoreLocation, driver: str):
     await fill(place, {"mine": [f'{{"ü": {number}}}' for number in range(10)], "other": ["x"]})
     async with by(driver, place) as store:
         assert await store.count() == 11
@@ -55,7 +55,7 @@ async def test_either_driver_reads_replaces_removes_and_erases(place: Place, dri
         assert [row.session_id for row in await all_rows(store)] == ["other"]
 
 
-async def test_names_of_tables_are_quoted(place: Place):
+async def test_names_of_tables_are_quoted(place: StoreLocation):
     names = {"sessions_table": 'the "sessions"; --', "messages_table": "Messages of 'all' %s :x $1"}
     async with stores._postgres(place) as connection:
         await connection.execute("""CREATE TABLE "the ""sessions""; --" (session_id TEXT PRIMARY KEY)""")
@@ -84,16 +84,16 @@ async def test_names_of_tables_are_quoted(place: Place):
 
 
 @asynccontextmanager
-async def in_time_zone(place: Place, zone: str) -> AsyncIterator[None]:
+async def in_time_zone(place: StoreLocation, zone: str) -> AsyncIterator[None]:
     async with stores._postgres(place) as admin:
-        await admin.execute(f"ALTER DATABASE postgres SET timezone TO '{zone}'")
+        await admin.execute(f"ALTER DATABASE {database_of(place)} SET timezone TO '{zone}'")
         yield
-        await admin.execute("ALTER DATABASE postgres RESET timezone")
+        await admin.execute(f"ALTER DATABASE {database_of(place)} RESET timezone")
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York", "Pacific/Kiritimati", "UTC"])
-async def test_times_are_seconds_in_utc_wherever_the_server_is(place: Place, zone: str, driver: str):
+async def test_times_are_seconds_in_utc_wherever_the_server_is(place: StoreLocation, zone: str, driver: str):
     async with in_time_zone(place, zone):
         before = time.time()
         async with open_session(place, "mine") as session:
@@ -108,7 +108,7 @@ async def test_times_are_seconds_in_utc_wherever_the_server_is(place: Place, zon
                 assert before - 1 <= row.created_at <= time.time() + 1
 
 
-async def test_summer_time_counts(place: Place):
+async def test_summer_time_counts(place: StoreLocation):
     await fill(place, {"mine": ["winter", "summer"]})
     async with in_time_zone(place, "Europe/Berlin"):
         async with stores._postgres(place) as admin:
@@ -123,7 +123,7 @@ async def test_summer_time_counts(place: Place):
 # -- Others at work -------------------------------------------------------------------------------
 
 
-async def test_a_row_that_another_transaction_changes_first_keeps_its_new_state(place: Place):
+async def test_a_row_that_another_transaction_changes_first_keeps_its_new_state(place: StoreLocation):
     await fill(place, {"mine": ["one", "two", "three"]})
     async with whole(place) as store, stores._postgres(place) as other:
         rows = await rows_of(store, "mine")
@@ -139,7 +139,7 @@ async def test_a_row_that_another_transaction_changes_first_keeps_its_new_state(
 
 
 @pytest.mark.parametrize("theirs", ["committed", "rolled back"])
-async def test_a_row_that_another_transaction_removes_first_is_removed_once(place: Place, theirs: str):
+async def test_a_row_that_another_transaction_removes_first_is_removed_once(place: StoreLocation, theirs: str):
     await fill(place, {"mine": ["one", "two"]})
     async with whole(place) as store, stores._postgres(place) as other:
         rows = await rows_of(store, "mine")
@@ -157,7 +157,7 @@ async def test_a_row_that_another_transaction_removes_first_is_removed_once(plac
 @pytest.mark.parametrize(
     "rewriting", ["VACUUM FULL {table}", "VACUUM FREEZE {table}", "CLUSTER {table} USING {table}_pkey"]
 )
-async def test_rows_that_maintenance_moves_are_still_told_apart(place: Place, rewriting: str):
+async def test_rows_that_maintenance_moves_are_still_told_apart(place: StoreLocation, rewriting: str):
     await fill(place, {"mine": [f"{number}" for number in range(100)]})
     async with whole(place) as store, stores._postgres(place) as other:
         rows = await rows_of(store, "mine")
@@ -169,7 +169,7 @@ async def test_rows_that_maintenance_moves_are_still_told_apart(place: Place, re
         assert await stores.raw_rows(place, "mine") == left
 
 
-async def test_texts_that_the_columns_collation_takes_for_equal_are_told_apart(place: Place):
+async def test_texts_that_the_columns_collation_takes_for_equal_are_told_apart(place: StoreLocation):
     await fill(place, {"mine": ["one", "two"]})
     async with whole(place) as store, stores._postgres(place) as other:
         await other.execute(
@@ -190,7 +190,7 @@ async def test_texts_that_the_columns_collation_takes_for_equal_are_told_apart(p
         await other.execute(f"DROP TABLE {place.messages_table}; DROP COLLATION {place.messages_table}_any_case")
 
 
-async def test_rows_that_share_an_id_keep_their_own_texts(place: Place):
+async def test_rows_that_share_an_id_keep_their_own_texts(place: StoreLocation):
     # A partitioned table has its key in the primary key, so an id can come twice.
     await make_tables(place)
     async with whole(place) as store, stores._postgres(place) as admin:
@@ -219,7 +219,7 @@ async def test_rows_that_share_an_id_keep_their_own_texts(place: Place):
         await admin.execute(f"DROP TABLE {place.messages_table}")
 
 
-async def test_a_deadlock_with_another_is_tried_again(place: Place):
+async def test_a_deadlock_with_another_is_tried_again(place: StoreLocation):
     await fill(place, {"mine": ["one", "two"]})
     async with whole(place) as store, stores._postgres(place) as other:
         rows = await rows_of(store, "mine")
@@ -236,7 +236,7 @@ async def test_a_deadlock_with_another_is_tried_again(place: Place):
         assert await stores.raw_rows(place, "mine") == ["new one", "new two"]
 
 
-async def test_two_runs_over_the_same_rows_change_each_once(place: Place):
+async def test_two_runs_over_the_same_rows_change_each_once(place: StoreLocation):
     await fill(place, {"mine": [f"{number}" for number in range(2_000)]})
 
     async def run(name: str) -> int:
@@ -255,9 +255,10 @@ async def test_two_runs_over_the_same_rows_change_each_once(place: Place):
 # -- Servers that stop ----------------------------------------------------------------------------
 
 
+@pytest.mark.private_servers
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_server_that_was_started_again_is_an_outage_and_then_works(
-    place: Place, driver: str, postgres_server: Server
+    place: StoreLocation, driver: str, postgres_server: Server
 ):
     await fill(place, {"mine": ["one", "two"]})
     async with stores._postgres(place) as admin:
@@ -278,10 +279,11 @@ async def test_a_server_that_was_started_again_is_an_outage_and_then_works(
         assert await store.replace([(row, "new") for row in rows]) == [True, True]
 
 
+@pytest.mark.private_servers
 @pytest.mark.parametrize("driver", DRIVERS)
-async def test_a_server_that_does_not_answer_is_an_outage(place: Place, driver: str, postgres_server: Server):
+async def test_a_server_that_does_not_answer_is_an_outage(place: StoreLocation, driver: str, postgres_server: Server):
     await fill(place, {"mine": ["one", "two"]})
-    async with by(driver, place, patience_s=1.0) as store:
+    async with by(driver, place, timeout_s=1.0) as store:
         rows = await all_rows(store)
         postgres_server.pause()
         with pytest.raises(StoreUnavailableError, match="did not answer within 1 s"):
@@ -296,7 +298,7 @@ async def test_a_server_that_does_not_answer_is_an_outage(place: Place, driver: 
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_connection_cut_in_the_middle_is_an_outage_and_reading_again_tells(
-    place: Place, driver: str, moment: Any
+    place: StoreLocation, driver: str, moment: Any
 ):
     await fill(place, {"mine": ["one", "two"]})
     port = urlsplit(place.where).port
@@ -314,7 +316,7 @@ async def test_a_connection_cut_in_the_middle_is_an_outage_and_reading_again_tel
         assert await store.replace([(row, "newest") for row in again]) == [True, True]
 
 
-async def test_what_waiting_does_not_mend_is_no_outage_and_shows_no_row(place: Place):
+async def test_what_waiting_does_not_mend_is_no_outage_and_shows_no_row(place: StoreLocation):
     await fill(place, {"mine": ["a row that is not shown"]})
     async with stores._postgres(place) as admin:
         await admin.execute("CREATE ROLE reader LOGIN PASSWORD 'of-the-reader'")
@@ -322,7 +324,7 @@ async def test_what_waiting_does_not_mend_is_no_outage_and_shows_no_row(place: P
         try:
             user, password = urlsplit(place.where).username, urlsplit(place.where).password
             url = place.where.replace(f"{user}:{password}@", "reader:of-the-reader@")
-            async with whole(Place(place.kind, url, place.prefix)) as store:
+            async with whole(StoreLocation(place.kind, url, place.prefix)) as store:
                 rows = await all_rows(store)
                 with pytest.raises(StoreError, match="permission denied") as caught:
                     await store.replace([(rows[0], "nor what was to come")])
@@ -332,7 +334,9 @@ async def test_what_waiting_does_not_mend_is_no_outage_and_shows_no_row(place: P
                 assert caught.value.__context__ is None
             for bad in ("reader:wrong@", "nobody:wrong@"):
                 with pytest.raises(StoreError, match="authentication") as caught:
-                    async with whole(Place(place.kind, place.where.replace(f"{user}:{password}@", bad), place.prefix)):
+                    async with whole(
+                        StoreLocation(place.kind, place.where.replace(f"{user}:{password}@", bad), place.prefix)
+                    ):
                         pass
                 assert not isinstance(caught.value, StoreUnavailableError)
         finally:
@@ -340,7 +344,7 @@ async def test_what_waiting_does_not_mend_is_no_outage_and_shows_no_row(place: P
             await admin.execute("DROP ROLE reader")
 
 
-async def test_adding_to_a_session_while_it_is_erased_leaves_whole_histories(place: Place):
+async def test_adding_to_a_session_while_it_is_erased_leaves_whole_histories(place: StoreLocation):
     await make_tables(place)
     stop = asyncio.Event()
 
@@ -374,7 +378,7 @@ LABEL = '{"kid": "50%_a\\\\b"'  # none of its characters means anything but itse
     ],
 )
 async def test_rows_that_all_begin_as_was_said_are_counted_and_do_not_travel(
-    place: Place, driver: str, rows: list[str], all_begin_so: bool
+    place: StoreLocation, driver: str, rows: list[str], all_begin_so: bool
 ):
     await fill(place, {"mine": rows})
     async with by(driver, place) as store:

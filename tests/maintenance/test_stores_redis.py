@@ -10,24 +10,24 @@ from urllib.parse import urlsplit
 
 import pytest
 
-import stores
-from cutting_proxy import proxy_to
-from encrypted_sessions.maintenance.stores import StoreError, StoreUnavailableError
-from encrypted_sessions.maintenance.stores.redis import RedisStore
-from sealed_rows import message
-from servers import RedisServer, Server, _free_port
-from stores import Place, new_place, raw_rows
-from stores import open_store as open_session
-from whole_stores import all_rows, as_text, fill, rows_of, whole
+from encrypted_sessions.errors import StoreError, StoreUnavailableError
+from encrypted_sessions.stores.redis.whole import RedisStore
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.cutting_proxy import proxy_to
+from encrypted_sessions_tests.sealed_rows import message
+from encrypted_sessions_tests.servers import RedisServer, Server, free_port
+from encrypted_sessions_tests.stores import StoreLocation, database_of, new_place, raw_rows
+from encrypted_sessions_tests.stores import open_store as open_session
+from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, rows_of, whole
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place("redis", request)
 
 
 @pytest.fixture
-async def client(place: Place) -> AsyncIterator[Any]:
+async def client(place: StoreLocation) -> AsyncIterator[Any]:
     async with stores._redis(place) as client:
         yield client
 
@@ -39,7 +39,7 @@ def numbers(count: int) -> list[str]:
 # -- Places that move -----------------------------------------------------------------------------
 
 
-async def test_elements_are_found_though_others_before_them_were_removed(place: Place, client: Any):
+async def test_elements_are_found_though_others_before_them_were_removed(place: StoreLocation, client: Any):
     await fill(place, {"mine": numbers(2_000)})
     async with whole(place) as store:
         rows = await rows_of(store, "mine", 2_000)
@@ -51,7 +51,7 @@ async def test_elements_are_found_though_others_before_them_were_removed(place: 
         assert left == [f"new element {number}" for number in range(700, 1_000)] + numbers(2_000)[1_000:1_900]
 
 
-async def test_the_wrong_element_is_never_changed(place: Place, client: Any):
+async def test_the_wrong_element_is_never_changed(place: StoreLocation, client: Any):
     await fill(place, {"mine": numbers(50)})
     async with whole(place) as store:
         rows = await rows_of(store, "mine")
@@ -62,7 +62,7 @@ async def test_the_wrong_element_is_never_changed(place: Place, client: Any):
         assert await raw_rows(place, "mine") == [f"other {number}" for number in range(50)]
 
 
-async def test_a_walk_passes_over_nothing_while_the_head_is_removed_beneath_it(place: Place, client: Any):
+async def test_a_walk_passes_over_nothing_while_the_head_is_removed_beneath_it(place: StoreLocation, client: Any):
     await fill(place, {"mine": numbers(1_000)})
     found = set()
     async with whole(place) as store:
@@ -76,7 +76,7 @@ async def test_a_walk_passes_over_nothing_while_the_head_is_removed_beneath_it(p
     assert found >= {f"element {number}" for number in range(200, 1_000)}
 
 
-async def test_a_list_that_became_much_shorter_is_read_to_its_end(place: Place, client: Any):
+async def test_a_list_that_became_much_shorter_is_read_to_its_end(place: StoreLocation, client: Any):
     await fill(place, {"mine": numbers(1_000), "other": numbers(10)})
     async with whole(place) as store:
         (block,) = [block async for block in store.blocks()]
@@ -90,7 +90,7 @@ async def test_a_list_that_became_much_shorter_is_read_to_its_end(place: Place, 
     assert {("other", text) for text in numbers(10)[-3:]} <= set(found)
 
 
-async def test_two_removers_and_an_agent_share_a_list(place: Place):
+async def test_two_removers_and_an_agent_share_a_list(place: StoreLocation):
     """What is to go is gone, what is to stay is there in its order, and what the agent added too."""
     texts = [f"{'expired' if number % 3 else 'kept'} {number}" for number in range(3_000)]
     await fill(place, {"mine": texts})
@@ -125,7 +125,7 @@ async def test_two_removers_and_an_agent_share_a_list(place: Place):
     assert [stores.json.loads(row) for row in left[1_000:]] == added
 
 
-async def test_a_list_of_100_000_elements_is_read_changed_and_emptied_in_parts(place: Place, client: Any):
+async def test_a_list_of_100_000_elements_is_read_changed_and_emptied_in_parts(place: StoreLocation, client: Any):
     await fill(place, {"mine": numbers(100_000)})
     async with whole(place) as store:
         seen = 0
@@ -134,7 +134,7 @@ async def test_a_list_of_100_000_elements_is_read_changed_and_emptied_in_parts(p
             while rows := await store.rows(block, after, 1_000):
                 after = rows[-1]
                 seen += len(rows)
-                if rows[0].id.before % 10_000 == 9_999:
+                if rows[0].id.offset % 10_000 == 9_999:
                     assert all(await store.replace([(row, f"new {as_text(row)}") for row in rows]))
                 else:
                     assert all(await store.remove(rows))
@@ -147,11 +147,14 @@ async def test_a_list_of_100_000_elements_is_read_changed_and_emptied_in_parts(p
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_a_lost_reply_changes_nothing_twice(place: Place, moment: Any):
+async def test_a_lost_reply_changes_nothing_twice(place: StoreLocation, moment: Any):
     await fill(place, {"mine": ["same", "same", "same", "other", "same"]})
     port = urlsplit(place.where).port
     assert port is not None
-    async with proxy_to(port) as proxy, RedisStore(f"redis://127.0.0.1:{proxy.port}/0", place.prefix) as store:
+    async with (
+        proxy_to(port) as proxy,
+        RedisStore(f"redis://127.0.0.1:{proxy.port}/{database_of(place)}", place.prefix) as store,
+    ):
         rows = await rows_of(store, "mine")
         proxy.cut(moment, b"LREM")
         assert await store.remove([rows[0], rows[1]._replace(data=b"not there")]) == [True, False]
@@ -164,11 +167,14 @@ async def test_a_lost_reply_changes_nothing_twice(place: Place, moment: Any):
         assert await raw_rows(place, "mine") == ["a new element", "same", "other", "same"]
 
 
-async def test_a_change_that_is_asked_for_again_after_an_outage_is_made_once(place: Place):
+async def test_a_change_that_is_asked_for_again_after_an_outage_is_made_once(place: StoreLocation):
     await fill(place, {"mine": ["same", "same", "same"]})
     port = urlsplit(place.where).port
     assert port is not None
-    async with proxy_to(port) as proxy, RedisStore(f"redis://127.0.0.1:{proxy.port}/0", place.prefix) as store:
+    async with (
+        proxy_to(port) as proxy,
+        RedisStore(f"redis://127.0.0.1:{proxy.port}/{database_of(place)}", place.prefix) as store,
+    ):
         store._pool.connection_kwargs["retry"]._retries = 0
         await store._pool.disconnect()
         store._pool.reset()
@@ -183,7 +189,7 @@ async def test_a_change_that_is_asked_for_again_after_an_outage_is_made_once(pla
         assert await raw_rows(place, "mine") == ["same"]
 
 
-async def test_what_is_noted_of_a_change_holds_no_element_and_goes(place: Place, client: Any):
+async def test_what_is_noted_of_a_change_holds_no_element_and_goes(place: StoreLocation, client: Any):
     await fill(place, {"mine": numbers(3)})
     async with whole(place) as store:
         for number in range(2):
@@ -191,14 +197,14 @@ async def test_what_is_noted_of_a_change_holds_no_element_and_goes(place: Place,
             (note,) = await client.keys(f"{place.redis_key('mine')}:change:*")
             assert await client.get(note) == b"1", number
             assert 0 < await client.pttl(note) <= 600_000
-        await store.settle()
+        await store.checkpoint()
     assert await client.keys(f"{place.redis_key('mine')}:*") == []
 
 
 # -- Keys -----------------------------------------------------------------------------------------
 
 
-async def test_a_time_to_live_and_the_hash_of_a_session_stay(place: Place, client: Any):
+async def test_a_time_to_live_and_the_hash_of_a_session_stay(place: StoreLocation, client: Any):
     async with open_session(place, "mine", ttl=1_000) as session:
         await session.add_items([message("one"), message("two")])
     key = place.redis_key("mine")
@@ -214,8 +220,8 @@ async def test_a_time_to_live_and_the_hash_of_a_session_stay(place: Place, clien
     assert await client.pttl(f"{place.prefix}:mine") > 0
 
 
-async def test_keys_of_other_kinds_and_of_other_prefixes_are_left_alone(place: Place, client: Any):
-    other = Place(place.kind, place.where, f"{place.prefix}:longer")
+async def test_keys_of_other_kinds_and_of_other_prefixes_are_left_alone(place: StoreLocation, client: Any):
+    other = StoreLocation(place.kind, place.where, f"{place.prefix}:longer")
     async with open_session(place, "mine") as session, open_session(other, "theirs") as theirs:
         await session.add_items([message("one")])
         await theirs.add_items([message("two")])
@@ -238,7 +244,7 @@ async def test_keys_of_other_kinds_and_of_other_prefixes_are_left_alone(place: P
         assert await session.get_items() == [message("one")]
 
 
-async def test_erasing_takes_the_counter_too(place: Place, client: Any):
+async def test_erasing_takes_the_counter_too(place: StoreLocation, client: Any):
     async with open_session(place, "mine") as session:
         await session.add_items([message("one")])
         await session._get_next_id()
@@ -248,8 +254,8 @@ async def test_erasing_takes_the_counter_too(place: Place, client: Any):
 
 
 @pytest.mark.parametrize("prefix", ["with*star", "a?b", "[x]", "back\\slash", "ü", "a:b:c", "hash{tag}", "^-"])
-async def test_a_prefix_is_taken_as_it_is(place: Place, client: Any, prefix: str):
-    mine = Place(place.kind, place.where, f"{place.prefix}{prefix}")
+async def test_a_prefix_is_taken_as_it_is(place: StoreLocation, client: Any, prefix: str):
+    mine = StoreLocation(place.kind, place.where, f"{place.prefix}{prefix}")
     async with open_session(mine, "mine") as session:
         await session.add_items([message("one")])
     await client.rpush(f"{place.prefix}withXstar:no:messages", "x")
@@ -259,7 +265,7 @@ async def test_a_prefix_is_taken_as_it_is(place: Place, client: Any, prefix: str
         assert [row.session_id for row in await all_rows(store)] == ["mine"]
 
 
-async def test_10_000_sessions_are_all_met_and_counted_roughly(place: Place, client: Any):
+async def test_10_000_sessions_are_all_met_and_counted_roughly(place: StoreLocation, client: Any):
     pipeline = client.pipeline(transaction=False)
     for number in range(10_000):
         pipeline.rpush(place.redis_key(f"session-{number}"), "a", "b")
@@ -274,7 +280,8 @@ async def test_10_000_sessions_are_all_met_and_counted_roughly(place: Place, cli
 # -- Servers --------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_was_started_again_is_an_outage_and_then_works(place: Place, redis_server: Server):
+@pytest.mark.private_servers
+async def test_a_server_that_was_started_again_is_an_outage_and_then_works(place: StoreLocation, redis_server: Server):
     await fill(place, {"mine": numbers(3)})
     async with whole(place) as store:
         rows = await all_rows(store)
@@ -286,9 +293,10 @@ async def test_a_server_that_was_started_again_is_an_outage_and_then_works(place
         assert await store.replace([(row, "new") for row in rows]) == [True] * 3
 
 
-async def test_a_server_that_does_not_answer_is_an_outage(place: Place, redis_server: Server):
+@pytest.mark.private_servers
+async def test_a_server_that_does_not_answer_is_an_outage(place: StoreLocation, redis_server: Server):
     await fill(place, {"mine": numbers(3)})
-    async with RedisStore(place.where, place.prefix, patience_s=0.2) as store:
+    async with RedisStore(place.where, place.prefix, timeout_s=0.2) as store:
         rows = await all_rows(store)
         redis_server.pause()
         with pytest.raises(StoreUnavailableError):
@@ -298,7 +306,7 @@ async def test_a_server_that_does_not_answer_is_an_outage(place: Place, redis_se
         assert await store.remove(rows) in ([True] * 3, [False] * 3)
 
 
-async def test_what_waiting_does_not_mend_is_no_outage_and_shows_no_element(place: Place, client: Any):
+async def test_what_waiting_does_not_mend_is_no_outage_and_shows_no_element(place: StoreLocation, client: Any):
     await fill(place, {"mine": ["an element that is not shown"]})
     await client.acl_setuser(
         "reader", enabled=True, passwords=["+of-the-reader"], keys=["*"], categories=["+@read", "+@connection"]
@@ -321,7 +329,7 @@ async def test_what_waiting_does_not_mend_is_no_outage_and_shows_no_element(plac
         await client.acl_deluser("reader")
 
 
-async def test_what_may_not_be_read_does_not_pass_for_empty(place: Place, client: Any):
+async def test_what_may_not_be_read_does_not_pass_for_empty(place: StoreLocation, client: Any):
     await fill(place, {"mine": ["an element"]})
     allowed = ["+@connection", "+scan", "+llen", "+hget", "+lrange", "+dbsize"]
     for forbidden in ("scan", "llen", "hget", "lrange"):
@@ -335,7 +343,8 @@ async def test_what_may_not_be_read_does_not_pass_for_empty(place: Place, client
             await client.acl_deluser("half")
 
 
-async def test_a_server_busy_with_a_script_is_an_outage(place: Place, client: Any):
+@pytest.mark.private_servers
+async def test_a_server_busy_with_a_script_is_an_outage(place: StoreLocation, client: Any):
     await fill(place, {"mine": ["an element"]})
     await client.config_set("busy-reply-threshold", 50)
     async with whole(place) as store, stores._redis(place) as other:
@@ -351,7 +360,7 @@ async def test_a_server_busy_with_a_script_is_an_outage(place: Place, client: An
         assert await store.remove(rows) == [True]
 
 
-async def test_a_key_that_becomes_something_else_is_left_alone(place: Place, client: Any):
+async def test_a_key_that_becomes_something_else_is_left_alone(place: StoreLocation, client: Any):
     await fill(place, {"mine": ["an element"]})
     async with whole(place) as store:
         (block,) = [block async for block in store.blocks()]
@@ -367,7 +376,7 @@ async def test_a_key_that_becomes_something_else_is_left_alone(place: Place, cli
 class ClusterServer(RedisServer):
     def _command(self) -> list[str]:
         # Not 10,000 beyond the port, where it would be by itself: there may be no such port.
-        return [*super()._command(), "--cluster-enabled", "yes", "--cluster-port", str(_free_port())]
+        return [*super()._command(), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
 
 
 async def test_a_cluster_is_refused(redis_url: str):  # which skips where there is no Redis
@@ -376,7 +385,7 @@ async def test_a_cluster_is_refused(redis_url: str):  # which skips where there 
             pass
 
 
-async def test_a_url_that_asks_for_text_gets_bytes_all_the_same(place: Place, client: Any):
+async def test_a_url_that_asks_for_text_gets_bytes_all_the_same(place: StoreLocation, client: Any):
     await client.rpush(place.redis_key("mine"), b"\xff\xfe")
     async with RedisStore(f"{place.where}?decode_responses=True&protocol=3", place.prefix) as store:
         (row,) = await all_rows(store)
@@ -387,7 +396,8 @@ async def test_a_url_that_asks_for_text_gets_bytes_all_the_same(place: Place, cl
 # -- What Redis says ------------------------------------------------------------------------------
 
 
-async def test_a_server_without_memory_left_is_an_outage(place: Place):
+@pytest.mark.private_servers
+async def test_a_server_without_memory_left_is_an_outage(place: StoreLocation):
     await fill(place, {"mine": ["one"]})
     async with whole(place) as store, stores._redis(place) as client:
         rows = await all_rows(store)
@@ -400,7 +410,7 @@ async def test_a_server_without_memory_left_is_an_outage(place: Place):
         assert await store.replace([(rows[0], "new")]) == [True]
 
 
-async def test_a_session_whose_keys_are_of_another_type_is_named_and_not_erased(place: Place):
+async def test_a_session_whose_keys_are_of_another_type_is_named_and_not_erased(place: StoreLocation):
     async with whole(place) as store, stores._redis(place) as client:
         await client.sadd(place.redis_key("mine"), "something else")
         with pytest.raises(StoreError, match=f": {place.redis_key('mine')} is no list but a set: nothing of that"):

@@ -14,32 +14,32 @@ from typing import Any
 
 import pytest
 
-import stores
-from encrypted_sessions.maintenance.stores import StoreError, StoreUnavailableError
-from encrypted_sessions.maintenance.stores.sqlite import SQLiteStore
-from encrypted_sessions.maintenance.stores.tables import Tables
-from sealed_rows import message
-from stores import Place, new_place
-from stores import open_store as open_session
-from whole_stores import all_rows, as_text, fill, make_tables, rows_of, whole
+from encrypted_sessions.errors import StoreError, StoreUnavailableError
+from encrypted_sessions.stores.sqlite.whole import SQLiteStore
+from encrypted_sessions.stores.tables import Tables
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.sealed_rows import message
+from encrypted_sessions_tests.stores import StoreLocation, new_place
+from encrypted_sessions_tests.stores import open_store as open_session
+from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, make_tables, rows_of, whole
 
 
 @pytest.fixture(params=["sqlite", "async-sqlite", "advanced-sqlite", "sqlalchemy-sqlite"])
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
-def impatient(place: Place) -> SQLiteStore:
-    return SQLiteStore(place.where, Tables(place.sessions_table, place.messages_table), patience_s=0.2)
+def impatient(place: StoreLocation) -> SQLiteStore:
+    return SQLiteStore(place.where, Tables(place.sessions_table, place.messages_table), timeout_s=0.2)
 
 
-def on_disk(place: Place) -> bytes:
+def on_disk(place: StoreLocation) -> bytes:
     """The file and its log, or its journal."""
     path = Path(place.where)
     return b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*") if not file.name.endswith("-shm"))
 
 
-def left_of(rows: list[str], place: Place) -> int:
+def left_of(rows: list[str], place: StoreLocation) -> int:
     """How many pieces of these rows still lie there: three of each, as a row may be cut anywhere."""
     there = on_disk(place)
     pieces = [row[start : start + 24].encode() for row in rows for start in (40, len(row) // 2, len(row) - 30)]
@@ -51,7 +51,7 @@ def unlike_any_other(size: int) -> str:
 
 
 @contextmanager
-def journal(place: Place, mode: str) -> Iterator[None]:
+def journal(place: StoreLocation, mode: str) -> Iterator[None]:
     with closing(sqlite3.connect(place.where)) as connection:
         assert connection.execute(f"PRAGMA journal_mode = {mode}").fetchone() == (mode,)
         yield
@@ -61,7 +61,7 @@ def journal(place: Place, mode: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [200, 1_000, 4_060, 9_000])
-async def test_no_byte_of_what_was_replaced_is_left(place: Place, size: int):
+async def test_no_byte_of_what_was_replaced_is_left(place: StoreLocation, size: int):
     old = {f"session-{number}": [unlike_any_other(size) for _ in range(60)] for number in range(5)}
     await fill(place, old)
     texts = [row for rows in old.values() for row in rows]
@@ -71,12 +71,12 @@ async def test_no_byte_of_what_was_replaced_is_left(place: Place, size: int):
         for start in range(0, len(rows), 50):
             some = rows[start : start + 50]
             assert all(await store.replace([(row, unlike_any_other(size)) for row in some]))
-        assert await store.settle() == ()
+        assert await store.checkpoint() == ()
         assert left_of(texts, place) == 0
 
 
 @pytest.mark.parametrize("size", [200, 1_000, 4_060, 9_000])
-async def test_no_byte_of_what_was_removed_is_left(place: Place, size: int):
+async def test_no_byte_of_what_was_removed_is_left(place: StoreLocation, size: int):
     old = {f"session-{number}": [unlike_any_other(size) for _ in range(60)] for number in range(5)}
     await fill(place, old)
     async with whole(place) as store:
@@ -84,16 +84,16 @@ async def test_no_byte_of_what_was_removed_is_left(place: Place, size: int):
         gone = [row for number, row in enumerate(rows) if number % 3]
         for start in range(0, len(gone), 50):
             assert all(await store.remove(gone[start : start + 50]))
-        assert await store.settle() == ()
+        assert await store.checkpoint() == ()
         assert left_of([as_text(row) for row in gone], place) == 0
         await store.erase(list(old))
-        assert await store.settle() == ()
+        assert await store.checkpoint() == ()
         assert left_of([as_text(row) for row in rows], place) == 0
 
 
 @pytest.mark.parametrize("mode", ["delete", "truncate", "persist"])
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_without_a_log_no_journal_is_left_either(place: Place, mode: str):
+async def test_without_a_log_no_journal_is_left_either(place: StoreLocation, mode: str):
     old = [unlike_any_other(1_000) for _ in range(100)]
     await fill(place, {"mine": old})
     with journal(place, mode):
@@ -101,12 +101,12 @@ async def test_without_a_log_no_journal_is_left_either(place: Place, mode: str):
             rows = await all_rows(store)
             assert all(await store.replace([(row, unlike_any_other(900)) for row in rows[:50]]))
             assert all(await store.remove(rows[50:]))
-            assert await store.settle() == ()
+            assert await store.checkpoint() == ()
             assert left_of(old, place) == 0
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_a_reader_that_holds_the_log_is_told_of(place: Place):
+async def test_a_reader_that_holds_the_log_is_told_of(place: StoreLocation):
     old = [unlike_any_other(1_000) for _ in range(20)]
     await fill(place, {"mine": old})
     async with impatient(place) as store:
@@ -115,11 +115,11 @@ async def test_a_reader_that_holds_the_log_is_told_of(place: Place):
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM agent_messages").fetchall()
             assert all(await store.remove(rows))
-            (notice,) = await store.settle()
+            (notice,) = await store.checkpoint()
             assert f"{place.where}-wal" in notice
             assert "still holds old bytes" in notice
             assert left_of(old, place) > 0
-        assert await store.settle() == ()
+        assert await store.checkpoint() == ()
         assert left_of(old, place) == 0
 
 
@@ -127,7 +127,7 @@ async def test_a_reader_that_holds_the_log_is_told_of(place: Place):
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_a_writer_that_holds_the_file_is_an_outage_and_nothing_is_half_done(place: Place):
+async def test_a_writer_that_holds_the_file_is_an_outage_and_nothing_is_half_done(place: StoreLocation):
     await fill(place, {"mine": ["one", "two"]})
     async with impatient(place) as store:
         rows = await all_rows(store)
@@ -141,7 +141,7 @@ async def test_a_writer_that_holds_the_file_is_an_outage_and_nothing_is_half_don
         assert await store.replace([(rows[0], "new"), (rows[1], "new too")]) == [True, True]
 
 
-async def test_agents_that_write_and_pop_go_on_meanwhile(place: Place):
+async def test_agents_that_write_and_pop_go_on_meanwhile(place: StoreLocation):
     """Every item that an agent keeps is there afterwards, as the last who wrote it left it."""
     await fill(place, {f"session-{number}": [f'{{"n": {item}}}' for item in range(300)] for number in range(4)})
     done = asyncio.Event()
@@ -164,7 +164,7 @@ async def test_agents_that_write_and_pop_go_on_meanwhile(place: Place):
                     after = rows[-1]
                     mine = [row for row in rows if as_text(row).startswith('{"n"')]
                     assert all(await store.replace([(row, as_text(row)[:-1] + " }") for row in mine]))
-            await store.settle()
+            await store.checkpoint()
         done.set()
 
     kept, more, _ = await asyncio.gather(agent("session-0"), agent("session-1"), maintenance())
@@ -174,7 +174,7 @@ async def test_agents_that_write_and_pop_go_on_meanwhile(place: Place):
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_a_change_is_finished_though_its_task_is_cancelled(place: Place):
+async def test_a_change_is_finished_though_its_task_is_cancelled(place: StoreLocation):
     await fill(place, {"mine": ["one"] * 2_000})
     async with whole(place) as store:
         rows = await all_rows(store)
@@ -190,7 +190,7 @@ async def test_a_change_is_finished_though_its_task_is_cancelled(place: Place):
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_ids_far_apart_cost_no_walk_through_the_gaps(place: Place):
+async def test_ids_far_apart_cost_no_walk_through_the_gaps(place: StoreLocation):
     await fill(place, {"mine": ["row"]})
     ids = [-(2**63), -5, 1, 2, 7_000, 2**40, 2**63 - 1]
     with stores._sqlite(place) as connection:
@@ -205,7 +205,7 @@ async def test_ids_far_apart_cost_no_walk_through_the_gaps(place: Place):
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_rows_that_come_in_during_a_walk_are_in_its_last_block(place: Place):
+async def test_rows_that_come_in_during_a_walk_are_in_its_last_block(place: StoreLocation):
     await fill(place, {"mine": ["old"] * 12_000})
     async with whole(place) as store:
         found = []
@@ -219,7 +219,7 @@ async def test_rows_that_come_in_during_a_walk_are_in_its_last_block(place: Plac
     assert len(found) == 12_001
 
 
-async def test_times_are_seconds_in_utc(place: Place):
+async def test_times_are_seconds_in_utc(place: StoreLocation):
     before = int(time.time())
     await fill(place, {"mine": ["row"] * 6})
     async with whole(place) as store:
@@ -235,7 +235,7 @@ async def test_times_are_seconds_in_utc(place: Place):
 
 
 @pytest.mark.parametrize("place", ["sqlalchemy-sqlite"], indirect=True)
-async def test_rows_of_sqlalchemy_come_in_the_order_of_time(place: Place):
+async def test_rows_of_sqlalchemy_come_in_the_order_of_time(place: StoreLocation):
     await fill(place, {"mine": [f"{number}" for number in range(6)]})
     with stores._sqlite(place) as connection:
         connection.execute("UPDATE agent_messages SET created_at = '2020-01-01 00:00:00' WHERE id IN (3, 5)")
@@ -247,7 +247,7 @@ async def test_rows_of_sqlalchemy_come_in_the_order_of_time(place: Place):
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_names_of_tables_are_quoted(place: Place):
+async def test_names_of_tables_are_quoted(place: StoreLocation):
     names = {"sessions_table": 'the "sessions"; --', "messages_table": "Messages of 'all' %s :x ?"}
     with stores._sqlite(place) as connection:
         connection.execute("""CREATE TABLE "the ""sessions""; --" (session_id TEXT PRIMARY KEY)""")
@@ -264,14 +264,14 @@ async def test_names_of_tables_are_quoted(place: Place):
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_names_of_tables_are_found_in_any_case(place: Place):
+async def test_names_of_tables_are_found_in_any_case(place: StoreLocation):
     await fill(place, {"mine": ["row"]})
     async with whole(place, sessions_table="AGENT_SESSIONS", messages_table="Agent_Messages") as store:
         assert await store.count() == 1
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_a_view_is_no_table(place: Place):
+async def test_a_view_is_no_table(place: StoreLocation):
     await make_tables(place)
     with stores._sqlite(place) as connection:
         connection.execute("CREATE VIEW looks_like_it AS SELECT * FROM agent_messages")
@@ -281,7 +281,7 @@ async def test_a_view_is_no_table(place: Place):
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_a_damaged_file_is_named_and_not_tried_for_ever(place: Place):
+async def test_a_damaged_file_is_named_and_not_tried_for_ever(place: StoreLocation):
     await fill(place, {"mine": [unlike_any_other(1_000) for _ in range(500)]})
     with closing(sqlite3.connect(place.where)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -297,13 +297,13 @@ async def test_a_damaged_file_is_named_and_not_tried_for_ever(place: Place):
 # -- AdvancedSQLiteSession ------------------------------------------------------------------------
 
 
-async def usage_of(place: Place) -> list[Any]:
+async def usage_of(place: StoreLocation) -> list[Any]:
     with stores._sqlite(place) as connection:
         return connection.execute("SELECT branch_id, user_turn_number FROM turn_usage ORDER BY 1, 2").fetchall()
 
 
 @pytest.mark.parametrize("place", ["advanced-sqlite"], indirect=True)
-async def test_a_removed_message_is_gone_from_every_branch_with_its_notes(place: Place):
+async def test_a_removed_message_is_gone_from_every_branch_with_its_notes(place: StoreLocation):
     async with open_session(place, "mine") as session, open_session(place, "other") as other:
         for turn in range(3):
             await session.add_items([message(f"question {turn}"), {"role": "assistant", "content": f"answer {turn}"}])
@@ -340,7 +340,7 @@ async def test_a_removed_message_is_gone_from_every_branch_with_its_notes(place:
 
 
 @pytest.mark.parametrize("place", ["advanced-sqlite"], indirect=True)
-async def test_erasing_leaves_nothing_of_a_session_in_any_table(place: Place):
+async def test_erasing_leaves_nothing_of_a_session_in_any_table(place: StoreLocation):
     async with open_session(place, "to be erased") as session, open_session(place, "other") as other:
         for number in range(3):
             await session.add_items([message(f"question {number}")])
@@ -348,7 +348,7 @@ async def test_erasing_leaves_nothing_of_a_session_in_any_table(place: Place):
         await session.create_branch_from_turn(2, "side")
         async with whole(place) as store:
             counts = await store.erase(["to be erased"])
-            await store.settle()
+            await store.checkpoint()
         assert {table for table, count in counts.items() if count} == {
             "agent_messages",
             "agent_sessions",
@@ -361,10 +361,10 @@ async def test_erasing_leaves_nothing_of_a_session_in_any_table(place: Place):
 
 
 @pytest.mark.parametrize("place", ["advanced-sqlite"], indirect=True)
-async def test_notes_of_another_pair_of_tables_are_left_alone(place: Place):
+async def test_notes_of_another_pair_of_tables_are_left_alone(place: StoreLocation):
     async with open_session(place, "mine") as session:
         await session.add_items([message("one")])
-        plain = stores.Place("sqlite", place.where, place.prefix)
+        plain = stores.StoreLocation("sqlite", place.where, place.prefix)
         with stores._open_sqlite(plain, "mine", {"sessions_table": "s2", "messages_table": "m2"}) as second:
             await second.add_items([message("two")])
         async with whole(place, sessions_table="s2", messages_table="m2") as store:
@@ -376,7 +376,7 @@ async def test_notes_of_another_pair_of_tables_are_left_alone(place: Place):
 
 
 @pytest.mark.parametrize("place", ["advanced-sqlite"], indirect=True)
-async def test_a_long_session_with_notes_is_removed_in_reasonable_time(place: Place):
+async def test_a_long_session_with_notes_is_removed_in_reasonable_time(place: StoreLocation):
     await fill(place, {"mine": ["row"] * 20_000})
     async with whole(place) as store:
         rows = await all_rows(store, 5_000)
@@ -390,7 +390,7 @@ async def test_a_long_session_with_notes_is_removed_in_reasonable_time(place: Pl
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_runs_that_end_at_the_same_moment_both_empty_the_log(place: Place):
+async def test_runs_that_end_at_the_same_moment_both_empty_the_log(place: StoreLocation):
     """SQLite does not wait for somebody else's checkpoint."""
     await fill(place, {"mine": ["row"] * 50})
 
@@ -400,7 +400,7 @@ async def test_runs_that_end_at_the_same_moment_both_empty_the_log(place: Place)
             for _ in range(15):
                 rows = await all_rows(store)
                 await store.replace([(row, as_text(row) + ".") for row in rows])
-                told += await store.settle()
+                told += await store.checkpoint()
         return told
 
     assert await asyncio.gather(*(run() for _ in range(3))) == [[]] * 3

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from encrypted_sessions.maintenance.stores import StoreConfigError, StoreError, open_store
-from stores import new_place
-from whole_stores import make_tables
+from encrypted_sessions.errors import StoreConfigError, StoreError
+from encrypted_sessions.stores.urls import open_store
+from encrypted_sessions_tests.stores import new_place
+from encrypted_sessions_tests.whole_stores import make_tables
 
 SECRET = "hunter2-do-not-show"
 
@@ -36,7 +37,7 @@ SECRET = "hunter2-do-not-show"
     ],
 )
 def test_a_store_is_named_by_its_url(url: str, place: str):
-    assert open_store(url).place == place
+    assert open_store(url).location == place
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_a_store_is_named_by_its_url(url: str, place: str):
     ],
 )
 def test_the_driver_is_the_one_named_else_one_that_is_installed(url: str, driver: str):
-    from encrypted_sessions.maintenance.stores.postgresql import PostgreSQLStore
+    from encrypted_sessions.stores.sql.whole import PostgreSQLStore
 
     store = open_store(url)
     assert isinstance(store, PostgreSQLStore)
@@ -58,7 +59,7 @@ def test_the_driver_is_the_one_named_else_one_that_is_installed(url: str, driver
 
 
 def test_asyncpg_gets_the_options_of_libpq_that_it_knows(monkeypatch: pytest.MonkeyPatch):
-    from encrypted_sessions.maintenance.stores import postgresql_drivers
+    from encrypted_sessions.stores.sql import drivers as postgresql_drivers
 
     real = postgresql_drivers.find_spec
     monkeypatch.setattr(postgresql_drivers, "find_spec", lambda name: None if name == "psycopg" else real(name))
@@ -88,7 +89,7 @@ def test_a_password_comes_by_the_environment_alone(url: str, monkeypatch: pytest
     assert SECRET not in str(caught.value)
     monkeypatch.setenv("STORE", f"  {url}\n")
     if "#" not in url and "a?" not in url:  # these would have to be percent-encoded
-        assert SECRET not in open_store("env:STORE").place
+        assert SECRET not in open_store("env:STORE").location
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ async def test_any_name_of_a_file_will_do(name: str, request: pytest.FixtureRequ
 
 def test_opening_nothing_loads_no_sdk_but_the_one_that_is_needed():
     code = (
-        "import sys; from encrypted_sessions.maintenance.stores import open_store; open_store('sqlite:///x.db');"
+        "import sys; from encrypted_sessions.stores.urls import open_store; open_store('sqlite:///x.db');"
         " print(sorted(name for name in ('sqlalchemy', 'redis', 'asyncpg', 'agents', 'rich') if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -204,4 +205,4 @@ def test_opening_nothing_loads_no_sdk_but_the_one_that_is_needed():
 
 
 def test_a_place_can_have_a_prefix_of_any_kind():
-    assert open_store("redis://h", key_prefix="").place == open_store("redis://h", key_prefix="ü*[").place
+    assert open_store("redis://h", key_prefix="").location == open_store("redis://h", key_prefix="ü*[").location

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from encrypted_sessions.maintenance import Report
-from history_of_keys import FATES, Keys, Past, compare
-from maintenance_nursery import COMMANDS
-from stores import Place
-from whole_rows import read_all, write_all
-from whole_stores import make_tables, whole
-
-pytestmark = pytest.mark.soak
+from encrypted_sessions_tests.history_of_keys import FATES, Keys, Past, compare
+from encrypted_sessions_tests.maintenance_fork_harness import COMMANDS
+from encrypted_sessions_tests.soak import one_cheap_and_soak
+from encrypted_sessions_tests.stores import StoreLocation, new_place
+from encrypted_sessions_tests.whole_rows import read_all, write_all
+from encrypted_sessions_tests.whole_stores import MAINTAINED, make_tables, whole
 
 CHANGING = ("reencrypt", "encrypt", "purge", "discard", "erase")
 
@@ -30,9 +29,14 @@ def fates_of(first: str, second: str) -> dict[str, str]:
     return {kind: "gone" if kind in gone else fate for kind, fate in fates.items()}
 
 
+@pytest.fixture(params=one_cheap_and_soak(MAINTAINED))
+def place(request: pytest.FixtureRequest) -> StoreLocation:
+    return new_place(request.param, request)
+
+
 @pytest.mark.parametrize(("first", "second"), list(combinations_with_replacement(CHANGING, 2)))
 async def test_two_runs_at_once_do_what_both_are_there_for(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+    place: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
 ):
     past = Past(Keys(), 8, 15)
     before = past.rows()

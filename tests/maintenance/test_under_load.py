@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,15 @@ from typing import Any
 import pytest
 
 from encrypted_sessions.maintenance import inventory, reencrypt, verify
-from envelopes import kid_of, timestamp_of
-from history_of_keys import TTL, Keys, Past, compare, kind_of
-from maintenance_nursery import run
-from stores import Place
-from whole_rows import Found, read_all, write_all
-from whole_stores import make_tables, whole
+from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
+from encrypted_sessions_tests.history_of_keys import TTL, Keys, Past, compare, kind_of
+from encrypted_sessions_tests.maintenance_fork_harness import run
+from encrypted_sessions_tests.soak import Rounds
+from encrypted_sessions_tests.stores import StoreLocation
+from encrypted_sessions_tests.whole_rows import Found, read_all, write_all
+from encrypted_sessions_tests.whole_stores import make_tables, whole
 
-pytestmark = pytest.mark.soak
-
-FULL = os.environ.get("ENCRYPTED_SESSIONS_FULL_SIZE") == "1"
-SESSIONS, ITEMS = (2_000, 100) if FULL else (200, 100)
+SESSIONS, ITEMS = 2_000, 100
 
 #: Two runs at once, each through all commands.
 RUNS = [["reencrypt", "purge", "encrypt", "verify"], ["purge", "reencrypt", "verify", "encrypt"]]
@@ -43,12 +40,16 @@ class Told:
         self.agents = len(agents)
 
 
-async def test_nothing_is_lost_doubled_or_younger_and_what_expired_is_gone(place: Place, tmp_path: Path):
-    past = Past(Keys(), SESSIONS, ITEMS)
+@pytest.mark.soak
+async def test_nothing_is_lost_doubled_or_younger_and_what_expired_is_gone(
+    place: StoreLocation, tmp_path: Path, rounds: Rounds
+):
+    sessions = rounds.of(SESSIONS)
+    past = Past(Keys(), sessions, ITEMS)
     before = past.rows()
     await make_tables(place)
     await write_all(place, before)
-    folder = tmp_path / "nursery"
+    folder = tmp_path / "children"
     folder.mkdir()
     told = Told(run("under_load", place, past, folder, runs=RUNS))
 
@@ -61,7 +62,7 @@ async def test_nothing_is_lost_doubled_or_younger_and_what_expired_is_gone(place
         assert stopped is None, name
         assert set(left) <= {"unauthentic", "plaintext"}, name
     assert sum(changed for name, _, changed, *_ in told.reports if name == "purge") <= sum(
-        kind_of(session, number) == "expired" for session in range(SESSIONS) for number in range(ITEMS)
+        kind_of(session, number) == "expired" for session in range(sessions) for number in range(ITEMS)
     )
 
     found = await read_all(place)
@@ -79,7 +80,7 @@ async def test_nothing_is_lost_doubled_or_younger_and_what_expired_is_gone(place
         keys.close()
     altered = sum(
         kind_of(session, number) == "altered" and past.text(session, number) not in told.popped
-        for session in range(SESSIONS)
+        for session in range(sessions)
         for number in range(ITEMS)
     )
     assert proof.left == {"unauthentic": altered}

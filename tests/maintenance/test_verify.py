@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from encrypted_sessions.maintenance import verify
-from sealed_rows import OUTCOMES, SESSION, TTL, Sealer, outcome_of
-from stores import Place, raw_rows
-from whole_stores import fill, whole
+from encrypted_sessions_tests.sealed_rows import OUTCOMES, SESSION, TTL, Sealer, outcome_of
+from encrypted_sessions_tests.stores import StoreLocation, raw_rows
+from encrypted_sessions_tests.whole_stores import fill, whole
 
 IN_ORDER = ("ok", "expired", "erased")
 
 
 @pytest.mark.parametrize("kind", OUTCOMES)
-async def test_each_outcome_is_in_order_or_named(file: Place, sealer: Sealer, kind: str):
+async def test_each_outcome_is_in_order_or_named(file: StoreLocation, sealer: Sealer, kind: str):
     rows = [sealer.ok("a"), sealer.of(kind), sealer.ok("b")]
     await fill(file, {SESSION: rows})
     async with whole(file) as store:
@@ -30,7 +30,7 @@ async def test_each_outcome_is_in_order_or_named(file: Place, sealer: Sealer, ki
     assert await raw_rows(file, SESSION) == rows
 
 
-async def test_a_whole_store_with_everything_in_it(place: Place, sealer: Sealer):
+async def test_a_whole_store_with_everything_in_it(place: StoreLocation, sealer: Sealer):
     rows = [sealer.of(kind) for kind in OUTCOMES]
     await fill(place, {SESSION: rows})
     async with whole(place) as store:
@@ -45,14 +45,14 @@ async def test_a_whole_store_with_everything_in_it(place: Place, sealer: Sealer)
     assert await raw_rows(place, SESSION) == rows
 
 
-async def test_without_a_ttl_nothing_counts_as_expired(file: Place, sealer: Sealer):
+async def test_without_a_ttl_nothing_counts_as_expired(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [sealer.of("expired"), sealer.of("expired_unverified")]})
     async with whole(file) as store:
         report = await verify(store, sealer.ring)
     assert report.found == {"ok": 1, "unknown_key": 1}
 
 
-async def test_a_row_moved_to_another_session_is_unauthentic(place: Place, sealer: Sealer):
+async def test_a_row_moved_to_another_session_is_unauthentic(place: StoreLocation, sealer: Sealer):
     await fill(place, {"user-2": [sealer.ok("mine")]})
     async with whole(place) as store:
         report = await verify(store, sealer.ring)

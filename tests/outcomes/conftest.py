@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from sealed_rows import Sealer
-from stores import KINDS, Place, new_place
+from encrypted_sessions_tests.sealed_rows import Sealer
+from encrypted_sessions_tests.stores import KINDS, StoreLocation, new_place
 
 
 @pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from bulk_rows import texts, write_rows
 from encrypted_sessions import (
     KeyAccessDeniedError,
     KeyDisabledError,
@@ -12,10 +11,11 @@ from encrypted_sessions import (
     KeyUnavailableError,
     UnreadableItemsError,
 )
+from encrypted_sessions_tests.bulk_rows import texts, write_rows
+from encrypted_sessions_tests.keyring_fakes import ACTIVE, ScriptedKeys, impatient_ring
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
+from encrypted_sessions_tests.stores import StoreLocation, raw_rows
 from keyproviders import Key, KeyRing, RetryPolicy
-from keyring_fakes import ACTIVE, ScriptedKeys, impatient_ring
-from sealed_rows import SESSION, Sealer, message
-from stores import Place, raw_rows
 
 
 class BrokenProviderError(Exception):
@@ -28,7 +28,7 @@ FAILURES = [KeyUnavailableError, KeyAccessDeniedError, KeyProviderError, BrokenP
 @pytest.mark.parametrize("on_unreadable", ["raise", "skip"])
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_an_unanswered_question_passes_through_and_nothing_is_deleted(
-    place: Place, sealer: Sealer, failure: type[Exception], on_unreadable: str
+    place: StoreLocation, sealer: Sealer, failure: type[Exception], on_unreadable: str
 ):
     rows = [sealer.ok("one"), sealer.row(message("two"), sealer.older)]
     sealer.provider.fail("older", failure)
@@ -44,7 +44,7 @@ async def test_an_unanswered_question_passes_through_and_nothing_is_deleted(
         assert await raw_rows(place, SESSION) == rows[:1]
 
 
-async def test_expired_rows_are_kept_while_their_key_cannot_be_asked_for(place: Place, sealer: Sealer):
+async def test_expired_rows_are_kept_while_their_key_cannot_be_asked_for(place: StoreLocation, sealer: Sealer):
     rows = [sealer.row(message("old"), sealer.older, age=10_000)]
     sealer.provider.fail("older", KeyUnavailableError)
     async with sealer.session(place) as session:
@@ -57,7 +57,9 @@ async def test_expired_rows_are_kept_while_their_key_cannot_be_asked_for(place: 
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_nothing_is_written_without_a_key_to_write_with(place: Place, sealer: Sealer, failure: type[Exception]):
+async def test_nothing_is_written_without_a_key_to_write_with(
+    place: StoreLocation, sealer: Sealer, failure: type[Exception]
+):
     sealer.provider.fail(ACTIVE, failure)
     async with sealer.session(place) as session:
         with pytest.raises(failure):
@@ -68,7 +70,7 @@ async def test_nothing_is_written_without_a_key_to_write_with(place: Place, seal
         assert texts(await session.get_items()) == ["one"]
 
 
-async def test_a_key_is_asked_for_only_when_its_row_comes_up(place: Place, sealer: Sealer):
+async def test_a_key_is_asked_for_only_when_its_row_comes_up(place: StoreLocation, sealer: Sealer):
     sealer.provider.fail("older", KeyUnavailableError)
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, [sealer.row(message("old"), sealer.older), sealer.ok("one"), sealer.ok("two")])
@@ -78,7 +80,7 @@ async def test_a_key_is_asked_for_only_when_its_row_comes_up(place: Place, seale
     assert "older" not in sealer.provider.asked
 
 
-async def test_each_key_is_asked_for_once(place: Place, sealer: Sealer):
+async def test_each_key_is_asked_for_once(place: StoreLocation, sealer: Sealer):
     rows = [sealer.row(message(str(i)), (sealer.active, sealer.older)[i % 2]) for i in range(20)]
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, rows)
@@ -87,7 +89,7 @@ async def test_each_key_is_asked_for_once(place: Place, sealer: Sealer):
     assert sorted(sealer.provider.asked) == ["active", "older"]
 
 
-async def test_a_key_that_is_enabled_again_makes_its_rows_readable(place: Place, sealer: Sealer):
+async def test_a_key_that_is_enabled_again_makes_its_rows_readable(place: StoreLocation, sealer: Sealer):
     rows = [sealer.of("key_disabled", "kept")]
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, rows)
@@ -101,7 +103,9 @@ async def test_a_key_that_is_enabled_again_makes_its_rows_readable(place: Place,
         assert texts(await session.get_items()) == ["kept"]
 
 
-async def test_a_key_in_a_second_place_counts_and_a_place_that_cannot_answer_counts_more(place: Place, sealer: Sealer):
+async def test_a_key_in_a_second_place_counts_and_a_place_that_cannot_answer_counts_more(
+    place: StoreLocation, sealer: Sealer
+):
     second = ScriptedKeys(Key.generate("other"), sealer.disabled)
     ring = KeyRing(sealer.provider, also_read=[second], retry=RetryPolicy(attempts=1))
     sealer.ring.close()

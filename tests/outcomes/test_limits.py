@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 from agents.memory import SessionSettings
 
-from bulk_rows import counting, texts, write_rows
 from encrypted_sessions import EncryptedSession, EncryptedSessionError, UnreadableItemsError
-from sealed_rows import SESSION, TTL, Sealer, message
-from stores import KINDS, Place, new_place, open_store
+from encrypted_sessions_tests.bulk_rows import counting, texts, write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import KINDS, StoreLocation, new_place, open_store
 
 HEAP = 100_000
 
 
 @pytest.fixture(params=["sqlite", "redis", "plain"])
-def some_place(request: pytest.FixtureRequest) -> Place:
+def some_place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
-async def write_numbered(place: Place, sealer: Sealer, count: int) -> None:
+async def write_numbered(place: StoreLocation, sealer: Sealer, count: int) -> None:
     async with sealer.session(place):
         await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(count)])
 
@@ -30,7 +30,9 @@ async def write_numbered(place: Place, sealer: Sealer, count: int) -> None:
     ("limit", "expected"),
     [(None, 5), (0, 0), (1, 1), (3, 3), (5, 5), (6, 5), (10**6, 5), (2**63, 5), (10**30, 5)],
 )
-async def test_a_limit_gives_the_latest_in_order(place: Place, sealer: Sealer, limit: int | None, expected: int):
+async def test_a_limit_gives_the_latest_in_order(
+    place: StoreLocation, sealer: Sealer, limit: int | None, expected: int
+):
     await write_numbered(place, sealer, 5)
     latest = ["0", "1", "2", "3", "4"][5 - expected :]
     async with sealer.session(place) as session:
@@ -40,7 +42,9 @@ async def test_a_limit_gives_the_latest_in_order(place: Place, sealer: Sealer, l
 
 
 @pytest.mark.parametrize("limit", [255, 256, 257, 600, 1000, None])
-async def test_a_history_of_many_pages_comes_back_whole_and_in_order(place: Place, sealer: Sealer, limit: int | None):
+async def test_a_history_of_many_pages_comes_back_whole_and_in_order(
+    place: StoreLocation, sealer: Sealer, limit: int | None
+):
     await write_numbered(place, sealer, 700)
     async with sealer.session(place) as session:
         found = texts(await session.get_items(limit))
@@ -48,7 +52,7 @@ async def test_a_history_of_many_pages_comes_back_whole_and_in_order(place: Plac
 
 
 @pytest.mark.parametrize("limit", [-1, -(10**30)])
-async def test_a_negative_limit_is_refused(some_place: Place, sealer: Sealer, limit: int):
+async def test_a_negative_limit_is_refused(some_place: StoreLocation, sealer: Sealer, limit: int):
     async with sealer.session(some_place) as session:
         for ask in (session.get_items, session.read):
             with pytest.raises(ValueError, match=f"limit must be 0 or more, not {limit}"):
@@ -56,14 +60,14 @@ async def test_a_negative_limit_is_refused(some_place: Place, sealer: Sealer, li
 
 
 @pytest.mark.parametrize("limit", [True, False, 1.0, "1", [1], object()])
-async def test_a_limit_that_is_no_int_is_refused(some_place: Place, sealer: Sealer, limit: Any):
+async def test_a_limit_that_is_no_int_is_refused(some_place: StoreLocation, sealer: Sealer, limit: Any):
     async with sealer.session(some_place) as session:
         for ask in (session.get_items, session.read):
             with pytest.raises(TypeError, match="limit must be an int or None"):
                 await ask(limit)
 
 
-async def test_a_limit_of_zero_asks_neither_store_nor_provider(place: Place, sealer: Sealer):
+async def test_a_limit_of_zero_asks_neither_store_nor_provider(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION) as store:
         await write_rows(place, SESSION, [sealer.ok("one"), sealer.of("unauthentic")])
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
@@ -75,7 +79,7 @@ async def test_a_limit_of_zero_asks_neither_store_nor_provider(place: Place, sea
 
 
 @pytest.mark.parametrize("place", [kind for kind in KINDS if kind != "plain"], indirect=True)
-async def test_the_limit_of_the_settings_counts_unless_another_is_given(place: Place, sealer: Sealer):
+async def test_the_limit_of_the_settings_counts_unless_another_is_given(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION, session_settings=SessionSettings(limit=2)) as store:
         await write_rows(place, SESSION, [sealer.of("unauthentic"), *[sealer.ok(str(i)) for i in range(4)]])
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
@@ -102,7 +106,7 @@ async def test_a_structural_session_may_have_settings(sealer: Sealer, request: p
         assert texts(await session.get_items()) == ["2", "3"]
 
 
-async def test_rows_left_out_do_not_count_against_the_limit(place: Place, sealer: Sealer):
+async def test_rows_left_out_do_not_count_against_the_limit(place: StoreLocation, sealer: Sealer):
     rows = [sealer.ok("a"), sealer.expired(), sealer.ok("b"), sealer.of("erased"), *[sealer.expired()] * 30]
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, [*rows, sealer.ok("c"), sealer.expired()])
@@ -113,26 +117,26 @@ async def test_rows_left_out_do_not_count_against_the_limit(place: Place, sealer
 # -- The 64-row rule ----------------------------------------------------------------------------
 
 
-async def found_beyond(place: Place, sealer: Sealer, rows: list[str], limit: int | None) -> list[str]:
+async def found_beyond(place: StoreLocation, sealer: Sealer, rows: list[str], limit: int | None) -> list[str]:
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, [sealer.ok("beyond"), *rows, sealer.ok("near")])
         return texts(await session.get_items(limit))
 
 
-async def test_a_search_ends_after_64_rows_that_expired_long_ago(place: Place, sealer: Sealer):
+async def test_a_search_ends_after_64_rows_that_expired_long_ago(place: StoreLocation, sealer: Sealer):
     assert await found_beyond(place, sealer, [sealer.expired()] * 64, 5) == ["near"]
 
 
-async def test_a_search_goes_on_after_63_of_them(place: Place, sealer: Sealer):
+async def test_a_search_goes_on_after_63_of_them(place: StoreLocation, sealer: Sealer):
     assert await found_beyond(place, sealer, [sealer.expired()] * 63, 5) == ["beyond", "near"]
 
 
-async def test_without_a_limit_all_rows_are_read(place: Place, sealer: Sealer):
+async def test_without_a_limit_all_rows_are_read(place: StoreLocation, sealer: Sealer):
     assert await found_beyond(place, sealer, [sealer.expired()] * 200, None) == ["beyond", "near"]
 
 
 @pytest.mark.parametrize("kind", ["ok", "erased", "expired_unverified"])
-async def test_only_consecutive_rows_count(some_place: Place, sealer: Sealer, kind: str):
+async def test_only_consecutive_rows_count(some_place: StoreLocation, sealer: Sealer, kind: str):
     rows = [*[sealer.expired()] * 63, sealer.of(kind, "between"), *[sealer.expired()] * 63]
     between = ["between"] if kind == "ok" else []
     assert await found_beyond(some_place, sealer, rows, 9) == ["beyond", *between, "near"]
@@ -140,7 +144,7 @@ async def test_only_consecutive_rows_count(some_place: Place, sealer: Sealer, ki
 
 @pytest.mark.parametrize(("over", "ends"), [(120, False), (121, True)])
 async def test_rows_that_expired_less_than_two_minutes_ago_do_not_count(
-    some_place: Place, sealer: Sealer, over: int, ends: bool, monkeypatch: pytest.MonkeyPatch
+    some_place: StoreLocation, sealer: Sealer, over: int, ends: bool, monkeypatch: pytest.MonkeyPatch
 ):
     """Clocks and long batches differ by less."""
     monkeypatch.setattr("encrypted_sessions.session._now", lambda: float(sealer.now))
@@ -148,7 +152,7 @@ async def test_rows_that_expired_less_than_two_minutes_ago_do_not_count(
     assert await found_beyond(some_place, sealer, rows, 9) == (["near"] if ends else ["beyond", "near"])
 
 
-async def test_an_unreadable_row_behind_the_64_is_not_reached(some_place: Place, sealer: Sealer):
+async def test_an_unreadable_row_behind_the_64_is_not_reached(some_place: StoreLocation, sealer: Sealer):
     rows = [sealer.of("unauthentic"), *[sealer.expired()] * 64, sealer.ok("near")]
     async with sealer.session(some_place) as session:
         await write_rows(some_place, SESSION, rows)
@@ -157,7 +161,7 @@ async def test_an_unreadable_row_behind_the_64_is_not_reached(some_place: Place,
             await session.get_items()
 
 
-async def test_an_output_whose_call_lies_beyond_the_64_is_left_out_with_it(some_place: Place, sealer: Sealer):
+async def test_an_output_whose_call_lies_beyond_the_64_is_left_out_with_it(some_place: StoreLocation, sealer: Sealer):
     call = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "c1", "output": "done"}
     rows = [sealer.row(call), *[sealer.expired()] * 64, sealer.row(output), sealer.ok("near")]
@@ -171,7 +175,7 @@ async def test_an_output_whose_call_lies_beyond_the_64_is_left_out_with_it(some_
 # -- What it costs ------------------------------------------------------------------------------
 
 
-async def test_a_heap_of_expired_rows_costs_next_to_nothing(place: Place, sealer: Sealer):
+async def test_a_heap_of_expired_rows_costs_next_to_nothing(place: StoreLocation, sealer: Sealer):
     limit = 50
     async with open_store(place, SESSION) as store:
         rows = [sealer.expired()] * HEAP + [sealer.ok(str(number)) for number in range(10)]
@@ -185,7 +189,7 @@ async def test_a_heap_of_expired_rows_costs_next_to_nothing(place: Place, sealer
     assert 10 <= asked_for <= 2 * (limit + 64)
 
 
-async def test_a_history_without_gaps_costs_no_row_more_than_it_gives(place: Place, sealer: Sealer):
+async def test_a_history_without_gaps_costs_no_row_more_than_it_gives(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION) as store:
         await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(100)])
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
@@ -200,7 +204,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_more_than_a_thousand_expired_rows_are_worth_one_warning(
-    place: Place, sealer: Sealer, caplog: pytest.LogCaptureFixture
+    place: StoreLocation, sealer: Sealer, caplog: pytest.LogCaptureFixture
 ):
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, [*[sealer.expired()] * 1000, sealer.ok("one")])
@@ -224,7 +228,7 @@ def budgeted(store: Any, sealer: Sealer, budget: int | None) -> EncryptedSession
 
 
 @pytest.mark.parametrize("limit", [None, 6])
-async def test_a_budget_that_suffices_changes_nothing(place: Place, sealer: Sealer, limit: int | None):
+async def test_a_budget_that_suffices_changes_nothing(place: StoreLocation, sealer: Sealer, limit: int | None):
     async with open_store(place, SESSION) as store:
         await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(5)])
         assert len(await budgeted(store, sealer, 6).get_items(limit)) == 5
@@ -232,7 +236,7 @@ async def test_a_budget_that_suffices_changes_nothing(place: Place, sealer: Seal
 
 
 @pytest.mark.parametrize("budget", [1, 4, 5])
-async def test_a_budget_that_does_not_prove_the_end_is_an_error(place: Place, sealer: Sealer, budget: int):
+async def test_a_budget_that_does_not_prove_the_end_is_an_error(place: StoreLocation, sealer: Sealer, budget: int):
     """Also when it is exactly the number of rows: nothing says then that there are no more."""
     async with open_store(place, SESSION) as store:
         await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(5)])
@@ -243,7 +247,9 @@ async def test_a_budget_that_does_not_prove_the_end_is_an_error(place: Place, se
 
 @pytest.mark.parametrize("expired", [5, 30, 63])
 @pytest.mark.parametrize("budget", [10, 60, 100, 500])
-async def test_no_more_rows_than_the_budget_are_fetched(place: Place, sealer: Sealer, expired: int, budget: int):
+async def test_no_more_rows_than_the_budget_are_fetched(
+    place: StoreLocation, sealer: Sealer, expired: int, budget: int
+):
     """Rows that a store hands over a second time count again."""
     async with open_store(place, SESSION) as store:
         rows = [*[sealer.ok("beyond")] * 400, *[sealer.expired()] * expired, sealer.ok("near")]
@@ -262,13 +268,13 @@ async def test_no_more_rows_than_the_budget_are_fetched(place: Place, sealer: Se
         assert found is None
 
 
-async def test_a_budget_goes_with_the_64_row_rule(place: Place, sealer: Sealer):
+async def test_a_budget_goes_with_the_64_row_rule(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION) as store:
         await write_rows(place, SESSION, [*[sealer.expired()] * 1000, sealer.ok("near")])
         assert texts(await budgeted(store, sealer, 250).get_items(10)) == ["near"]
 
 
-async def test_a_budget_does_not_bind_read(place: Place, sealer: Sealer):
+async def test_a_budget_does_not_bind_read(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION) as store:
         await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(5)])
         assert (await budgeted(store, sealer, 2).read()).outcomes == {"ok": 5}

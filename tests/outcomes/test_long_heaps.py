@@ -13,8 +13,8 @@ from encrypted_sessions import EncryptedSession, KeyRing
 async def test_a_heap_that_takes_many_steps_is_no_change_by_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("encrypted_sessions.popping._REMOVED_AT_ONCE", 1)
-    monkeypatch.setattr("encrypted_sessions.sealed_store._ATTEMPTS", 3)
+    monkeypatch.setattr("encrypted_sessions.history.popping._REMOVED_AT_ONCE", 1)
+    monkeypatch.setattr("encrypted_sessions.history.sealed_history._ATTEMPTS", 3)
     now = 1_800_000_000
     monkeypatch.setattr("encrypted_sessions.session._now", lambda: now)
     store = SQLiteSession("user-1", tmp_path / "agents.db")

@@ -10,11 +10,20 @@ from typing import Any
 
 import pytest
 
-import stores
-from bulk_rows import texts, write_rows
 from encrypted_sessions import EncryptedSession, Finding, UnreadableItemsError
-from sealed_rows import SESSION, TTL, Sealer, message
-from stores import KINDS, ROW_ADDRESSABLE, Place, new_place, open_store, raw_rows, write_raw_row
+from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.bulk_rows import texts, write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import (
+    KINDS,
+    ROW_ADDRESSABLE,
+    StoreLocation,
+    database_of,
+    new_place,
+    open_store,
+    raw_rows,
+    write_raw_row,
+)
 
 NO_JSON = ["", "{", "no json", '{"__enc__":1,"v":1', "NaN-", "\x01", "[" * 100_000, "1" * 5_000]
 NO_UTF8 = b'{"role":"user","content":"\xff\xfe"}'
@@ -25,7 +34,7 @@ not_addressable = pytest.mark.parametrize(
 addressable = pytest.mark.parametrize("place", ROW_ADDRESSABLE, indirect=True)
 
 
-async def assert_malformed(place: Place, sealer: Sealer, **options: Any) -> None:
+async def assert_malformed(place: StoreLocation, sealer: Sealer, **options: Any) -> None:
     """The newest row but one cannot be read: each way of reading says so, and it stays."""
     rows = await raw_rows(place, SESSION)
     async with open_store(place, SESSION, **options) as store:
@@ -48,7 +57,9 @@ async def assert_malformed(place: Place, sealer: Sealer, **options: Any) -> None
 
 @addressable
 @pytest.mark.parametrize("data", NO_JSON)
-async def test_a_row_that_is_no_json_is_malformed_where_rows_are_addressable(place: Place, sealer: Sealer, data: str):
+async def test_a_row_that_is_no_json_is_malformed_where_rows_are_addressable(
+    place: StoreLocation, sealer: Sealer, data: str
+):
     async with sealer.session(place):
         for row in (sealer.ok("first"), data, sealer.ok("last")):
             await write_raw_row(place, SESSION, row)
@@ -56,7 +67,7 @@ async def test_a_row_that_is_no_json_is_malformed_where_rows_are_addressable(pla
 
 
 @not_addressable
-async def test_elsewhere_the_store_hides_it_and_drops_it_when_it_pops(place: Place, sealer: Sealer):
+async def test_elsewhere_the_store_hides_it_and_drops_it_when_it_pops(place: StoreLocation, sealer: Sealer):
     async with sealer.session(place) as session:
         for row in (sealer.ok("first"), "no json", sealer.ok("last"), "no json"):
             await write_raw_row(place, SESSION, row)
@@ -69,7 +80,7 @@ async def test_elsewhere_the_store_hides_it_and_drops_it_when_it_pops(place: Pla
 
 
 @addressable
-async def test_a_row_that_is_json_null_is_malformed_and_not_the_end(place: Place, sealer: Sealer):
+async def test_a_row_that_is_json_null_is_malformed_and_not_the_end(place: StoreLocation, sealer: Sealer):
     async with sealer.session(place):
         for row in (sealer.ok("first"), "null", sealer.ok("last")):
             await write_raw_row(place, SESSION, row)
@@ -78,7 +89,7 @@ async def test_a_row_that_is_json_null_is_malformed_and_not_the_end(place: Place
 
 @pytest.mark.parametrize("place", ["sqlite", "async-sqlite", "sqlalchemy-sqlite"], indirect=True)
 @pytest.mark.parametrize("blob", [False, True], ids=["text", "blob"])
-async def test_a_row_in_sqlite_that_is_not_utf8_is_malformed(place: Place, sealer: Sealer, blob: bool):
+async def test_a_row_in_sqlite_that_is_not_utf8_is_malformed(place: StoreLocation, sealer: Sealer, blob: bool):
     async with sealer.session(place):
         await write_raw_row(place, SESSION, sealer.ok("first"))
         await write_raw_row(place, SESSION, NO_UTF8, blob=blob)
@@ -87,7 +98,7 @@ async def test_a_row_in_sqlite_that_is_not_utf8_is_malformed(place: Place, seale
 
 
 @pytest.mark.parametrize("place", ["sqlite", "async-sqlite", "sqlalchemy-sqlite"], indirect=True)
-async def test_a_good_row_that_sqlite_holds_as_a_blob_is_good_and_can_be_popped(place: Place, sealer: Sealer):
+async def test_a_good_row_that_sqlite_holds_as_a_blob_is_good_and_can_be_popped(place: StoreLocation, sealer: Sealer):
     async with sealer.session(place) as session:
         await write_raw_row(place, SESSION, sealer.ok("one").encode(), blob=True)
         assert texts(await session.get_items()) == ["one"]
@@ -98,7 +109,7 @@ async def test_a_good_row_that_sqlite_holds_as_a_blob_is_good_and_can_be_popped(
 @pytest.mark.parametrize("place", ["redis"], indirect=True)
 @pytest.mark.parametrize("redis_kwargs", [{}, {"decode_responses": True}, {"protocol": 2}, {"protocol": 3}])
 async def test_a_row_in_redis_that_is_not_utf8_is_malformed_for_any_client(
-    place: Place, sealer: Sealer, redis_kwargs: dict[str, Any]
+    place: StoreLocation, sealer: Sealer, redis_kwargs: dict[str, Any]
 ):
     for row in (sealer.ok("first"), NO_UTF8, sealer.ok("last")):
         await write_raw_row(place, SESSION, row)
@@ -108,7 +119,7 @@ async def test_a_row_in_redis_that_is_not_utf8_is_malformed_for_any_client(
 @pytest.mark.parametrize("place", ["redis"], indirect=True)
 @pytest.mark.parametrize("redis_kwargs", [{"decode_responses": True}, {"protocol": 2}, {"protocol": 3}])
 async def test_a_redis_client_with_settings_of_its_own_adds_reads_pops_and_compacts(
-    place: Place, sealer: Sealer, redis_kwargs: dict[str, Any]
+    place: StoreLocation, sealer: Sealer, redis_kwargs: dict[str, Any]
 ):
     async with open_store(place, SESSION, redis_kwargs=redis_kwargs) as store:
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
@@ -123,23 +134,23 @@ async def test_a_redis_client_with_settings_of_its_own_adds_reads_pops_and_compa
 
 
 @pytest.fixture(params=["Asia/Kolkata", "America/New_York", "Pacific/Kiritimati"])
-async def far_away(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+async def far_away(request: pytest.FixtureRequest) -> AsyncIterator[StoreLocation]:
     """A place on a PostgreSQL server whose clock shows another time of day."""
     place = new_place("sqlalchemy-postgres", request)
     async with _admin(place) as admin:
-        await admin.execute(f"ALTER DATABASE postgres SET timezone TO '{request.param}'")
+        await admin.execute(f"ALTER DATABASE {database_of(place)} SET timezone TO '{request.param}'")
     yield place
     async with _admin(place) as admin:
-        await admin.execute("ALTER DATABASE postgres RESET timezone")
+        await admin.execute(f"ALTER DATABASE {database_of(place)} RESET timezone")
 
 
 @contextlib.asynccontextmanager
-async def _admin(place: Place) -> AsyncIterator[Any]:
+async def _admin(place: StoreLocation) -> AsyncIterator[Any]:
     async with stores._postgres(place) as connection:
         yield connection
 
 
-async def test_a_postgresql_server_in_another_time_zone_changes_nothing(far_away: Place, sealer: Sealer):
+async def test_a_postgresql_server_in_another_time_zone_changes_nothing(far_away: StoreLocation, sealer: Sealer):
     async with sealer.session(far_away) as session:
         for number in range(5):
             await session.add_items([message(f"{number}a"), message(f"{number}b")])
@@ -161,7 +172,7 @@ async def test_a_postgresql_server_in_another_time_zone_changes_nothing(far_away
 
 
 @pytest.mark.parametrize("place", ["sqlalchemy-sqlite", "sqlalchemy-postgres"], indirect=True)
-async def test_many_rows_of_one_moment_keep_their_order(place: Place, sealer: Sealer):
+async def test_many_rows_of_one_moment_keep_their_order(place: StoreLocation, sealer: Sealer):
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(1200)])
         expected = [str(number) for number in range(1200)]
@@ -177,7 +188,7 @@ async def test_many_rows_of_one_moment_keep_their_order(place: Place, sealer: Se
 
 
 @pytest.mark.parametrize("place", ["sqlalchemy-sqlite", "sqlalchemy-postgres"], indirect=True)
-async def test_rows_follow_their_time_before_their_number(place: Place, sealer: Sealer):
+async def test_rows_follow_their_time_before_their_number(place: StoreLocation, sealer: Sealer):
     """As the SDK orders them: a row that was restored from elsewhere may have a later number."""
     async with sealer.session(place) as session:
         for text in ("second", "third", "first"):
@@ -192,7 +203,7 @@ async def test_rows_follow_their_time_before_their_number(place: Place, sealer: 
         assert texts(await session.get_items()) == ["first", "summary"]
 
 
-async def _set_moments(place: Place, moments: list[str]) -> None:
+async def _set_moments(place: StoreLocation, moments: list[str]) -> None:
     table = place.messages_table
     if place.in_sqlite:
         with stores._sqlite(place) as connection:
@@ -241,7 +252,7 @@ async def test_tables_may_have_other_names(kind: str, sealer: Sealer, request: p
 @pytest.mark.parametrize(
     "session_id", ["a b", "ä'; --", 'quote"s', "%s", "{}", "user:1:messages", "\U0001f511", "x" * 300]
 )
-async def test_a_session_id_may_be_any_text(place: Place, session_id: str):
+async def test_a_session_id_may_be_any_text(place: StoreLocation, session_id: str):
     sealer = Sealer(session_id)
     async with sealer.session(place) as session:
         await session.add_items([message("one"), message("two")])
@@ -256,7 +267,7 @@ async def test_a_session_id_may_be_any_text(place: Place, session_id: str):
 
 
 @pytest.mark.parametrize("place", ["redis"], indirect=True)
-async def test_a_redis_key_keeps_its_time_to_live(place: Place, sealer: Sealer):
+async def test_a_redis_key_keeps_its_time_to_live(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION, ttl=1000) as store, stores._redis(place) as client:
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
         await session.add_items([message(str(number)) for number in range(6)])
@@ -278,7 +289,7 @@ async def test_a_redis_key_keeps_its_time_to_live(place: Place, sealer: Sealer):
 
 
 @pytest.mark.parametrize("place", ["redis"], indirect=True)
-async def test_a_redis_key_without_a_time_to_live_gets_none(place: Place, sealer: Sealer):
+async def test_a_redis_key_without_a_time_to_live_gets_none(place: StoreLocation, sealer: Sealer):
     async with sealer.session(place) as session, stores._redis(place) as client:
         await session.add_items([message(str(number)) for number in range(4)])
         await session.pop_item()
@@ -287,7 +298,7 @@ async def test_a_redis_key_without_a_time_to_live_gets_none(place: Place, sealer
 
 
 @pytest.mark.parametrize("place", ["redis"], indirect=True)
-async def test_a_redis_key_that_holds_something_else_is_an_error_and_stays(place: Place, sealer: Sealer):
+async def test_a_redis_key_that_holds_something_else_is_an_error_and_stays(place: StoreLocation, sealer: Sealer):
     from redis.exceptions import ResponseError
 
     async with sealer.session(place) as session, stores._redis(place) as client:
@@ -302,7 +313,7 @@ async def test_a_redis_key_that_holds_something_else_is_an_error_and_stays(place
 
 
 @pytest.mark.parametrize("place", ["sqlite", "async-sqlite", "advanced-sqlite", "redis"], indirect=True)
-async def test_a_store_that_was_closed_meanwhile_says_so(place: Place, sealer: Sealer):
+async def test_a_store_that_was_closed_meanwhile_says_so(place: StoreLocation, sealer: Sealer):
     async with open_store(place, SESSION) as store:
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
         await session.add_items([message("one")])
@@ -371,7 +382,7 @@ async def test_many_tasks_share_a_database_in_memory(kind: str, sealer: Sealer):
 
 
 @pytest.mark.parametrize("place", [kind for kind in KINDS if kind != "plain"], indirect=True)
-async def test_a_limit_in_the_settings_hides_no_row_from_compaction(place: Place, sealer: Sealer):
+async def test_a_limit_in_the_settings_hides_no_row_from_compaction(place: StoreLocation, sealer: Sealer):
     from agents.memory import SessionSettings
 
     rows = [sealer.of("unauthentic"), *[sealer.ok(str(number)) for number in range(5)]]

@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
-from bulk_rows import write_rows
 from encrypted_sessions import KeyUnavailableError
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.sealed_rows import AGE, SESSION, TTL, Sealer, altered, encode, message
+from encrypted_sessions_tests.stores import StoreLocation, new_place
 from keyproviders import Key
-from sealed_rows import AGE, SESSION, TTL, Sealer, altered, encode, message
-from stores import Place, new_place
 
 FUTURE = -1000
 
 
 @pytest.fixture(params=["sqlite", "plain"])
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     """A row as text, and a row as an object: what a store is otherwise makes no difference here."""
     return new_place(request.param, request)
 
 
-async def outcome_of_row(place: Place, sealer: Sealer, stored: Any, **options: Any) -> str:
+async def outcome_of_row(place: StoreLocation, sealer: Sealer, stored: Any, **options: Any) -> str:
     async with sealer.session(place, **options) as session:
         await write_rows(place, SESSION, [json.dumps(stored)])
         outcomes = dict((await session.read()).outcomes)
@@ -48,33 +48,33 @@ async def outcome_of_row(place: Place, sealer: Sealer, stored: Any, **options: A
         {"__enc__": 1, "v": -2},
     ],
 )
-async def test_malformed_comes_before_unsupported(place: Place, sealer: Sealer, parts: dict[str, Any]):
+async def test_malformed_comes_before_unsupported(place: StoreLocation, sealer: Sealer, parts: dict[str, Any]):
     assert await outcome_of_row(place, sealer, {**sealer.envelope(message("x")), **parts}) == "malformed"
 
 
 @pytest.mark.parametrize("parts", [{}, {"kid": 7}, {"payload": None}, {"header": {}}])
 async def test_only_the_mark_and_the_version_of_a_later_envelope_are_looked_at(
-    place: Place, sealer: Sealer, parts: dict[str, Any]
+    place: StoreLocation, sealer: Sealer, parts: dict[str, Any]
 ):
     assert await outcome_of_row(place, sealer, {"__enc__": 1, "v": 2, **parts}) == "unsupported"
 
 
-async def test_an_object_with_the_mark_is_never_plaintext(place: Place, sealer: Sealer):
+async def test_an_object_with_the_mark_is_never_plaintext(place: StoreLocation, sealer: Sealer):
     stored = {**message("x"), "__enc__": 0}
     assert await outcome_of_row(place, sealer, stored, plaintext="read") == "malformed"
 
 
-async def test_extra_keys_of_an_envelope_are_ignored(place: Place, sealer: Sealer):
+async def test_extra_keys_of_an_envelope_are_ignored(place: StoreLocation, sealer: Sealer):
     stored = {**sealer.envelope(message("x")), "note": [1, {"a": None}]}
     assert await outcome_of_row(place, sealer, stored) == "ok"
 
 
-async def test_the_order_of_keys_in_an_envelope_does_not_matter(place: Place, sealer: Sealer):
+async def test_the_order_of_keys_in_an_envelope_does_not_matter(place: StoreLocation, sealer: Sealer):
     stored = dict(reversed(sealer.envelope(message("x")).items()))
     assert await outcome_of_row(place, sealer, stored) == "ok"
 
 
-async def test_malformed_comes_before_the_key_and_no_place_is_asked(place: Place, sealer: Sealer):
+async def test_malformed_comes_before_the_key_and_no_place_is_asked(place: StoreLocation, sealer: Sealer):
     stored = {**sealer.envelope(message("x"), sealer.unknown), "payload": "gAAAA"}
     sealer.provider.fail("unknown", KeyUnavailableError)
     assert await outcome_of_row(place, sealer, stored) == "malformed"
@@ -82,14 +82,16 @@ async def test_malformed_comes_before_the_key_and_no_place_is_asked(place: Place
 
 
 @pytest.mark.parametrize("kind", ["plaintext", "unsupported"])
-async def test_plaintext_and_unsupported_rows_ask_no_place(place: Place, sealer: Sealer, kind: str):
+async def test_plaintext_and_unsupported_rows_ask_no_place(place: StoreLocation, sealer: Sealer, kind: str):
     assert await outcome_of_row(place, sealer, json.loads(sealer.of(kind))) == kind
     assert sealer.provider.asked == []
 
 
 @pytest.mark.parametrize("age", [0, AGE, FUTURE])
 @pytest.mark.parametrize("damaged", [False, True])
-async def test_the_place_is_asked_before_the_check_and_the_time(place: Place, sealer: Sealer, age: int, damaged: bool):
+async def test_the_place_is_asked_before_the_check_and_the_time(
+    place: StoreLocation, sealer: Sealer, age: int, damaged: bool
+):
     def stored(key: Key) -> dict[str, Any]:
         envelope = sealer.envelope(message("x"), key, age=age)
         return altered(envelope) if damaged else envelope
@@ -100,18 +102,18 @@ async def test_the_place_is_asked_before_the_check_and_the_time(place: Place, se
     assert await outcome_of_row(place, sealer, stored(sealer.unknown)) == expected
 
 
-async def test_without_a_ttl_a_missing_key_is_unknown_at_any_age(place: Place, sealer: Sealer):
+async def test_without_a_ttl_a_missing_key_is_unknown_at_any_age(place: StoreLocation, sealer: Sealer):
     stored = sealer.envelope(message("x"), sealer.unknown, age=AGE)
     assert await outcome_of_row(place, sealer, stored, ttl=None) == "unknown_key"
 
 
 @pytest.mark.parametrize("age", [0, AGE, FUTURE])
-async def test_the_check_comes_before_time(place: Place, sealer: Sealer, age: int):
+async def test_the_check_comes_before_time(place: StoreLocation, sealer: Sealer, age: int):
     stored = altered(sealer.envelope(message("x"), age=age))
     assert await outcome_of_row(place, sealer, stored) == "unauthentic"
 
 
-async def test_a_changed_timestamp_is_found_by_the_check(place: Place, sealer: Sealer):
+async def test_a_changed_timestamp_is_found_by_the_check(place: StoreLocation, sealer: Sealer):
     """Nobody can make an old row young again."""
     old = sealer.envelope(message("x"), age=AGE)
     token = bytearray(base64.urlsafe_b64decode(old["payload"]))
@@ -120,13 +122,13 @@ async def test_a_changed_timestamp_is_found_by_the_check(place: Place, sealer: S
 
 
 @pytest.mark.parametrize("kid", ["", "~", "active", "no tilde", "hkdf-v1", "active~0000000g", "é~00000000", "x" * 500])
-async def test_a_kid_that_no_place_can_have_is_unknown_without_asking(place: Place, sealer: Sealer, kid: str):
+async def test_a_kid_that_no_place_can_have_is_unknown_without_asking(place: StoreLocation, sealer: Sealer, kid: str):
     stored = {**sealer.envelope(message("x")), "kid": kid}
     assert await outcome_of_row(place, sealer, stored) == "unknown_key"
     assert sealer.provider.asked == []
 
 
-async def test_content_that_is_no_object_is_malformed_only_while_it_is_in_time(place: Place, sealer: Sealer):
+async def test_content_that_is_no_object_is_malformed_only_while_it_is_in_time(place: StoreLocation, sealer: Sealer):
     assert await outcome_of_row(place, sealer, sealer.around(b"[1]")) == "malformed"
     assert await outcome_of_row(place, sealer, sealer.around(b"[1]", age=AGE)) == "expired"
     assert await outcome_of_row(place, sealer, sealer.around(b"")) == "malformed"
@@ -136,7 +138,7 @@ async def test_content_that_is_no_object_is_malformed_only_while_it_is_in_time(p
     ("age", "outcome"), [(TTL, "ok"), (TTL + 1, "expired"), (-60, "ok"), (-61, "not_yet_valid"), (0, "ok")]
 )
 async def test_the_edges_of_time_are_where_the_format_says(
-    place: Place, sealer: Sealer, age: int, outcome: str, monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, sealer: Sealer, age: int, outcome: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("encrypted_sessions.session._now", lambda: float(sealer.now))
     assert await outcome_of_row(place, sealer, sealer.envelope(message("x"), age=age)) == outcome
@@ -144,13 +146,13 @@ async def test_the_edges_of_time_are_where_the_format_says(
 
 @pytest.mark.parametrize(("age", "outcome"), [(10**9, "ok"), (-60, "ok"), (-61, "not_yet_valid")])
 async def test_without_a_ttl_nothing_expires_and_the_future_is_still_refused(
-    place: Place, sealer: Sealer, age: int, outcome: str, monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, sealer: Sealer, age: int, outcome: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("encrypted_sessions.session._now", lambda: float(sealer.now))
     assert await outcome_of_row(place, sealer, sealer.envelope(message("x"), age=age), ttl=None) == outcome
 
 
-async def test_a_timestamp_at_the_end_of_its_range_is_an_outcome(place: Place, sealer: Sealer):
+async def test_a_timestamp_at_the_end_of_its_range_is_an_outcome(place: StoreLocation, sealer: Sealer):
     furthest = sealer.envelope(message("x"), age=sealer.now - (2**64 - 1))
     assert await outcome_of_row(place, sealer, furthest) == "not_yet_valid"
     assert await outcome_of_row(place, sealer, sealer.envelope(message("x"), age=sealer.now)) == "expired"

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from agents.run_internal.items import _TOOL_CALL_TO_OUTPUT_TYPE
 
-from bulk_rows import write_rows
 from encrypted_sessions import Finding
-from encrypted_sessions.pairing import OUTPUT_OF_CALL
-from sealed_rows import AGE, SESSION, Sealer, altered, message, outcome_of
-from stores import Place, new_place, raw_rows
+from encrypted_sessions.history.pairing import OUTPUT_OF_CALL
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.sealed_rows import AGE, SESSION, Sealer, altered, message, outcome_of
+from encrypted_sessions_tests.stores import StoreLocation, new_place, raw_rows
 
 
 @pytest.fixture(params=["sqlite", "plain"])
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     """Pairs are found among items that are open already: the store makes no difference."""
     return new_place(request.param, request)
 
@@ -61,7 +61,7 @@ PAIRS = [
 LAST = message("last")
 
 
-async def read(place: Place, sealer: Sealer, rows: list[str], limit: int | None = None) -> Any:
+async def read(place: StoreLocation, sealer: Sealer, rows: list[str], limit: int | None = None) -> Any:
     async with sealer.session(place, on_unreadable="skip") as session:
         await write_rows(place, SESSION, rows)
         history = await session.read(limit)
@@ -82,7 +82,7 @@ def test_the_sdk_knows_no_output_besides():
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-async def test_a_pair_in_time_is_returned_whole(place: Place, sealer: Sealer, kind: str):
+async def test_a_pair_in_time_is_returned_whole(place: StoreLocation, sealer: Sealer, kind: str):
     rows = [sealer.expired(), sealer.row(call_of(kind)), sealer.row(output_of(kind)), sealer.row(LAST)]
     history = await read(place, sealer, rows)
     assert history.items == [call_of(kind), output_of(kind), LAST]
@@ -90,7 +90,7 @@ async def test_a_pair_in_time_is_returned_whole(place: Place, sealer: Sealer, ki
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-async def test_an_output_whose_call_has_expired_is_left_out_with_it(place: Place, sealer: Sealer, kind: str):
+async def test_an_output_whose_call_has_expired_is_left_out_with_it(place: StoreLocation, sealer: Sealer, kind: str):
     rows = [sealer.row(call_of(kind), age=AGE), sealer.row(output_of(kind)), sealer.row(LAST)]
     for limit in (None, 3, 10):
         history = await read(place, sealer, rows, limit)
@@ -101,14 +101,14 @@ async def test_an_output_whose_call_has_expired_is_left_out_with_it(place: Place
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-async def test_a_call_that_still_waits_for_its_output_stays(place: Place, sealer: Sealer, kind: str):
+async def test_a_call_that_still_waits_for_its_output_stays(place: StoreLocation, sealer: Sealer, kind: str):
     rows = [sealer.expired(), sealer.row(call_of(kind))]
     history = await read(place, sealer, rows)
     assert history.items == [call_of(kind)]
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-async def test_a_call_whose_output_was_left_out_stays(place: Place, sealer: Sealer, kind: str):
+async def test_a_call_whose_output_was_left_out_stays(place: StoreLocation, sealer: Sealer, kind: str):
     """The SDK leaves out a call without an output by itself, and knows when it still waits for one."""
     rows = [sealer.row(call_of(kind)), sealer.row(output_of(kind), age=AGE), sealer.row(LAST)]
     assert (await read(place, sealer, rows)).items == [call_of(kind), LAST]
@@ -128,7 +128,7 @@ async def test_a_call_whose_output_was_left_out_stays(place: Place, sealer: Seal
     ],
 )
 async def test_an_output_goes_with_its_call_for_whatever_reason_that_was_left_out(
-    place: Place, sealer: Sealer, outcome: str
+    place: StoreLocation, sealer: Sealer, outcome: str
 ):
     call = call_of("function_call")
     rows = {
@@ -146,7 +146,7 @@ async def test_an_output_goes_with_its_call_for_whatever_reason_that_was_left_ou
     assert history.outcomes == {"ok": 1, outcome_of(outcome): 1, "unpaired": 1}
 
 
-async def test_parallel_calls_keep_their_own_outputs(place: Place, sealer: Sealer):
+async def test_parallel_calls_keep_their_own_outputs(place: StoreLocation, sealer: Sealer):
     rows = [
         sealer.row(call_of("function_call", "gone"), age=AGE),
         sealer.row(call_of("function_call", "here")),
@@ -157,7 +157,7 @@ async def test_parallel_calls_keep_their_own_outputs(place: Place, sealer: Seale
     assert history.items == [call_of("function_call", "here"), output_of("function_call", "here")]
 
 
-async def test_a_shared_id_pairs_only_items_of_matching_types(place: Place, sealer: Sealer):
+async def test_a_shared_id_pairs_only_items_of_matching_types(place: StoreLocation, sealer: Sealer):
     rows = [
         sealer.row(call_of("function_call")),
         sealer.row(call_of("computer_call"), age=AGE),
@@ -167,7 +167,7 @@ async def test_a_shared_id_pairs_only_items_of_matching_types(place: Place, seal
     assert (await read(place, sealer, rows)).items == [call_of("function_call"), output_of("function_call")]
 
 
-async def test_an_id_that_is_used_again_pairs_with_the_call_before(place: Place, sealer: Sealer):
+async def test_an_id_that_is_used_again_pairs_with_the_call_before(place: StoreLocation, sealer: Sealer):
     old, new = output_of("function_call", text="old"), output_of("function_call", text="new")
     rows = [
         sealer.row(call_of("function_call"), age=AGE),
@@ -178,7 +178,7 @@ async def test_an_id_that_is_used_again_pairs_with_the_call_before(place: Place,
     assert (await read(place, sealer, rows)).items == [call_of("function_call"), new]
 
 
-async def test_searches_without_an_id_are_answered_one_by_one(place: Place, sealer: Sealer):
+async def test_searches_without_an_id_are_answered_one_by_one(place: StoreLocation, sealer: Sealer):
     def call(age: int = 0) -> str:
         return sealer.row(call_of("tool_search_call", None), age=age)
 
@@ -191,7 +191,7 @@ async def test_searches_without_an_id_are_answered_one_by_one(place: Place, seal
     assert history.outcomes == {"ok": 6, "expired": 1, "unpaired": 1}
 
 
-async def test_an_answer_to_a_search_without_an_id_is_lost_with_the_only_call(place: Place, sealer: Sealer):
+async def test_an_answer_to_a_search_without_an_id_is_lost_with_the_only_call(place: StoreLocation, sealer: Sealer):
     rows = [
         sealer.row(call_of("tool_search_call", None), age=AGE),
         sealer.row(output_of("tool_search_call", None)),
@@ -200,12 +200,12 @@ async def test_an_answer_to_a_search_without_an_id_is_lost_with_the_only_call(pl
     assert (await read(place, sealer, rows)).items == [LAST]
 
 
-async def test_what_a_plain_limit_cuts_is_returned_as_the_bare_store_returns_it(place: Place, sealer: Sealer):
+async def test_what_a_plain_limit_cuts_is_returned_as_the_bare_store_returns_it(place: StoreLocation, sealer: Sealer):
     rows = [sealer.row(call_of("function_call")), sealer.row(output_of("function_call")), sealer.row(LAST)]
     assert (await read(place, sealer, rows, 2)).items == [output_of("function_call"), LAST]
 
 
-async def test_what_a_limit_cuts_is_not_what_was_left_out(place: Place, sealer: Sealer):
+async def test_what_a_limit_cuts_is_not_what_was_left_out(place: StoreLocation, sealer: Sealer):
     """A row that was left out behind an output took no call from it: the call lies beyond the limit."""
     rows = [
         sealer.row(call_of("function_call")),
@@ -216,21 +216,21 @@ async def test_what_a_limit_cuts_is_not_what_was_left_out(place: Place, sealer: 
     assert (await read(place, sealer, rows, 2)).items == [output_of("function_call"), LAST]
 
 
-async def test_a_history_without_gaps_is_returned_as_it_is(place: Place, sealer: Sealer):
+async def test_a_history_without_gaps_is_returned_as_it_is(place: StoreLocation, sealer: Sealer):
     """An output without a call was never whole: the model's answer to it is the application's to see."""
     rows = [sealer.row(output_of("function_call")), sealer.row(LAST)]
     assert (await read(place, sealer, rows)).items == [output_of("function_call"), LAST]
 
 
 @pytest.mark.parametrize("odd", [None, 7, ["c1"], {"a": 1}])
-async def test_odd_ids_and_types_break_nothing(place: Place, sealer: Sealer, odd: Any):
+async def test_odd_ids_and_types_break_nothing(place: StoreLocation, sealer: Sealer, odd: Any):
     items = [{"type": "function_call_output", "call_id": odd, "output": "x"}, {"type": odd, "call_id": "c1"}]
     history = await read(place, sealer, [sealer.expired(), *[sealer.row(item) for item in items]])
     assert history.items == items
 
 
 async def test_unpaired_outputs_are_no_reason_to_raise_and_are_found_by_counting(
-    place: Place, sealer: Sealer, caplog: pytest.LogCaptureFixture
+    place: StoreLocation, sealer: Sealer, caplog: pytest.LogCaptureFixture
 ):
     rows = [sealer.row(call_of("function_call"), age=AGE), sealer.row(output_of("function_call")), sealer.row(LAST)]
     async with sealer.session(place) as session:
@@ -256,7 +256,7 @@ class Clock:
 
 
 async def test_a_batch_carries_one_time_however_long_it_takes_to_seal(
-    place: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
     start = float(sealer.now)
     ticks = iter(range(10**6))
@@ -268,7 +268,9 @@ async def test_a_batch_carries_one_time_however_long_it_takes_to_seal(
     assert len(stamps) == 1
 
 
-async def test_what_was_added_together_expires_together(place: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
+async def test_what_was_added_together_expires_together(
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
     clock = Clock(monkeypatch, sealer.now + 0.9)
     turn = [message("go"), call_of("function_call"), output_of("function_call"), message("done")]
     async with sealer.session(place, ttl=60) as session:
@@ -279,7 +281,7 @@ async def test_what_was_added_together_expires_together(place: Place, sealer: Se
 
 
 async def test_a_call_and_an_output_of_different_turns_are_never_torn(
-    place: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
     clock = Clock(monkeypatch, float(sealer.now))
     first, second = [message("go"), call_of("function_call")], [output_of("function_call"), message("done")]
@@ -295,7 +297,7 @@ async def test_a_call_and_an_output_of_different_turns_are_never_torn(
 
 
 async def test_a_longer_ttl_brings_rows_back_that_were_not_removed(
-    place: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
     """The reader enforces the ttl: SECURITY.md says so."""
     clock = Clock(monkeypatch, float(sealer.now))

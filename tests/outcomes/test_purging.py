@@ -12,12 +12,21 @@ from typing import Any
 
 import pytest
 
-from bulk_rows import counting, texts, write_rows
 from encrypted_sessions import EncryptedSession, KeyUnavailableError
 from encrypted_sessions.errors import PurgeRefusedError
-from encrypted_sessions.rows.base import RowStore
-from sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
-from stores import KINDS, ROW_ADDRESSABLE, Place, everything_at_rest, new_place, open_store, raw_rows, replace_raw_row
+from encrypted_sessions.stores.rows import RowStore
+from encrypted_sessions_tests.bulk_rows import counting, texts, write_rows
+from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import (
+    KINDS,
+    ROW_ADDRESSABLE,
+    StoreLocation,
+    everything_at_rest,
+    new_place,
+    open_store,
+    raw_rows,
+    replace_raw_row,
+)
 
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
 OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "done"}
@@ -31,11 +40,11 @@ STAYS = tuple(kind for kind in OUTCOMES if kind != "expired")
 
 
 @pytest.fixture(params=ROW_ADDRESSABLE)
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
-async def write(place: Place, rows: list[str]) -> None:
+async def write(place: StoreLocation, rows: list[str]) -> None:
     async with open_store(place, SESSION):  # so that the tables are there
         await write_rows(place, SESSION, rows)
 
@@ -43,12 +52,12 @@ async def write(place: Place, rows: list[str]) -> None:
 # -- purge_expired ----------------------------------------------------------------------------------
 
 
-async def test_an_empty_history_has_nothing_to_purge(place: Place, sealer: Sealer):
+async def test_an_empty_history_has_nothing_to_purge(place: StoreLocation, sealer: Sealer):
     async with sealer.session(place) as session:
         assert await session.purge_expired() == 0
 
 
-async def test_expired_rows_go_from_anywhere_and_the_rest_stays_as_it_is(place: Place, sealer: Sealer):
+async def test_expired_rows_go_from_anywhere_and_the_rest_stays_as_it_is(place: StoreLocation, sealer: Sealer):
     rows = [
         sealer.expired(),
         sealer.ok("one"),
@@ -67,7 +76,7 @@ async def test_expired_rows_go_from_anywhere_and_the_rest_stays_as_it_is(place: 
 
 @pytest.mark.parametrize("kind", STAYS)
 async def test_what_is_not_authentic_and_expired_stays_at_the_head_in_the_midst_and_at_the_tail(
-    place: Place, sealer: Sealer, kind: str
+    place: StoreLocation, sealer: Sealer, kind: str
 ):
     odd = [sealer.of(kind) for _ in range(3)]
     rows = [odd[0], sealer.expired(), sealer.ok("one"), odd[1], sealer.expired(), sealer.expired(), odd[2]]
@@ -77,7 +86,7 @@ async def test_what_is_not_authentic_and_expired_stays_at_the_head_in_the_midst_
     assert await raw_rows(place, SESSION) == [odd[0], rows[2], odd[1], odd[2]]
 
 
-async def test_rows_of_an_older_key_go_and_sealed_bytes_that_are_no_item_too(place: Place, sealer: Sealer):
+async def test_rows_of_an_older_key_go_and_sealed_bytes_that_are_no_item_too(place: StoreLocation, sealer: Sealer):
     rows = [
         sealer.row(message("old"), sealer.older, age=AGE),
         json.dumps(sealer.around(b"[1,2]", age=AGE)),
@@ -91,7 +100,7 @@ async def test_rows_of_an_older_key_go_and_sealed_bytes_that_are_no_item_too(pla
 
 
 @pytest.mark.parametrize("count", [255, 256, 257, 513])
-async def test_a_history_longer_than_a_page_is_purged_whole(place: Place, sealer: Sealer, count: int):
+async def test_a_history_longer_than_a_page_is_purged_whole(place: StoreLocation, sealer: Sealer, count: int):
     await write(place, [*[sealer.expired()] * count, sealer.ok("one")])
     async with sealer.session(place) as session:
         assert await session.purge_expired() == count
@@ -102,7 +111,7 @@ async def test_a_history_longer_than_a_page_is_purged_whole(place: Place, sealer
         assert texts(await session.get_items()) == ["one"]
 
 
-async def test_a_long_mixture_is_purged_whole(place: Place, sealer: Sealer):
+async def test_a_long_mixture_is_purged_whole(place: StoreLocation, sealer: Sealer):
     kept = [sealer.of("erased"), sealer.of("unauthentic, and old"), sealer.ok("one")]
     rows = [row for number in range(260) for row in (kept[number % 3], sealer.expired(str(number)))]
     await write(place, rows)
@@ -111,7 +120,7 @@ async def test_a_long_mixture_is_purged_whole(place: Place, sealer: Sealer):
     assert await raw_rows(place, SESSION) == rows[::2]
 
 
-async def test_without_a_ttl_nothing_is_expired(place: Place, sealer: Sealer):
+async def test_without_a_ttl_nothing_is_expired(place: StoreLocation, sealer: Sealer):
     rows = [sealer.expired(), sealer.ok("one")]
     await write(place, rows)
     async with sealer.session(place, ttl=None) as session:
@@ -119,7 +128,7 @@ async def test_without_a_ttl_nothing_is_expired(place: Place, sealer: Sealer):
     assert await raw_rows(place, SESSION) == rows
 
 
-async def test_another_sessions_rows_are_not_touched(place: Place, sealer: Sealer):
+async def test_another_sessions_rows_are_not_touched(place: StoreLocation, sealer: Sealer):
     neighbour = Sealer("user-2")
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, [sealer.expired()])
@@ -130,7 +139,7 @@ async def test_another_sessions_rows_are_not_touched(place: Place, sealer: Seale
     neighbour.ring.close()
 
 
-async def test_a_provider_that_cannot_answer_raises_and_nothing_is_removed(place: Place, sealer: Sealer):
+async def test_a_provider_that_cannot_answer_raises_and_nothing_is_removed(place: StoreLocation, sealer: Sealer):
     rows = [sealer.row(message("old"), sealer.older, age=AGE), sealer.ok("one")]
     await write(place, rows)
     sealer.provider.fail("older", KeyUnavailableError)
@@ -143,7 +152,7 @@ async def test_a_provider_that_cannot_answer_raises_and_nothing_is_removed(place
 # -- Pairs ------------------------------------------------------------------------------------------
 
 
-async def test_an_expired_call_stays_while_its_output_is_in_time(place: Place, sealer: Sealer):
+async def test_an_expired_call_stays_while_its_output_is_in_time(place: StoreLocation, sealer: Sealer):
     """Without it the output would come back alone, and a model would refuse the history."""
     rows = [sealer.expired(), sealer.row(CALL, age=AGE), sealer.expired(), sealer.row(OUTPUT), sealer.row(LAST)]
     await write(place, rows)
@@ -154,20 +163,20 @@ async def test_an_expired_call_stays_while_its_output_is_in_time(place: Place, s
         assert await session.get_items() == [LAST]
 
 
-async def test_a_call_and_an_output_that_both_expired_go(place: Place, sealer: Sealer):
+async def test_a_call_and_an_output_that_both_expired_go(place: StoreLocation, sealer: Sealer):
     await write(place, [sealer.row(CALL, age=AGE), sealer.row(OUTPUT, age=AGE), sealer.row(LAST)])
     async with sealer.session(place) as session:
         assert await session.purge_expired() == 2
         assert await session.get_items() == [LAST]
 
 
-async def test_an_expired_call_that_nothing_answers_goes(place: Place, sealer: Sealer):
+async def test_an_expired_call_that_nothing_answers_goes(place: StoreLocation, sealer: Sealer):
     await write(place, [sealer.row(CALL, age=AGE), sealer.row(LAST)])
     async with sealer.session(place) as session:
         assert await session.purge_expired() == 1
 
 
-async def test_a_call_stays_for_an_output_that_is_many_pages_away(place: Place, sealer: Sealer):
+async def test_a_call_stays_for_an_output_that_is_many_pages_away(place: StoreLocation, sealer: Sealer):
     rows = [sealer.row(CALL, age=AGE), *[sealer.expired()] * 600, *[sealer.ok("x")] * 300, sealer.row(OUTPUT)]
     await write(place, rows)
     async with sealer.session(place) as session:
@@ -179,7 +188,9 @@ async def test_a_call_stays_for_an_output_that_is_many_pages_away(place: Place, 
 # -- Others at work ---------------------------------------------------------------------------------
 
 
-async def test_purging_and_popping_and_adding_at_once_lose_no_item_and_give_none_twice(place: Place, sealer: Sealer):
+async def test_purging_and_popping_and_adding_at_once_lose_no_item_and_give_none_twice(
+    place: StoreLocation, sealer: Sealer
+):
     rows = [row for number in range(150) for row in (sealer.expired(), sealer.expired(), sealer.ok(str(number)))]
     await write(place, rows)
     async with contextlib.AsyncExitStack() as stack:
@@ -204,7 +215,7 @@ async def test_purging_and_popping_and_adding_at_once_lose_no_item_and_give_none
 
 
 async def test_a_row_that_changed_after_it_was_judged_keeps_its_new_state(
-    place: Place, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
     await write(place, [sealer.expired(), sealer.expired(), sealer.ok("one")])
     new = sealer.ok("new")
@@ -221,7 +232,7 @@ async def test_a_row_that_changed_after_it_was_judged_keeps_its_new_state(
     assert (left[0], len(left)) == (new, 2)
 
 
-async def test_a_cancelled_purge_has_removed_whole_pages_or_nothing(place: Place, sealer: Sealer):
+async def test_a_cancelled_purge_has_removed_whole_pages_or_nothing(place: StoreLocation, sealer: Sealer):
     await write(place, [*[sealer.expired()] * 700, sealer.ok("one")])
     async with sealer.session(place) as session:
         for turns in (0, 3, 10, 40):
@@ -239,7 +250,7 @@ async def test_a_cancelled_purge_has_removed_whole_pages_or_nothing(place: Place
 # -- purge_on_add -----------------------------------------------------------------------------------
 
 
-async def test_each_add_removes_so_many_of_the_oldest_expired_rows(place: Place, sealer: Sealer):
+async def test_each_add_removes_so_many_of_the_oldest_expired_rows(place: StoreLocation, sealer: Sealer):
     rows = [sealer.expired(str(number)) for number in range(5)]
     await write(place, [*rows, sealer.ok("one")])
     async with sealer.session(place, purge_on_add=2) as session:
@@ -254,7 +265,9 @@ async def test_each_add_removes_so_many_of_the_oldest_expired_rows(place: Place,
 
 
 @pytest.mark.parametrize("kind", STAYS)
-async def test_an_add_removes_nothing_but_what_is_authentic_and_expired(place: Place, sealer: Sealer, kind: str):
+async def test_an_add_removes_nothing_but_what_is_authentic_and_expired(
+    place: StoreLocation, sealer: Sealer, kind: str
+):
     rows = [sealer.of(kind), sealer.expired(), sealer.of(kind)]
     await write(place, rows)
     async with sealer.session(place, purge_on_add=10) as session:
@@ -262,7 +275,7 @@ async def test_an_add_removes_nothing_but_what_is_authentic_and_expired(place: P
     assert (await raw_rows(place, SESSION))[:-1] == [rows[0], rows[2]]
 
 
-async def test_an_add_costs_one_read_of_a_few_rows_however_long_the_history_is(place: Place, sealer: Sealer):
+async def test_an_add_costs_one_read_of_a_few_rows_however_long_the_history_is(place: StoreLocation, sealer: Sealer):
     await write(place, [*[sealer.expired()] * 40, *[sealer.ok("one")] * 500])
     async with open_store(place, SESSION) as store, counting(place, store) as fetched:
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL, purge_on_add=3)
@@ -271,7 +284,7 @@ async def test_an_add_costs_one_read_of_a_few_rows_however_long_the_history_is(p
     assert len(await raw_rows(place, SESSION)) == 538
 
 
-async def test_an_add_leaves_a_call_whose_output_it_does_not_see(place: Place, sealer: Sealer):
+async def test_an_add_leaves_a_call_whose_output_it_does_not_see(place: StoreLocation, sealer: Sealer):
     rows = [sealer.row(CALL, age=AGE), sealer.expired(), sealer.row(OUTPUT), sealer.row(LAST)]
     await write(place, rows)
     async with sealer.session(place, purge_on_add=10) as session:
@@ -280,7 +293,7 @@ async def test_an_add_leaves_a_call_whose_output_it_does_not_see(place: Place, s
         assert (await raw_rows(place, SESSION))[:3] == [rows[0], *rows[2:]]
 
 
-async def test_an_add_removes_a_call_with_its_output(place: Place, sealer: Sealer):
+async def test_an_add_removes_a_call_with_its_output(place: StoreLocation, sealer: Sealer):
     await write(place, [sealer.row(CALL, age=AGE), sealer.row(OUTPUT, age=AGE)])
     async with sealer.session(place, purge_on_add=10) as session:
         await session.add_items([message("new")])
@@ -288,7 +301,7 @@ async def test_an_add_removes_a_call_with_its_output(place: Place, sealer: Seale
 
 
 async def test_an_add_never_fails_for_its_purge_and_tries_again_later(
-    place: Place, sealer: Sealer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, sealer: Sealer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     rows = [sealer.row(message("old"), sealer.older, age=AGE)]
     await write(place, rows)
@@ -310,7 +323,7 @@ async def test_an_add_never_fails_for_its_purge_and_tries_again_later(
     assert len(await raw_rows(place, SESSION)) == 4
 
 
-async def test_an_add_that_fails_purges_nothing(place: Place, sealer: Sealer):
+async def test_an_add_that_fails_purges_nothing(place: StoreLocation, sealer: Sealer):
     rows = [sealer.expired()]
     await write(place, rows)
     async with sealer.session(place, purge_on_add=5) as session:
@@ -324,7 +337,7 @@ async def test_an_add_that_fails_purges_nothing(place: Place, sealer: Sealer):
 
 @pytest.mark.parametrize("place", ["sqlite", "async-sqlite", "sqlalchemy-sqlite"], indirect=True)
 @pytest.mark.parametrize("how", ["purge_expired", "purge_on_add"])
-async def test_sqlite_overwrites_what_was_purged(place: Place, sealer: Sealer, how: str):
+async def test_sqlite_overwrites_what_was_purged(place: StoreLocation, sealer: Sealer, how: str):
     rows = [sealer.expired(str(number)) for number in range(20)]
     tokens = [json.loads(row)["payload"][30:60].encode() for row in rows]
     await write(place, rows)
@@ -345,11 +358,11 @@ async def test_sqlite_overwrites_what_was_purged(place: Place, sealer: Sealer, h
 
 
 @pytest.fixture(params=[kind for kind in KINDS if kind not in ROW_ADDRESSABLE])
-def other(request: pytest.FixtureRequest) -> Place:
+def other(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
-async def test_another_store_without_expired_rows_has_nothing_to_purge(other: Place, sealer: Sealer):
+async def test_another_store_without_expired_rows_has_nothing_to_purge(other: StoreLocation, sealer: Sealer):
     await write(other, [sealer.ok("one"), sealer.of("unauthentic")])
     async with sealer.session(other) as session:
         assert await session.purge_expired() == 0
@@ -357,7 +370,7 @@ async def test_another_store_without_expired_rows_has_nothing_to_purge(other: Pl
         assert await session.purge_expired() == 0
 
 
-async def test_another_store_with_expired_rows_refuses_and_says_why(other: Place, sealer: Sealer):
+async def test_another_store_with_expired_rows_refuses_and_says_why(other: StoreLocation, sealer: Sealer):
     rows = [sealer.expired(), sealer.expired(), sealer.ok("one")]
     await write(other, rows)
     async with sealer.session(other) as session:
@@ -368,7 +381,7 @@ async def test_another_store_with_expired_rows_refuses_and_says_why(other: Place
     assert await raw_rows(other, SESSION) == rows
 
 
-async def test_another_store_refuses_purge_on_add_when_it_is_wrapped(other: Place, sealer: Sealer):
+async def test_another_store_refuses_purge_on_add_when_it_is_wrapped(other: StoreLocation, sealer: Sealer):
     async with open_store(other, SESSION) as store:
         with pytest.raises(ValueError, match="purge_on_add needs a store whose single rows can be removed"):
             EncryptedSession.wrap(store, sealer.ring, ttl=TTL, purge_on_add=1)
@@ -408,7 +421,7 @@ def test_a_release_of_the_sdk_without_the_rows_access_only_purges_nothing(
 ):
     from agents import SQLiteSession
 
-    from encrypted_sessions.rows.sqlite import SQLiteRows
+    from encrypted_sessions.stores.sqlite.rows import SQLiteRows
 
     monkeypatch.setattr(SQLiteRows, "NEEDS", ("_no_such_thing",))
     store = SQLiteSession(SESSION, tmp_path / "a.db")

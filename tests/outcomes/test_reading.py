@@ -6,17 +6,17 @@ import logging
 
 import pytest
 
-from bulk_rows import texts, write_rows
 from encrypted_sessions import EncryptedSession, Finding, Key, KeyRing, UnreadableItemsError
-from encrypted_sessions.outcomes import EXPLANATIONS
+from encrypted_sessions.core.outcomes import EXPLANATIONS
+from encrypted_sessions_tests.bulk_rows import texts, write_rows
+from encrypted_sessions_tests.sealed_rows import OUTCOMES, SESSION, TTL, UNREADABLE, Sealer, message, outcome_of
+from encrypted_sessions_tests.stores import StoreLocation, open_store, raw_rows
 from keyproviders.local import StaticKeyProvider
-from sealed_rows import OUTCOMES, SESSION, TTL, UNREADABLE, Sealer, message, outcome_of
-from stores import Place, open_store, raw_rows
 
 LEFT_OUT_QUIETLY = tuple(kind for kind in OUTCOMES if kind not in UNREADABLE and kind != "ok")
 
 
-async def history_with(place: Place, sealer: Sealer, kind: str) -> list[str]:
+async def history_with(place: StoreLocation, sealer: Sealer, kind: str) -> list[str]:
     """Three rows: one that is good, one of this kind, one that is good."""
     rows = [sealer.ok("first"), sealer.of(kind, "odd"), sealer.ok("last")]
     async with sealer.session(place):  # so that the tables are there
@@ -25,7 +25,7 @@ async def history_with(place: Place, sealer: Sealer, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
-async def test_a_row_that_cannot_be_read_raises_and_is_named(place: Place, sealer: Sealer, kind: str):
+async def test_a_row_that_cannot_be_read_raises_and_is_named(place: StoreLocation, sealer: Sealer, kind: str):
     rows = await history_with(place, sealer, kind)
     outcome = outcome_of(kind)
     async with sealer.session(place) as session:
@@ -39,7 +39,7 @@ async def test_a_row_that_cannot_be_read_raises_and_is_named(place: Place, seale
 
 
 @pytest.mark.parametrize("kind", LEFT_OUT_QUIETLY)
-async def test_a_row_whose_time_or_key_is_gone_is_left_out(place: Place, sealer: Sealer, kind: str):
+async def test_a_row_whose_time_or_key_is_gone_is_left_out(place: StoreLocation, sealer: Sealer, kind: str):
     rows = await history_with(place, sealer, kind)
     async with sealer.session(place) as session:
         assert texts(await session.get_items()) == ["first", "last"]
@@ -49,7 +49,7 @@ async def test_a_row_whose_time_or_key_is_gone_is_left_out(place: Place, sealer:
 
 @pytest.mark.parametrize("kind", OUTCOMES)
 async def test_skip_leaves_the_row_out_and_says_what_was_left_out(
-    place: Place, sealer: Sealer, kind: str, caplog: pytest.LogCaptureFixture
+    place: StoreLocation, sealer: Sealer, kind: str, caplog: pytest.LogCaptureFixture
 ):
     rows = await history_with(place, sealer, kind)
     expected = ["first", "odd", "last"] if kind == "ok" else ["first", "last"]
@@ -69,7 +69,7 @@ async def test_skip_leaves_the_row_out_and_says_what_was_left_out(
 @pytest.mark.parametrize("on_unreadable", ["raise", "skip"])
 @pytest.mark.parametrize("kind", OUTCOMES)
 async def test_read_returns_what_is_good_and_counts_the_rest(
-    place: Place, sealer: Sealer, kind: str, on_unreadable: str
+    place: StoreLocation, sealer: Sealer, kind: str, on_unreadable: str
 ):
     rows = await history_with(place, sealer, kind)
     outcome = outcome_of(kind)
@@ -84,7 +84,7 @@ async def test_read_returns_what_is_good_and_counts_the_rest(
     assert await raw_rows(place, SESSION) == rows
 
 
-async def test_each_of_many_outcomes_is_counted_for_itself(place: Place, sealer: Sealer):
+async def test_each_of_many_outcomes_is_counted_for_itself(place: StoreLocation, sealer: Sealer):
     rows = [sealer.of(kind) for kind in OUTCOMES]
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, rows)
@@ -104,7 +104,7 @@ async def test_each_of_many_outcomes_is_counted_for_itself(place: Place, sealer:
     assert await raw_rows(place, SESSION) == rows
 
 
-async def test_a_limit_looks_no_further_than_it_must(place: Place, sealer: Sealer):
+async def test_a_limit_looks_no_further_than_it_must(place: StoreLocation, sealer: Sealer):
     rows = [sealer.of("unauthentic"), sealer.ok("one"), sealer.ok("two")]
     async with sealer.session(place) as session:
         await write_rows(place, SESSION, rows)
@@ -114,7 +114,7 @@ async def test_a_limit_looks_no_further_than_it_must(place: Place, sealer: Seale
             await session.get_items(3)
 
 
-async def test_plaintext_is_returned_and_counted_when_it_is_let_in(place: Place, sealer: Sealer):
+async def test_plaintext_is_returned_and_counted_when_it_is_let_in(place: StoreLocation, sealer: Sealer):
     rows = await history_with(place, sealer, "plaintext")
     async with sealer.session(place, plaintext="read") as session:
         assert texts(await session.get_items()) == ["first", "odd", "last"]
@@ -126,7 +126,7 @@ async def test_plaintext_is_returned_and_counted_when_it_is_let_in(place: Place,
 
 
 @pytest.mark.parametrize("kind", ["unauthentic", "malformed: a list", "unsupported"])
-async def test_letting_plaintext_in_lets_nothing_else_in(place: Place, sealer: Sealer, kind: str):
+async def test_letting_plaintext_in_lets_nothing_else_in(place: StoreLocation, sealer: Sealer, kind: str):
     await history_with(place, sealer, kind)
     async with sealer.session(place, plaintext="read") as session:
         with pytest.raises(UnreadableItemsError) as raised:
@@ -134,7 +134,9 @@ async def test_letting_plaintext_in_lets_nothing_else_in(place: Place, sealer: S
     assert raised.value.outcomes == {"ok": 2, outcome_of(kind): 1}
 
 
-async def test_a_wrong_string_says_altered_or_sealed_with_another_key(place: Place, caplog: pytest.LogCaptureFixture):
+async def test_a_wrong_string_says_altered_or_sealed_with_another_key(
+    place: StoreLocation, caplog: pytest.LogCaptureFixture
+):
     async with open_store(place, SESSION) as store:
         right = EncryptedSession(SESSION, store, Key.generate().reveal_base64(), TTL)
         await right.add_items([message("one"), message("two")])
@@ -151,7 +153,7 @@ async def test_a_wrong_string_says_altered_or_sealed_with_another_key(place: Pla
 
 
 async def test_another_key_under_the_same_name_is_unknown_and_never_an_empty_history(
-    place: Place, caplog: pytest.LogCaptureFixture
+    place: StoreLocation, caplog: pytest.LogCaptureFixture
 ):
     rings = [KeyRing(StaticKeyProvider(Key.generate("main"))) for _ in range(2)]
     async with open_store(place, SESSION) as store:
@@ -166,7 +168,7 @@ async def test_another_key_under_the_same_name_is_unknown_and_never_an_empty_his
         ring.close()
 
 
-async def test_rows_of_the_sdks_class_need_its_string(place: Place, sealer: Sealer):
+async def test_rows_of_the_sdks_class_need_its_string(place: StoreLocation, sealer: Sealer):
     string = Key.generate().reveal_base64()
     async with open_store(place, SESSION) as store:
         theirs = EncryptedSession(SESSION, store, string, TTL)
@@ -185,7 +187,7 @@ async def test_rows_of_the_sdks_class_need_its_string(place: Place, sealer: Seal
     assert "hkdf-v1" not in sealer.provider.asked
 
 
-async def test_a_row_moved_here_from_another_session_is_unauthentic(place: Place, sealer: Sealer):
+async def test_a_row_moved_here_from_another_session_is_unauthentic(place: StoreLocation, sealer: Sealer):
     stranger = Sealer("user-2")
     stranger.active = sealer.active
     async with sealer.session(place) as session:
@@ -197,7 +199,7 @@ async def test_a_row_moved_here_from_another_session_is_unauthentic(place: Place
     stranger.ring.close()
 
 
-async def test_destroyed_keys_are_told_once(place: Place, sealer: Sealer, caplog: pytest.LogCaptureFixture):
+async def test_destroyed_keys_are_told_once(place: StoreLocation, sealer: Sealer, caplog: pytest.LogCaptureFixture):
     await history_with(place, sealer, "erased")
     with caplog.at_level(logging.WARNING, logger="encrypted_sessions"):
         async with sealer.session(place) as session:

@@ -17,11 +17,11 @@ from agents import Agent, Runner, SQLiteSession
 from agents.testing import ModelStep, ScriptedModel, assistant_message
 from typer.testing import CliRunner
 
-from aws_servers import REGION, FaultProxy, client_of, moto_server
-from documents import ROOT, blocks
 from encrypted_sessions import EncryptedSession, Key, KeyRing
 from encrypted_sessions.cli import application
-from scripted_vault import ScriptedVault
+from encrypted_sessions_tests.aws_servers import REGION, FaultProxy, client_of, moto_server
+from encrypted_sessions_tests.documents import ROOT, blocks
+from encrypted_sessions_tests.scripted_vault import ScriptedVault
 
 PAGE = ROOT / "docs" / "moving-keys.md"
 STEPS = 6

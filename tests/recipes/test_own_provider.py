@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from documents import ROOT, blocks
+from encrypted_sessions_tests.documents import ROOT, blocks
 from keyproviders import Key
 
 PAGE = ROOT / "docs" / "write-your-own-provider.md"

@@ -26,10 +26,10 @@ import psutil
 import pytest
 import redis
 
-from documents import ROOT, blocks
 from encrypted_sessions import EncryptedSession, Key, KeyRing
+from encrypted_sessions_tests.documents import ROOT, blocks
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import RetryPolicy
-from stores import PlainSession
 
 PAGE = ROOT / "docs" / "recipes.md"
 
@@ -273,6 +273,7 @@ def test_each_worker_of_gunicorn_has_the_ring_of_its_lifespan(tmp_path: Path) ->
 
 @forks
 @made_or_used
+@pytest.mark.private_servers
 def test_a_ring_goes_through_the_fork_of_celery(ending: str, calls: str, tmp_path: Path, redis_url: str) -> None:
     ring, celery, _ = blocks_under("Servers that fork")
     write_module(tmp_path, ring, celery, ending)

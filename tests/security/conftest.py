@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from leaks import Net
+from encrypted_sessions_tests.leaks import Net
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from encrypted_sessions.cli import application
-from leaks import Net
+from encrypted_sessions_tests.leaks import Net
 
 VARIABLE = "SENTINEL_KEYS"
 

@@ -31,9 +31,9 @@ from encrypted_sessions import (
     UnreadableItemsError,
 )
 from encrypted_sessions.errors import HistoryChangedError, PutBackError
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import RetryPolicy
 from keyproviders.local import StaticKeyProvider
-from stores import PlainSession
 
 KEY = Key("active", bytes(range(32)))
 GONE = Key("gone", bytes(range(1, 33)))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from leaks import Net
-from maintenance_command import STORE, environment_of, filled, start
-from sealed_rows import SESSION, Sealer
-from stores import Place, new_place, raw_rows
+from encrypted_sessions_tests.leaks import Net
+from encrypted_sessions_tests.maintenance_command import STORE, environment_of, filled, start
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer
+from encrypted_sessions_tests.stores import StoreLocation, new_place, raw_rows
 
 PROGRAM = (sys.executable, "-m", "encrypted_sessions.cli")
 
@@ -32,7 +32,7 @@ COMMANDS = (
 
 
 @pytest.fixture
-def secret_place(request: pytest.FixtureRequest, net: Net) -> tuple[Place, Sealer]:
+def secret_place(request: pytest.FixtureRequest, net: Net) -> tuple[StoreLocation, Sealer]:
     """A store with the sentinel text in plain and sealed, under the sentinel key."""
     file = new_place("sqlite", request)
     sealer = Sealer()
@@ -50,7 +50,12 @@ def secret_place(request: pytest.FixtureRequest, net: Net) -> tuple[Place, Seale
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_no_command_prints_a_key_a_token_or_a_plaintext(
-    secret_place: tuple[Place, Sealer], net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, as_json: bool
+    secret_place: tuple[StoreLocation, Sealer],
+    net: Net,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    as_json: bool,
 ):
     place, sealer = secret_place
     monkeypatch.setenv("UPSTREAM_STRING", net.text.text)

@@ -42,14 +42,20 @@ from encrypted_sessions import (
     KeyRing,
     KeyUnavailableError,
     ProviderConfigError,
+    PurgeRefusedError,
+    StoreConfigError,
+    StoreError,
+    StoreTimeoutError,
+    StoreUnavailableError,
     UnreadableItemsError,
     WeakKeyWarning,
     maintenance,
 )
-from encrypted_sessions.envelope import pack
-from encrypted_sessions.errors import PurgeRefusedError
-from encrypted_sessions.maintenance.stores.base import WholeStore
-from encrypted_sessions.sealing import SessionCipher
+from encrypted_sessions.core.envelope import pack
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
+from encrypted_sessions.stores.whole import WholeStore
+from encrypted_sessions_tests.leaks import Net, Sentinel, base64_cores
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import (
     CachePolicy,
     KeyEvent,
@@ -65,8 +71,6 @@ from keyproviders import (
     redact_frames,
 )
 from keyproviders.local import EnvKeyProvider, FileKeyProvider, StaticKeyProvider
-from leaks import Net, Sentinel, base64_cores
-from stores import PlainSession
 
 Case = Callable[[Net, Path], Awaitable[None] | None]
 
@@ -783,7 +787,7 @@ async def cancellation(net: Net, folder: Path) -> None:
         provider.gate.set()
 
 
-@case("EncryptedSession", "EncryptedSessionError")
+@case("EncryptedSession", "EncryptedSessionError", "ScanBudgetError", "HistoryChangedError", "PutBackError")
 async def errors_that_carry_something(net: Net, folder: Path) -> None:
     """A store that does not take an item back, a budget that is used up, a history that changes."""
     store = FailingStore()
@@ -882,10 +886,10 @@ async def terminal_escapes_in_rows(net: Net, folder: Path) -> None:
 
 def sealed_long_ago(net: Net) -> Any:
     """The sentinel text under the sentinel key, for the session "session", from 1973."""
-    return pack(net.master().kid, SessionCipher.derive(net.secret, "session").seal(net.item(), 100_000_000))
+    return pack(net.master().kid, FernetCipher.derive(net.secret, "session").seal(net.item(), 100_000_000))
 
 
-@case("EncryptedSession", "EncryptedSession.purge_expired")
+@case("EncryptedSession", "EncryptedSession.purge_expired", "PurgeRefusedError")
 async def purging_one_session(net: Net, folder: Path) -> None:
     store = SQLiteSession("session", folder / "sessions.db")
     try:
@@ -947,6 +951,21 @@ async def maintenance_of_a_store(net: Net, folder: Path) -> None:
         net.see([progress, progress.rate, progress.left_s])
     async with maintenance.open_store(f"sqlite:///{folder}/sessions.db") as store:
         net.see(await maintenance.erase(store, ["session"]))
+
+
+@case("StoreConfigError", "StoreError", "StoreUnavailableError", "StoreTimeoutError")
+async def errors_of_stores(net: Net, folder: Path) -> None:
+    with net.raises(StoreConfigError):
+        maintenance.open_store(f"redis://:{net.text.text}@host:6379/0")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SENTINEL_STORE", f"redis://user:{net.text.text}@127.0.0.1:1/0")
+        with net.raises(StoreUnavailableError):
+            async with maintenance.open_store("env:SENTINEL_STORE"):
+                pass
+    with net.raises(StoreError):
+        async with maintenance.open_store(f"sqlite:///{folder}/none.db"):
+            pass
+    net.see(StoreTimeoutError("the store at host:6379 did not answer within 5 s", in_doubt=True))
 
 
 @case("open_store", "inventory", "verify", "reencrypt", "encrypt_plaintext", "purge", "discard", "erase")

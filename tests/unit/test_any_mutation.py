@@ -18,12 +18,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from encrypted_sessions import EncryptedSession, History, Key, KeyRing, UnreadableItemsError
-from encrypted_sessions.envelope import pack
-from encrypted_sessions.outcomes import EXPLANATIONS
-from encrypted_sessions.sealing import SessionCipher
-from json_values import same, values
+from encrypted_sessions.core.envelope import pack
+from encrypted_sessions.core.outcomes import EXPLANATIONS
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
+from encrypted_sessions_tests.json_values import same, values
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders.local import StaticKeyProvider
-from stores import PlainSession
 
 KEY = Key("test", bytes(range(32)))
 OLDER = Key("older", bytes(range(1, 33)))
@@ -32,7 +32,7 @@ NOW = 1_800_000_000
 TTL = 600
 ITEM = {"role": "user", "content": "what was said"}
 
-CIPHER = SessionCipher.derive(KEY.secret, "session")
+CIPHER = FernetCipher.derive(KEY.secret, "session")
 ENVELOPE = pack(KEY.kid, CIPHER.seal(ITEM, NOW))
 TOKEN = base64.urlsafe_b64decode(ENVELOPE["payload"])
 
@@ -232,7 +232,7 @@ async def test_a_key_that_is_held_is_known_by_its_fingerprint_and_opens_only_wha
     "kid", [OLDER.kid, f"test~{OLDER.fingerprint}", f"~{OLDER.fingerprint}", f"older~{KEY.fingerprint}"]
 )
 def test_under_the_kid_of_another_key_nothing_is_ok(kid: str) -> None:
-    token = SessionCipher.derive(UNKNOWN.secret, "session").seal(ITEM, NOW)
+    token = FernetCipher.derive(UNKNOWN.secret, "session").seal(ITEM, NOW)
     assert outcome(envelope(token, kid)) in ("unauthentic", "unknown_key")
 
 
@@ -248,9 +248,9 @@ def test_a_kid_that_no_key_has_is_unknown(kid: str) -> None:
     ("key", "session_id"), [(KEY, "another"), (OLDER, "session"), (UNKNOWN, "session"), (KEY, "session ")]
 )
 def test_an_envelope_of_another_session_or_key_is_unauthentic(key: Key, session_id: str) -> None:
-    token = SessionCipher.derive(key.secret, session_id).seal(ITEM, NOW)
+    token = FernetCipher.derive(key.secret, session_id).seal(ITEM, NOW)
     assert outcome(envelope(token)) == "unauthentic"
-    assert outcome(envelope(SessionCipher.derive(key.secret, session_id).seal(ITEM, 0))) == "unauthentic"
+    assert outcome(envelope(FernetCipher.derive(key.secret, session_id).seal(ITEM, 0))) == "unauthentic"
 
 
 @given(values())

@@ -30,7 +30,8 @@ from encrypted_sessions import (
     ProviderConfigError,
     maintenance,
 )
-from encrypted_sessions.maintenance.stores.base import StoreConfigError
+from encrypted_sessions.errors import StoreConfigError
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import (
     CachePolicy,
     RetryPolicy,
@@ -42,7 +43,6 @@ from keyproviders import (
     redact_frames,
 )
 from keyproviders.local import EnvKeyProvider, FileKeyProvider, StaticKeyProvider
-from stores import PlainSession
 
 KEY_TEXT = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4="
 KEY = Key("test", bytes(range(32)))
@@ -498,8 +498,16 @@ GIVEN_OUT = {
     "EncryptedSessionError",
     "Finding",
     "History",
+    "HistoryChangedError",
     "KeyEvent",
+    "PurgeRefusedError",
+    "PutBackError",
     "RingHealth",
+    "ScanBudgetError",
+    "StoreConfigError",
+    "StoreError",
+    "StoreTimeoutError",
+    "StoreUnavailableError",
     "UnreadableItemsError",
     "WeakKeyWarning",
     "KeyProvider",

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from encrypted_sessions.exact_json import MAX_DEPTH, NotJsonError, decode_item, decode_json, encode_item
-from json_values import bad_items, given_back, items, same, texts
+from encrypted_sessions.core.exact_json import MAX_DEPTH, NotJsonError, decode_item, decode_json, encode_item
+from encrypted_sessions_tests.json_values import bad_items, given_back, items, same, texts
 
 #: Brackets in little text, and much text in few brackets: which checks are quicker depends on that.
 SHAPES: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from agents.run_internal import items as sdk_items
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from encrypted_sessions.pairing import OUTPUT_OF_CALL, unpaired
+from encrypted_sessions.history.pairing import OUTPUT_OF_CALL, unpaired
 
 Item = dict[str, Any]
 

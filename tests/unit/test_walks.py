@@ -19,10 +19,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from encrypted_sessions import EncryptedSession, History, Key, KeyRing
-from encrypted_sessions.envelope import pack
-from encrypted_sessions.sealing import SessionCipher
+from encrypted_sessions.core.envelope import pack
+from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
+from encrypted_sessions_tests.stores import PlainSession
 from keyproviders.local import StaticKeyProvider
-from stores import PlainSession
 
 KEY = Key("test", bytes(range(32)))
 NOW = 1_800_000_000
@@ -61,7 +61,7 @@ class Stored(NamedTuple):
 @cache
 def row(stored: Stored) -> str:
     """The row as it lies in the store."""
-    cipher = SessionCipher.derive(KEY.secret, "another" if stored.kind == "unauthentic" else "session")
+    cipher = FernetCipher.derive(KEY.secret, "another" if stored.kind == "unauthentic" else "session")
     kid = "gone~01234567" if stored.kind in ("unknown_key", "expired_unverified") else KEY.kid
     sealed = pack(kid, cipher.seal(stored.item, NOW - AGES.get(stored.kind, 0)))
     odd: dict[str, object] = {"plaintext": stored.item, "malformed": [stored.item], "unsupported": {**sealed, "v": 2}}

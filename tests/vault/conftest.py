@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripted_vault import Reply, ScriptedVault
+from encrypted_sessions_tests.scripted_vault import Reply, ScriptedVault
 
 
 @pytest.fixture(autouse=True)

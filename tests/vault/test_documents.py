@@ -11,10 +11,16 @@ import pytest
 
 import keyproviders
 import keyproviders.errors
-from documents import ROOT, rows, section
+from encrypted_sessions_tests.documents import ROOT, rows, section
 
 #: What the providers stand on, beside their own folders.
-SHARED = ("extras.py", "fields.py", "insecurity.py", "keyset/binding.py", "urls.py")
+SHARED = (
+    "_support/extras.py",
+    "_support/transport_security.py",
+    "_support/urls.py",
+    "secret_fields.py",
+    "wrapping.py",
+)
 
 #: What servers and operating systems say, which a page explains as well.
 OF_OTHERS = {
@@ -77,7 +83,7 @@ def test_every_message_is_explained(page: str, modules: list[str]):
     here = Path(keyproviders.__file__).parent
     explained = rows(section(ROOT / "docs" / page, "What messages mean, and what to do"))
     phrases = [words for row in explained for words in re.findall(r"`([^`]+)`", row[0])]
-    shared = ("extras.py", "fields.py", "urls.py")
+    shared = ("_support/extras.py", "secret_fields.py", "_support/urls.py")
     for module in [one for pattern in (*modules, *shared) for one in here.glob(pattern)]:
         for text in raised(module):
             assert any(words in text for words in phrases), f"{module.name}: {text}"

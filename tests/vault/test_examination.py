@@ -15,7 +15,7 @@ from encrypted_sessions.doctor import report as doctor_report
 from encrypted_sessions.doctor.examination import examine
 from keyproviders import Key, KeyUnavailableError
 from keyproviders.vault import VaultKvKeyProvider
-from keyproviders.vault.examination import in_words
+from keyproviders.vault.examination import duration_text
 
 METADATA, CONFIG, LOOKUP = "/v1/secret/metadata/agents/session-key", "/v1/secret/config", "/v1/auth/token/lookup-self"
 
@@ -279,7 +279,7 @@ def test_a_token_that_may_not_look_at_itself_is_not_known(vault, reply):
     [(1, "1 seconds"), (119, "119 seconds"), (120, "2 minutes"), (7_199, "120 minutes"), (172_800, "2 days")],
 )
 def test_a_length_of_time_is_said_in_the_largest_unit_that_says_enough(seconds: int, words: str):
-    assert in_words(seconds) == words
+    assert duration_text(seconds) == words
 
 
 async def test_the_doctor_says_it_and_is_content(vault, reply, monkeypatch: pytest.MonkeyPatch):

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from full_queue import full_queue
+from encrypted_sessions_tests.full_backlog import full_backlog
 from keyproviders import (
     InvalidKeyError,
     Key,
@@ -220,7 +220,7 @@ def test_the_host_has_no_address(token_file: Path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses, which is another test")
 def test_no_connection_within_the_time(token_file: Path):
-    with full_queue() as port:
+    with full_backlog() as port:
         address = f"http://127.0.0.1:{port}"
         provider = VaultKvKeyProvider("x", address=address, auth="token-file", token_file=token_file)
         provider._connection._endpoint.__dict__["timeouts"] = (0.1, 2.0)

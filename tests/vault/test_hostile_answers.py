@@ -351,7 +351,7 @@ def test_a_renewal_that_grants_no_token_leads_to_a_new_login(vault, reply):
     vault.on("POST", "/v1/auth/token/renew-self", vault.granted("line\r\nX-Evil: 1", 7_200))
     provider = VaultKvKeyProvider("agents/session-key", address=vault.url, auth="approle", role_id="r")
     provider.active()
-    provider._connection._keeper._token.due_at = 0.0
+    provider._connection._tokens._token.due_at = 0.0
     provider.active()
     assert vault.tokens() == [None, "first", "first", None, "second"]
     provider.close()

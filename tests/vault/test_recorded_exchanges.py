@@ -402,7 +402,7 @@ def test_a_given_token_is_looked_up_once_with_itself(vault, reply):
         assert provider.active().name == "4"
     assert vault.paths() == ["GET auth/token/lookup-self", *["GET secret/data/agents/session-key"] * 3]
     assert set(vault.tokens()) == {"TOKEN"}
-    token = provider._connection._keeper.current()
+    token = provider._connection._tokens.current()
     assert token.renewable
     assert token.ends_at < float("inf")
     provider.close()
@@ -426,7 +426,7 @@ def test_a_recorded_renewal_prolongs_the_token_or_leads_to_a_new_login(vault, re
         "agents/session-key", address=vault.url, auth="approle", role_id="r", secret_id="SECRET_ID"
     )
     clock = [0.0]
-    provider._connection._keeper._clock = lambda: clock[0]
+    provider._connection._tokens._clock = lambda: clock[0]
     provider.active()
     del vault.asked[:]
     clock[0] = 2_401.0  # two thirds of an hour, and a little

@@ -51,7 +51,7 @@ def test_a_url_takes_every_option_that_is_no_secret():
     assert endpoint.namespace == "team-a"
     assert endpoint.ca == "/ca.pem"
     assert (endpoint.client_cert, endpoint.client_key) == ("/c.pem", "/k.pem")
-    assert provider._connection.login_words == "the approle login at auth/team-a/approle"
+    assert provider._connection.login_label == "the approle login at auth/team-a/approle"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_an_address_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPat
     "address", ["http://127.0.0.1:8200", "http://localhost:8200", "http://[::1]:8200", "https://vault.example/prefix/"]
 )
 def test_loopback_and_https_are_fine(address: str):
-    assert made(f"{URL}?address={address}")._connection.words == address.rstrip("/")
+    assert made(f"{URL}?address={address}")._connection.label == address.rstrip("/")
 
 
 def test_plain_http_elsewhere_works_where_code_allows_it_and_warns():
@@ -628,8 +628,8 @@ def test_without_hvac_the_message_says_what_to_install(monkeypatch: pytest.Monke
 def test_nothing_shows_a_secret(vault):
     provider = VaultKvKeyProvider("x", address=vault.url, auth="approle", role_id="r", secret_id="S3cret" * 4)
     connection = provider._connection
-    shown = [repr(one) for one in (provider, connection, connection._keeper, connection._endpoint)]
-    shown += [provider.place, connection.words, connection.login_words]
+    shown = [repr(one) for one in (provider, connection, connection._tokens, connection._endpoint)]
+    shown += [provider.place, connection.label, connection.login_label]
     assert "S3cret" not in "".join(shown)
     with pytest.raises(TypeError) as caught:
         VaultKvKeyProvider("x", token="S3cret", colour="red")

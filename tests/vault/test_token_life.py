@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from keyproviders import KeyAccessDeniedError, KeyUnavailableError, ProviderConfigError
-from keyproviders.clock import AgeClock
+from keyproviders._support.clock import AgeClock
 from keyproviders.vault.failures import Answer
-from keyproviders.vault.login import Grant, Login
-from keyproviders.vault.token import Replacements, TokenKeeper
+from keyproviders.vault.login import Login, TokenLease
+from keyproviders.vault.token import ReloginGuard, TokenManager
 
 LIFE_S = 3_600
 
@@ -21,7 +21,7 @@ LIFE_S = 3_600
 class FakeLogin(Login):
     """Hands out tokens t1, t2 ..., or fails as it is told."""
 
-    words = "the login of a test"
+    label = "the login of a test"
     brings_new = True
 
     def __init__(self, *, lease_s: float = LIFE_S, renewable: bool = True) -> None:
@@ -31,14 +31,14 @@ class FakeLogin(Login):
         self.hold: threading.Event | None = None
         self.entered = threading.Event()
 
-    def log_in(self, send: Any, server: str, /) -> Grant:
+    def log_in(self, send: Any, server: str, /) -> TokenLease:
         self.count += 1
         self.entered.set()
         if self.hold is not None:
             assert self.hold.wait(10)
         if self.failure is not None:
             raise self.failure
-        return Grant(f"t{self.count}", self.lease_s, renewable=self.renewable)
+        return TokenLease(f"t{self.count}", self.lease_s, renewable=self.renewable)
 
 
 class FakeServer:
@@ -51,7 +51,7 @@ class FakeServer:
         self.failure: Exception | None = None
 
     def send(
-        self, method: str, path: str, *, doing: str, token: str = "", body: Mapping[str, Any] | None = None
+        self, method: str, path: str, *, action: str, token: str = "", body: Mapping[str, Any] | None = None
     ) -> Answer:
         assert (method, path) == ("post", "/v1/auth/token/renew-self")
         self.renewals.append(token)
@@ -68,7 +68,7 @@ class Bench:
     def __init__(self, jitter: float = 0.0, **login: Any) -> None:
         self.now = 0.0
         self.login, self.server = FakeLogin(**login), FakeServer()
-        self.keeper = TokenKeeper(
+        self.keeper = TokenManager(
             self.login, self.server.send, "a server", clock=lambda: self.now, jitter=lambda low, high: jitter
         )
 
@@ -110,7 +110,7 @@ def test_the_jitter_is_random_within_a_tenth():
         drawn.append((low, high))
         return random.uniform(low, high)
 
-    keeper = TokenKeeper(FakeLogin(), FakeServer().send, "a server", clock=lambda: 0.0, jitter=jitter)
+    keeper = TokenManager(FakeLogin(), FakeServer().send, "a server", clock=lambda: 0.0, jitter=jitter)
     due = keeper.current().due_at
     assert drawn == [(0.0, 0.1)]
     assert 0.9 * 2_400 <= due <= 2_400
@@ -314,7 +314,7 @@ def test_a_machine_that_was_suspended_renews_its_token_when_it_wakes(monkeypatch
     wall = [1_000_000.0]
     monkeypatch.setattr(AgeClock.__init__, "__defaults__", (lambda: wall[0], lambda: 50.0))
     server = FakeServer()
-    keeper = TokenKeeper(FakeLogin(), server.send, "a server", jitter=lambda low, high: 0.0)
+    keeper = TokenManager(FakeLogin(), server.send, "a server", jitter=lambda low, high: 0.0)
     keeper.current()
     wall[0] += 2_500
     assert keeper.current().value == "t1"
@@ -336,28 +336,28 @@ def test_a_renewal_that_meets_a_wrong_setting_leaves_the_token_in_use():
 
 def test_what_has_not_helped_is_not_replaced_again_for_half_a_minute():
     now = [0.0]
-    replacements = Replacements(clock=lambda: now[0])
+    guard = ReloginGuard(clock=lambda: now[0])
     first, second, third = object(), object(), object()
-    assert replacements.may_help(first)
-    assert not replacements.may_help(second)
+    assert guard.allows(first)
+    assert not guard.allows(second)
     now[0] = 29.9
-    assert not replacements.may_help(second)
+    assert not guard.allows(second)
     now[0] = 30.0
-    assert replacements.may_help(second)
-    assert not replacements.may_help(third)
+    assert guard.allows(second)
+    assert not guard.allows(third)
 
 
 def test_what_has_helped_may_be_replaced_at_once():
-    replacements = Replacements(clock=lambda: 0.0)
+    guard = ReloginGuard(clock=lambda: 0.0)
     first, second = object(), object()
-    assert replacements.may_help(first)
-    replacements.worked(second)
-    assert replacements.may_help(second)
+    assert guard.allows(first)
+    guard.record_success(second)
+    assert guard.allows(second)
 
 
 def test_all_threads_that_were_denied_the_same_may_replace_it():
-    replacements = Replacements(clock=lambda: 0.0)
+    guard = ReloginGuard(clock=lambda: 0.0)
     first = object()
-    assert [replacements.may_help(first) for _ in range(3)] == [True] * 3
-    replacements.worked(first)  # for another path
-    assert not replacements.may_help(object())
+    assert [guard.allows(first) for _ in range(3)] == [True] * 3
+    guard.record_success(first)  # for another path
+    assert not guard.allows(object())

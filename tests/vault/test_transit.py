@@ -495,7 +495,7 @@ def test_the_options_of_a_url_are_the_arguments_that_are_no_secret(monkeypatch: 
         },
     )
     assert made.place == "vault-transit:agents?mount=team-a/transit"
-    assert made._connection.words == "https://vault.example:8200 (namespace team-a)"
+    assert made._connection.label == "https://vault.example:8200 (namespace team-a)"
     assert [str(kek) for kek in made._also] == ["transit/old", "transit/older"]
     assert {"mount", "also_kek", "address", "role_id", "secret_id_file"} <= VaultTransitKeyWrapper.URL_OPTIONS
     assert VaultTransitKeyWrapper.URL_REFUSED.keys() == {"token", "secret_id", "client", "allow_insecure", "context"}

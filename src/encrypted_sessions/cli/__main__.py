@@ -1,5 +1,5 @@
 """`python -m encrypted_sessions.cli`, the same as `encrypted-sessions`."""
 
-from encrypted_sessions.cli import main
+from . import main
 
 main()

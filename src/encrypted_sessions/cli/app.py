@@ -5,9 +5,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from encrypted_sessions.cli.exit_codes import FAILED, INTERRUPTED
-from encrypted_sessions.cli.keys import add_keys
-from encrypted_sessions.cli.maintenance import Asked, add_maintenance, examined
+from .exit_codes import FAILED, INTERRUPTED
+from .keys import add_keys
+from .maintenance import Asked, add_maintenance, examined
 
 if TYPE_CHECKING:
     import typer
@@ -129,7 +129,7 @@ def application() -> "typer.Typer":
         store: Annotated[str | None, typer.Option("--store", metavar="URL", show_default=False, help=_STORE)] = None,
     ) -> None:
         try:
-            from encrypted_sessions.demo.conversation import DemoError, WrongUseError, run  # noqa: PLC0415 - loads rich
+            from ..demo.conversation import DemoError, WrongUseError, run  # noqa: PLC0415 - loads rich
 
             try:
                 run(keys, store)
@@ -180,8 +180,8 @@ def _add_doctor(app: "typer.Typer") -> None:
         import asyncio  # noqa: PLC0415 - only commands that do something need these
         import logging  # noqa: PLC0415 - likewise
 
-        from encrypted_sessions.doctor import report  # noqa: PLC0415 - likewise
-        from encrypted_sessions.doctor.examination import examine  # noqa: PLC0415 - likewise
+        from ..doctor import report  # noqa: PLC0415 - likewise
+        from ..doctor.examination import examine  # noqa: PLC0415 - likewise
 
         # What goes wrong is told once, as a finding.
         logging.getLogger("keyproviders").addHandler(logging.NullHandler())

@@ -8,8 +8,8 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from encrypted_sessions.cli.exit_codes import FAILED, INTERRUPTED, WRONG_USE
-from encrypted_sessions.terminal import table
+from .._support.terminal import table
+from .exit_codes import FAILED, INTERRUPTED, WRONG_USE
 
 if TYPE_CHECKING:
     from typing import Protocol

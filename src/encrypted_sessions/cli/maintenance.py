@@ -10,18 +10,20 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from encrypted_sessions.cli.exit_codes import FAILED, INTERRUPTED
-from encrypted_sessions.terminal import printable
 from keyproviders import redact_frames
+
+from .._support.terminal import printable
+from .exit_codes import FAILED, INTERRUPTED
 
 if TYPE_CHECKING:
     import typer
 
-    from encrypted_sessions.cli.progress import Stop
-    from encrypted_sessions.inspecting import Inspected
-    from encrypted_sessions.maintenance import Report
-    from encrypted_sessions.maintenance.stores.base import WholeStore
     from keyproviders import KeyRing
+
+    from ..maintenance import Report
+    from ..maintenance._inspect import Inspected
+    from ..stores.whole import WholeStore
+    from .progress import Stop
 
 _EXIT_CODES = """Exit codes: 0 all is well, 1 something was left that should not be, 2 wrong use, 3 interrupted
 (Ctrl-C or SIGTERM: it ends after the current batch, and the next run goes on)."""
@@ -114,8 +116,8 @@ class Asked:
     @redact_frames
     def opened_store(self) -> "WholeStore":
         """The store, not entered yet. Ends the command where it cannot be one."""
-        from encrypted_sessions.maintenance.stores.base import StoreConfigError  # noqa: PLC0415 - when it is used
-        from encrypted_sessions.maintenance.stores.urls import open_store  # noqa: PLC0415 - likewise
+        from ..errors import StoreConfigError  # noqa: PLC0415 - when it is used
+        from ..stores.urls import open_store  # noqa: PLC0415 - likewise
 
         try:
             return open_store(
@@ -171,7 +173,7 @@ def add_maintenance(app: "typer.Typer") -> None:
 def _add_looking(app: "typer.Typer") -> None:
     @_command(app, _INVENTORY, "Show what is in a store, and which keys it needs.", "keys", "upstream_key", "batch")
     def inventory(asked: Asked, *, ttl: Annotated[int | None, _ttl()] = None) -> None:
-        from encrypted_sessions.maintenance import inventory as run  # noqa: PLC0415 - when it is used
+        from ..maintenance import inventory as run  # noqa: PLC0415 - when it is used
 
         ring = asked.ring() if asked.keys else None
         options = {"ttl": ttl, "upstream_key": asked.upstream(), "batch": asked.batch}
@@ -179,7 +181,7 @@ def _add_looking(app: "typer.Typer") -> None:
 
     @_command(app, _VERIFY, "Open every row, and say which are not in order.", "keys", "upstream_key", "batch")
     def verify(asked: Asked, *, ttl: Annotated[int | None, _ttl()] = None) -> None:
-        from encrypted_sessions.maintenance import verify as run  # noqa: PLC0415 - when it is used
+        from ..maintenance import verify as run  # noqa: PLC0415 - when it is used
 
         ring = asked.ring()
         options = {"ttl": ttl, "upstream_key": asked.upstream(), "batch": asked.batch}
@@ -189,9 +191,9 @@ def _add_looking(app: "typer.Typer") -> None:
     def inspect(asked: Asked, *, session: Annotated[str, _option("--session", "ID", "The session's id.")]) -> None:
         import typer  # noqa: PLC0415 - as in `app`
 
-        from encrypted_sessions import checks  # noqa: PLC0415 - when it is used
-        from encrypted_sessions.cli import reports  # noqa: PLC0415 - likewise
-        from encrypted_sessions.inspecting import inspect_session  # noqa: PLC0415 - likewise
+        from .. import arguments as checks  # noqa: PLC0415 - when it is used
+        from ..maintenance._inspect import inspect_session  # noqa: PLC0415 - likewise
+        from . import reports  # noqa: PLC0415 - likewise
 
         store = asked.opened_store()
         _checked(checks.session_id, session)
@@ -202,7 +204,7 @@ def _add_looking(app: "typer.Typer") -> None:
 
         rows = ended(look())
         shown = reports.inspected_as_json if asked.as_json else reports.inspected_in_words
-        typer.echo(shown(store.place, session, rows).rstrip())
+        typer.echo(shown(store.location, session, rows).rstrip())
         if not rows:
             raise typer.Exit(FAILED)
 
@@ -216,8 +218,8 @@ def _add_sealing(app: "typer.Typer") -> None:
             str | None, _option("--from", "KID", "Only what this key sealed.  [default: all but the active one]")
         ] = None,
     ) -> None:
-        from encrypted_sessions.maintenance import arguments  # noqa: PLC0415 - when it is used
-        from encrypted_sessions.maintenance import reencrypt as run  # noqa: PLC0415 - likewise
+        from ..maintenance import arguments  # noqa: PLC0415 - when it is used
+        from ..maintenance import reencrypt as run  # noqa: PLC0415 - likewise
 
         ring = asked.ring()
         options = {"from_kid": _checked(arguments.kid, from_kid, "--from"), **_writing(asked)}
@@ -225,7 +227,7 @@ def _add_sealing(app: "typer.Typer") -> None:
 
     @_command(app, _ENCRYPT, "Seal what is plaintext, or of the SDK's class.", "keys", "upstream_key", "batch", "limit")
     def encrypt(asked: Asked) -> None:
-        from encrypted_sessions.maintenance import encrypt_plaintext as run  # noqa: PLC0415 - when it is used
+        from ..maintenance import encrypt_plaintext as run  # noqa: PLC0415 - when it is used
 
         ring, options = asked.ring(), _writing(asked)
         _run("encrypt", asked, run, ring, options)
@@ -236,7 +238,7 @@ def _add_removing(app: "typer.Typer") -> None:
 
     @_command(app, _PURGE, "Remove what expired.", "keys", "upstream_key", "batch", "limit")
     def purge(asked: Asked, *, ttl: Annotated[int, _ttl()], yes: Annotated[bool, _yes()] = False) -> None:
-        from encrypted_sessions.maintenance import purge as run  # noqa: PLC0415 - when it is used
+        from ..maintenance import purge as run  # noqa: PLC0415 - when it is used
 
         ring = asked.ring()
         options = {"ttl": ttl, "dry_run": not yes, **_writing(asked)}
@@ -253,12 +255,12 @@ def _add_removing(app: "typer.Typer") -> None:
         ttl: Annotated[int | None, _ttl()] = None,
         yes: Annotated[bool, _yes()] = False,
     ) -> None:
-        from encrypted_sessions.maintenance import discard as run  # noqa: PLC0415 - when it is used
-        from encrypted_sessions.maintenance import removing  # noqa: PLC0415 - likewise
+        from ..maintenance import arguments  # noqa: PLC0415 - when it is used
+        from ..maintenance import discard as run  # noqa: PLC0415 - likewise
 
         if yes and export is None:
             raise _wrong_use("name a file that does not exist yet: the rows are written to it first", "--export")
-        _checked(removing.discardable, outcome, ttl)
+        _checked(arguments.discardable, outcome, ttl)
         ring = asked.ring()
         options = {"outcome": outcome, "export": export, "ttl": ttl, "dry_run": not yes, **_writing(asked)}
         _run("discard", asked, run, ring, options)
@@ -270,8 +272,8 @@ def _add_removing(app: "typer.Typer") -> None:
         session: Annotated[list[str], _option("--session", "ID", "A session's id. May be given several times.")],
         yes: Annotated[bool, _yes()] = False,
     ) -> None:
-        from encrypted_sessions.maintenance import arguments  # noqa: PLC0415 - when it is used
-        from encrypted_sessions.maintenance import erase as run  # noqa: PLC0415 - likewise
+        from ..maintenance import arguments  # noqa: PLC0415 - when it is used
+        from ..maintenance import erase as run  # noqa: PLC0415 - likewise
 
         _checked(arguments.sessions, session)
 
@@ -284,7 +286,7 @@ def _add_removing(app: "typer.Typer") -> None:
 @redact_frames
 def examined(asked: Asked) -> tuple[str | dict[str, object], bool]:
     """What the doctor says of a store, as text or for JSON, and whether all is well."""
-    from encrypted_sessions.doctor import store as of_store  # noqa: PLC0415 - when it is used
+    from ..doctor import store as of_store  # noqa: PLC0415 - when it is used
 
     store, ring, upstream_key = asked.opened_store(), asked.ring(), asked.upstream()
 
@@ -314,7 +316,7 @@ def _run(
     """Run an operation, print its report, and end with its exit code."""
     import typer  # noqa: PLC0415 - as in `app`
 
-    from encrypted_sessions.cli import progress, reports  # noqa: PLC0415 - `--help` needs nothing of it
+    from . import progress, reports  # noqa: PLC0415 - `--help` needs nothing of it
 
     store = asked.opened_store()
     stop = progress.Stop()
@@ -345,9 +347,10 @@ def ended(work: Coroutine[Any, Any, _T], stop: "Stop | None" = None) -> _T:
     """
     import typer  # noqa: PLC0415 - as in `app`
 
-    from encrypted_sessions.cli.progress import Stop  # noqa: PLC0415 - when it is used
-    from encrypted_sessions.maintenance.stores.base import StoreError  # noqa: PLC0415 - when it is used
     from keyproviders import KeyProviderError  # noqa: PLC0415 - likewise
+
+    from ..errors import StoreError  # noqa: PLC0415 - when it is used
+    from .progress import Stop  # noqa: PLC0415 - when it is used
 
     for name in ("keyproviders", "encrypted_sessions"):  # what goes wrong is told once, in the report
         logging.getLogger(name).addHandler(logging.NullHandler())

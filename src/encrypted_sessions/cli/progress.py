@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
-from encrypted_sessions.maintenance.progress import Progress
+from ..maintenance.progress import Progress
 
 #: Seconds between two lines of JSON.
 _EVERY_S = 1.0

@@ -8,8 +8,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
-from encrypted_sessions.inspecting import Inspected
-from encrypted_sessions.maintenance.reports import (
+from .._support.terminal import printable, table
+from ..maintenance._inspect import Inspected
+from ..maintenance.reports import (
     LEFT,
     DiscardReport,
     EncryptReport,
@@ -22,7 +23,6 @@ from encrypted_sessions.maintenance.reports import (
     Report,
     VerifyReport,
 )
-from encrypted_sessions.terminal import printable, table
 
 __all__ = ["as_json", "in_words", "inspected_as_json", "inspected_in_words", "size_in_words"]
 

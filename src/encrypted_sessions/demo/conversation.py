@@ -26,10 +26,11 @@ from typing import Any
 
 from rich.console import Console
 
-from encrypted_sessions.demo.steps import CUT_OFF, CUT_OFF_CODE, KEYS_VARIABLE, SHORT_TTL_S, Settings
-from encrypted_sessions.demo.store import missing_extra, problem_with, shown, without_secrets
-from encrypted_sessions.envelope import Envelope, parse_row
 from keyproviders import Key, KeyProviderError, KeyRing, ProviderConfigError, open_provider
+
+from ..core.envelope import Envelope, parse_row
+from .steps import CUT_OFF, CUT_OFF_CODE, KEYS_VARIABLE, SHORT_TTL_S, Settings
+from .store import missing_extra, problem_with, shown, without_secrets
 
 _STEP_TIMEOUT_S = 120
 _INDENT = 3

@@ -20,10 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encrypted_sessions.demo.store import bare_session, raw_rows, without_secrets
-from encrypted_sessions.errors import EncryptedSessionError, UnreadableItemsError
-from encrypted_sessions.session import EncryptedSession
 from keyproviders import KeyProviderError, KeyRing
+
+from ..errors import EncryptedSessionError, UnreadableItemsError
+from ..session import EncryptedSession
+from .store import bare_session, raw_rows, without_secrets
 
 if TYPE_CHECKING:
     from agents.testing import ModelCall, ScriptedModel

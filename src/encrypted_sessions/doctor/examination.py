@@ -15,9 +15,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from encrypted_sessions.errors import EncryptedSessionError
-from encrypted_sessions.installed import whose_package
-from encrypted_sessions.session import EncryptedSession
 from keyproviders import (
     CachePolicy,
     InvalidKeyError,
@@ -35,6 +32,10 @@ from keyproviders import (
     open_provider,
     redact_frames,
 )
+
+from ..errors import EncryptedSessionError
+from ..session import EncryptedSession
+from .installed import whose_package
 
 __all__ = ["Check", "Diagnosis", "examine"]
 

@@ -6,7 +6,7 @@ import json
 import sys
 from importlib import metadata
 
-from encrypted_sessions.doctor.examination import Check, Diagnosis
+from .examination import Check, Diagnosis
 
 __all__ = ["as_json", "in_words"]
 

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from encrypted_sessions.envelope import UPSTREAM_KID
-from encrypted_sessions.maintenance import inventory
-from encrypted_sessions.maintenance.keys import StoreKeys
-from encrypted_sessions.terminal import table
 from keyproviders import KeyProviderError, KeyRing, redact_frames
 
+from .._support.terminal import table
+from ..core.envelope import UPSTREAM_KID
+from ..maintenance import inventory
+from ..maintenance.keys import StoreKeys
+
 if TYPE_CHECKING:
-    from encrypted_sessions.maintenance.stores.base import WholeStore
+    from ..stores.whole import WholeStore
 
 Answer = Literal[
     "held",
@@ -96,8 +97,7 @@ async def examine_store(store: WholeStore, ring: KeyRing, *, upstream_key: str |
         answer = _as_answer(outcome)
         if kid is not None:
             try:
-                await keys.prepare([kid])
-                found = keys.opener(kid, "any")
+                found = await keys.answer(kid)
                 answer = _as_answer(found) if isinstance(found, str) else "held"
             except KeyProviderError as error:
                 answer, problem = "key_not_answered", str(error)

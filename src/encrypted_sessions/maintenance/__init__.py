@@ -13,9 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from encrypted_sessions.maintenance.progress import Progress
-    from encrypted_sessions.maintenance.removing import discard, erase, purge
-    from encrypted_sessions.maintenance.reports import (
+    from ..stores.urls import open_store
+    from ._discard import discard
+    from ._encrypt import encrypt_plaintext
+    from ._erase import erase
+    from ._inventory import inventory
+    from ._purge import purge
+    from ._reencrypt import reencrypt
+    from ._verify import verify
+    from .progress import Progress
+    from .reports import (
         DiscardReport,
         EncryptReport,
         EraseReport,
@@ -28,9 +35,6 @@ if TYPE_CHECKING:
         RowFinding,
         VerifyReport,
     )
-    from encrypted_sessions.maintenance.resealing import encrypt_plaintext, reencrypt
-    from encrypted_sessions.maintenance.stocktaking import inventory, verify
-    from encrypted_sessions.maintenance.stores.urls import open_store
 
 __all__ = [
     "DiscardReport",
@@ -57,15 +61,15 @@ __all__ = [
 
 # No module is named like a function: importing it would take the function's place here.
 _HOMES = {
-    "Progress": "progress",
-    "discard": "removing",
-    "encrypt_plaintext": "resealing",
-    "erase": "removing",
-    "inventory": "stocktaking",
-    "open_store": "stores.urls",
-    "purge": "removing",
-    "reencrypt": "resealing",
-    "verify": "stocktaking",
+    "Progress": ".progress",
+    "discard": "._discard",
+    "encrypt_plaintext": "._encrypt",
+    "erase": "._erase",
+    "inventory": "._inventory",
+    "open_store": "..stores.urls",
+    "purge": "._purge",
+    "reencrypt": "._reencrypt",
+    "verify": "._verify",
 }
 
 
@@ -73,7 +77,7 @@ def __getattr__(name: str) -> object:
     """Load what a name stands for when it is first asked for (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'reports')}"), name)
+    found: object = getattr(import_module(_HOMES.get(name, ".reports"), __name__), name)
     globals()[name] = found
     return found
 

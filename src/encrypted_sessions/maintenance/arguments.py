@@ -6,16 +6,36 @@ from collections.abc import Callable
 from os import PathLike, fspath
 from typing import TypeVar
 
-from encrypted_sessions import checks
-from encrypted_sessions.checks import kind_of
-from encrypted_sessions.envelope import UPSTREAM_KID
-from encrypted_sessions.maintenance.progress import Progress
-from encrypted_sessions.maintenance.stores.base import WholeStore
-from encrypted_sessions.maintenance.walk import Settings
 from keyproviders import KeyRing, parse_kid
+
+from .. import arguments as checks
+from ..arguments import kind_of
+from ..core.envelope import UPSTREAM_KID
+from ..stores.whole import WholeStore
+from .progress import Progress
+from .run import Settings
+
+__all__ = ["discardable", "flag", "keys", "kid", "new_file", "retention", "sessions", "settings", "store"]
 
 #: Rows of one batch at most: a page of rows and its changes are in memory at once.
 _MOST_IN_A_BATCH = 10_000
+
+#: What may be discarded: nobody can read it, or nobody knows who wrote it.
+DISCARDABLE = (
+    "erased",
+    "expired_unverified",
+    "malformed",
+    "plaintext",
+    "unauthentic",
+    "unknown_key",
+    "unsupported",
+)
+_NOT_DISCARDABLE = {
+    "ok": "it can be read; to remove whole sessions there is erase",
+    "expired": "purge removes it, and needs no export",
+    "not_yet_valid": "it can be read once the clocks agree; compare them (NTP)",
+    "key_disabled": "its key may come back; enable the key, or destroy it for good, which makes it erased",
+}
 
 _Callable = TypeVar("_Callable", bound=Callable[..., object])
 
@@ -103,6 +123,19 @@ def new_file(value: object, argument: str, *, needed: bool) -> str | None:
     if not path:
         raise ValueError(f"{argument} is empty; give the path of a file that does not exist yet")
     return path
+
+
+def discardable(outcome: object, ttl: int | None) -> str:
+    """The name of an outcome that may be discarded. Raises TypeError or ValueError, with the reason, for another."""
+    if not isinstance(outcome, str):
+        raise TypeError(f"outcome must be one of {', '.join(DISCARDABLE)}, not {type(outcome).__name__}")
+    if outcome in _NOT_DISCARDABLE:
+        raise ValueError(f"outcome {outcome!r} is not for discarding: {_NOT_DISCARDABLE[outcome]}")
+    if outcome not in DISCARDABLE:
+        raise ValueError(f"outcome must be one of {', '.join(DISCARDABLE)}, not a str of {len(outcome)} characters")
+    if outcome == "expired_unverified" and ttl is None:
+        raise ValueError("outcome 'expired_unverified' needs ttl=: without one nothing counts as expired")
+    return outcome
 
 
 def _count(value: object, argument: str, most: int | None = None) -> int:

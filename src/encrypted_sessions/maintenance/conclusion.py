@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 
-from encrypted_sessions.maintenance.groups import IN_DOUBT
-from encrypted_sessions.maintenance.reports import Group, KeyUse
 from keyproviders import CachePolicy
+
+from .key_uses import IN_DOUBT
+from .reports import Group, KeyUse
+
+__all__ = ["LABELS_ONLY", "NOT_COMPLETE", "conclude"]
 
 _SHOWN = 5
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from encrypted_sessions.maintenance.stores.base import StoredRow
+from ..stores.whole import StoredRow
+
+__all__ = ["Export"]
 
 
 class Export:
@@ -32,7 +34,7 @@ class Export:
         await asyncio.to_thread(self._write, rows)
 
     def _write(self, rows: Sequence[StoredRow]) -> None:
-        lines = "".join(json.dumps(_told(row)) + "\n" for row in rows).encode("ascii")
+        lines = "".join(json.dumps(_as_object(row)) + "\n" for row in rows).encode("ascii")
         while lines:
             lines = lines[os.write(self._file, lines) :]
         os.fsync(self._file)
@@ -47,18 +49,18 @@ class Export:
         return None
 
 
-def _told(row: StoredRow) -> dict[str, Any]:
-    told: dict[str, Any] = {"session_id": row.session_id, "id": _plain(row.id), "created_at": row.created_at}
+def _as_object(row: StoredRow) -> dict[str, Any]:
+    line: dict[str, Any] = {"session_id": row.session_id, "id": _plain_id(row.id), "created_at": row.created_at}
     try:
-        told["data"] = row.data if isinstance(row.data, str) else row.data.decode("utf-8")
+        line["data"] = row.data if isinstance(row.data, str) else row.data.decode("utf-8")
     except UnicodeDecodeError:
-        told["data_base64"] = base64.b64encode(bytes(row.data)).decode("ascii")  # type: ignore[arg-type]  # it is bytes
-    return told
+        line["data_base64"] = base64.b64encode(bytes(row.data)).decode("ascii")  # type: ignore[arg-type]  # it is bytes
+    return line
 
 
-def _plain(row_id: Any) -> Any:
+def _plain_id(row_id: Any) -> Any:
     if isinstance(row_id, tuple):
-        return [_plain(part) for part in row_id]
+        return [_plain_id(part) for part in row_id]
     return row_id.decode("utf-8", "surrogateescape") if isinstance(row_id, bytes) else row_id
 
 

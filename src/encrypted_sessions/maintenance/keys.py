@@ -13,26 +13,32 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
 
-from encrypted_sessions.derivation import upstream_secret
-from encrypted_sessions.envelope import UPSTREAM_KID
-from encrypted_sessions.outcomes import Outcome
-from encrypted_sessions.sealing import Opener, Resealer, SessionCipher
 from keyproviders import (
     InvalidKeyError,
     Key,
     KeyAccessDeniedError,
-    KeyDestroyedError,
-    KeyDisabledError,
-    KeyNotFoundError,
     KeyUnavailableError,
     parse_kid,
 )
 
+from ..core.cipher import Opener, SessionCipher
+from ..core.derivation import upstream_secret
+from ..core.envelope import UPSTREAM_KID, Envelope
+from ..core.outcomes import Outcome
+from ..history.keychain import answer_for
+
 if TYPE_CHECKING:
     from keyproviders import KeyRing
 
+    from ..stores.whole import StoredRow
+
+__all__ = ["NOT_OPENED", "ActiveKey", "InterruptedRunError", "NoKeys", "NotOpened", "StoreKeys", "wait"]
+
 #: Why nobody knows whether a row opens. No outcome: the next run may know.
 NotOpened = Literal["key_not_answered", "key_not_asked"]
+
+#: The same, with the word for a run without keys.
+NOT_OPENED = frozenset({"key_not_answered", "key_not_asked", "not_opened"})
 
 #: Kids without a key that one run asks for. Beyond the ring's permits each costs it 10 s.
 _MOST_MISSES = 100
@@ -51,6 +57,17 @@ _KEPT = 1_024
 _T = TypeVar("_T")
 
 
+class NoKeys:
+    """Opens nothing: for a run that looks at labels alone."""
+
+    async def prepare(self, envelopes: Iterable[Envelope]) -> None:
+        """Nothing is asked for."""
+
+    def opener(self, envelope: Envelope, row: StoredRow) -> str:  # noqa: ARG002 - the same for all
+        """That it was not opened."""
+        return "not_opened"
+
+
 class InterruptedRunError(Exception):
     """The run was told to stop while it waited."""
 
@@ -59,15 +76,15 @@ class _Recent(Generic[_T]):
     """What was used last, so much of it."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str], _T] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], _T] = OrderedDict()
 
-    def get(self, name: tuple[str, str]) -> _T | None:
+    def get(self, name: tuple[object, ...]) -> _T | None:
         found = self._kept.get(name)
         if found is not None:
             self._kept.move_to_end(name)
         return found
 
-    def put(self, name: tuple[str, str], one: _T) -> None:
+    def put(self, name: tuple[object, ...], one: _T) -> None:
         self._kept[name] = one
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
@@ -76,12 +93,12 @@ class _Recent(Generic[_T]):
 class ActiveKey:
     """The key to seal with now, for any session."""
 
-    __slots__ = ("_key", "_resealers", "kid")
+    __slots__ = ("_ciphers", "_key", "kid")
 
     def __init__(self, key: Key) -> None:
         self.kid = key.kid
         self._key = key
-        self._resealers: _Recent[Resealer] = _Recent()
+        self._ciphers: _Recent[SessionCipher] = _Recent()
 
     def __repr__(self) -> str:
         return f"ActiveKey({self.kid})"
@@ -94,16 +111,12 @@ class ActiveKey:
         return self._key == key
 
     def cipher(self, session_id: str) -> SessionCipher:
-        """What seals items of a session."""
-        return SessionCipher.derive(self._key.secret, session_id)
-
-    def resealer(self, session_id: str) -> Resealer:
-        """What seals again what a session's other keys sealed."""
-        resealer = self._resealers.get(("", session_id))
-        if resealer is None:
-            resealer = self.cipher(session_id).resealer()
-            self._resealers.put(("", session_id), resealer)
-        return resealer
+        """What seals items of a session. Raises UnicodeEncodeError for an id that no session can have."""
+        cipher = self._ciphers.get((session_id,))
+        if cipher is None:
+            cipher = SessionCipher(self._key.secret, session_id, self.kid)
+            self._ciphers.put((session_id,), cipher)
+        return cipher
 
 
 class StoreKeys:
@@ -130,50 +143,53 @@ class StoreKeys:
             self._active = ActiveKey(key)
         return self._active
 
-    async def prepare(self, kids: Iterable[str]) -> None:
-        """Have an answer for these kids, and for no others: `opener` gives it then, without waiting.
+    async def prepare(self, envelopes: Iterable[Envelope]) -> None:
+        """Have an answer for the kids of these, and for no others: `opener` gives it then, without waiting.
 
         Raises what the ring raises, once waiting has not helped.
         """
-        self._now = {kid: await self._answer(kid) for kid in kids}
+        self._now = {kid: await self.answer(kid) for kid in {found.kid for found in envelopes}}
 
-    def opener(self, kid: str, session_id: str) -> Opener | Outcome | NotOpened:
-        """What opens rows of a session under a kid that was prepared, or why nothing does."""
+    def opener(self, envelope: Envelope, row: StoredRow) -> Opener | Outcome | NotOpened:
+        """What opens the envelope of a row, or why nothing does."""
+        kid, session_id = envelope.kid, row.session_id
         secret = self._now[kid]
         if isinstance(secret, str):
             return secret
-        opener = self._openers.get((kid, session_id))
+        name = (kid, session_id, envelope.version)
+        opener = self._openers.get(name)
         if opener is None:
             try:
-                opener = SessionCipher.derive(secret, session_id).opener()
+                opener = SessionCipher(secret, session_id, kid).opener(envelope.version)
             except UnicodeEncodeError:  # no session can have such an id, so no key has sealed for it
                 return "unauthentic"
-            self._openers.put((kid, session_id), opener)
+            self._openers.put(name, opener)
         return opener
 
-    async def _answer(self, kid: str) -> bytes | Outcome | NotOpened:
-        if kid == UPSTREAM_KID:
-            return "unknown_key" if self._upstream is None else self._upstream
+    async def answer(self, kid: str) -> bytes | Outcome | NotOpened:
+        """What the ring says of a kid: the master key's bytes, or why there are none.
+
+        Raises what the ring raises, once waiting has not helped.
+        """
         known = self._without.get(kid)
         if known is not None:
             return known
-        if parse_kid(kid) is None:
+        could_be_asked = parse_kid(kid) is not None
+        if not could_be_asked and kid != UPSTREAM_KID:
             return "unknown_key"
-        if len(self._without) >= _MOST_MISSES and kid not in self._ring.health().held:
+        if could_be_asked and len(self._without) >= _MOST_MISSES and kid not in self._ring.health().held:
             return "key_not_asked"
         try:
-            return (await self._patiently(lambda: self._ring.get(kid))).secret
-        except KeyDestroyedError:
-            answer: Outcome | NotOpened = "erased"
-        except KeyDisabledError:
-            answer = "key_disabled"
-        except KeyNotFoundError:
-            answer = "unknown_key"
+            answer: bytes | Outcome | NotOpened = await answer_for(kid, self._upstream, self._ask)
         except (KeyAccessDeniedError, InvalidKeyError) as error:
             answer = "key_not_answered"
             self.refusals[kid] = str(error)
-        self._without[kid] = answer
+        if could_be_asked and isinstance(answer, str):
+            self._without[kid] = answer
         return answer
+
+    async def _ask(self, kid: str) -> bytes:
+        return (await self._patiently(lambda: self._ring.get(kid))).secret
 
     async def _patiently(self, ask: Callable[[], Awaitable[Key]]) -> Key:
         tries = 1

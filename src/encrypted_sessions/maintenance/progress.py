@@ -1,10 +1,12 @@
-"""What is told while a run goes on. Nothing is printed here: a callback gets it."""
+"""What is reported while a run goes on. Nothing is printed here: a callback gets it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from typing import NamedTuple
+
+__all__ = ["Progress", "Ticker"]
 
 #: Seconds between two reports.
 _EVERY_S = 0.2
@@ -13,9 +15,11 @@ _EVERY_S = 0.2
 class Progress(NamedTuple):
     """How far a run is.
 
-    `seen` rows of about `total` were looked at, `changed` of them were replaced or removed. `total`
-    was counted at the start and the store goes on living: it is a guess. `rate` is rows per second.
-    `left_s` is a guess at the seconds left, None while nothing is known.
+    Attributes:
+        seen: Rows that were looked at.
+        total: A guess at how many there are: they were counted at the start, and the store goes on living.
+        changed: Rows that were replaced or removed.
+        elapsed_s: Seconds since the start.
     """
 
     seen: int
@@ -30,7 +34,7 @@ class Progress(NamedTuple):
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left, if it goes on at this rate."""
+        """Seconds left, if it goes on at this rate; None while nothing is known."""
         return max(self.total - self.seen, 0) / self.rate if self.rate > 0 else None
 
 
@@ -40,13 +44,13 @@ class Ticker:
     def __init__(self, callback: Callable[[Progress], object] | None, total: int) -> None:
         self._callback = callback
         self._total = total
-        self._began = self._told = time.monotonic()
+        self._began = self._last_call = time.monotonic()
 
     def tick(self, seen: int, changed: int, *, end: bool = False) -> None:
         """Say how far the run is, if it is time to."""
         if self._callback is None:
             return
         now = time.monotonic()
-        if end or now - self._told >= _EVERY_S:
-            self._told = now
+        if end or now - self._last_call >= _EVERY_S:
+            self._last_call = now
             self._callback(Progress(seen, max(self._total, seen), changed, now - self._began))

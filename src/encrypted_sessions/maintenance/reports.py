@@ -9,6 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+__all__ = [
+    "LEFT",
+    "DiscardReport",
+    "EncryptReport",
+    "EraseReport",
+    "Group",
+    "InventoryReport",
+    "KeyUse",
+    "PurgeReport",
+    "ReencryptReport",
+    "Report",
+    "RowFinding",
+    "Stopped",
+    "VerifyReport",
+]
+
 Stopped = Literal["interrupted", "limit", "provider", "store"]
 
 
@@ -16,8 +32,11 @@ Stopped = Literal["interrupted", "limit", "provider", "store"]
 class RowFinding:
     """One row that a person should look at: where it is, what it is, and the kid that it names.
 
-    `row_id` is the primary key, or in Redis the list's key and the place in it, in words. `kid` is
-    None where the row names none, or something that is no kid.
+    Attributes:
+        session_id: The session that the row is in.
+        row_id: The primary key, or in Redis the list's key and the place in it, as text.
+        outcome: What the row is.
+        kid: The kid that it names; None where it names none, or something that is no kid.
     """
 
     session_id: str
@@ -28,14 +47,23 @@ class RowFinding:
 
 @dataclass(frozen=True)
 class Report:
-    """What every run tells.
+    """What every run reports.
 
-    `found` counts each row that was looked at under one outcome's name. Rows that a command had no
-    reason to open, or could not, are "not_opened". `changed` rows were replaced, or removed; in a
-    dry run they would have been. `left` counts rows that this command is there for, or that stand
-    in its way, and that are as they were: by reason, told in `LEFT`. `stopped` is None for a run
-    that went through the whole store, and `stopped_because` says why it did not. `findings` are up
-    to 20 rows. `notices` are sentences for whoever runs it.
+    Attributes:
+        store: Where the store is, without a password.
+        found: Each row that was looked at, counted under one outcome's name. Rows that a command had
+            no reason to open, or could not, are "not_opened".
+        changed: Rows that were replaced, or removed; in a dry run, that would have been.
+        left: Rows that this command is there for, or that stand in its way, and that are as they were,
+            by reason. `LEFT` explains the reasons that are no outcomes.
+        stopped: None for a run that went through the whole store.
+        stopped_because: Why it did not.
+        findings: Up to 20 of the rows that were left.
+        notices: Sentences for whoever runs it.
+        incomplete: What the store could not do to make gone what was removed or replaced, in words.
+        started_at: When the run began.
+        took_s: How long it took, in seconds.
+        dry_run: Whether changes were only counted.
     """
 
     store: str
@@ -47,7 +75,6 @@ class Report:
     findings: tuple[RowFinding, ...]
     notices: tuple[str, ...]
     incomplete: tuple[str, ...]
-    """What the store could not do to make gone what was removed or replaced, in words."""
     started_at: float
     took_s: float
     dry_run: bool
@@ -67,10 +94,17 @@ class Report:
 class Group:
     """Rows of one kid, envelope version and outcome.
 
-    `kid` and `version` are None where a row has none that could be told. `sessions` is exact up to
-    2,048, and beyond that an estimate, off by some 3 %. `oldest` and `newest` are of the tokens'
-    timestamps, for plaintext of the rows' created times, None where there is neither; they are
-    proven only for "ok", "expired" and "not_yet_valid". `size` is the stored bytes.
+    Attributes:
+        kid: The kid that these rows name; None where they name none that is one.
+        version: The envelope's version; None for what is no envelope.
+        outcome: What these rows are.
+        items: How many there are.
+        sessions: In how many sessions: exact up to 2,048, and beyond that an estimate, off by some 3 %.
+        sessions_exact: Whether `sessions` is no estimate.
+        oldest: The oldest of the tokens' timestamps, for plaintext of the rows' created times; None
+            where there is neither. It is proven only for "ok", "expired" and "not_yet_valid".
+        newest: The newest of them, likewise.
+        size: The stored bytes.
     """
 
     kid: str | None
@@ -88,10 +122,14 @@ class Group:
 class KeyUse:
     """What still needs one key.
 
-    `needed_by` counts the rows that only this key opens: proven ones that have not expired, and all
-    that name a disabled key. `unproven` counts rows that name this kid and that nobody opened.
-    `newest` is the newest proven timestamp of the rows that need it. `free_from` is when the last
-    of these expires: None without a ttl, or where it cannot be told.
+    Attributes:
+        kid: The key's public id.
+        active: Whether it is the ring's active key.
+        needed_by: Rows that only this key opens: proven ones that have not expired, and all that name a
+            disabled key.
+        unproven: Rows that name this kid and that nobody opened.
+        newest: The newest proven timestamp of the rows that need it.
+        free_from: When the last of these expires; None without a ttl, or where nobody can say.
     """
 
     kid: str
@@ -104,9 +142,15 @@ class KeyUse:
 
 @dataclass(frozen=True)
 class InventoryReport(Report):
-    """What is in a store, under which keys, how old. `conclusion` is what an operator wants to know.
+    """What is in a store, under which keys, how old.
 
-    `proven` is False when it was made without keys: then labels were counted, and labels prove nothing.
+    Attributes:
+        groups: Rows by kid, version and outcome.
+        keys: What needs each key.
+        active_kid: The ring's active key; None without keys.
+        ttl: The ttl that rows were measured against.
+        proven: False when it was made without keys: then labels were counted, and labels prove nothing.
+        conclusion: What an operator wants to know, in sentences.
     """
 
     groups: tuple[Group, ...]
@@ -124,21 +168,35 @@ class InventoryReport(Report):
 
 @dataclass(frozen=True)
 class VerifyReport(Report):
-    """Whether every row is in order. `left` counts those that are not, by outcome."""
+    """Whether every row is in order. `left` counts those that are not, by outcome.
+
+    Attributes:
+        active_kid: The ring's active key.
+    """
 
     active_kid: str | None
 
 
 @dataclass(frozen=True)
 class PurgeReport(Report):
-    """What was removed because it is authentic and expired."""
+    """What was removed because it is authentic and expired.
+
+    Attributes:
+        ttl: The ttl that rows were measured against.
+    """
 
     ttl: int
 
 
 @dataclass(frozen=True)
 class ReencryptReport(Report):
-    """What was sealed again under the active key. `already` rows were under it before, by their label."""
+    """What was sealed again under the active key.
+
+    Attributes:
+        to_kid: The active key; None if the run did not come so far.
+        from_kid: The key that it was limited to, if any.
+        already: Rows that were under the active key before, by their label.
+    """
 
     to_kid: str | None
     from_kid: str | None
@@ -147,7 +205,13 @@ class ReencryptReport(Report):
 
 @dataclass(frozen=True)
 class EncryptReport(Report):
-    """What was plaintext, or of the SDK's class, and is sealed under the active key now."""
+    """What was plaintext, or of the SDK's class, and is sealed under the active key now.
+
+    Attributes:
+        to_kid: The active key; None if the run did not come so far.
+        plaintext: Rows that were plaintext.
+        upstream: Rows that the SDK's class had sealed.
+    """
 
     to_kid: str | None
     plaintext: int
@@ -156,7 +220,12 @@ class EncryptReport(Report):
 
 @dataclass(frozen=True)
 class DiscardReport(Report):
-    """What was removed although nobody can read it, after it was written to `export`."""
+    """What was removed, after it was written to a file.
+
+    Attributes:
+        outcome: What these rows were.
+        export: The file's path; None where nothing was written.
+    """
 
     outcome: str
     export: str | None
@@ -164,7 +233,13 @@ class DiscardReport(Report):
 
 @dataclass(frozen=True)
 class EraseReport(Report):
-    """What was erased of the named sessions, per table or kind of key. `missing` had no trace at all."""
+    """What was erased of the named sessions.
+
+    Attributes:
+        erased: Rows per table or kind of key.
+        sessions: How many of the sessions there was a trace of.
+        missing: Those of which there was none.
+    """
 
     erased: Mapping[str, int]
     sessions: int

@@ -1,32 +1,28 @@
-"""A real Vault or OpenBao: in dev mode, and with TLS and files, sealed and unsealed."""
+"""A real OpenBao: what each test has in it of its own."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
-import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from encrypted_sessions_tests.loopback_http import LoopbackServer
+from encrypted_sessions_tests.openbao import (
+    AuditedOpenBaoServer,
+    OpenBaoServer,
+    StoredOpenBaoServer,
+    make_certificate,
+)
 from keyproviders import Key
-from loopback_http import LoopbackServer
-from servers import ProgramMissingError, Server
-
-PROGRAM = next((found for found in map(shutil.which, ("bao", "vault")) if found), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,210 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker("live_vault")
-
-
-class VaultServer(Server):
-    """In dev mode: unsealed, in memory, with the root token ``root``, and a KV version 2 mount at ``secret``."""
-
-    name = "vault"
-    interrupt = signal.SIGINT
-    crash = signal.SIGKILL
-    root_token = "root"
-
-    def __init__(self) -> None:
-        if PROGRAM is None:
-            raise ProgramMissingError("neither bao nor vault is on PATH (openbao.org has packages of bao)")
-        self._program = PROGRAM
-        super().__init__()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def verify(self) -> str | bool:
-        return True
-
-    def client(self, token: str | None = None, **given: Any) -> Any:
-        """An hvac client of root, or of another token."""
-        import hvac
-
-        return hvac.Client(url=self.url, token=token or self.root_token, verify=self.verify, **given)
-
-    def _command(self) -> list[str]:
-        listen = f"-dev-listen-address=127.0.0.1:{self.port}"
-        return [self._program, "server", "-dev", f"-dev-root-token-id={self.root_token}", "-dev-no-store-token", listen]
-
-    def _ready(self, pid: int) -> bool:
-        client = self.client("none")
-        try:
-            status = client.seal_status
-        except OSError:
-            return False
-        finally:
-            client.adapter.close()
-        return not status["sealed"] and listens(pid, self.port)
-
-
-class LoggedVaultServer(VaultServer):
-    """In dev mode, with an audit device: everything that is asked stands in ``audit_log``."""
-
-    name = "vault-audit"
-
-    @property
-    def audit_log(self) -> Path:
-        return self.folder / "audit.log"
-
-    def _prepare(self) -> None:
-        # OpenBao takes an audit device from its configuration alone, Vault from its API alone.
-        self._by_configuration = Path(self._program).name == "bao"
-
-    def _command(self) -> list[str]:
-        command = super()._command()
-        if not self._by_configuration:
-            return command
-        config = self.folder / "audit.hcl"
-        options = f'file_path = "{self.audit_log}"'
-        config.write_text(f'audit "file" "to-file" {{\n  options {{ {options} }}\n}}\n')
-        return [*command, f"-config={config}"]
-
-    def start(self) -> None:
-        super().start()
-        if not self._by_configuration:
-            root = self.client()
-            root.sys.enable_audit_device("file", path="to-file", options={"file_path": str(self.audit_log)})
-            root.adapter.close()
-
-    def audited(self) -> list[dict[str, Any]]:
-        """Each request and each response that was logged, in order."""
-        return [json.loads(line) for line in self.audit_log.read_text().splitlines()]
-
-
-class StoredVaultServer(VaultServer):
-    """With TLS and file storage: sealed after each start, until ``unseal()``."""
-
-    name = "vault-tls"
-
-    def _prepare(self) -> None:
-        self.certificate, key = make_certificate(self.folder)
-        (self.folder / "data").mkdir()
-        for path in (self.certificate, key, self.folder / "data"):
-            if self._user is not None:
-                os.chown(path, self._user.pw_uid, self._user.pw_gid)
-        self._key_path = key
-        self._unseal_key = ""
-
-    @property
-    def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
-
-    @property
-    def verify(self) -> str | bool:
-        return str(self.certificate)
-
-    def _command(self) -> list[str]:
-        config = self.folder / "config.json"
-        config.write_text(
-            json.dumps(
-                {
-                    "storage": {"file": {"path": str(self.folder / "data")}},
-                    "listener": {
-                        "tcp": {
-                            "address": f"127.0.0.1:{self.port}",
-                            "tls_cert_file": str(self.certificate),
-                            "tls_key_file": str(self._key_path),
-                        }
-                    },
-                    "api_addr": self.url,
-                    "disable_mlock": True,
-                }
-            )
-        )
-        return [self._program, "server", f"-config={config}"]
-
-    def _ready(self, pid: int) -> bool:
-        client = self.client("none")
-        try:
-            _ = client.seal_status
-        except OSError:
-            return False
-        finally:
-            client.adapter.close()
-        return listens(pid, self.port)
-
-    def unseal(self) -> None:
-        """Make it usable; the first time it is initialised, too."""
-        client = self.client("none")
-        if not client.sys.is_initialized():
-            made = client.sys.initialize(secret_shares=1, secret_threshold=1)
-            self._unseal_key, self.root_token = made["keys"][0], made["root_token"]
-            client.sys.submit_unseal_key(self._unseal_key)
-            self._until_active(client)
-            root = self.client()
-            root.sys.enable_secrets_engine("kv", path="secret", options={"version": "2"})
-            _until(lambda: root.secrets.kv.v2.create_or_update_secret("ready", {"key": "1"}))
-            root.adapter.close()
-        elif client.seal_status["sealed"]:
-            client.sys.submit_unseal_key(self._unseal_key)
-            self._until_active(client)
-        client.adapter.close()
-
-    @staticmethod
-    def _until_active(client: Any) -> None:
-        deadline = time.monotonic() + 30
-        while not isinstance(client.sys.read_health_status(method="GET"), dict) and time.monotonic() < deadline:
-            time.sleep(0.02)  # anything but a 200 comes as a response
-
-    def restore(self) -> None:
-        super().restore()
-        self.unseal()
-
-
-def listens(pid: int, port: int) -> bool:
-    """Whether this very process listens there, and not another one that took the port."""
-    found = psutil.Process(pid).net_connections(kind="tcp")
-    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in found)
-
-
-def _until(call: Callable[[], object]) -> None:
-    """A new mount takes a moment to upgrade itself."""
-    import hvac
-
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            call()
-        except (hvac.exceptions.InvalidRequest, hvac.exceptions.InvalidPath):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1 that signs itself, and its key, as files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vault of a test")])
-    now = datetime.now(timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "server.crt", folder / "server.key"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths
 
 
 class Issuer:
@@ -303,7 +95,7 @@ class TokenReviewer:
 class Place:
     """One test's own secret in a server, with whoever may read it."""
 
-    def __init__(self, server: VaultServer) -> None:
+    def __init__(self, server: OpenBaoServer) -> None:
         self.server = server
         self.root = server.client()
         self.path = f"agents/{secrets.token_hex(4)}"
@@ -354,7 +146,7 @@ class Place:
 class Transit:
     """One test's own Transit mount in a server, with a derived key ``agents``, and whoever may use it."""
 
-    def __init__(self, server: VaultServer) -> None:
+    def __init__(self, server: OpenBaoServer) -> None:
         self.server = server
         self.root = server.client()
         self.mount = f"transit-{secrets.token_hex(4)}"
@@ -387,75 +179,48 @@ class Transit:
         self.root.adapter.close()
 
 
-def _running(make: Callable[[], VaultServer]) -> Iterator[VaultServer]:
-    try:
-        server = make()
-    except ProgramMissingError as missing:
-        # A skip whatever ENCRYPTED_SESSIONS_REQUIRE_SERVERS says: no registry has this server to install.
-        pytest.skip(str(missing))
-    with server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def _dev_server() -> Iterator[VaultServer]:
-    yield from _running(VaultServer)
-
-
-@pytest.fixture(scope="session")
-def _stored_server() -> Iterator[VaultServer]:
-    yield from _running(StoredVaultServer)
-
-
 @pytest.fixture
-def place(_dev_server: VaultServer) -> Iterator[Place]:
+def place(_openbao: OpenBaoServer) -> Iterator[Place]:
     """A secret of this test's own in the dev server, still unwritten."""
-    made = Place(_dev_server)
+    made = Place(_openbao)
     yield made
     made.close()
 
 
 @pytest.fixture
-def stored_place(_stored_server: StoredVaultServer) -> Iterator[Place]:
-    """The same in the server with TLS and files, which is unsealed. It runs again after the test."""
-    _stored_server.restore()
-    made = Place(_stored_server)
+def stored_place(_private_openbao: StoredOpenBaoServer) -> Iterator[Place]:
+    """The same in a server with TLS and storage, unsealed, which is this worker's own. It runs again after the test."""
+    _private_openbao.restore()
+    made = Place(_private_openbao)
     yield made
     made.close()
-    _stored_server.restore()
-
-
-@pytest.fixture(scope="session")
-def _logged_server() -> Iterator[LoggedVaultServer]:
-    for server in _running(LoggedVaultServer):
-        assert isinstance(server, LoggedVaultServer)
-        yield server
+    _private_openbao.restore()
 
 
 @pytest.fixture
-def transit(_dev_server: VaultServer) -> Iterator[Transit]:
+def transit(_openbao: OpenBaoServer) -> Iterator[Transit]:
     """A Transit mount of this test's own in the dev server."""
-    made = Transit(_dev_server)
+    made = Transit(_openbao)
     yield made
     made.close()
 
 
 @pytest.fixture
-def logged_transit(_logged_server: LoggedVaultServer) -> Iterator[Transit]:
+def logged_transit(_audited_openbao: AuditedOpenBaoServer) -> Iterator[Transit]:
     """The same in the server that has an audit device."""
-    made = Transit(_logged_server)
+    made = Transit(_audited_openbao)
     yield made
     made.close()
 
 
 @pytest.fixture
-def stored_transit(_stored_server: StoredVaultServer) -> Iterator[Transit]:
-    """The same in the server with TLS and files, which is unsealed. It runs again after the test."""
-    _stored_server.restore()
-    made = Transit(_stored_server)
+def stored_transit(_private_openbao: StoredOpenBaoServer) -> Iterator[Transit]:
+    """The same in a server with TLS and storage, unsealed, which is this worker's own. It runs again after the test."""
+    _private_openbao.restore()
+    made = Transit(_private_openbao)
     yield made
     made.close()
-    _stored_server.restore()
+    _private_openbao.restore()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from documents import ROOT
+from encrypted_sessions_tests.documents import ROOT
 
 PAGE = ROOT / "docs" / "vault.md"
 FENCE = re.compile(r"^ *```(sh|console)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)

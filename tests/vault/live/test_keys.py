@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from documents import ROOT, blocks
+from encrypted_sessions_tests.documents import ROOT, blocks
 from keyproviders import (
     Key,
     KeyAccessDeniedError,
@@ -118,7 +118,7 @@ def test_a_mount_with_a_slash_is_named_when_the_url_splits_it_wrongly(place):
     place.root.sys.enable_secrets_engine("kv", path=mount, options={"version": "2"})
     url = f"vault-kv:{mount}/x?address={place.server.url}&auth=token"
     provider = VaultKvKeyProvider.from_url(url)
-    provider._connection._keeper.login._token = "root"
+    provider._connection._tokens.login._token = "root"
     with pytest.raises(ProviderConfigError, match=rf"write vault-kv:x\?mount={mount}"):
         provider.active()
     provider.close()

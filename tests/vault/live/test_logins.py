@@ -17,7 +17,7 @@ def provider_of(place, **given) -> VaultKvKeyProvider:
 
 
 def token_of(provider: VaultKvKeyProvider):
-    return provider._connection._keeper._token
+    return provider._connection._tokens._token
 
 
 def test_a_token(place, monkeypatch: pytest.MonkeyPatch):

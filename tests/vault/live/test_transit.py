@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +22,10 @@ import pytest
 from agents import SQLiteSession
 from typer.testing import CliRunner, Result
 
-from documents import ROOT
 from encrypted_sessions import EncryptedSession
 from encrypted_sessions.cli import application
+from encrypted_sessions_tests.documents import ROOT
+from encrypted_sessions_tests.openbao import PATH
 from keyproviders import (
     CachePolicy,
     InvalidKeyError,
@@ -367,7 +367,7 @@ def test_two_servers_with_the_same_key_open_each_others_keysets(keyset, logged_t
     material = base64.b64encode(os.urandom(32)).decode()
     path = f"{here.mount}/keys/shared"
     for server in (here.server, there.server):
-        command = [server._program, "transit", "import", path, material, "type=aes256-gcm96", "derived=true"]
+        command = [server.program, "transit", "import", path, material, "type=aes256-gcm96", "derived=true"]
         names = {"ADDR": server.url, "TOKEN": server.root_token}
         environment = {f"{brand}_{name}": value for name, value in names.items() for brand in ("BAO", "VAULT")}
         subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True)
@@ -529,7 +529,7 @@ def test_a_service_that_logs_in_by_itself_goes_on_after_its_token_is_revoked(key
     given = {"token": None, "auth": "approle", "auth_mount": mount, "role_id": role_id, "secret_id": secret_id}
     provider = keyset.provider(revalidate_s=60, **given)
     key = provider.active()
-    root.auth.token.revoke(keyset.made[-1]._connection._keeper._token.value)
+    root.auth.token.revoke(keyset.made[-1]._connection._tokens._token.value)
     keyset.clock.advance(61)
     assert provider.active() == key
 
@@ -683,7 +683,7 @@ def shown(language: str) -> list[tuple[str, str]]:
 
 def test_the_steps_of_the_page_work_as_they_are_shown(logged_transit, tmp_path: Path):
     server = logged_transit.server
-    missing = [name for name in ("bao", "bash", "jq", "openssl", "shred") if shutil.which(name) is None]
+    missing = [name for name in ("bao", "bash", "jq", "openssl", "shred") if shutil.which(name, path=PATH) is None]
     if missing:
         pytest.skip(f"the page's commands need {', '.join(missing)}")
     for before, text in shown("hcl"):
@@ -693,12 +693,10 @@ def test_the_steps_of_the_page_work_as_they_are_shown(logged_transit, tmp_path: 
     script = "\n".join(["set -eux -o pipefail", *steps, "set +x", "echo KEYSET; cat keyset.json"])
     script = script.replace("http://127.0.0.1:8200", server.url)
     script = script.replace("/var/log/openbao/audit.log", str(server.audit_log))
-    # The command of this very installation.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": PATH},  # with the command of this very installation first
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,70 @@
+"""Keys in an environment variable."""
+
+from __future__ import annotations
+
+import os
+
+from .._support.redaction import redact_frames
+from ..errors import ProviderConfigError
+from ..key import Key
+from .key_list import KeyList, looks_like_key, read_entries, split_entries
+
+__all__ = ["EnvKeyProvider"]
+
+
+class EnvKeyProvider:
+    """Keys in an environment variable, read anew at each call: ``EnvKeyProvider("SESSION_KEYS")``.
+
+    The variable holds one key, or several separated by commas or new lines, the active one first.
+    An entry that is base64 of 32 bytes is a key without a name; any other is split at its first
+    ``=`` into ``name=key``.
+
+    As a URL: ``env:SESSION_KEYS``. Raises ProviderConfigError when the variable is not set, and
+    InvalidKeyError when its content is no list of keys.
+    """
+
+    @redact_frames
+    def __init__(self, variable: str) -> None:
+        if not isinstance(variable, str):
+            raise TypeError(f"variable must be a str, not {type(variable).__name__}")
+        if looks_like_key(variable):
+            raise ProviderConfigError(
+                "a key was given where the name of an environment variable belongs; put the key "
+                "into a variable, and give the name of that variable, as in env:SESSION_KEYS"
+            )
+        if not (variable.isascii() and variable.isidentifier()):
+            # Not shown: a mistyped key is no name of a variable either.
+            raise ProviderConfigError(
+                f"the name of an environment variable is letters, digits and _, and begins with no "
+                f"digit; what was given ({len(variable)} characters) is none; "
+                f"write it as in env:SESSION_KEYS"
+            )
+        self._variable = variable
+        self.place = f"env:{variable}"
+
+    @classmethod
+    @redact_frames
+    def from_url(cls, url: str, *, allow_insecure: bool = False) -> EnvKeyProvider:  # noqa: ARG003 - all have it
+        """The provider of ``env:VARIABLE``. Nothing here is insecure, so the flag changes nothing."""
+        return cls(url.partition(":")[2])
+
+    def active(self) -> Key:
+        """The first key of the variable, as it is now."""
+        return self._read().active
+
+    def get(self, name: str) -> Key:
+        """The key of that name or fingerprint in the variable, as it is now."""
+        return self._read().find(name)
+
+    @redact_frames
+    def _read(self) -> KeyList:
+        text = os.environ.get(self._variable)
+        if text is None:
+            raise ProviderConfigError(
+                f"the environment variable {self._variable} is not set; set it to a key, such as "
+                f"`encrypted-sessions keygen` prints"
+            )
+        return KeyList(read_entries(split_entries(text, self.place), self.place), self.place)
+
+    def __repr__(self) -> str:
+        return f"<EnvKeyProvider {self.place}>"

@@ -1,0 +1,204 @@
+"""Keys in a file, or in a directory of files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+from .._support.paths import path_in_url, path_text
+from .._support.redaction import redact_frames
+from ..errors import (
+    InvalidKeyError,
+    KeyAccessDeniedError,
+    KeyProviderError,
+    KeyUnavailableError,
+    ProviderConfigError,
+)
+from ..key import Key, is_key_name, try_key_text
+from .key_list import KeyList, looks_like_key, read_entries, split_entries
+
+__all__ = ["FileKeyProvider"]
+
+_ACTIVE_FILE = "ACTIVE"
+# No list of keys is that long; a path to a device or a database is a mistake.
+_MOST_BYTES = 1 << 20
+# So often what changes under the reader's eyes is read again.
+_READS = 5
+
+
+class FileKeyProvider:
+    """Keys in a file, or in a directory of files: ``FileKeyProvider("/etc/keys/sessions")``.
+
+    A file holds one key or several, as an environment variable does, the active one first; a line
+    that begins with ``#`` is a comment. In a directory each file holds one key, the file's name is
+    the key's name, and a file ``ACTIVE`` holds the name of the active one; with a single key it may
+    be missing. Files whose names begin with a dot are passed over. This is how Kubernetes mounts a
+    secret.
+
+    The content is read anew whenever it has changed, also when a symbolic link has been moved to
+    another place. What does not exist is KeyUnavailableError, since it may be rendered late; what
+    is half-written or no list of keys is InvalidKeyError. Warns once when others may write to it.
+
+    As a URL: ``file:/etc/keys/sessions`` or ``file:///etc/keys/sessions``.
+    """
+
+    @redact_frames
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        text = path_text(path)
+        if not text or "\0" in text:
+            raise ProviderConfigError("the path of a file of keys is empty, or has a NUL; give it as in file:/etc/keys")
+        if any(looks_like_key(part) for part in (text, *text.replace("=", ",").split(","))):
+            raise ProviderConfigError(
+                "a key was given where the path of a file belongs; put the key into a file, and give the file's path"
+            )
+        self._path = text
+        self.place = f"file:{text}"
+        self._read: tuple[object, KeyList] | None = None
+        self._warned = False
+
+    @classmethod
+    @redact_frames
+    def from_url(cls, url: str, *, allow_insecure: bool = False) -> FileKeyProvider:  # noqa: ARG003 - all have it
+        """The provider of ``file:PATH`` or ``file:///PATH``. There is nothing insecure to allow."""
+        rest = path_in_url(url.partition(":")[2])
+        if "%" in rest:
+            from urllib.parse import unquote  # noqa: PLC0415 - few paths need it
+
+            rest = unquote(rest)
+        return cls(rest)
+
+    def active(self) -> Key:
+        """The active key of the file or directory, as it is now."""
+        return self._keys().active
+
+    def get(self, name: str) -> Key:
+        """The key of that name or fingerprint, as the file or directory is now."""
+        return self._keys().find(name)
+
+    @redact_frames
+    def _keys(self) -> KeyList:
+        # Looked at before and after: what is replaced in between is not half old and half new.
+        for _ in range(_READS):
+            try:
+                before = _stamp(self._path)
+                known = self._read
+                if known is not None and known[0] == before:
+                    return known[1]
+                contents = _contents(self._path)
+                unchanged = _stamp(self._path) == before
+            except FileNotFoundError:
+                problem: KeyProviderError = KeyUnavailableError(
+                    f"{self.place} does not exist (yet); create it, or wait for what renders it"
+                )
+                break
+            except OSError as error:
+                kind = KeyAccessDeniedError if isinstance(error, PermissionError) else KeyUnavailableError
+                problem = kind(f"{self.place} cannot be read: {error.strerror}; see to its owner and its mode")
+                break
+            if unchanged:
+                keys = self._understood(contents)
+                self._warn_of_writers()
+                self._read = (before, keys)
+                return keys
+        else:
+            problem = KeyUnavailableError(f"{self.place} keeps changing while it is read; write it in one move")
+        raise problem
+
+    def _understood(self, contents: bytes | dict[str, bytes]) -> KeyList:
+        if isinstance(contents, bytes):
+            lines = [line for line in _text(contents, self.place).splitlines() if not line.strip().startswith("#")]
+            entries = split_entries("\n".join(lines), self.place)
+            return KeyList(read_entries(entries, self.place), self.place)
+        return KeyList(_keys_of_directory(contents, self.place), self.place)
+
+    def _warn_of_writers(self) -> None:
+        # On Windows the mode does not tell.
+        if self._warned or os.name != "posix":
+            return
+        paths = [self._path]
+        if os.path.isdir(self._path):  # noqa: PTH112 - as everywhere here: no pathlib at import
+            paths += [entry.path for entry in os.scandir(self._path) if _is_key_file(entry.name)]
+        for path in paths:
+            if _others_may_write(path):
+                self._warned = True
+                warnings.warn(
+                    f"{self.place}: others than the owner may write to {path}, so they may choose the key;"
+                    " take that right away (chmod go-w)",
+                    stacklevel=2,
+                )
+                return
+
+    def __repr__(self) -> str:
+        return f"<FileKeyProvider {self.place}>"
+
+
+def _stamp(path: str) -> object:
+    """What changes when the content does: of a file, or of each file of a directory."""
+    one = _stamp_of(path)
+    if not os.path.isdir(path):  # noqa: PTH112 - no pathlib at import
+        return one
+    with os.scandir(path) as found:
+        names = sorted(entry.name for entry in found if _is_key_file(entry.name))
+    return (one, *((name, _stamp_of(os.path.join(path, name))) for name in names))  # noqa: PTH118 - likewise
+
+
+def _stamp_of(path: str) -> tuple[int, ...]:
+    status = os.stat(path)  # noqa: PTH116 - follows links: what counts is where they point to
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _contents(path: str) -> bytes | dict[str, bytes]:
+    if not os.path.isdir(path):  # noqa: PTH112 - no pathlib at import
+        return _bytes_of(path)
+    with os.scandir(path) as found:
+        return {entry.name: _bytes_of(entry.path) for entry in found if _is_key_file(entry.name) and entry.is_file()}
+
+
+def _others_may_write(path: str) -> bool:
+    # In a sticky directory, such as /tmp, they may add files, and a key of their own is one.
+    may = os.stat(path).st_mode & 0o022 != 0  # noqa: PTH116 - no pathlib at import
+    # Kubernetes gives every right to the directory of a secret, and mounts it read-only.
+    return may and not os.statvfs(path).f_flag & os.ST_RDONLY
+
+
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123 - no pathlib at import
+        return file.read(_MOST_BYTES)
+
+
+def _is_key_file(name: str) -> bool:
+    # Kubernetes keeps its links in ..data and its like, editors keep drafts in hidden files.
+    return not name.startswith(".")
+
+
+def _text(content: bytes, what: str) -> str:
+    # Asked rather than tried: the error of a codec holds the content.
+    if not content.isascii():
+        raise InvalidKeyError(f"{what} has characters that no key has; it must be plain text (ASCII)")
+    return content.decode("ascii")
+
+
+def _keys_of_directory(contents: dict[str, bytes], place: str) -> list[Key]:
+    files = dict(contents)
+    marker = files.pop(_ACTIVE_FILE, None)
+    keys: dict[str, Key] = {}
+    for name in sorted(files):
+        if not is_key_name(name):
+            raise InvalidKeyError(f"{place}: a file's name is the key's, and {name!r} is no name of a key; rename it")
+        secret, problem = try_key_text(_text(files[name], f"{place}: the file {name}"))
+        if secret is None:
+            raise InvalidKeyError(f"{place}: the file {name} is no key: {problem}; it must hold 32 bytes as base64")
+        keys[name] = Key(name, secret)
+    if not keys:
+        raise InvalidKeyError(f"{place} has no file with a key")
+    if marker is None and len(keys) > 1:
+        raise InvalidKeyError(
+            f"{place} has {len(keys)} keys and no file {_ACTIVE_FILE}; write the name of the active one into it"
+        )
+    chosen = next(iter(keys)) if marker is None else _text(marker, f"{place}: the file {_ACTIVE_FILE}").strip()
+    if chosen not in keys:
+        # Not shown: it may be a key in the wrong file.
+        raise InvalidKeyError(
+            f"{place}: the file {_ACTIVE_FILE} names a key that is not there; there are {', '.join(keys)}"
+        )
+    return [keys.pop(chosen), *keys.values()]

@@ -1,0 +1,341 @@
+"""What a ring knows about its keys, and what it may do with that now: no thread, no lock, no I/O.
+
+Time comes in as an argument, so every rule below can be read, and tested, by itself.
+
+There are two kinds of questions: *which key is active?* and *which key has this kid?* For each one
+that has been answered, `CacheEntry` has the last healthy answer and what has gone wrong since:
+
+    not known ──answer──▶ fresh ──time──▶ due: asked again in the background, still used
+                            ▲                │
+                            └────answer──────┤
+                                             ├─ unavailable, no key, bad setting: coasts until its
+                                             │  limit, counted from the last healthy answer
+                                             ├─ denied, not found: coasts for the grace as well,
+                                             │  counted from the first denial; then dropped
+                                             └─ disabled, destroyed: dropped at once
+
+Only an answer moves `healthy_at` and forgets a denial. An error moves neither: it never extends
+a clock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from math import inf
+
+from ..errors import KeyAccessDeniedError, KeyDestroyedError, KeyDisabledError, KeyNotFoundError, KeyUnavailableError
+from ..key import Key
+from .events import KeyEvent, event_of
+from .policies import CachePolicy
+
+__all__ = ["CacheEntry", "KeyCache"]
+
+# The share of its freshness after which the active key is asked for again.
+_REFRESH_FROM = 0.8
+# Between two failed refreshes of the active key: at least this, and no more than the longest even
+# if the source asks for it.
+_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 60.0
+# Between two failed refreshes of one older key. There may be a thousand of them.
+_OLDER_PAUSE_S = 30.0
+# A ring that nobody used for so long asks no more by itself.
+_IDLE_S = 6 * 3600.0
+
+
+class CacheEntry:
+    """The last healthy answer to one question, and what has gone wrong since."""
+
+    __slots__ = ("ask_at", "denied_since", "healthy_at", "key", "used_at", "valid_without_check_until")
+
+    def __init__(self, key: Key, now: float) -> None:
+        self.key = key
+        self.healthy_at = now
+        self.denied_since: float | None = None
+        self.ask_at = now
+        self.used_at = now
+        # Until then a use needs no thought: the key is good, and nothing is due.
+        self.valid_without_check_until = now
+
+    def limit(self, stale_s: float, grace_s: float) -> float:
+        """When this answer can no longer be used, as things are now."""
+        denied = inf if self.denied_since is None else self.denied_since + grace_s
+        return min(self.healthy_at + stale_s, denied)
+
+
+class KeyCache:
+    """The active key and the older ones, with their ages. Not safe for threads by itself.
+
+    The methods that report a change return the events of it.
+    """
+
+    def __init__(
+        self,
+        policy: CachePolicy,
+        label: str,
+        jitter: Callable[[], float] | None = None,
+    ) -> None:
+        self._policy = policy
+        self._label = label
+        self._jitter = _jitter if jitter is None else jitter
+        self._active: CacheEntry | None = None
+        self._fresh_until = -inf
+        self._stale_reported = False
+        self._keys: dict[str, CacheEntry] = {}  # by fingerprint; the active one is among them
+        self._first_end: float | None = inf  # of the keys held; None when it is to be found anew
+        self._older_not_before = -inf
+        self.by_kid: dict[str, CacheEntry] = {}
+        self.healthy_at: float | None = None
+        self.used_at = -inf
+
+    # What may be used now.
+
+    def writable(self, now: float) -> Key | None:
+        """The active key, if writing with it is still allowed."""
+        entry = self._active
+        return entry.key if entry is not None and now < self._write_limit(entry) else None
+
+    def readable(self, fingerprint: str, now: float) -> Key | None:
+        """The held key of that fingerprint, if reading with it is still allowed."""
+        entry = self._keys.get(fingerprint)
+        if entry is None or now >= self._read_limit(entry) or now >= self.all_until:
+            return None
+        entry.used_at = now
+        return entry.key
+
+    @property
+    def all_until(self) -> float:
+        """When all keys end, because the source refuses to say which one is active."""
+        entry = self._active
+        if entry is None or entry.denied_since is None:
+            return inf
+        return entry.denied_since + self._policy.denied_grace_s
+
+    @property
+    def kids(self) -> tuple[str, ...]:
+        """The public ids of the keys that are held."""
+        return tuple(self.by_kid)
+
+    @property
+    def active_kid(self) -> str | None:
+        """The public id of the key that was active when the source last said so."""
+        return None if self._active is None else self._active.key.kid
+
+    def active_age(self, now: float) -> float | None:
+        """Seconds since the source last said which key is active."""
+        return None if self._active is None else now - self._active.healthy_at
+
+    def can_read(self, now: float) -> bool:
+        """Whether any key is held that may be read with."""
+        return now < self.all_until and any(now < self._read_limit(entry) for entry in self._keys.values())
+
+    # What is due.
+
+    def active_is_due(self, now: float) -> bool:
+        """Whether the active key is to be asked for in the background."""
+        return self._active is not None and now >= self._active.ask_at
+
+    def key_is_due(self, fingerprint: str, now: float) -> bool:
+        """Whether a held key that was used now is to be asked for in the background."""
+        entry = self._keys.get(fingerprint)
+        if entry is None or now < entry.ask_at:
+            return False
+        if now < self._older_not_before:
+            self._schedule(entry, self._older_not_before)
+            return False
+        return True
+
+    def may_ask_for_older(self, now: float) -> bool:
+        """Whether the source answers, as far as is known: a queue of questions ends when it does not."""
+        return now >= self._older_not_before
+
+    def write_valid_without_check_until(self, now: float) -> float:
+        """Until when `writable` gives the same and nothing is due."""
+        entry = self._active
+        if entry is None:
+            return -inf
+        stale = inf if self._stale_reported else self._fresh_until
+        return min(entry.ask_at, stale, self._write_limit(entry)) if self.writable(now) else -inf
+
+    def wake_at(self, now: float) -> float:
+        """When something is to be done that no use of the ring brings about."""
+        refresh = inf
+        if self._active is not None and now < self.used_at + _IDLE_S:
+            refresh = self._active.ask_at
+        return min(refresh, self.all_until, self._next_end())
+
+    # What happened.
+
+    def asking_for_active(self, now: float) -> None:
+        """The question was put; it is not put again before it is answered or has failed."""
+        if self._active is not None:
+            self._active.ask_at = now + _PAUSE_S
+
+    def asking_for_key(self, fingerprint: str, now: float) -> None:
+        """The same for a held key."""
+        entry = self._keys.get(fingerprint)
+        if entry is not None:
+            self._schedule(entry, now + _OLDER_PAUSE_S)
+
+    def put_active(self, key: Key, now: float) -> list[KeyEvent]:
+        """The source said that this key is the active one."""
+        self.healthy_at = now
+        former = self._active
+        if former is not None and former.key.fingerprint != key.fingerprint:
+            # How old its confirmation was before the source answered, the source alone knows: a key that
+            # is asked for often may be confirmed from a copy, and from now on it is asked for seldom.
+            self._schedule(self._keys[former.key.fingerprint], now)
+        entry = self._active = CacheEntry(key, now)
+        fresh_s = self._policy.fresh_s * self._jitter()
+        self._fresh_until = now + fresh_s
+        self._stale_reported = False
+        entry.ask_at = now + _REFRESH_FROM * fresh_s
+        return self._put(key, now)
+
+    def put(self, key: Key, now: float) -> list[KeyEvent]:
+        """The source answered with this key, which is not necessarily active."""
+        self.healthy_at = now
+        return self._put(key, now)
+
+    def active_failed(self, error: BaseException, now: float) -> list[KeyEvent]:
+        """The source did not say which key is active."""
+        entry = self._active
+        if entry is None:
+            return [self._event(_kind(error), "it does not say which key is active", None, error)]
+        entry.ask_at = now + _pause(error)
+        kid = entry.key.kid
+        if isinstance(error, (KeyDisabledError, KeyDestroyedError)):
+            self._active = None
+            self._remove(entry.key.fingerprint)
+            return [self._event("dropped", f"the active key {kid} is no longer held", kid, error)]
+        if _is_denial(error):
+            if entry.denied_since is None:
+                entry.denied_since = now
+            left_s = self.all_until - now
+            return [self._event("denied", f"all keys are held for {left_s:.0f} s more at most", None, error)]
+        left_s = self._write_limit(entry) - now
+        goes_on = f"writing goes on with {kid} for {left_s:.0f} s at most" if left_s > 0 else "writing has ended"
+        return [self._event("failed", goes_on, kid, error)]
+
+    def key_failed(self, kid: str, fingerprint: str, error: BaseException, now: float) -> list[KeyEvent]:
+        """The source did not answer with that key."""
+        entry = self._keys.get(fingerprint)
+        if entry is None:
+            return [self._event(_kind(error, denied=(KeyAccessDeniedError,)), f"no answer for {kid}", kid, error)]
+        self._schedule(entry, now + _OLDER_PAUSE_S)
+        if isinstance(error, (KeyDisabledError, KeyDestroyedError)):
+            if self._active is not None and self._active.key.fingerprint == fingerprint:
+                self._active = None
+            self._remove(fingerprint)
+            return [self._event("dropped", f"{kid} is no longer held", kid, error)]
+        if _is_denial(error):
+            if entry.denied_since is None:
+                entry.denied_since = now
+                self._first_end = None
+            self._schedule(entry, entry.ask_at)
+            left_s = self._read_limit(entry) - now
+            return [self._event("denied", f"{kid} is held for {left_s:.0f} s more at most", kid, error)]
+        self._older_not_before = now + _PAUSE_S
+        left_s = self._read_limit(entry) - now
+        return [self._event("failed", f"reading goes on with {kid} for {left_s:.0f} s at most", kid, error)]
+
+    def served(self, now: float) -> list[KeyEvent]:
+        """The active key was handed out."""
+        if self._stale_reported or self._active is None or now < self._fresh_until:
+            return []
+        self._stale_reported = True
+        kid, age_s = self._active.key.kid, now - self._active.healthy_at
+        return [self._event("served stale", f"writing with {kid}, which was last confirmed {age_s:.0f} s ago", kid)]
+
+    def evict_expired(self, now: float) -> list[KeyEvent]:
+        """Let go of everything whose time is over."""
+        if now >= self.all_until:
+            events = [self._event("dropped", f"{len(self._keys)} keys are no longer held: it went on refusing", None)]
+            self.clear()
+            return events
+        if now < self._next_end():
+            return []
+        over = [entry.key for entry in self._keys.values() if now >= self._read_limit(entry)]
+        for key in over:
+            self._remove(key.fingerprint)
+            if self._active is not None and self._active.key.fingerprint == key.fingerprint:
+                self._active = None
+        return [self._event("dropped", f"{key.kid} is no longer held: its time is over", key.kid) for key in over]
+
+    def clear(self) -> None:
+        """Forget all keys."""
+        self._active = None
+        self._keys.clear()
+        self.by_kid.clear()
+        self._first_end = inf
+
+    def rejitter(self, now: float) -> None:
+        """Draw the time of the next refresh anew: forked processes should not all ask at once."""
+        if self._active is not None and now < self._active.ask_at:
+            self._active.ask_at = max(
+                now, self._active.healthy_at + _REFRESH_FROM * self._policy.fresh_s * self._jitter()
+            )
+
+    # Inside.
+
+    def _put(self, key: Key, now: float) -> list[KeyEvent]:
+        former = self._keys.get(key.fingerprint)
+        entry = CacheEntry(key, now)
+        if former is not None:
+            entry.used_at = former.used_at
+            self._remove(key.fingerprint)
+        self._keys[key.fingerprint] = self.by_kid[key.kid] = entry
+        self._first_end = None
+        self._schedule(entry, now + self._policy.revalidate_s)
+        if former is not None:
+            return [self._event("refreshed", f"{key.kid} is confirmed", key.kid)]
+        return [self._event("fetched", f"{key.kid} is held", key.kid), *self._evict_least_used()]
+
+    def _evict_least_used(self) -> Iterator[KeyEvent]:
+        active = None if self._active is None else self._active.key.fingerprint
+        older = [entry for fingerprint, entry in self._keys.items() if fingerprint != active]
+        if len(older) > self._policy.max_keys:
+            least = min(older, key=lambda entry: entry.used_at).key
+            self._remove(least.fingerprint)
+            yield self._event("dropped", f"{least.kid} made room for another", least.kid)
+
+    def _remove(self, fingerprint: str) -> None:
+        entry = self._keys.pop(fingerprint)
+        self.by_kid.pop(entry.key.kid, None)
+        self._first_end = None
+
+    def _schedule(self, entry: CacheEntry, when: float) -> None:
+        entry.ask_at = when
+        entry.valid_without_check_until = min(when, self._read_limit(entry))
+
+    def _next_end(self) -> float:
+        if self._first_end is None:
+            self._first_end = min((self._read_limit(entry) for entry in self._keys.values()), default=inf)
+        return self._first_end
+
+    def _write_limit(self, entry: CacheEntry) -> float:
+        return entry.limit(self._policy.stale_write_s, self._policy.denied_grace_s)
+
+    def _read_limit(self, entry: CacheEntry) -> float:
+        return entry.limit(self._policy.stale_read_s, self._policy.denied_grace_s)
+
+    def _event(self, what: str, message: str, kid: str | None, error: BaseException | None = None) -> KeyEvent:
+        return event_of(what, self._label, message, kid, error)
+
+
+def _jitter() -> float:
+    """Evenly from 0.9 to 1.1: a fleet that started in one moment should not ask in one."""
+    return 0.9 + 0.2 * int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+def _is_denial(error: BaseException) -> bool:
+    return isinstance(error, (KeyAccessDeniedError, KeyNotFoundError))
+
+
+def _kind(error: BaseException, denied: tuple[type[BaseException], ...] = (KeyAccessDeniedError,)) -> str:
+    return "denied" if isinstance(error, denied) else "failed"
+
+
+def _pause(error: BaseException) -> float:
+    asked = error.retry_after_s if isinstance(error, KeyUnavailableError) else None
+    return min(max(asked or 0.0, _PAUSE_S), _LONGEST_PAUSE_S)

@@ -1,0 +1,295 @@
+"""The ring of keys that users see: reads coast, writes expire.
+
+How a question goes its way:
+
+    active(), get(kid) ──▶ nothing to check? ──yes──▶ the key, at once: no lock, no thread, no I/O
+                             │no
+                             ▼
+                 `flows`: a look of the `engine`, under its lock
+                             │
+               ┌─────────────┼──────────────────────────────┐
+               ▼             ▼                              ▼
+        a key in hand   none in hand: join the call      no token: a remembered answer, or wait
+        (and perhaps    for it, or start one, and        for one that another look-up gives back,
+        a call in the   wait                             or "not asked"
+        background)          │
+                             ▼
+                 the call, on a thread of `workers`, and what is learned from it: see `engine`
+
+The ring's own alarm is another way into a look, with nobody waiting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+
+from .._support.clock import AgeClock
+from .._support.redaction import redact_frames
+from ..key import Key
+from ..local.static import StaticKeyProvider
+from ..provider import KeyProvider
+from ..registry import open_provider
+from .engine import Engine
+from .events import LEVELS, EventSink, KeyEvent
+from .flows import close, find, find_active, refresh
+from .policies import CachePolicy, RetryPolicy
+from .sources import KeySource
+from .waiting import run_async, run_sync
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["KeyRing", "RingHealth"]
+
+_CLOSE_S = 3.0
+_CLOCKS_S = 60.0  # so far apart the clocks of a fleet may be
+
+_CACHE = CachePolicy()
+_RETRY = RetryPolicy()
+
+
+class RingHealth(NamedTuple):
+    """What a ring could do now, without asking anybody.
+
+    Attributes:
+        can_read: A key is held that may be read with.
+        can_write: The active one may be written with.
+        last_healthy_s: Seconds since any real answer came; None if none ever did.
+        held: The public ids of the keys in hand.
+        counts: How often what happened since the ring was made (or since the fork): `calls` to the
+            providers, each kind of event, and `waiting`, the calls that have no answer yet.
+        stuck: Calls that take longer than the deadline, in words.
+    """
+
+    can_read: bool
+    can_write: bool
+    last_healthy_s: float | None
+    held: tuple[str, ...]
+    counts: dict[str, int]
+    stuck: tuple[str, ...]
+
+
+class KeyRing:
+    """Keys in front of one provider, for any number of sessions, threads and event loops.
+
+    `KeyRing(provider)` or `KeyRing.from_url("env:SESSION_KEYS")`. Nothing is asked before the
+    first use. `await ring.active()` is the key to encrypt with, `await ring.get(kid)` the key
+    of that public id; `active_sync()` and `get_sync()` are the same without an event loop. With
+    a usable key in hand no call waits on the provider.
+
+    `async with` fetches the active key first, and closes the ring. A ring cannot be pickled.
+
+    Args:
+        provider: Where the active key comes from, and the first to be asked for any other.
+        also_read: URLs or providers, asked in order for kids that the first one does not have.
+        cache: How long the ring goes on with what it knows.
+        retry: How a call is repeated when the provider could not answer.
+        on_event: Called with a `KeyEvent` each time something happens to a key.
+        clock: Gives the seconds by which keys age. Unless given, by the larger of the wall clock
+            and the monotonic one.
+        sleep: Waits between attempts.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ProviderConfigError: A URL in `also_read` is none of a provider.
+    """
+
+    @redact_frames
+    def __init__(
+        self,
+        provider: KeyProvider,
+        *,
+        also_read: Iterable[KeyProvider | str] = (),
+        cache: CachePolicy = _CACHE,
+        retry: RetryPolicy = _RETRY,
+        on_event: Callable[[KeyEvent], object] | None = None,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if isinstance(also_read, str) or not isinstance(also_read, Iterable):
+            raise TypeError(f"also_read must be a list of URLs or providers, not {type(also_read).__name__}")
+        first = _checked_provider(provider, "provider")
+        others = [
+            open_provider(one) if isinstance(one, str) else _checked_provider(one, "also_read") for one in also_read
+        ]
+        _checked_policy(cache, CachePolicy, "cache")
+        asks_every_s = (cache.fresh_s, cache.revalidate_s)
+        sources = [KeySource(first, asks_every_s, writes_for_s=cache.fresh_s + cache.stale_write_s + _CLOCKS_S)]
+        sources += [KeySource(one, asks_every_s) for one in others]
+        self._engine = Engine(
+            sources,
+            cache=cache,
+            retry=_checked_policy(retry, RetryPolicy, "retry"),
+            sink=EventSink(on_event),
+            clock=AgeClock() if clock is None else _checked_callable(clock, "clock"),
+            sleep=_checked_callable(sleep, "sleep"),
+        )
+
+    @classmethod
+    @redact_frames
+    def from_url(
+        cls,
+        url: str,
+        *,
+        allow_insecure: bool = False,
+        also_read: Iterable[KeyProvider | str] = (),
+        cache: CachePolicy = _CACHE,
+        retry: RetryPolicy = _RETRY,
+        on_event: Callable[[KeyEvent], object] | None = None,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Self:
+        """A ring over the provider of `url`. No I/O happens yet.
+
+        Args:
+            url: Where the keys come from, such as `env:SESSION_KEYS`.
+            allow_insecure: Take http and TLS that is not verified, with a warning.
+            also_read, cache, retry, on_event, clock, sleep: As for `KeyRing`.
+
+        Raises:
+            TypeError: An argument is of the wrong type.
+            ProviderConfigError: The URL is none of a provider, or misses something.
+        """
+        return cls(
+            open_provider(url, allow_insecure=allow_insecure),
+            also_read=also_read,
+            cache=cache,
+            retry=retry,
+            on_event=on_event,
+            clock=clock,
+            sleep=sleep,
+        )
+
+    @classmethod
+    def ephemeral(cls) -> Self:
+        """A ring with a random key that is gone with the process: for notebooks and tests."""
+        return cls(StaticKeyProvider(Key.generate("ephemeral")))
+
+    # Keys.
+
+    async def active(self) -> Key:
+        """The key to encrypt with now.
+
+        Raises:
+            KeyProviderError: There is none that may be used; one of its tree, as the provider raised it.
+        """
+        key = self._engine.active_without_check()
+        return await run_async(find_active(self._engine), self._engine.deadline_s) if key is None else key
+
+    def active_sync(self) -> Key:
+        """The same as `active()`, for code without an event loop."""
+        key = self._engine.active_without_check()
+        return run_sync(find_active(self._engine), self._engine.deadline_s) if key is None else key
+
+    async def get(self, kid: str) -> Key:
+        """The key of that public id, whatever its age.
+
+        Args:
+            kid: The public id, `name~fingerprint`, as it stands in an envelope.
+
+        Raises:
+            KeyDisabledError: It exists, and may come back.
+            KeyDestroyedError: It existed, and is gone for good.
+            KeyNotFoundError: Every provider answered that it has no such key, or it is no public id at all.
+            KeyUnavailableError: A provider could not be asked, or did not answer.
+            KeyProviderError: Another of its tree, as a provider raised it; nothing is known of the key.
+            TypeError: `kid` is no str.
+        """
+        key = self._engine.get_without_check(kid)
+        return await run_async(find(self._engine, kid), self._engine.deadline_s) if key is None else key
+
+    def get_sync(self, kid: str) -> Key:
+        """The same as `get()`, for code without an event loop."""
+        key = self._engine.get_without_check(kid)
+        return run_sync(find(self._engine, kid), self._engine.deadline_s) if key is None else key
+
+    async def refresh(self) -> Key:
+        """Ask now which key is active, hold what comes back, and forget which keys were not found.
+
+        Returns:
+            The key that is active.
+
+        Raises:
+            KeyProviderError: What the provider raised. Keys in hand are held on, as in any failure.
+        """
+        return await run_async(refresh(self._engine), 2 * self._engine.deadline_s)
+
+    def health(self) -> RingHealth:
+        """What the ring holds and could do now. No I/O, and no waiting."""
+        engine = self._engine
+        with engine.lock:
+            now, cache, calls = engine.clock(), engine.cache, engine.calls
+            return RingHealth(
+                can_read=cache.can_read(now),
+                can_write=cache.writable(now) is not None,
+                last_healthy_s=None if cache.healthy_at is None else now - cache.healthy_at,
+                held=cache.kids,
+                counts={"calls": 0, **dict.fromkeys(LEVELS, 0), **engine.counts, "waiting": len(calls)},
+                stuck=tuple(str(call) for call in calls.running if call.age_s() > engine.deadline_s),
+            )
+
+    # The end.
+
+    async def aclose(self) -> None:
+        """Close the ring: the same as `close()`, without blocking the event loop."""
+        await run_async(close(self._engine), _CLOSE_S)
+
+    def close(self) -> None:
+        """Forget the keys, end what is under way, and close the providers.
+
+        It waits for calls under way for at most 3 s and names in the log those that it leaves.
+        Later uses of the ring raise KeyProviderError; closing again does nothing.
+        """
+        run_sync(close(self._engine), _CLOSE_S)
+
+    async def __aenter__(self) -> Self:
+        await self.active()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        kid = self._engine.cache.active_kid
+        state = "closed" if self._engine.closed else f"active {kid}" if kid else "nothing fetched yet"
+        return f"<KeyRing of {self._engine.label}: {state}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a KeyRing cannot be pickled: it holds keys; make one in the other process, from the same URL")
+
+
+def _checked_provider(provider: object, argument: str) -> KeyProvider:
+    if isinstance(provider, str):
+        raise TypeError(f"{argument} must be a provider, not a str; KeyRing.from_url() takes a URL")
+    if isinstance(provider, type):
+        raise TypeError(f"{argument} must be a provider, not the class {provider.__name__} itself; make one of it")
+    if not isinstance(provider, KeyProvider):
+        raise TypeError(f"{argument} must have active() and get(name), which {type(provider).__name__} lacks")
+    return provider
+
+
+_Callable = TypeVar("_Callable", bound="Callable[..., object]")
+
+
+def _checked_callable(given: _Callable, argument: str) -> _Callable:
+    if not callable(given):
+        raise TypeError(f"{argument} must be callable, not {type(given).__name__}")
+    return given
+
+
+_Policy = TypeVar("_Policy", CachePolicy, RetryPolicy)
+
+
+def _checked_policy(policy: _Policy, kind: type[_Policy], argument: str) -> _Policy:
+    if not isinstance(policy, kind):
+        raise TypeError(f"{argument} must be a {kind.__name__}, not {type(policy).__name__}")
+    return policy

@@ -1,0 +1,140 @@
+"""What a place that wraps keys must be able to do, what it binds to a key, and the checks that every one makes.
+
+Such a place is AWS KMS, Vault Transit, or one of your own. Its own key, which never leaves it, is the
+key-encryption key (KEK).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from .errors import ProviderConfigError
+
+__all__ = [
+    "BOUND_NAMES",
+    "KeyWrapper",
+    "KeyWrapperType",
+    "WrappedKey",
+    "arguments_from_options",
+    "check_context",
+    "check_wrapped",
+    "checked_keks",
+    "describe_key",
+    "own_context",
+]
+
+#: What the keyset itself binds to each wrapped key. A context of the user's own has none of these names.
+BOUND_NAMES = frozenset({"keyset", "key", "created_at"})
+
+
+class WrappedKey(NamedTuple):
+    """A key that only its key-encryption key opens.
+
+    ``kek`` is the key-encryption key as its place names it for good, such as the ARN of a KMS key.
+    ``ciphertext`` is printable ASCII text, such as base64. Neither is secret.
+    """
+
+    kek: str
+    ciphertext: str
+
+
+@runtime_checkable
+class KeyWrapper(Protocol):
+    """A place that wraps keys. Small and synchronous, as a provider is.
+
+    It asks its place once and answers, or raises from the tree in ``keyproviders.errors``. It does
+    not cache, retry, sleep or start threads, and may be called from several threads, at most 4 at
+    once. ``place`` names it in messages, without secrets.
+
+    ``context`` is what the keyset binds to a key: ``keyset`` (its name), ``key`` (the key's name) and
+    ``created_at``, such as ``2026-11-23T07:00:00Z``. A wrapped key must open under exactly the context
+    that it was made with, so that none opens in another keyset or under another name.
+
+    It may also have ``close()``, and ``after_fork()``, called in a forked child before its first call
+    there.
+    """
+
+    place: str
+
+    def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
+        """32 new random bytes, and the same wrapped under the wrapper's own key-encryption key."""
+        ...
+
+    def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
+        """The 32 bytes. A key-encryption key that the wrapper was not told of is ProviderConfigError."""
+        ...
+
+    def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
+        """The same key under the newest version of the wrapper's own key-encryption key.
+
+        It may come from another one. The plain key stays within the place where that is possible.
+        """
+        ...
+
+
+class KeyWrapperType(Protocol):
+    """What a URL scheme of a wrapper leads to: mostly the wrapper's own class.
+
+    `URL_OPTIONS` are the names of its options in a URL, `URL_REFUSED` has further names, each with what
+    to do instead, and `URL_EXAMPLE` is the beginning of a URL, for messages.
+    """
+
+    URL_OPTIONS: Collection[str]
+    URL_REFUSED: Mapping[str, str]
+    URL_EXAMPLE: str
+
+    def from_options(self, path: str, options: Mapping[str, str], *, allow_insecure: bool = False) -> KeyWrapper:
+        """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
+        ...
+
+
+def arguments_from_options(options: Mapping[str, str]) -> dict[str, Any]:
+    """A wrapper's arguments in the options of its URL, where ``also_kek`` has commas between several."""
+    given: dict[str, Any] = dict(options)
+    if "also_kek" in given:
+        given["also_kek"] = tuple(given["also_kek"].split(","))
+    return given
+
+
+def own_context(context: Mapping[str, str] | None) -> dict[str, str]:
+    """A copy of a wrapper's own context. Raises TypeError and ProviderConfigError."""
+    if context is None:
+        return {}
+    check_context(context)
+    taken = sorted(BOUND_NAMES & context.keys())
+    if taken:
+        raise ProviderConfigError(f"context has {taken[0]!r}, which the keyset binds itself; choose another name")
+    return dict(context)
+
+
+def check_context(context: object) -> None:
+    """Raise TypeError for anything but a mapping of str to str."""
+    if not isinstance(context, Mapping):
+        raise TypeError(f"context must be a mapping of str to str, not {type(context).__name__}")
+    for pair in context.items():
+        if not all(isinstance(one, str) for one in pair):
+            kinds = " to ".join(type(one).__name__ for one in pair)
+            raise TypeError(f"context must be a mapping of str to str; it has {kinds}")
+
+
+def checked_keks(also_kek: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The key-encryption keys of ``also_kek``, which may be one of them. Raises TypeError."""
+    texts: object = (also_kek,) if isinstance(also_kek, str) else also_kek
+    if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"also_kek must be a str or a tuple of str, not {type(also_kek).__name__}")
+    return texts
+
+
+def check_wrapped(wrapped: object) -> None:
+    """Raise TypeError for anything but a WrappedKey with two texts."""
+    if not isinstance(wrapped, WrappedKey):
+        raise TypeError(f"wrapped must be a WrappedKey, not {type(wrapped).__name__}")
+    if not all(isinstance(part, str) for part in wrapped):
+        raise TypeError("wrapped must have a kek and a ciphertext that are both a str")
+
+
+def describe_key(context: Mapping[str, str]) -> str:
+    """The key of a context, for messages."""
+    keyset, key = context.get("keyset"), context.get("key")
+    return f"the key {key!r} of the keyset {keyset!r}" if keyset and key else "a key"

@@ -1,0 +1,35 @@
+"""Changes that are finished once they are begun."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+async def shield(change: Awaitable[_T], undo: Callable[[_T], Awaitable[object]] | None = None) -> _T:
+    """Wait for `change` to end, also when the waiting task is cancelled, then pass that on.
+
+    A change of the store must not stop half-way because a request was cancelled. When it was, and
+    the change succeeded all the same, `undo` gets its result, and is waited for in the same way:
+    nobody is there to receive it. Raises what the change raised, else CancelledError.
+    """
+    task = asyncio.ensure_future(change)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    result = task.result()
+    if cancelled is None:
+        return result
+    try:
+        if undo is not None:
+            await shield(undo(result))
+    finally:
+        # The caller's own traceback, without a reference to this frame and what it holds.
+        del result, task, undo
+    raise cancelled

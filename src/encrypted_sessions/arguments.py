@@ -1,0 +1,167 @@
+"""What public names accept, checked where it enters. Messages never show a secret."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from .stores.plain import METHODS
+
+if TYPE_CHECKING:
+    from keyproviders import KeyRing
+
+ON_UNREADABLE = ("raise", "skip")
+PLAINTEXT = ("raise", "read")
+
+
+def session_id(value: object) -> str:
+    """A non-empty str that UTF-8 can hold and no store cuts short."""
+    if not isinstance(value, str):
+        raise TypeError(f"session_id must be a str, not {type(value).__name__}")
+    if not value:
+        raise ValueError("session_id is empty; every session needs an id of its own")
+    if "\0" in value:
+        raise ValueError("session_id contains a NUL character, which not every store keeps")
+    if _has_lone_surrogate(value):
+        raise ValueError("session_id contains a lone surrogate, which UTF-8 cannot hold")
+    return value
+
+
+def underlying_session(value: Any) -> Any:
+    """A session: the five members. Refuses what compacts beneath the encryption."""
+    if type(value).__qualname__ == "OpenAIConversationsSession":
+        raise ValueError(
+            "OpenAIConversationsSession keeps its items at OpenAI, which takes no sealed ones. Wrap a session that"
+            " stores its items with you"
+        )
+    missing = [name for name in METHODS if not callable(getattr(value, name, None))]
+    if not hasattr(value, "session_id"):
+        missing.append("session_id")
+    if missing or isinstance(value, type):
+        raise TypeError(
+            "underlying_session must be a session (an object with session_id, get_items,"
+            f" add_items, pop_item and clear_session), not {kind_of(value)}"
+            + (f", which has no {', '.join(missing)}" if missing else "")
+        )
+    beneath, depth = value, 0
+    while beneath is not None and depth < 100:
+        if callable(getattr(beneath, "run_compaction", None)):
+            raise ValueError(  # noqa: TRY004 - a session it is, in the wrong place
+                f"{type(beneath).__name__} compacts, and would have to read what is sealed above"
+                " it. Wrap the other way round: OpenAIResponsesCompactionSession(session_id,"
+                " EncryptedSession(session_id, store, ...))"
+            )
+        beneath, depth = getattr(beneath, "underlying_session", None), depth + 1
+    return value
+
+
+def key_string(value: object, argument: str) -> str:
+    """A string that the Agents SDK's class would take as a key, and that is no URL."""
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be {_expected(argument)}, not {kind_of(value)}")
+    if not value:
+        raise ValueError(f"{argument} is empty; give {_expected(argument)}")
+    from keyproviders import looks_like_provider_url  # noqa: PLC0415 - a ring needs no such look
+
+    if looks_like_provider_url(value):
+        scheme = value.partition(":")[0].strip()
+        raise ValueError(
+            f"{argument} is a URL of a key provider ({scheme}:...), and would become the key"
+            f" itself. Give KeyRing.from_url('{scheme}:...') instead"
+        )
+    if _has_lone_surrogate(value):
+        raise ValueError(f"{argument} contains a lone surrogate, which UTF-8 cannot hold")
+    return value
+
+
+def _expected(argument: str) -> str:
+    return "a non-empty str or a KeyRing" if argument == "encryption_key" else "a non-empty str"
+
+
+def is_key_ring(value: object) -> TypeGuard[KeyRing]:
+    """Whether this is a key ring."""
+    from keyproviders import KeyRing  # noqa: PLC0415 - loaded with the first session, not with the package
+
+    return isinstance(value, KeyRing)
+
+
+def key_ring(value: object, argument: str) -> KeyRing:
+    """A key ring."""
+    if not is_key_ring(value):
+        raise TypeError(
+            f"{argument} must be a KeyRing, not {kind_of(value)}; for instance KeyRing.from_url('env:SESSION_KEYS')"
+        )
+    return value
+
+
+def ttl(value: object) -> int | None:
+    """A positive int of seconds, or None for no end."""
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise TypeError(f"ttl must be an int of seconds or None, not {kind_of(value)}")
+    if value <= 0:
+        raise ValueError(f"ttl must be a positive number of seconds or None, not {value}")
+    return value
+
+
+def max_scan_items(value: object) -> int | None:
+    """A positive int of rows, or None for no bound."""
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise TypeError(f"max_scan_items must be an int or None, not {kind_of(value)}")
+    if value <= 0:
+        raise ValueError(f"max_scan_items must be positive or None, not {value}")
+    return value
+
+
+def limit(value: object) -> int | None:
+    """A number of items from 0 up, or None."""
+    if value is None:
+        return None
+    if type(value) is not int:
+        raise TypeError(f"limit must be an int or None, not {kind_of(value)}")
+    if value < 0:
+        raise ValueError(f"limit must be 0 or more, not {value}")
+    return value
+
+
+def purge_on_add(value: object) -> int:
+    """A number of rows from 0 up."""
+    if type(value) is not int:
+        raise TypeError(f"purge_on_add must be an int, not {kind_of(value)}")
+    if value < 0:
+        raise ValueError(f"purge_on_add must be 0 or more rows, not {value}")
+    return value
+
+
+def choice(value: object, argument: str, choices: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {kind_of(value)}")
+    if value not in choices:
+        given = repr(value) if len(value) < 20 else f"a str of {len(value)} characters"
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, not {given}")
+    return str(value)
+
+
+def items(value: object) -> list[Any]:
+    """A list of items."""
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"items must be a list of items, not {kind_of(value)}; nothing was written")
+    return list(value)
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # holds the text: an error raised in here would carry it along
+        return True
+    return False
+
+
+def kind_of(value: object) -> str:
+    """What was given, for messages: its type, never the value."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return "None" if value is None else type(value).__name__

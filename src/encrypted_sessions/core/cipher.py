@@ -1,0 +1,68 @@
+"""A session's key and the suites: what seals, what opens, whichever version an envelope names."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from .envelope import Envelope, pack, pack_row
+from .exact_json import NotJsonError, decode_item
+from .suites import SUITES, WRITTEN
+from .suites.suite import Cipher, NotAnItem, Opener, Unauthentic
+
+__all__ = ["NotAnItem", "Opener", "SessionCipher", "Unauthentic"]
+
+
+class SessionCipher:
+    """One master key as one session uses it, in every suite.
+
+    Holds keys: never printed, never pickled. Several threads may seal with it, and make openers.
+    """
+
+    __slots__ = ("_ciphers", "_place", "_secret", "kid")
+
+    def __init__(self, secret: bytes, session_id: str, kid: str, realm: str = "") -> None:
+        """Take a master key's bytes. Raises UnicodeEncodeError for an id that UTF-8 cannot hold."""
+        self.kid = kid
+        self._secret = secret
+        self._place = (session_id, kid, realm)
+        self._ciphers = {WRITTEN.version: WRITTEN.derive(secret, *self._place)}
+
+    def __repr__(self) -> str:
+        return f"SessionCipher({self.kid})"
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("a SessionCipher holds keys and cannot be pickled or copied")
+
+    def seal(self, item: object, timestamp: int, expires: int | None = None) -> dict[str, Any]:
+        """The object to store for an item; times in seconds since 1970.
+
+        Raises TypeError for an item that JSON cannot give back as it is.
+        """
+        return pack(self.kid, self._of(WRITTEN.version).seal(item, timestamp, expires))
+
+    def seal_row(self, item: object, timestamp: int, expires: int | None = None) -> str:
+        """The same as compact JSON text."""
+        return pack_row(self.kid, self._of(WRITTEN.version).seal(item, timestamp, expires))
+
+    def reseal_row(self, envelope: Envelope, opener: Opener) -> str:
+        """The row's text for the very bytes that another key has sealed, with the same times.
+
+        Not for several threads at once. Raises Unauthentic, and NotAnItem when the content is no
+        JSON object.
+        """
+        plaintext = opener.decrypt(envelope)
+        try:
+            decode_item(plaintext)
+        except NotJsonError:
+            raise NotAnItem from None
+        return pack_row(self.kid, self._of(WRITTEN.version).reseal(envelope, plaintext))
+
+    def opener(self, version: int) -> Opener:
+        """What opens envelopes of a version that `parse` gives. Not for several threads at once."""
+        return self._of(version).opener()
+
+    def _of(self, version: int) -> Cipher:
+        cipher = self._ciphers.get(version)
+        if cipher is None:
+            cipher = self._ciphers[version] = SUITES[version].derive(self._secret, *self._place)
+        return cipher

@@ -1,0 +1,116 @@
+"""The stored object: which suite sealed it, under which key, and the body that the suite made.
+
+    {"__enc__": 1, "v": <version>, "kid": "<kid>", "<the suite's member>": "<body>"}
+
+The Agents SDK (0.24.0) writes and reads the same object of version 1, with its member `payload`, and
+ignores the value of `kid`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from .exact_json import NotJsonError, decode_json
+from .suites import SUITES, WRITTEN
+from .suites.suite import Envelope, Suite
+
+__all__ = [
+    "KID_CHARACTERS",
+    "UPSTREAM_KID",
+    "Envelope",
+    "NoEnvelope",
+    "Plain",
+    "openings",
+    "pack",
+    "pack_row",
+    "parse",
+    "parse_row",
+]
+
+#: The kid that the Agents SDK's class writes, whatever the key.
+UPSTREAM_KID = "hkdf-v1"
+
+#: The characters of a kid that looks like one.
+KID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
+_KID_BYTES = KID_CHARACTERS.encode("ascii")
+
+# How `pack`'s object looks in a store's JSON, without spaces, as `pack_row` writes it, and with them.
+_COMMON_FORMS = tuple(
+    (
+        f'{{"__enc__":{_}1,{_}"v":{_}{suite.version},{_}"kid":{_}"'.encode(),
+        f'",{_}"{suite.member}":{_}"'.encode(),
+        suite,
+    )
+    for suite in SUITES.values()
+    for _ in ("", " ")
+)
+
+#: A JSON object that is no envelope: plaintext.
+Plain = dict[str, Any]
+
+NoEnvelope = Literal["malformed", "unsupported"]
+
+
+def pack(kid: str, body: bytes, suite: Suite = WRITTEN) -> dict[str, Any]:
+    """The JSON object to store for a body that a suite sealed under `kid`."""
+    return {"__enc__": 1, "v": suite.version, "kid": kid, suite.member: suite.encode(body)}
+
+
+def pack_row(kid: str, body: bytes, suite: Suite = WRITTEN) -> str:
+    """The same as compact JSON text, for changing a row in place. A key's kid needs no escaping."""
+    return f'{{"__enc__":1,"v":{suite.version},"kid":"{kid}","{suite.member}":"{suite.encode(body)}"}}'
+
+
+def openings(kid: str | None) -> tuple[str, ...]:
+    """How the text of rows with this kid (None: any) commonly begins: a label, and proof of nothing."""
+    return tuple(
+        opening.decode() + (f"{kid}{between.decode()}" if kid else "") for opening, between, _ in _COMMON_FORMS
+    )
+
+
+def parse_row(data: str | bytes) -> Envelope | Plain | NoEnvelope:
+    """Take a row's JSON text (UTF-8) apart; what is no JSON is malformed."""
+    shortcut = _parse_common(data.encode("utf-8", "replace") if isinstance(data, str) else data)
+    if shortcut is not None:
+        return shortcut
+    try:
+        stored = decode_json(data)
+    except NotJsonError:
+        return "malformed"
+    return parse(stored)
+
+
+def _parse_common(data: bytes) -> Envelope | None:
+    """The envelope in the exact text that stores write for `pack`; None for any other text.
+
+    Saves a third of the time of taking a row apart. It takes no liberty: with a kid of plain
+    characters and a body that its suite accepts, no byte of the text is left unexplained.
+    """
+    for opening, between, suite in _COMMON_FORMS:
+        if data.startswith(opening) and data.endswith(b'"}'):
+            kid, found, body = data[len(opening) : -2].partition(between)
+            if found and kid and not kid.translate(None, _KID_BYTES):
+                return suite.parse(kid.decode("ascii"), body)
+    return None
+
+
+def parse(stored: object) -> Envelope | Plain | NoEnvelope:
+    """Take a stored object apart. Plaintext comes back as it is."""
+    if not isinstance(stored, dict):
+        return "malformed"
+    if "__enc__" not in stored:
+        return stored
+    mark, version = stored["__enc__"], stored.get("v")
+    # JSON's true is an int to isinstance, and equal to 1.
+    if type(mark) is not int or mark != 1 or type(version) is not int:
+        return "malformed"
+    suite = SUITES.get(version)
+    if suite is None:
+        return "unsupported" if version > max(SUITES) else "malformed"
+    kid, body = stored.get("kid"), stored.get(suite.member)
+    if not isinstance(kid, str) or not isinstance(body, str):
+        return "malformed"
+    try:
+        return suite.parse(kid, body.encode("ascii")) or "malformed"
+    except UnicodeEncodeError:
+        return "malformed"

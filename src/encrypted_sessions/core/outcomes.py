@@ -1,0 +1,103 @@
+"""What reading can find: each stored row ends as exactly one of these, and none as another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from .envelope import KID_CHARACTERS
+
+__all__ = [
+    "EXPLANATIONS",
+    "MAX_FINDINGS",
+    "PASSED_OVER",
+    "UNREADABLE",
+    "Finding",
+    "Outcome",
+    "describe",
+    "shown_kid",
+]
+
+Outcome = Literal[
+    "ok",
+    "expired",
+    "expired_unverified",
+    "erased",
+    "not_yet_valid",
+    "key_disabled",
+    "unknown_key",
+    "unauthentic",
+    "plaintext",
+    "malformed",
+    "unsupported",
+    "unpaired",
+]
+
+#: Outcomes that raise under on_unreadable="raise".
+UNREADABLE: tuple[Outcome, ...] = (
+    "not_yet_valid",
+    "key_disabled",
+    "unknown_key",
+    "unauthentic",
+    "plaintext",
+    "malformed",
+    "unsupported",
+)
+
+#: Outcomes that are left out whatever the policy, and stay where they are.
+PASSED_OVER: tuple[Outcome, ...] = ("expired_unverified", "erased")
+
+#: What each means, and what to do about it.
+EXPLANATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "expired_unverified": "its key is gone, and it claims to be older than the ttl; it is left where it is.",
+        "erased": "its key was destroyed for good, so nobody can read it again.",
+        "not_yet_valid": "sealed more than 60 s in the future: a clock is skewed, here or where it"
+        " was written. Compare the clocks (NTP), then read again.",
+        "key_disabled": "its key is disabled at its place and may come back. Enable it there, then read again.",
+        "unknown_key": "no place that this process asks has a key with this kid. Add the old key there, or its"
+        " place to also_read=; rows of the Agents SDK's own class (kid 'hkdf-v1') need upstream_key=.",
+        "unauthentic": "altered, or sealed with another key. Check that this process uses the key,"
+        " and the session id, that wrote it. Where it was altered, `encrypted-sessions discard` removes"
+        " it, and keeps a copy.",
+        "plaintext": "not encrypted. If it was written before encryption was switched on and you"
+        " trust who wrote it, plaintext='read' returns it, and `encrypted-sessions encrypt` seals it.",
+        "malformed": "not an envelope of this library, not of the SDK's class, and no plain item:"
+        " damaged, or written by something else. `encrypted-sessions discard` removes such rows, and"
+        " keeps a copy.",
+        "unsupported": "written by a later release. Upgrade encrypted-sessions.",
+    }
+)
+
+MAX_FINDINGS = 20
+
+# A kid is shown only if it looks like one: rows can be written by anybody who can write the store.
+_KID_CHARACTERS = frozenset(KID_CHARACTERS)
+_LONGEST_KID = 128
+
+
+class Finding(NamedTuple):
+    """One row that was not returned.
+
+    `position` counts from the newest row, which is 0. `kid` is what the row names, None where it
+    names none or something that is no kid.
+    """
+
+    position: int
+    outcome: str
+    kid: str | None
+
+    def place(self) -> str:
+        """Position, outcome and kid in a few words."""
+        return f"{self.position} {self.outcome}" + (f" (kid {self.kid})" if self.kid else "")
+
+
+def shown_kid(kid: str | None) -> str | None:
+    """A kid that may be shown: None for what does not look like one."""
+    return kid if kid and len(kid) <= _LONGEST_KID and _KID_CHARACTERS.issuperset(kid) else None
+
+
+def describe(counts: Mapping[str, int]) -> str:
+    """Counts in words, as logs and errors give them: "2 unauthentic, 1 plaintext"."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

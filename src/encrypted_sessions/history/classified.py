@@ -1,0 +1,237 @@
+"""Find out what rows are: the one place where that is decided, and the one walk that fetches rows for it.
+
+The order of questions is fixed: is it an envelope of a known version; what does the place say of
+its key; does the check hold; is it in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from ..core.cipher import NotAnItem, Opener, Unauthentic
+from ..core.envelope import Envelope, NoEnvelope, Plain, parse, parse_row
+from ..errors import ScanBudgetError
+from ..stores import Cursor, Row
+from .keychain import Keychain
+from .results import Classification
+
+__all__ = ["CLOCK_SKEW_S", "GROUP", "Classifier", "HistoryWalk", "ReadPolicy", "SessionOpeners", "TimeSlice"]
+
+#: A clock may be this many seconds behind the writer's before a row counts as from the future.
+CLOCK_SKEW_S = 60
+
+#: Rows classified at once. So few that what is made of them is gone before the interpreter's garbage collection
+#: counts it as long-lived: collections of everything, which stop the event loop, come up a tenth as often.
+GROUP = 32
+
+#: Work between two looks at the event loop's other tasks, in seconds.
+_SLICE_S = 0.003
+
+
+class StoredData(Protocol):
+    """A row of one session, or of a whole store."""
+
+    @property
+    def data(self) -> object:
+        """The row's JSON text as stored, or the object where the store gives no text."""
+
+
+RowT = TypeVar("RowT", bound=StoredData)
+_RowT_contra = TypeVar("_RowT_contra", bound=StoredData, contravariant=True)
+
+
+class ReadPolicy:
+    """What a row is measured against: the time, the session's ttl (None: no end), its policy."""
+
+    __slots__ = ("now", "read_plaintext", "ttl")
+
+    def __init__(self, now: int, ttl: int | None, *, read_plaintext: bool) -> None:
+        self.now = now
+        self.ttl = ttl
+        self.read_plaintext = read_plaintext
+
+    def has_expired(self, timestamp: int) -> bool:
+        """Whether what was sealed then is older than the ttl."""
+        return self.ttl is not None and self.now > timestamp + self.ttl
+
+    def claims_to_be_expired(self, data: object) -> bool:
+        """Whether a row's data is an envelope that says it is older than the ttl. No proof of it."""
+        found = _parse(data)
+        return isinstance(found, Envelope) and self.has_expired(found.timestamp)
+
+
+class TimeSlice:
+    """The work that one task does before it gives the event loop a turn."""
+
+    def __init__(self) -> None:
+        self._slice_ends = time.perf_counter() + _SLICE_S
+
+    def is_used_up(self) -> bool:
+        """Whether the slice is used up."""
+        return time.perf_counter() > self._slice_ends
+
+    async def checkpoint(self) -> None:
+        """Let other tasks run, then start a new slice."""
+        await asyncio.sleep(0)
+        self._slice_ends = time.perf_counter() + _SLICE_S
+
+
+class Openers(Protocol[_RowT_contra]):
+    """Where a classifier finds what opens its rows."""
+
+    async def prepare(self, envelopes: Iterable[Envelope]) -> None:
+        """Have an answer for the keys of these envelopes. Raises what a key provider raises that cannot."""
+
+    def opener(self, envelope: Envelope, row: _RowT_contra) -> Opener | str:
+        """What opens a row's envelope, or the outcome that says why nothing does."""
+
+
+class SessionOpeners:
+    """What opens the rows of one session, on one walk through it. Each key is asked for once."""
+
+    def __init__(self, keychain: Keychain) -> None:
+        self._keychain = keychain
+        self._openers: dict[tuple[str, int], Opener | str] = {}
+
+    async def prepare(self, envelopes: Iterable[Envelope]) -> None:
+        """Ask for those keys that were not asked for yet, all at once."""
+        unknown = {(found.kid, found.version) for found in envelopes}.difference(self._openers)
+        if unknown:
+            answers = await self._keychain.find({kid for kid, _ in unknown})
+            for kid, version in unknown:
+                answer = answers[kid]
+                self._openers[kid, version] = answer if isinstance(answer, str) else answer.opener(version)
+
+    def opener(self, envelope: Envelope, row: object) -> Opener | str:  # noqa: ARG002 - all rows are of one session
+        """What was found."""
+        return self._openers[envelope.kid, envelope.version]
+
+
+class Classifier(Generic[RowT]):
+    """Finds out what rows are, by the policy of the moment at which their keys are there.
+
+    Gives the event loop a turn whenever a slice of work is used up. Without `opens`, rows that are
+    in time are only verified: what is "ok" may then hold no item.
+    """
+
+    def __init__(
+        self,
+        openers: Openers[RowT],
+        policy: Callable[[], ReadPolicy],
+        time_slice: TimeSlice | None = None,
+        *,
+        opens: bool = True,
+    ) -> None:
+        self._openers = openers
+        self._policy = policy
+        self._time_slice = time_slice or TimeSlice()
+        self._opens = opens
+
+    async def classify(self, rows: Sequence[RowT]) -> list[Classification]:
+        """One classification for each row, in the same order.
+
+        Raises what the key provider raises when it cannot answer.
+        """
+        time_slice = self._time_slice
+        parsed = []
+        for row in rows:
+            parsed.append(_parse(row.data))
+            if time_slice.is_used_up():
+                await time_slice.checkpoint()
+        await self._openers.prepare(found for found in parsed if isinstance(found, Envelope))
+        policy = self._policy()
+        classifications = []
+        for row, found in zip(rows, parsed, strict=True):
+            if isinstance(found, Envelope):
+                classifications.append(self._classify(found, self._openers.opener(found, row), policy))
+            elif isinstance(found, dict):
+                classifications.append(Classification("plaintext", None, found if policy.read_plaintext else None))
+            else:
+                classifications.append(Classification(found))
+            if time_slice.is_used_up():
+                await time_slice.checkpoint()
+        return classifications
+
+    def _classify(self, envelope: Envelope, opener: Opener | str, policy: ReadPolicy) -> Classification:
+        timestamp = envelope.timestamp
+        expired = policy.has_expired(timestamp)
+        if isinstance(opener, str):
+            return Classification("expired_unverified" if opener == "unknown_key" and expired else opener, envelope)
+        try:
+            opener.verify(envelope)
+            if expired:
+                return Classification("expired", envelope)
+            if timestamp > policy.now + CLOCK_SKEW_S:
+                return Classification("not_yet_valid", envelope)
+            return Classification("ok", envelope, opener.open(envelope) if self._opens else None)
+        except Unauthentic:
+            return Classification("unauthentic", envelope)
+        except NotAnItem:
+            return Classification("malformed", envelope)
+
+
+class HistoryWalk:
+    """A walk through one session's rows, from the newest on: fetched by pages, classified by groups.
+
+    `then_at_least` is how many rows each page but the first has, if the store has so many. `budget`
+    bounds the rows fetched.
+    """
+
+    def __init__(
+        self, cursor: Cursor, classifier: Classifier[Row], *, then_at_least: int = 1, budget: int | None = None
+    ) -> None:
+        self._cursor = cursor
+        self._classifier = classifier
+        self._then_at_least = then_at_least
+        self._budget = budget
+        self._fetched: list[Row] = []  # and not classified yet, oldest first
+        self.newest: Row | None = None
+        """The row that the walk began with."""
+
+    def is_complete(self) -> bool:
+        """Whether every row was classified, as far as is known without another look."""
+        return self._cursor.exhausted and not self._fetched
+
+    async def advance(self, wanted: int | None, *, group: int = GROUP) -> list[tuple[Row, Classification]]:
+        """The next rows, newest first: at most `group`, and no more than `wanted` (None: all).
+
+        No row more than is wanted, because a key is asked for only when its row comes up.
+
+        Raises ScanBudgetError when the budget is used up before the end, and what the store and the
+        key provider raise.
+        """
+        if not self._fetched:
+            # The first page is what a history without gaps needs, and no row more.
+            more = wanted is not None and self.newest is not None
+            self._fetched = await self._fetch(max(wanted or 0, self._then_at_least) if more else wanted)
+            if self._fetched and self.newest is None:
+                self.newest = self._fetched[0]
+            self._fetched.reverse()
+        count = group if wanted is None else min(group, wanted)
+        rows = self._fetched[: -count - 1 : -1]
+        del self._fetched[-count:]  # so that sealed rows and items are not all in memory at once
+        return list(zip(rows, await self._classifier.classify(rows), strict=True))
+
+    async def ends_here(self) -> bool:
+        """Whether there is no other row: one is fetched, if need be, and left out."""
+        return self.is_complete() or not (self._fetched or await self._cursor.fetch(1))
+
+    async def _fetch(self, count: int | None) -> list[Row]:
+        budget = self._budget
+        if budget is None:
+            return await self._cursor.fetch(count)
+        rows = await self._cursor.fetch(count, at_most=budget - self._cursor.fetched)
+        if not rows and not self._cursor.exhausted:
+            raise ScanBudgetError(
+                f"max_scan_items: {budget} rows were read and the history is not complete. Raise"
+                " max_scan_items, ask for fewer items with limit=, or remove old rows from the store."
+            )
+        return rows
+
+
+def _parse(data: object) -> Envelope | Plain | NoEnvelope:
+    """Take apart what a store gave: a row's text, or the object where it gives no text."""
+    return parse_row(data) if isinstance(data, (str, bytes)) else parse(data)

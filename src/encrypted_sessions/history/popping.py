@@ -1,0 +1,155 @@
+"""Remove the newest item, and never one that cannot be read.
+
+Where rows are addressable: classify rows from the newest on, then remove in one step what is due, if
+nothing changed meanwhile. Two processes never get the same item, and a process that is killed has
+removed an item only together with those expired after it. Elsewhere: let the store pop, and put
+back what does not open.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._support.shielding import shield
+from ..core.exact_json import decode_json
+from ..core.outcomes import PASSED_OVER
+from ..errors import PutBackError, UnreadableItemsError
+from ..stores import HistoryMovedError, PlainStore, Row, RowStore
+from ..stores.plain import call
+from .results import Classification, OutcomeCounts
+from .sealed_history import SealedHistory, start_again_while_it_moves
+
+__all__ = ["pop"]
+
+#: Expired rows removed in one step; a longer heap takes several.
+_REMOVED_AT_ONCE = 256
+
+
+async def pop(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, object] | None:
+    """The newest item, removed; None when there is none.
+
+    Raises UnreadableItemsError for a newest row that cannot be read, and what the key provider
+    raises when it cannot answer: then nothing was removed but expired rows.
+    """
+    if isinstance(history.rows, PlainStore):
+        return await _pop_whole(history, keywords)
+    return await _pop_row(history, history.rows)
+
+
+class _PopCandidate:
+    """What a pop is to remove from the end of a history, and what stopped the walk."""
+
+    def __init__(self) -> None:
+        self.counts = OutcomeCounts()
+        self.newest: Row | None = None
+        self.due: list[Row] = []
+        self.item: dict[str, object] | None = None
+        self.unreadable: Classification | None = None
+        self.complete = False
+
+
+async def _pop_row(history: SealedHistory, rows: RowStore) -> dict[str, object] | None:
+    async def find_and_remove() -> _PopCandidate:
+        found = await _find_candidate(history)
+        if found.due and found.newest is not None and not await _remove(history, rows, found, found.newest):
+            raise HistoryMovedError
+        return found
+
+    while True:
+        found = await start_again_while_it_moves(find_and_remove)
+        if found.unreadable is not None:
+            raise _refusal(found.unreadable, found.counts)
+        if found.item is not None or found.complete:
+            return found.item
+        # Expired rows are gone now, as many as go in one step: what lies before them is next.
+
+
+async def _remove(history: SealedHistory, rows: RowStore, found: _PopCandidate, newest: Row) -> bool:
+    async def undo(removed: bool) -> None:  # noqa: FBT001 - the result of `remove`
+        if removed and found.item is not None:
+            data = found.due[-1].data
+            await _put_back(history, decode_json(data) if isinstance(data, (str, bytes)) else data, {})
+
+    return await shield(rows.remove(found.due, newest), undo)
+
+
+async def _find_candidate(history: SealedHistory) -> _PopCandidate:
+    found = _PopCandidate()
+    walk = history.walk({}, then_at_least=_REMOVED_AT_ONCE)
+    while len(found.due) < _REMOVED_AT_ONCE and not walk.is_complete():
+        for row, classification in await walk.advance(1):
+            found.newest = walk.newest
+            found.counts.add(classification)
+            if classification.item is not None:
+                found.due.append(row)
+                found.item = classification.item
+                return found
+            if classification.outcome == "expired":
+                found.due.append(row)
+            elif classification.outcome not in PASSED_OVER:
+                found.unreadable = classification
+                return found
+    found.complete = walk.is_complete()
+    return found
+
+
+async def _pop_whole(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, object] | None:
+    while True:
+        # A look first: what cannot be read is then not even popped, unless it came in between.
+        for row in await history.cursor(keywords).fetch(1):
+            await _refuse_unreadable(history, row)
+        stored, classification = await _pop_or_put_back(history, keywords)
+        if stored is None or classification.item is not None:
+            return classification.item
+
+
+async def _pop_or_put_back(history: SealedHistory, keywords: dict[str, Any]) -> tuple[object, Classification]:
+    """What the store popped, and what it is. A caller that was cancelled gets nothing: back it goes."""
+
+    async def pop_what_opens() -> tuple[object, Classification]:
+        stored = await call(history.session.pop_item, **keywords)
+        if stored is None:
+            return None, Classification("ok")
+        try:
+            return stored, await _refuse_unreadable(history, Row(None, stored))
+        except BaseException:
+            await _put_back(history, stored, keywords)
+            raise
+
+    async def undo(popped: tuple[object, Classification]) -> None:
+        stored, classification = popped
+        if classification.item is not None:
+            await _put_back(history, stored, keywords)
+
+    return await shield(pop_what_opens(), undo)
+
+
+async def _refuse_unreadable(history: SealedHistory, row: Row) -> Classification:
+    (classification,) = await history.classifier().classify([row])
+    if classification.item is None and classification.outcome != "expired":
+        counts = OutcomeCounts()
+        counts.add(classification)
+        raise _refusal(classification, counts)
+    return classification
+
+
+async def _put_back(history: SealedHistory, stored: Any, keywords: dict[str, Any]) -> None:
+    try:
+        await call(history.session.add_items, [stored], **keywords)
+    except Exception as error:
+        raise PutBackError(
+            "pop_item took an item from the store, could not return it, and the store did not take it back"
+            f" ({type(error).__name__}). It is, as it was stored, this error's attribute `stored`: add it with"
+            " session.underlying_session.add_items([error.stored])",
+            stored=stored,
+        ) from error
+
+
+def _refusal(classification: Classification, counts: OutcomeCounts) -> UnreadableItemsError:
+    return UnreadableItemsError.of(
+        counts.outcomes(),
+        counts.findings,
+        raising=(classification.outcome,),
+        consequence="It is the next to pop, and it stays where it is.",
+        ways_out="pop_item removes only what it can read, whatever on_unreadable says.",
+    )

@@ -1,0 +1,138 @@
+"""Remove what is expired, and nothing else.
+
+A row goes if it is authentic and expired, and if it still is what was classified. An expired tool call
+stays while its output is in time: reading leaves that output out because it meets the call, and
+would else return it alone, which a model refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from .._support.shielding import shield
+from ..errors import PurgeRefusedError
+from ..stores import PAGE, HistoryMovedError, Row, RowStore, rows_to_purge
+from .classified import Classifier, HistoryWalk, ReadPolicy
+from .pairing import Pair, answer_to, answered_by
+from .results import Classification
+from .sealed_history import SealedHistory, start_again_while_it_moves
+
+__all__ = ["purge", "purge_head"]
+
+#: Rows that `purge_head` looks at, so that a few at the head that must stay are not in its way.
+_HEAD = 32
+
+
+async def purge(history: SealedHistory) -> int:
+    """Remove all expired rows of a history; how many these were.
+
+    Raises what the key provider raises when it cannot answer, and PurgeRefusedError.
+    """
+    if history.policy().ttl is None:
+        return 0
+    rows = _rows(history)
+    if rows is None:
+        await _refuse_expired(history)
+        return 0
+    removed = 0
+
+    async def attempt() -> None:
+        nonlocal removed
+        async for count in _purge_backwards(history, rows):
+            removed += count
+
+    await start_again_while_it_moves(attempt)
+    return removed
+
+
+async def purge_head(history: SealedHistory, count: int) -> int:
+    """Remove up to `count` expired rows among the oldest few; how many these were.
+
+    One read, and one change if something is due. An expired call whose output is not among these
+    rows stays, for `purge` to decide.
+    """
+    policy = history.policy()
+    rows = _rows(history)
+    if policy.ttl is None or rows is None:
+        return 0
+    oldest = await rows.oldest(min(max(count, _HEAD), PAGE))
+    old = [row for row in oldest if policy.claims_to_be_expired(row.data)]
+    classifications = await _classifier(history, policy).classify(old)
+    due: list[Row] = []
+    answered: set[Pair | None] = {None}
+    for row, classification in zip(reversed(old), reversed(classifications), strict=True):
+        if _is_expired(classification, policy):
+            if _call(classification) in answered:  # or no call
+                due.append(row)
+            answered.add(_output(classification))
+    return await _remove(rows, due[::-1][:count])
+
+
+async def _purge_backwards(history: SealedHistory, rows: RowStore) -> AsyncIterator[int]:
+    """Remove page after page, from the newest row on: so it is known which outputs are in time."""
+    policy = history.policy()
+    walk = HistoryWalk(rows.cursor(), _classifier(history, policy))
+    due: list[Row] = []
+    in_time: set[Pair | None] = set()
+    while not walk.is_complete():
+        page = await walk.advance(None, group=PAGE)
+        for row, classification in page:
+            if _is_expired(classification, policy):
+                call = _call(classification)
+                if call is None or call not in in_time:
+                    due.append(row)
+            else:
+                in_time.add(_output(classification))
+        # The cursor finds its way from the last row of a page: that one goes with the next page.
+        later = [due.pop()] if due and not walk.is_complete() and due[-1] is page[-1][0] else []
+        removed = await _remove(rows, due)
+        yield removed
+        if rows.IDS_ARE_POSITIONS and removed < len(due):
+            raise HistoryMovedError  # what is due has another place now
+        due = later
+
+
+def _rows(history: SealedHistory) -> RowStore | None:
+    return history.rows if isinstance(history.rows, RowStore) else rows_to_purge(history.session)
+
+
+async def _remove(rows: RowStore, due: Sequence[Row]) -> int:
+    # Also when the waiting task is cancelled: a change that was sent is waited for.
+    return await shield(rows.remove_any(due)) if due else 0
+
+
+def _classifier(history: SealedHistory, policy: ReadPolicy) -> Classifier[Row]:
+    # Without a ttl what is expired is opened, which says whether it is a call.
+    return history.classifier(ReadPolicy(policy.now, None, read_plaintext=True))
+
+
+def _is_expired(classification: Classification, policy: ReadPolicy) -> bool:
+    """Whether a row that was classified without a ttl is authentic, and older than the ttl."""
+    if classification.outcome not in ("ok", "malformed") or classification.timestamp is None:
+        return False
+    return policy.has_expired(classification.timestamp)
+
+
+def _call(classification: Classification) -> Pair | None:
+    return None if classification.item is None else answered_by(classification.item)
+
+
+def _output(classification: Classification) -> Pair | None:
+    return None if classification.item is None else answer_to(classification.item)
+
+
+async def _refuse_expired(history: SealedHistory) -> None:
+    """Raise PurgeRefusedError if a store without addressable rows has expired ones."""
+    expired = (await history.read(None, {})).counts.count("expired")
+    if not expired:
+        return
+    name = type(history.session).__name__
+    way_out = (
+        "the command 'encrypted-sessions purge' removes them from its file"
+        if name == "AdvancedSQLiteSession"
+        else "if no other process writes to this session and all of it may go, clear_session() removes it"
+    )
+    raise PurgeRefusedError(
+        f"{expired} expired rows lie in a {name}, which can remove its newest row, or all, but no old row by itself:"
+        f" either could take an item that another process adds at that moment. Nothing was removed; {way_out}"
+    )

@@ -1,0 +1,89 @@
+"""From stored rows to items: walk a history backwards, say what was found."""
+
+from __future__ import annotations
+
+from ..stores import Cursor, Row
+from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners
+from .keychain import Keychain
+from .pairing import unpaired
+from .results import Classification, OutcomeCounts
+
+__all__ = ["EXPIRED_FOR_SURE_S", "EXPIRED_ROWS_THAT_END_A_SEARCH", "FoundItems", "read_items"]
+
+#: A search backwards with a limit ends after so many rows in a row ...
+EXPIRED_ROWS_THAT_END_A_SEARCH = 64
+#: ... that expired more than this many seconds ago: clocks and long batches differ by less.
+EXPIRED_FOR_SURE_S = 120
+
+
+class FoundItems:
+    """The items of a history, oldest first, what else was met, and the newest row."""
+
+    __slots__ = ("counts", "items", "newest")
+
+    def __init__(self, items: list[dict[str, object]], counts: OutcomeCounts, newest: Row | None) -> None:
+        self.items = items
+        self.counts = counts
+        self.newest = newest
+
+    def __repr__(self) -> str:
+        return f"FoundItems({len(self.items)} items, {self.counts.outcomes()!r})"
+
+
+async def read_items(
+    cursor: Cursor,
+    keychain: Keychain,
+    policy: ReadPolicy,
+    *,
+    limit: int | None,
+    budget: int | None = None,
+) -> FoundItems:
+    """Walk backwards from the newest row until `limit` items are found, or to the oldest row.
+
+    With a limit, the walk also ends after 64 consecutive rows that expired more than two minutes
+    ago. `budget` bounds the rows fetched: ScanBudgetError when it is used up before the end.
+    """
+    counts = OutcomeCounts()
+    walk = HistoryWalk(
+        cursor,
+        Classifier(SessionOpeners(keychain), lambda: policy),
+        then_at_least=EXPIRED_ROWS_THAT_END_A_SEARCH,
+        budget=budget,
+    )
+    items: list[dict[str, object]] = []  # newest first, until the end
+    outcomes: list[str] = []
+    newer_than_gap = 0  # items newer than the oldest row that was left out
+    long_expired = 0
+    ended_early = False
+
+    while not (walk.is_complete() or ended_early) and (limit is None or len(items) < limit):
+        for _, classification in await walk.advance(None if limit is None else limit - len(items)):
+            counts.add(classification)
+            if classification.item is not None:
+                items.append(classification.item)
+                outcomes.append(classification.outcome)
+                long_expired = 0
+                continue
+            newer_than_gap = len(items)
+            if classification.outcome == "expired" and _expired_for_sure(classification, policy):
+                long_expired += 1
+                if limit is not None and long_expired == EXPIRED_ROWS_THAT_END_A_SEARCH:
+                    ended_early = True
+                    break
+            else:
+                long_expired = 0
+
+    items.reverse()
+    outcomes.reverse()
+    since = 0 if ended_early else len(items) - newer_than_gap
+    if since < len(items):
+        lost = unpaired(items, since=since)
+        for index in sorted(lost, reverse=True):
+            counts.move(outcomes[index], to="unpaired")
+            del items[index]
+    return FoundItems(items, counts, walk.newest)
+
+
+def _expired_for_sure(classification: Classification, policy: ReadPolicy) -> bool:
+    assert classification.timestamp is not None  # noqa: S101 - an expired row has been opened
+    return policy.has_expired(classification.timestamp + EXPIRED_FOR_SURE_S)

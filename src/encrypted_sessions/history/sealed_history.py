@@ -1,0 +1,95 @@
+"""One session's sealed rows, and the keys to them: what reading, popping, purging and compaction work on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from ..errors import HistoryChangedError
+from ..stores import Cursor, HistoryMovedError, PlainStore, Row, RowStore
+from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
+from .keychain import Keychain
+from .reading import FoundItems, read_items
+
+__all__ = ["SealedHistory", "start_again_while_it_moves"]
+
+#: How often an operation starts again because other writers changed the history under it.
+_ATTEMPTS = 1000
+
+_T = TypeVar("_T")
+
+
+class SealedHistory:
+    """One session's rows and keys, and the policy by which they are read."""
+
+    def __init__(
+        self,
+        session: Any,
+        rows: RowStore | PlainStore,
+        keychain: Keychain,
+        policy: Callable[[], ReadPolicy],
+    ) -> None:
+        self.session = session
+        self.rows = rows
+        self.keychain = keychain
+        self.policy = policy
+
+    def cursor(self, keywords: dict[str, Any]) -> Cursor:
+        """A walk from the newest row. `keywords` go to a session's own methods."""
+        if isinstance(self.rows, PlainStore):
+            return self.rows.cursor(keywords)
+        return self.rows.cursor()
+
+    def classifier(self, policy: ReadPolicy | None = None) -> Classifier[Row]:
+        """What tells rows apart, by a policy (default: that of this moment)."""
+        policy = policy or self.policy()
+        return Classifier(SessionOpeners(self.keychain), lambda: policy)
+
+    def walk(self, keywords: dict[str, Any], *, then_at_least: int = 1) -> HistoryWalk:
+        """A walk through the history that classifies its rows."""
+        return HistoryWalk(self.cursor(keywords), self.classifier(), then_at_least=then_at_least)
+
+    async def read(
+        self,
+        limit: int | None,
+        keywords: dict[str, Any],
+        *,
+        budget: int | None = None,
+    ) -> FoundItems:
+        """The latest items and what else was met (`reading.read_items`), from one state of the store."""
+
+        async def attempt() -> FoundItems:
+            return await read_items(self.cursor(keywords), self.keychain, self.policy(), limit=limit, budget=budget)
+
+        return await start_again_while_it_moves(attempt)
+
+    async def seal(self, items: Sequence[Any], timestamp: int | None = None) -> list[dict[str, Any]]:
+        """Envelopes of items under the active key, all with one timestamp (default: now)."""
+        cipher = await self.keychain.active()
+        policy = self.policy()
+        stamp = policy.now if timestamp is None else timestamp
+        expires = None if policy.ttl is None else stamp + policy.ttl
+        time_slice = TimeSlice()
+        sealed: list[dict[str, Any]] = []
+        for item in items:
+            sealed.append(cipher.seal(item, stamp, expires))
+            if time_slice.is_used_up():
+                await time_slice.checkpoint()
+        return sealed
+
+
+async def start_again_while_it_moves(attempt: Callable[[], Awaitable[_T]]) -> _T:
+    """What `attempt` gives, begun again whenever it raises HistoryMovedError.
+
+    Raises HistoryChangedError when other writers never left it time to finish.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return await attempt()
+        except HistoryMovedError:
+            await asyncio.sleep(0)
+    raise HistoryChangedError(
+        f"other writers changed the history under each of {_ATTEMPTS} attempts. Nothing was lost;"
+        " try again when they are done"
+    )

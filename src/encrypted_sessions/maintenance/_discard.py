@@ -1,0 +1,104 @@
+"""Remove what nobody can read, once it was written to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+
+from keyproviders import KeyRing, redact_frames
+
+from ..stores.whole import StoredRow, WholeStore
+from . import arguments
+from .classified_row import ClassifiedRow
+from .engine import Engine
+from .export import Export
+from .operation import Action, Operation
+from .progress import Progress
+from .reports import DiscardReport
+from .run import Run
+
+__all__ = ["discard"]
+
+
+class _Discard(Operation):
+    def __init__(self, run: Run, outcome: str, export: Export | None) -> None:
+        super().__init__(run)
+        self._outcome = outcome
+        self._export = export
+
+    async def begin_page(self) -> None:
+        if self._outcome == "expired_unverified":
+            await self.run.refuse_a_fast_clock()  # what it removes for good is judged by the clock
+
+    def decide(self, classified: ClassifiedRow) -> Action | None:
+        return Action.REMOVE if classified.outcome == self._outcome else None
+
+    async def before_writing(self, rows: Sequence[StoredRow]) -> None:
+        assert self._export is not None  # noqa: S101 - only a dry run has none, and writes nothing
+        await self._export.write(rows)
+
+
+@redact_frames
+async def discard(
+    store: WholeStore,
+    keys: KeyRing,
+    *,
+    outcome: str,
+    export: str | PathLike[str] | None,
+    ttl: int | None = None,
+    dry_run: bool = False,
+    upstream_key: str | None = None,
+    batch: int = 500,
+    limit: int | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> DiscardReport:
+    """Remove the rows of one `outcome` that nobody can read, after they were written to `export`.
+
+    Only the file's owner may read it. It has one JSON object per line: "session_id", "id", "created_at"
+    (seconds, or null), and the exact bytes as "data", or as "data_base64" where they are no UTF-8. A row
+    is on the disk before it is removed, so the file may hold a row that stayed because it changed
+    meanwhile.
+
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        keys: The keys that rows are opened with. Whether a key is unknown is asked of their places only.
+        outcome: One of erased, expired_unverified (needs `ttl`), malformed, plaintext, unauthentic,
+            unknown_key, unsupported.
+        export: The path of a file that does not exist yet. None is for dry runs only.
+        ttl: Seconds after which an item expires.
+        dry_run: Only count what would be removed.
+        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        batch: Rows removed at once, at most.
+        limit: Rows removed in all, at most.
+        progress: Called now and then with how far the run is.
+        stop: Asked between batches; the run ends once it returns True.
+
+    Returns:
+        What was removed, and the path of the file, None where nothing was written. An outage ends the
+            run, and is reported as `stopped`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed.
+        StoreError: The store cannot be worked on, or its clock is behind this machine's: what is in time
+            would count as expired.
+        ProviderConfigError: A provider cannot be worked with as it is set up.
+        FileExistsError: There is a file at `export` already.
+        OSError: The file cannot be made, or written.
+    """
+    outcome = arguments.discardable(outcome, ttl)
+    settings = arguments.settings(
+        ttl=ttl, upstream_key=upstream_key, batch=batch, limit=limit, dry_run=dry_run, progress=progress, stop=stop
+    )
+    path = arguments.new_file(export, "export", needed=not dry_run)
+    ring, whole = arguments.keys(keys), arguments.store(store)
+    file = None if dry_run or path is None else Export(path)
+    written = None
+    try:
+        run = Run(whole, ring, settings)
+        await Engine(_Discard(run, outcome, file)).execute()
+    finally:
+        if file is not None:
+            written = file.close()
+    return DiscardReport(**run.report_fields(), outcome=outcome, export=written)

@@ -1,0 +1,106 @@
+"""Seal what lies in a store unsealed, or sealed by the SDK's own class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from keyproviders import KeyRing, redact_frames
+
+from ..core.envelope import UPSTREAM_KID
+from ..stores.whole import StoredRow, WholeStore
+from . import arguments
+from .classified_row import ClassifiedRow
+from .engine import Engine
+from .progress import Progress
+from .reports import EncryptReport
+from .resealing import ANY_LABEL, AUTHENTIC, UPSTREAM_LABEL, Resealing
+from .run import Run
+
+__all__ = ["encrypt_plaintext"]
+
+
+class _Encrypt(Resealing):
+    def __init__(self, run: Run, *, upstream: bool) -> None:
+        super().__init__(run)
+        self._upstream = upstream
+
+    def skips(self, row: StoredRow) -> bool:
+        """Rows that are sealed already, by their label; their keys need not be asked for."""
+        return ANY_LABEL.is_on(row.data) and not (self._upstream and UPSTREAM_LABEL.is_on(row.data))
+
+    def skipped_openings(self) -> tuple[str, ...]:
+        """Rows that are sealed already."""
+        return () if self._upstream else ANY_LABEL.openings
+
+    def decide(self, classified: ClassifiedRow) -> str | None:
+        if classified.outcome == "plaintext":
+            return self._seal(classified)
+        if classified.kid == UPSTREAM_KID and self._upstream:
+            if classified.outcome in AUTHENTIC:
+                return self.reseal(classified)
+            self.run.leave(classified.outcome, classified)
+        elif classified.outcome == "malformed":
+            self.run.leave("malformed", classified)
+        return None
+
+    def _seal(self, classified: ClassifiedRow) -> str | None:
+        assert self.active is not None  # noqa: S101 - `begin_page` came first
+        row, now = classified.row, self.run.now
+        if row.created_at is None:
+            self.run.notice(
+                "the store keeps no times, so what was plaintext counts as written now: it expires a whole ttl from now"
+            )
+        stamp = now if row.created_at is None else max(0, min(int(row.created_at), now))
+        try:
+            return self.active.cipher(row.session_id).seal_row(classified.item, stamp)
+        except (TypeError, UnicodeEncodeError):
+            self.run.leave("not_exact", classified)
+            return None
+
+
+@redact_frames
+async def encrypt_plaintext(
+    store: WholeStore,
+    keys: KeyRing,
+    *,
+    upstream_key: str | None = None,
+    batch: int = 500,
+    limit: int | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> EncryptReport:
+    """Seal under the active key what is plaintext and, with `upstream_key`, what the SDK's class wrote.
+
+    Plaintext is a JSON object that is no envelope. It carries its row's own created time, never one
+    later than now; where the store keeps none, now, and a notice says so. Rows of the SDK's class
+    keep their token's timestamp. Every row stays in its place.
+
+    From then on such a row is authentic, whoever wrote it: run this once, when only what you trust
+    has ever written to the store.
+
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        keys: The keys that rows are opened with; its active key is the one to seal with.
+        upstream_key: The string that the SDK's own class was given, to seal its rows too (kid "hkdf-v1").
+        batch: Rows changed at once, at most.
+        limit: Rows changed in all, at most.
+        progress: Called now and then with how far the run is.
+        stop: Asked between batches; the run ends once it returns True.
+
+    Returns:
+        What was changed, and how much of it was `plaintext`. An outage ends the run, and is reported as `stopped`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed.
+        StoreError: The store cannot be worked on.
+        ProviderConfigError: A provider cannot be worked with as it is set up.
+    """
+    settings = arguments.settings(upstream_key=upstream_key, batch=batch, limit=limit, progress=progress, stop=stop)
+    run = Run(arguments.store(store), arguments.keys(keys), settings)
+    operation = _Encrypt(run, upstream=upstream_key is not None)
+    await Engine(operation).execute()
+    plaintext = run.changed_of["plaintext"]
+    return EncryptReport(
+        **run.report_fields(), to_kid=operation.active_kid, plaintext=plaintext, upstream=run.changed - plaintext
+    )

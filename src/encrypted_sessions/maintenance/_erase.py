@@ -1,0 +1,103 @@
+"""Remove every trace of named sessions. It needs no key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from keyproviders import redact_frames
+
+from ..core.outcomes import MAX_FINDINGS
+from ..errors import StoreError, StoreUnavailableError
+from ..stores.whole import WholeStore
+from . import arguments
+from .keys import InterruptedRunError
+from .reports import EraseReport
+from .run import STAYS_DONE, Run
+from .store_calls import checkpoint_store
+
+__all__ = ["erase"]
+
+
+class _Erasure:
+    """Erases sessions, and notes what became of each."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.sessions = 0
+        """Sessions of which there was a trace."""
+        self.missing: list[str] = []
+        self.refusals: list[StoreError] = []
+        self.late_rows = 0
+        """Rows that somebody wrote while their session was erased."""
+
+    async def erase(self, session_id: str) -> None:
+        dry_run = self._run.settings.dry_run
+        try:
+            found = await self._call(session_id, dry_run=dry_run)
+            if not any(found.values()):
+                self.missing.append(session_id)
+                return
+            self.sessions += 1
+            self._run.changed_of.update(found)
+            if not dry_run:
+                self.late_rows += sum((await self._call(session_id, dry_run=True)).values())
+        except StoreUnavailableError:
+            raise
+        except StoreError as error:
+            self.refusals.append(error)
+
+    async def _call(self, session_id: str, *, dry_run: bool) -> Mapping[str, int]:
+        return await self._run.call(partial(self._run.store.erase, [session_id], dry_run=dry_run))
+
+
+@redact_frames
+async def erase(
+    store: WholeStore, sessions: Sequence[str], *, dry_run: bool = False, stop: Callable[[], bool] | None = None
+) -> EraseReport:
+    """Remove every trace of these sessions: messages, the session's own row, what else the SDK noted.
+
+    It needs no key. Nobody should write to these sessions meanwhile: what came in is counted as left.
+    So is a session that the store refuses to erase; the others go on.
+
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        sessions: The ids of sessions, one at least.
+        dry_run: Only count what would be erased.
+        stop: Asked between sessions; the run ends once it returns True.
+
+    Returns:
+        What was erased, and which sessions had no trace. `stopped` is "store" if it did not answer any
+        more, "interrupted" if `stop` told it to.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: No session is named.
+        StoreError: The store refuses to erase any of them.
+    """
+    whole, ids = arguments.store(store), arguments.sessions(sessions)
+    run = Run(whole, None, arguments.settings(dry_run=dry_run, stop=stop))
+    erasure = _Erasure(run)
+    try:
+        for session_id in ids:  # one by one, so that it is known which had no trace
+            run.raise_if_interrupted()
+            await erasure.erase(session_id)
+    except InterruptedRunError:
+        run.end("interrupted", f"it was told to stop; {STAYS_DONE}")
+    except StoreUnavailableError as error:
+        run.end("store", f"{error}; {STAYS_DONE}")
+    if len(erasure.refusals) == len(ids):
+        raise erasure.refusals[0]
+    if erasure.late_rows:
+        run.left["written_meanwhile"] = erasure.late_rows
+    if erasure.refusals:
+        run.left["sessions_refused"] = len(erasure.refusals)
+        run.notices += [str(refusal) for refusal in erasure.refusals[:MAX_FINDINGS]]
+    if not dry_run and not run.stopped:
+        run.incomplete = await checkpoint_store(whole)
+    return EraseReport(
+        **run.report_fields(),
+        erased={name: count for name, count in run.changed_of.items() if count},
+        sessions=erasure.sessions,
+        missing=tuple(erasure.missing),
+    )

@@ -1,0 +1,114 @@
+"""Remove what expired, for good: only what is authentic, so that its age is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from keyproviders import KeyRing, redact_frames
+
+from ..core.cipher import NotAnItem
+from ..stores.whole import StoredRow, WholeStore
+from . import arguments
+from .classified_row import ClassifiedRow
+from .engine import Engine
+from .operation import Action, Operation
+from .progress import Progress
+from .reports import PurgeReport
+from .run import Run
+from .tool_calls import ExpiredCalls
+
+__all__ = ["purge"]
+
+#: Outcomes of rows whose age is proven, and of those whose content nobody gets at any more.
+_NO_CONCERN_OF_PURGE = ("ok", "not_yet_valid", "erased", "not_opened")
+
+
+class _Purge(Operation):
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._calls = ExpiredCalls(run)
+        self.kept = 0
+
+    async def begin_page(self) -> None:
+        await self.run.refuse_a_fast_clock()  # what it removes for good is judged by the clock
+
+    def decide(self, classified: ClassifiedRow) -> Action | None:
+        if classified.outcome == "expired":
+            return Action.DEFER if self._is_call(classified) else Action.REMOVE
+        if classified.outcome not in _NO_CONCERN_OF_PURGE:
+            self.run.leave(classified.outcome, classified)
+        return None
+
+    def _is_call(self, classified: ClassifiedRow) -> bool:
+        assert classified.opener is not None  # noqa: S101 - it is authentic, so it had a key
+        assert classified.envelope is not None  # noqa: S101 - likewise
+        try:
+            item = classified.opener.open(classified.envelope)
+        except NotAnItem:
+            return False
+        return self._calls.note(classified.row, item)
+
+    async def release_deferred(self, rows: Sequence[StoredRow]) -> list[int]:
+        released = await self._calls.releasable(rows)
+        if self.run.first_pass:
+            self.kept += len(rows) - len(released)
+        return released
+
+
+@redact_frames
+async def purge(
+    store: WholeStore,
+    keys: KeyRing,
+    *,
+    ttl: int,
+    dry_run: bool = False,
+    upstream_key: str | None = None,
+    batch: int = 500,
+    limit: int | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> PurgeReport:
+    """Remove what is authentic and older than `ttl` seconds, and nothing else.
+
+    An expired tool call stays while an output that answers it is in time: a notice counts them.
+
+    What cannot be opened is left, and counted: its age is only claimed. So is plaintext.
+
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        keys: The keys that rows are opened with.
+        ttl: Seconds after which an item expires.
+        dry_run: Only count what would be removed.
+        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        batch: Rows removed at once, at most.
+        limit: Rows removed in all, at most.
+        progress: Called now and then with how far the run is.
+        stop: Asked between batches; the run ends once it returns True.
+
+    Returns:
+        What was removed, what was left, and why. An outage ends the run, and is reported as `stopped`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed.
+        StoreError: The store cannot be worked on, or its clock is behind this machine's: what is in time
+            would count as expired.
+        ProviderConfigError: A provider cannot be worked with as it is set up.
+    """
+    ttl = arguments.retention(ttl)
+    settings = arguments.settings(
+        ttl=ttl, upstream_key=upstream_key, batch=batch, limit=limit, dry_run=dry_run, progress=progress, stop=stop
+    )
+    run = Run(arguments.store(store), arguments.keys(keys), settings)
+    operation = _Purge(run)
+    await Engine(operation).execute()
+    if operation.kept:
+        run.notice(
+            f"{_calls_stay(operation.kept)} until what answers it has expired too: without its call a session would"
+            " read an output alone, which a model refuses"
+        )
+    return PurgeReport(**run.report_fields(), ttl=ttl)
+
+
+def _calls_stay(count: int) -> str:
+    return f"{count:,} expired tool call stays" if count == 1 else f"{count:,} expired tool calls stay, each"

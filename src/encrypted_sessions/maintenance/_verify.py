@@ -1,0 +1,63 @@
+"""Prove that every row of a store is in order. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from keyproviders import KeyRing, redact_frames
+
+from ..stores.whole import WholeStore
+from . import arguments
+from .classified_row import ClassifiedRow
+from .engine import Engine
+from .operation import ReadOnlyOperation
+from .progress import Progress
+from .reports import VerifyReport
+from .run import Run
+
+__all__ = ["verify"]
+
+
+class _Verify(ReadOnlyOperation):
+    def decide(self, classified: ClassifiedRow) -> None:
+        if classified.outcome not in ("ok", "expired", "erased", "not_opened"):
+            self.run.leave(classified.outcome, classified)
+
+
+@redact_frames
+async def verify(
+    store: WholeStore,
+    keys: KeyRing,
+    *,
+    ttl: int | None = None,
+    upstream_key: str | None = None,
+    batch: int = 500,
+    progress: Callable[[Progress], object] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> VerifyReport:
+    """Open every row. In order is what opens, in time or expired by `ttl`, and what was erased with its key.
+
+    Args:
+        store: A store from `open_store`, entered with `async with`.
+        keys: The keys that rows are opened with.
+        ttl: Seconds after which an item expires. Without it nothing counts as expired.
+        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        batch: Rows read at once, at most.
+        progress: Called now and then with how far the run is.
+        stop: Asked between batches; the run ends once it returns True.
+
+    Returns:
+        What is not in order, as `left`; up to 20 of such rows are named in `findings`. An outage ends
+            the run, and is reported as `stopped`.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed.
+        StoreError: The store cannot be worked on.
+        ProviderConfigError: A provider cannot be worked with as it is set up.
+    """
+    settings = arguments.settings(ttl=ttl, upstream_key=upstream_key, batch=batch, progress=progress, stop=stop)
+    run = Run(arguments.store(store), arguments.keys(keys), settings)
+    operation = _Verify(run)
+    await Engine(operation).execute()
+    return VerifyReport(**run.report_fields(), active_kid=operation.active_kid)

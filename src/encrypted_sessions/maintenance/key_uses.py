@@ -1,0 +1,40 @@
+"""What each key is still needed for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .reports import Group, KeyUse
+
+__all__ = ["IN_DOUBT", "key_uses"]
+
+#: Outcomes of rows that have been opened, so that their timestamps are proven.
+_PROVEN = ("ok", "expired", "not_yet_valid")
+#: ... of rows that only their key opens.
+_NEEDING = ("ok", "not_yet_valid", "key_disabled")
+#: ... of rows that may need the key that they name.
+IN_DOUBT = ("unknown_key", "expired_unverified", "not_opened")
+
+
+def key_uses(groups: Iterable[Group], active_kid: str | None, held: Iterable[str], ttl: int | None) -> list[KeyUse]:
+    """What needs each key: those that rows name, the active one, and those that the ring holds."""
+    by_kid: dict[str, list[Group]] = {kid: [] for kid in (active_kid, *held) if kid is not None}
+    for group in groups:
+        if group.kid is not None:
+            by_kid.setdefault(group.kid, []).append(group)
+    uses = []
+    for kid, named in by_kid.items():
+        needing = [group for group in named if group.outcome in _NEEDING]
+        newest = max((group.newest for group in needing if group.newest is not None), default=None)
+        proven = all(group.outcome in _PROVEN for group in needing)
+        uses.append(
+            KeyUse(
+                kid=kid,
+                active=kid == active_kid,
+                needed_by=sum(group.items for group in needing),
+                unproven=sum(group.items for group in named if group.outcome in IN_DOUBT),
+                newest=newest if proven else None,
+                free_from=None if ttl is None or newest is None or not proven else newest + ttl + 1,
+            )
+        )
+    return uses

@@ -1,0 +1,105 @@
+"""A store's rows, page by page: as many as a batch holds, fewer where rows are large, none that need not be read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from .._support.shielding import shield
+from ..stores.whole import Block, StoredRow
+from .operation import Operation
+from .run import MOST_BYTES, Run
+
+__all__ = ["PageReader", "Unread"]
+
+#: So many rows are read first, and then as many as make MOST_BYTES together.
+_FIRST_PAGE = 8
+
+_T = TypeVar("_T")
+
+
+class Unread(NamedTuple):
+    """So many rows of a block all begin with one of these, and were not read."""
+
+    openings: tuple[str, ...]
+    rows: int
+
+
+class PageReader:
+    """Reads blocks for one run."""
+
+    def __init__(self, run: Run, operation: Operation) -> None:
+        self._run = run
+        self._operation = operation
+        self._count = min(_FIRST_PAGE, run.batch)
+
+    async def blocks(self) -> AsyncGenerator[Block, None]:
+        """The whole store, in an order of its own."""
+        blocks = self._run.store.blocks()
+        try:
+            while True:
+                async with self._run.calls.lock:
+                    block = await anext(blocks, None)
+                if block is None:
+                    return
+                yield block
+        finally:
+            if isinstance(blocks, AsyncGenerator):
+                await blocks.aclose()
+
+    def pages(
+        self, blocks: AsyncGenerator[Block, None]
+    ) -> AsyncGenerator[tuple[Block, list[StoredRow] | Unread], None]:
+        """The rows of these blocks. Where the store can, the next page is read while one is worked on."""
+        pages = self._pages(blocks)
+        return _one_ahead(pages) if self._run.store.overlaps else pages
+
+    async def pages_of(
+        self, block: Block, openings: tuple[str, ...] = ()
+    ) -> AsyncGenerator[list[StoredRow] | Unread, None]:
+        """The rows of one block, unless every one begins with one of `openings`."""
+        run, store = self._run, self._run.store
+        count = min(self._count, run.batch)
+        rows: list[StoredRow] | int
+        if openings:
+            rows = await run.call(partial(store.rows_unless, block, openings, count))
+        else:
+            rows = await run.call(partial(store.rows, block, None, count))
+        if isinstance(rows, int):
+            yield Unread(openings, rows)
+            return
+        while rows:
+            size = sum(len(row.data) for row in rows)
+            self._count = max(1, min(2 * count, count * MOST_BYTES // max(size, 1)))
+            yield rows
+            count = min(self._count, run.batch)
+            rows = await run.call(partial(store.rows, block, rows[-1], count))
+
+    async def _pages(
+        self, blocks: AsyncGenerator[Block, None]
+    ) -> AsyncGenerator[tuple[Block, list[StoredRow] | Unread], None]:
+        async with aclosing(blocks):
+            async for block in blocks:
+                async with aclosing(self.pages_of(block, self._operation.skipped_openings())) as pages:
+                    async for page in pages:
+                        yield block, page
+
+
+async def _one_ahead(pages: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None]:
+    coming = asyncio.ensure_future(_next(pages))
+    try:
+        while (page := await shield(coming)) is not None:
+            coming = asyncio.ensure_future(_next(pages))
+            yield page
+    finally:
+        # A call of a store is not broken off: it would lose its connection.
+        with suppress(Exception):
+            await shield(coming)
+        await pages.aclose()
+
+
+async def _next(pages: AsyncGenerator[_T, None]) -> _T | None:
+    return await anext(pages, None)

@@ -1,0 +1,183 @@
+"""One run of a command over a store: its settings, what it has counted so far, and what its report says."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+from keyproviders import KeyRing
+
+from ..core.outcomes import MAX_FINDINGS, shown_kid
+from ..errors import StoreError
+from ..history.classified import CLOCK_SKEW_S, TimeSlice
+from ..stores.whole import WholeStore
+from .classified_row import ClassifiedRow
+from .keys import InterruptedRunError, StoreKeys
+from .progress import Progress
+from .reports import RowFinding, Stopped
+from .store_calls import StoreCalls
+
+__all__ = ["MOST_BYTES", "STAYS_DONE", "Run", "Settings"]
+
+#: A row can be megabytes: so many bytes are read at once, and held until they are written.
+MOST_BYTES = 4 * 2**20
+
+STAYS_DONE = "what was done so far stays done"
+
+_T = TypeVar("_T")
+
+
+class Settings(NamedTuple):
+    """What is the same for every row of a run."""
+
+    ttl: int | None
+    upstream_key: str | None
+    batch: int
+    limit: int | None
+    dry_run: bool
+    progress: Callable[[Progress], object] | None
+    stop: Callable[[], bool]
+
+    def __repr__(self) -> str:
+        return "Settings()"  # one of them is a secret
+
+
+class Run:
+    """What the engine, a command's operation and its report share. `keys` is None for a run without keys."""
+
+    def __init__(self, store: WholeStore, ring: KeyRing | None, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+        self.keys = None if ring is None else StoreKeys(ring, settings.upstream_key, settings.stop)
+        self.calls = StoreCalls(settings.stop)
+        self.time_slice = TimeSlice()
+        self.batch = settings.batch
+        """The most rows in one call. Fewer once others were found to change the same rows."""
+        self.first_pass = True
+        """False while blocks are visited again: their rows have been counted."""
+        self.scheduled = 0
+        """Rows that are to be changed, or were, less those that somebody else changed first."""
+        self.changed_of: Counter[str] = Counter()
+        """Rows that were replaced or removed, by what they were; in a dry run, that would have been."""
+        self.found: Counter[str] = Counter()
+        self.left: dict[str, int] = {}
+        self.findings: list[RowFinding] = []
+        self.notices: list[str] = []
+        self.stopped: Stopped | None = None
+        self.stopped_because: str | None = None
+        self.incomplete: tuple[str, ...] = ()
+        self.started_at = _now()
+        self._began = time.monotonic()
+        self._clock_compared = False
+        self.now = int(self.started_at)
+        """The second that rows are measured against."""
+
+    @property
+    def changed(self) -> int:
+        """Rows that were replaced or removed; in a dry run, that would have been."""
+        return sum(self.changed_of.values())
+
+    @property
+    def seen(self) -> int:
+        """Rows that were looked at."""
+        return sum(self.found.values())
+
+    # What was found.
+
+    def count(self, outcome: str, rows: int = 1) -> None:
+        """Count rows as looked at."""
+        if self.first_pass:
+            self.found[outcome] += rows
+
+    def recount(self, classified: ClassifiedRow, outcome: str) -> ClassifiedRow:
+        """A row that turned out to be something else than it was counted as."""
+        if self.first_pass:
+            self.found[classified.outcome] -= 1
+            if not self.found[classified.outcome]:
+                del self.found[classified.outcome]
+            self.count(outcome)
+        return classified._replace(outcome=outcome)
+
+    def leave(self, reason: str, classified: ClassifiedRow) -> None:
+        """Count a row that is left although it should not be, and name it among the findings."""
+        if self.first_pass:
+            self.left[reason] = self.left.get(reason, 0) + 1
+            if len(self.findings) < MAX_FINDINGS:
+                row = classified.row
+                self.findings.append(
+                    RowFinding(row.session_id, _format_row_id(row.id), classified.outcome, shown_kid(classified.kid))
+                )
+
+    def notice(self, sentence: str) -> None:
+        """Tell whoever runs this something, once."""
+        if sentence not in self.notices and len(self.notices) < MAX_FINDINGS:
+            self.notices.append(sentence)
+
+    def report_fields(self) -> dict[str, Any]:
+        """What every report has."""
+        return {
+            "store": self.store.location,
+            "found": dict(self.found),
+            "changed": self.changed,
+            "left": self.left,
+            "stopped": self.stopped,
+            "stopped_because": self.stopped_because,
+            "findings": tuple(self.findings),
+            "notices": tuple(self.notices),
+            "incomplete": self.incomplete,
+            "started_at": self.started_at,
+            "took_s": time.monotonic() - self._began,
+            "dry_run": self.settings.dry_run,
+        }
+
+    # How it goes on, and ends.
+
+    def end(self, how: Stopped, because: str) -> None:
+        """Have the run end before it was through the whole store."""
+        self.stopped, self.stopped_because = how, because
+
+    def raise_if_interrupted(self) -> None:
+        """Raise InterruptedRunError if the run was told to stop."""
+        if self.settings.stop():
+            raise InterruptedRunError
+
+    async def call(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """What the store answers, once waiting has helped."""
+        return await self.calls.with_retries(call)
+
+    # Time.
+
+    def refresh_now(self) -> int:
+        """Look at the clock: the second that further rows are measured against."""
+        self.now = int(_now())
+        return self.now
+
+    async def refuse_a_fast_clock(self) -> None:
+        """Raise StoreError where this machine's clock is ahead: what is in time would count as expired.
+
+        The store's clock is asked for once in a run.
+        """
+        if self._clock_compared:
+            return
+        ours, theirs = _now(), await self.call(self.store.clock)
+        if theirs is not None and ours > theirs + CLOCK_SKEW_S:
+            raise StoreError(
+                f"this machine's clock is {ours - theirs:,.0f} s ahead of that of {self.store.location}, so what is in"
+                " time would count as expired. Nothing was removed; compare the clocks (NTP), then run it again"
+            )
+        self._clock_compared = True
+
+
+def _now() -> float:
+    """The wall clock, seconds since 1970."""
+    return time.time()
+
+
+def _format_row_id(row_id: object) -> str:
+    if isinstance(row_id, tuple):
+        return " ".join(
+            part.decode("utf-8", "backslashreplace") if isinstance(part, bytes) else str(part) for part in row_id
+        )
+    return str(row_id)

@@ -1,0 +1,41 @@
+"""Stores: one folder each, found through the table in `registry`.
+
+A store has up to two sides. `rows` is one session's history, for the wrapper: read backwards, single
+rows changed only if nobody else changed them. `whole` is every row of every session, for maintenance.
+
+Four session classes of the Agents SDK keep their rows where single rows can be read, removed and
+replaced only if unchanged: SQLiteSession and AsyncSQLiteSession on a file, SQLAlchemySession,
+RedisSession (exactly these: a subclass may keep indexes of its own). They have no public way to a
+row, so each `rows` module uses what its class has; tests/test_rows_of_the_sdk.py pins that against
+the installed SDK. Any other session is used through its own methods (`plain`), with the weaker
+promise that SECURITY.md describes, unless another package brings a store for its class.
+"""
+
+from __future__ import annotations
+
+from .access import has_rows, rows_to_purge, store_beneath
+from .descriptor import StoreDescriptor, StoreNames, StoreUrl
+from .plain import PlainCursor, PlainStore
+from .rows import PAGE, HistoryMovedError, Row, RowCursor, RowStore
+from .whole import Block, StoredRow, WholeStore
+
+__all__ = [
+    "PAGE",
+    "Block",
+    "Cursor",
+    "HistoryMovedError",
+    "PlainStore",
+    "Row",
+    "RowStore",
+    "StoreDescriptor",
+    "StoreNames",
+    "StoreUrl",
+    "StoredRow",
+    "WholeStore",
+    "has_rows",
+    "rows_to_purge",
+    "store_beneath",
+]
+
+#: A walk from the newest row to the oldest.
+Cursor = RowCursor | PlainCursor

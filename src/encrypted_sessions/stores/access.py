@@ -1,0 +1,57 @@
+"""From a session to the access to its rows: row by row where a store knows its class, else as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._support.warnings import warn_caller
+from ..errors import StoreConfigError
+from .descriptor import load
+from .plain import PlainStore
+from .registry import qualified_name, store_of_class
+from .rows import RowStore
+
+__all__ = ["has_rows", "rows_to_purge", "store_beneath"]
+
+
+def store_beneath(session: Any) -> RowStore | PlainStore:
+    """The access to `session`'s rows: row by row where its class allows it, else as a whole."""
+    rows = _row_class(session)
+    if rows is None or rows.only_to_purge(session):
+        return PlainStore(session)
+    missing = _missing(rows, session)
+    if missing:
+        warn_caller(
+            f"the installed Agents SDK's {type(session).__name__} has no {', '.join(missing)}, which this"
+            " release uses to remove single rows: pop_item and compaction fall back to the weaker"
+            " promise for stores without addressable rows (see SECURITY.md), and expired rows cannot be"
+            " purged. Upgrade encrypted-sessions.",
+            RuntimeWarning,
+        )
+        return PlainStore(session)
+    return rows(session)
+
+
+def has_rows(session: Any) -> bool:
+    """Whether `session` is of a class whose single rows can be removed, be it in memory."""
+    return store_of_class(type(session)) is not None
+
+
+def rows_to_purge(session: Any) -> RowStore | None:
+    """The access for removing old rows, also of a SQLite database in memory; None where there is none."""
+    rows = _row_class(session)
+    return None if rows is None or _missing(rows, session) else rows(session)
+
+
+def _row_class(session: Any) -> type[RowStore] | None:
+    store = store_of_class(type(session))
+    if store is None:
+        return None
+    rows = load(store.rows[qualified_name(type(session))])
+    if not (isinstance(rows, type) and issubclass(rows, RowStore)):
+        raise StoreConfigError(f"the store {store.name} names {rows!r} for its rows, which is no RowStore")
+    return rows
+
+
+def _missing(rows: type[RowStore], session: Any) -> list[str]:
+    return [needed for needed in rows.NEEDS if not hasattr(session, needed)]

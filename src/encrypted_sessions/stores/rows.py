@@ -1,0 +1,114 @@
+"""Rows, and the operations on them that the four addressable stores share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+__all__ = ["PAGE", "HistoryMovedError", "Row", "RowCursor", "RowStore"]
+
+#: Rows read at once. Small enough that a page is no burden to the event loop or to memory.
+PAGE = 256
+
+
+class HistoryMovedError(Exception):
+    """Rows vanished under a walk through them: whoever walks starts again from the newest."""
+
+
+class Row(NamedTuple):
+    """One stored row: where it is, and what is there.
+
+    `data` is the row's JSON text as stored, or the object itself where the store gives no text.
+    """
+
+    id: Any
+    data: object
+
+
+class RowStore(ABC):
+    """One session's rows in a store that can address them."""
+
+    #: Attributes of the SDK's class that the store's module uses, and that are not public.
+    NEEDS: ClassVar[tuple[str, ...]] = ()
+
+    #: Whether a row's id is its position, so that another row can come to have it.
+    IDS_ARE_POSITIONS: ClassVar[bool] = False
+
+    @abstractmethod
+    def __init__(self, session: Any) -> None: ...
+
+    @classmethod
+    def only_to_purge(cls, session: Any) -> bool:  # noqa: ARG003 - for those that look
+        """Whether this session's rows can be removed one by one, and yet are read through its own methods."""
+        return False
+
+    @abstractmethod
+    async def page(self, upto: Row | None, count: int) -> list[Row]:
+        """Up to `count` rows, newest first: from the newest, or from `upto` on, itself included."""
+
+    @abstractmethod
+    async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
+        """Remove `rows` if each is unchanged and `newest` is still the newest; all or nothing."""
+
+    @abstractmethod
+    async def oldest(self, count: int) -> list[Row]:
+        """Up to `count` rows from the oldest on, oldest first."""
+
+    @abstractmethod
+    async def remove_any(self, rows: Sequence[Row]) -> int:
+        """Remove those of `rows` that are unchanged, whatever came after them; how many these were."""
+
+    @abstractmethod
+    async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
+        """Put `envelopes` in place of the newest rows if these are exactly `expected`.
+
+        Both are oldest first; an empty `expected` stands for an empty history. All or nothing.
+        """
+
+    def cursor(self) -> RowCursor:
+        """A walk from the newest row."""
+        return RowCursor(self)
+
+
+class RowCursor:
+    """Walks by pages.
+
+    Each page begins with the row that the last one ended with. If that is gone, the history was
+    compacted or popped beneath the walk, and what was read is no history.
+    """
+
+    def __init__(self, store: RowStore) -> None:
+        self._store = store
+        self._last: Row | None = None
+        self.fetched = 0
+        self.exhausted = False
+
+    async def fetch(self, count: int | None, *, at_most: int | None = None) -> list[Row]:
+        """The next rows, newest first: up to `count`, or as many as suits the store.
+
+        Adds no more than `at_most` to `fetched`; nothing comes back where that does not suffice to
+        get on. `exhausted` is set with the rows after which there are no more. Raises
+        HistoryMovedError when the row where the walk stood is no longer there.
+        """
+        count = min(PAGE if count is None else count, PAGE if at_most is None else at_most, PAGE)
+        if count <= 0:
+            return []
+        last = self._last
+        if last is None:
+            rows = await self._store.page(None, count)
+        else:
+            rows = await self._store.page(last, count + 1)
+            if not rows or not self._is_same(rows[0], last):
+                raise HistoryMovedError
+            rows = rows[1:]
+        self.exhausted = len(rows) < count
+        self.fetched += len(rows)
+        if rows:
+            self._last = rows[-1]
+        return rows
+
+    def _is_same(self, row: Row, last: Row) -> bool:
+        # The same row may hold new bytes (sealed again under another key).
+        same = bool(row.id == last.id)
+        return same and (not self._store.IDS_ARE_POSITIONS or row.data == last.data)

@@ -1,0 +1,93 @@
+"""The SQL that PostgreSQL runs over one pair of tables, with named values and arrays of them."""
+# ruff: noqa: S608  # a table's name cannot be a parameter: it is checked and quoted
+
+from __future__ import annotations
+
+from sqlalchemy import TextClause, text
+
+from ..blocks import SIZE
+from ..tables import Tables, quoted
+
+__all__ = ["PART", "Statements"]
+
+#: The most messages that one step of erasing removes before the last.
+PART = 5_000
+
+# Arrays taken apart in a list of results: behind FROM each text would be put aside first.
+_READ = "unnest(CAST(:ids AS bigint[])) AS id, unnest(CAST(:old AS text[])) AS old"
+_IDS = "id BETWEEN CAST(:first AS bigint) AND CAST(:last AS bigint)"
+# The text itself is compared, byte by byte whatever the column's collation. The number of the transaction that wrote
+# it (xmin) would be cheaper, and is no proof: PostgreSQL gives numbers out again after a crash or a failover in which
+# commits were lost.
+_AS_READ = 'm.id = c.id AND m.message_data = c.old COLLATE "C"'
+_OF_SESSIONS = "session_id = ANY(CAST(:sessions AS text[]))"
+# A time without a zone is taken to be in the connection's; one with a zone stays what it is.
+_TIME = "CAST(created_at AS timestamptz)"
+
+
+class Statements:
+    """Every statement, ready to run."""
+
+    tables = text(
+        "SELECT c.relname, array_agg(CAST(a.attname AS text)) FROM pg_class c"
+        " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
+        " WHERE c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid) GROUP BY c.relname"
+    )
+    clock = text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS float8)")
+    estimate = text("SELECT CAST(reltuples AS bigint) FROM pg_class WHERE oid = to_regclass(:table)")
+
+    def __init__(self, tables: Tables) -> None:
+        # A colon would begin the name of a value.
+        messages, sessions = (quoted(name).replace(":", "\\:") for name in (tables.messages, tables.sessions))
+        # PostgreSQL knows times without an end, which no clock shows. date_part is sooner done than extract,
+        # which gives a numeric.
+        time = f"CASE WHEN isfinite(created_at) THEN date_part('epoch', {_TIME}) END"
+        rows = f"SELECT id, session_id, message_data, {time} FROM {messages}"
+        session = f"{rows} WHERE session_id = :session"
+        in_order = f"ORDER BY {_TIME}, id LIMIT :count"
+        self.count = text(f"SELECT count(*) FROM {messages}")
+        within = f"FROM {messages} WHERE {_IDS}"
+        self.look = text(
+            f"SELECT (SELECT min(id) {within}), (SELECT max(id) {within}),"
+            f" (SELECT count(*) FROM (SELECT id {within} ORDER BY id LIMIT {SIZE + 1}) AS a_few)"
+        )
+        self.rows = text(f"{rows} WHERE {_IDS} ORDER BY id LIMIT :count")
+        # The first row that begins otherwise ends the look; in order, so that the index is used. Where there is
+        # none, one row comes, with a number and no session.
+        self.rows_unless = text(
+            f'WITH other AS (SELECT id {within} AND NOT message_data COLLATE "C" ^@ ANY(CAST(:openings AS text[]))'
+            " ORDER BY id LIMIT 1)"
+            f" ({rows} WHERE {_IDS} AND EXISTS (SELECT FROM other) ORDER BY id LIMIT :count)"
+            f" UNION ALL SELECT count(*), NULL, NULL, NULL {within} AND NOT EXISTS (SELECT FROM other)"
+            " HAVING count(*) > 0"
+        )
+        self.session_rows = text(f"{session} {in_order}")
+        self.session_rows_after = text(
+            f"{session} AND ({_TIME}, id) > (COALESCE(to_timestamp(CAST(:time AS float8)), 'infinity'), :id) {in_order}"
+        )
+        self.replace = _all_ids(
+            f"UPDATE {messages} AS m SET message_data = c.new"
+            f" FROM (SELECT {_READ}, unnest(CAST(:new AS text[])) AS new) AS c"
+            f" WHERE {_AS_READ} RETURNING m.id"
+        )
+        self.remove = _all_ids(
+            f"DELETE FROM {messages} AS m USING (SELECT {_READ}) AS c WHERE {_AS_READ} RETURNING m.id"
+        )
+        self.traces: dict[str, TextClause] = {
+            tables.messages: text(f"SELECT count(*) FROM {messages} WHERE {_OF_SESSIONS}"),
+            tables.sessions: text(f"SELECT count(*) FROM {sessions} WHERE {_OF_SESSIONS}"),
+        }
+        self.lock = text(f"SELECT session_id FROM {sessions} WHERE {_OF_SESSIONS} ORDER BY session_id FOR UPDATE")
+        self.erase_part = text(
+            f"DELETE FROM {messages} WHERE id IN (SELECT id FROM {messages} WHERE {_OF_SESSIONS} LIMIT {PART})"
+        )
+        self.erase: dict[str, TextClause] = {
+            tables.messages: text(f"DELETE FROM {messages} WHERE {_OF_SESSIONS}"),
+            tables.sessions: text(f"DELETE FROM {sessions} WHERE {_OF_SESSIONS}"),
+        }
+
+
+def _all_ids(change: str) -> TextClause:
+    """A change that gives ids, as a statement that gives them in one array: one row is sooner fetched than many."""
+    return text(f"WITH changed AS ({change}) SELECT array_agg(id) FROM changed")

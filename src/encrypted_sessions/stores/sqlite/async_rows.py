@@ -1,0 +1,77 @@
+"""Rows of the SDK's AsyncSQLiteSession on a file, through the session's own connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from ..rows import Row
+from .session_rows import SQLiteSessionRows
+
+if TYPE_CHECKING:
+    import aiosqlite
+    from agents.extensions.memory import AsyncSQLiteSession
+
+__all__ = ["AsyncSQLiteRows"]
+
+
+class AsyncSQLiteRows(SQLiteSessionRows):
+    """Rows through the session's one asynchronous connection."""
+
+    _session: AsyncSQLiteSession
+
+    async def page(self, upto: Row | None, count: int) -> list[Row]:
+        """As `RowStore.page`."""
+        async with self._session._locked_connection() as connection:
+            return await self._rows(connection, upto, count)
+
+    async def _rows(self, connection: aiosqlite.Connection, upto: Row | None, count: int) -> list[Row]:
+        statement, values = self._sql.page(self._session.session_id, upto, count)
+        return list(map(Row._make, await connection.execute_fetchall(statement, values)))
+
+    async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
+        """As `RowStore.remove`."""
+        session_id = self._session.session_id
+        async with self._session._write_connection() as connection:
+            await connection.execute("BEGIN IMMEDIATE")
+            ((newest_id,),) = await connection.execute_fetchall(self._sql.newest_id, (session_id,))
+            done = bool(newest_id == newest.id)
+            for row in rows:
+                if not done:
+                    break
+                async with connection.execute(self._sql.remove, (row.id, session_id, row.data)) as cursor:
+                    done = cursor.rowcount == 1
+            await (connection.commit() if done else connection.rollback())
+            return done
+
+    async def oldest(self, count: int) -> list[Row]:
+        """As `RowStore.oldest`."""
+        async with self._session._locked_connection() as connection:
+            found = await connection.execute_fetchall(self._sql.oldest, (self._session.session_id, count))
+            return list(map(Row._make, found))
+
+    async def remove_any(self, rows: Sequence[Row]) -> int:
+        """As `RowStore.remove_any`. Their bytes are overwritten."""
+        session_id = self._session.session_id
+        async with self._session._write_connection() as connection:
+            await connection.execute_fetchall(self._sql.overwrite)
+            await connection.execute("BEGIN IMMEDIATE")
+            values = [(row.id, session_id, row.data) for row in rows]
+            async with connection.executemany(self._sql.remove, values) as removed:
+                count = removed.rowcount
+            await connection.commit()
+            return count
+
+    async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
+        """As `RowStore.replace_tail`."""
+        session_id = self._session.session_id
+        async with self._session._write_connection() as connection:
+            await connection.execute("BEGIN IMMEDIATE")
+            current = await self._rows(connection, None, max(len(expected), 1))
+            unchanged = current[::-1] == list(expected)
+            if unchanged:
+                if expected:
+                    await connection.execute(self._sql.remove_from, (session_id, expected[0].id))
+                await self._session._insert_items(connection, cast("list[Any]", envelopes))
+            await connection.commit()
+            return unchanged

@@ -1,0 +1,91 @@
+"""Rows of the SDK's SQLiteSession on a file.
+
+The session's own connections are used, in worker threads as it does, so that its locks hold and
+`close()` ends everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from ..rows import Row
+from .session_rows import SQLiteSessionRows
+
+if TYPE_CHECKING:
+    from agents import SQLiteSession
+
+__all__ = ["SQLiteRows"]
+
+
+class SQLiteRows(SQLiteSessionRows):
+    """Rows through the session's synchronous connections."""
+
+    _session: SQLiteSession
+
+    async def page(self, upto: Row | None, count: int) -> list[Row]:
+        """As `RowStore.page`."""
+        return await asyncio.to_thread(self._page, upto, count)
+
+    def _page(self, upto: Row | None, count: int) -> list[Row]:
+        statement, values = self._sql.page(self._session.session_id, upto, count)
+        with self._session._locked_connection() as connection:
+            return list(map(Row._make, connection.execute(statement, values)))
+
+    async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
+        """As `RowStore.remove`."""
+        return await asyncio.to_thread(self._remove, rows, newest)
+
+    def _remove(self, rows: Sequence[Row], newest: Row) -> bool:
+        session_id = self._session.session_id
+        with self._session._write_connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            (newest_id,) = connection.execute(self._sql.newest_id, (session_id,)).fetchone()
+            done = newest_id == newest.id and all(
+                connection.execute(self._sql.remove, (row.id, session_id, row.data)).rowcount == 1 for row in rows
+            )
+            if done:
+                connection.commit()
+            else:
+                connection.rollback()
+            return done
+
+    async def oldest(self, count: int) -> list[Row]:
+        """As `RowStore.oldest`."""
+        return await asyncio.to_thread(self._oldest, count)
+
+    def _oldest(self, count: int) -> list[Row]:
+        with self._session._locked_connection() as connection:
+            return list(map(Row._make, connection.execute(self._sql.oldest, (self._session.session_id, count))))
+
+    async def remove_any(self, rows: Sequence[Row]) -> int:
+        """As `RowStore.remove_any`. Their bytes are overwritten."""
+        return await asyncio.to_thread(self._remove_any, rows)
+
+    def _remove_any(self, rows: Sequence[Row]) -> int:
+        session_id = self._session.session_id
+        with self._session._write_connection() as connection:
+            connection.execute(self._sql.overwrite).fetchone()
+            connection.execute("BEGIN IMMEDIATE")
+            removed = connection.executemany(self._sql.remove, [(row.id, session_id, row.data) for row in rows])
+            connection.commit()
+            return removed.rowcount
+
+    async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
+        """As `RowStore.replace_tail`."""
+        return await asyncio.to_thread(self._replace_tail, expected, envelopes)
+
+    def _replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
+        session_id = self._session.session_id
+        statement, values = self._sql.page(session_id, None, max(len(expected), 1))
+        with self._session._write_connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            current = list(map(Row._make, connection.execute(statement, values)))
+            unchanged = current[::-1] == list(expected)
+            if unchanged:
+                if expected:
+                    connection.execute(self._sql.remove_from, (session_id, expected[0].id))
+                self._session._insert_items(connection, cast("list[Any]", envelopes))
+            connection.commit()
+            return unchanged

@@ -1,0 +1,35 @@
+"""The SQL that both SQLite stores run. Table names come from the application's own code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..rows import Row
+
+__all__ = ["SQLiteStatements"]
+
+
+class SQLiteStatements:
+    """Statements over one messages table.
+
+    A row is read and compared as a BLOB: text that is not UTF-8 cannot be fetched as text.
+    """
+
+    def __init__(self, messages_table: str) -> None:
+        table = messages_table
+        self._rows = f"SELECT id, CAST(message_data AS BLOB) FROM {table} WHERE session_id = ?"  # noqa: S608 - a table's name cannot be a parameter
+        self.newest_id = f"SELECT max(id) FROM {table} WHERE session_id = ?"  # noqa: S608 - as above
+        self.remove = (
+            f"DELETE FROM {table} WHERE id = ? AND session_id = ?"  # noqa: S608 - as above
+            " AND CAST(message_data AS BLOB) = ?"
+        )
+        self.oldest = f"{self._rows} ORDER BY id LIMIT ?"
+        # For this connection, from here on: SQLite else leaves deleted bytes where they lay.
+        self.overwrite = "PRAGMA secure_delete = ON"
+        self.remove_from = f"DELETE FROM {table} WHERE session_id = ? AND id >= ?"  # noqa: S608 - as above
+
+    def page(self, session_id: str, upto: Row | None, count: int) -> tuple[str, tuple[Any, ...]]:
+        """The statement and values of a page of rows, newest first."""
+        if upto is None:
+            return f"{self._rows} ORDER BY id DESC LIMIT ?", (session_id, count)
+        return f"{self._rows} AND id <= ? ORDER BY id DESC LIMIT ?", (session_id, upto.id, count)

@@ -1,0 +1,104 @@
+"""Where a store is, as a URL. A password comes only by the environment, never on a command line."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from keyproviders import redact_frames
+
+from ..errors import StoreConfigError
+from .descriptor import StoreNames, StoreUrl, load
+from .registry import names_a_path, store_of_scheme, url_forms
+from .tables import table_name
+from .whole import WholeStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["open_store"]
+
+_FORMS = f"{url_forms()}, or env:NAME, the variable that holds such a URL"
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)\Z", re.DOTALL)
+
+
+@redact_frames
+def open_store(
+    url: str,
+    *,
+    sessions_table: str = "agent_sessions",
+    messages_table: str = "agent_messages",
+    key_prefix: str = "agents:session",
+) -> WholeStore:
+    """The whole store at a URL, to be entered with `async with`. Nothing is opened before.
+
+    `url` is an SQLAlchemy URL of SQLite or PostgreSQL, with or without a driver, sync or async; a Redis
+    URL; or `env:NAME`, the environment variable that holds the URL: where it has a password, it is
+    taken only so. The tables are named as the sessions' were (SQL), or the prefix of their keys (Redis).
+
+    Raises TypeError and StoreConfigError (a ValueError): a bad URL, a variable or an extra that is missing.
+    """
+    table_name(sessions_table, "sessions_table")
+    table_name(messages_table, "messages_table")
+    if not isinstance(key_prefix, str):
+        raise TypeError(f"key_prefix must be a str, not {type(key_prefix).__name__}")
+    if not isinstance(url, str):
+        raise TypeError(f"the store must be a URL as a str, not {type(url).__name__}")
+    text = _from_environment(url) if url.startswith("env:") else _without_password(url)
+    parsed = _parsed(text, given=url)
+    store = store_of_scheme(parsed.scheme, driver=parsed.driver)
+    if store is None or store.whole is None:
+        kind = "+".join(filter(None, (parsed.scheme, parsed.driver)))
+        raise StoreConfigError(f"stores of the kind {kind}:// cannot be worked on as a whole; give {_FORMS}")
+    opener: Any = load(store.whole)
+    opened: object = opener(parsed, StoreNames(sessions_table, messages_table, key_prefix))
+    if not isinstance(opened, WholeStore):
+        raise StoreConfigError(
+            f"the store {store.name} gave a {type(opened).__name__} for a URL, which is no WholeStore"
+        )
+    return opened
+
+
+def _from_environment(url: str) -> str:
+    name = url.removeprefix("env:")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise StoreConfigError("env: is followed by the name of a variable alone, as in env:SESSIONS_URL")
+    text = os.environ.get(name, "").strip()
+    if not text:
+        raise StoreConfigError(f"the environment variable {name} is not set, or empty; it should hold the store's URL")
+    return text
+
+
+def _without_password(url: str) -> str:
+    if any(_passwords(url)):
+        raise StoreConfigError(
+            "the store's URL holds a password, which others on this machine can read from a command line and from"
+            " history. Put the URL into an environment variable, and give env:NAME, the variable's name"
+        )
+    return url
+
+
+def _passwords(url: str) -> Iterator[bool]:
+    """Whether a password is in any of the places where one can be."""
+    address, _, query = url.partition("?")
+    scheme, _, rest = address.partition("://")
+    if not names_a_path(scheme.lower().partition("+")[0]):
+        # Up to the last '@': a password that is not percent-encoded may hold any of '/?#@'.
+        yield ":" in url.partition("://")[2].rpartition("@")[0] or ":" in rest.rpartition("@")[0]
+    yield from ("password" in name.lower() for name, _ in parse_qsl(query, keep_blank_values=True))
+
+
+def _parsed(text: str, *, given: str) -> StoreUrl:
+    """The URL taken apart. Shows a URL only if it was no variable's."""
+    found = _URL.match(text)
+    if found:
+        scheme, _, driver = found[1].lower().partition("+")
+        return StoreUrl(text, scheme, driver, found[2])
+    if given != text:
+        raise StoreConfigError(f"the variable {given.removeprefix('env:')} holds no URL; it should hold {_FORMS}")
+    if re.fullmatch(r"[^:@?\s]+", text):  # the path of a file, most likely
+        slashes = "sqlite:///" + text
+        raise StoreConfigError(f"{text!r} is no URL; for a file of SQLite write {slashes}. A store is {_FORMS}")
+    raise StoreConfigError(f"the store is given as a URL: {_FORMS}")

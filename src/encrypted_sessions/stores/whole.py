@@ -1,0 +1,155 @@
+"""What maintenance needs of a store: every row of every session, and changes that only meet what was read.
+
+The sessions of the Agents SDK show one history at a time. Here a whole store is walked, block by
+block, while agents read and write it: nothing is locked between two calls, no call takes long, and a
+row that somebody changed meanwhile is left as it is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Block", "StoredRow", "WholeStore"]
+
+
+class StoredRow(NamedTuple):
+    """One stored row, as it was when it was read."""
+
+    #: The primary key; in Redis the key of the list, and the place in it.
+    id: Any
+    #: With lone surrogates in place of bytes that are no UTF-8: such a row belongs to no session.
+    session_id: str
+    #: What is stored: bytes (SQLite, Redis) or text (PostgreSQL).
+    data: str | bytes
+    #: Seconds since 1970 in UTC, by the store's own reckoning; None where it keeps no time.
+    created_at: float | None
+
+    @property
+    def size(self) -> int:
+        """The stored bytes."""
+        data = self.data
+        return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "surrogatepass"))
+
+
+class Block(NamedTuple):
+    """A part of a store, of some hundred rows. What is in it means something to its store only."""
+
+    first: Any
+    last: Any
+
+
+class WholeStore(ABC):
+    """Every row of a store. Entered before use; one task at a time.
+
+    Every call may raise StoreUnavailableError, and StoreError for what waiting does not mend.
+    """
+
+    #: Where the store is, for messages: no password, no option.
+    location: str
+
+    #: Whether a call goes on while its caller works on something else. Where a thread of this process does the
+    #: work, the two would mostly wait for each other.
+    overlaps: ClassVar[bool] = True
+
+    async def __aenter__(self) -> Self:
+        """Connect, and see that what is there is what was named."""
+        try:
+            await self.open()
+        except BaseException:  # when it is cancelled, too, no connection stays open
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect, and see that what is there is what was named. `async with` does so."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Let go of every connection, once what is under way has ended. May be called again."""
+
+    async def clock(self) -> float | None:
+        """The store's own clock, in seconds since 1970; None where it has none but this machine's."""
+        return None
+
+    @abstractmethod
+    async def count(self) -> int:
+        """How many rows there are, roughly: for a measure of progress."""
+
+    @abstractmethod
+    def blocks(self) -> AsyncIterator[Block]:
+        """The whole store in blocks, each time in another order, so that two runs at once share the work.
+
+        Tables end with a block of the rows that came in meanwhile. In Redis a list that came in
+        meanwhile may be missing, and one may come twice if Redis shrinks its table of keys meanwhile.
+        """
+
+    @abstractmethod
+    async def rows(self, block: Block, after: StoredRow | None, count: int) -> list[StoredRow]:
+        """The next rows of a block, up to `count`, after the last one of the call before; [] at its end.
+
+        The order is the store's own: by primary key; in Redis list by list, each from its newest
+        element to its oldest, so that what is removed meanwhile makes no element be passed over
+        (some may come twice).
+        """
+
+    async def rows_unless(
+        self,
+        block: Block,
+        openings: Sequence[str],  # noqa: ARG002 - for those that gain by it
+        count: int,
+    ) -> list[StoredRow] | int:
+        """The first rows of a block, up to `count`, unless the text of every one begins with one of `openings`.
+
+        Then how many rows the block has. A store may give the rows all the same.
+        """
+        return await self.rows(block, None, count)
+
+    @abstractmethod
+    async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:
+        """The next rows of one session, up to `count`, the oldest first; [] at its end."""
+
+    async def later_rows(self, row: StoredRow, last: StoredRow | None, count: int) -> list[StoredRow]:
+        """The next rows of a row's session that may have come after it, up to `count`; [] when there are no more.
+
+        In an order of the store's own, in which what is removed meanwhile makes none be passed over.
+        `last` is the last one of the call before.
+        """
+        return await self.session_rows(row.session_id, last or row, count)
+
+    @abstractmethod
+    async def replace(self, changes: Sequence[tuple[StoredRow, str]]) -> list[bool]:
+        """Put new data in place of what was read, where it still is there; for each whether it was.
+
+        A row keeps its id, its place and its times.
+        """
+
+    @abstractmethod
+    async def remove(self, rows: Sequence[StoredRow]) -> list[bool]:
+        """Remove rows that are still as they were read, with what the SDK notes about them elsewhere.
+
+        Says for each whether it was.
+        """
+
+    @abstractmethod
+    async def erase(self, session_ids: Sequence[str], *, dry_run: bool = False) -> Mapping[str, int]:
+        """Remove every trace of these sessions that the SDK's classes leave; rows by table or kind of key.
+
+        With `dry_run` they are only counted.
+        """
+
+    @abstractmethod
+    async def checkpoint(self) -> Sequence[str]:
+        """Make gone what was removed or replaced, as far as the store can; in words what it could not do."""
