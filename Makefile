@@ -117,6 +117,7 @@ requirements: $(UV_VENV)/.requirements ## write all locks anew; with UNTIL=date,
 	$(COMPILE) --extra agents --extra cli --constraint requirements-dev.txt \
 		--output-file requirements-demo.txt pyproject.toml requirements-demo.in
 	$(COMPILE) $(EXTRAS) --resolution lowest-direct --output-file requirements-lowest.txt pyproject.toml requirements-lowest.in
+	$(COMPILE) --output-file requirements-openbao.txt requirements-openbao.in
 	echo uv | $(COMPILE) --output-file requirements-uv.txt -
 	echo pip | $(COMPILE) --output-file tests/setup/pip-newest.txt -
 	echo pip==21.2.4 | $(COMPILE) --output-file tests/setup/pip-oldest.txt -

@@ -1,6 +1,6 @@
 """What a lock says, and whether an environment is what it says.
 
-    .venv/bin/python tests/setup/locks.py requirements-dev.txt
+    .venv/bin/python tests/setup/locks.py LOCK...
 
 ends with an error that names each package that is not installed as it is locked, and each that is installed and not
 locked. It needs `packaging`, which every lock of this project has.
@@ -54,10 +54,10 @@ def read_lock(lock: Path) -> list[Locked]:
     return found
 
 
-def differences(lock: Path) -> list[str]:
-    """How the environment of this process differs from what the lock says for it."""
+def differences(*locks: Path) -> list[str]:
+    """How the environment of this process differs from what these locks together say for it."""
     here = {str(key): str(value) for key, value in default_environment().items()}
-    locked = {one.name: one.version for one in read_lock(lock) if one.is_for(here)}
+    locked = {one.name: one.version for lock in locks for one in read_lock(lock) if one.is_for(here)}
     installed = {str(canonicalize_name(dist.metadata["Name"])): dist.version for dist in metadata.distributions()}
     wrong = [
         f"{name} is locked as {version}, and installed as {installed.get(name, 'nothing')}"
@@ -69,7 +69,7 @@ def differences(lock: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    told = differences(Path(sys.argv[1]))
+    told = differences(*map(Path, sys.argv[1:]))
     if told:
         sys.exit("\n".join(told))
-    sys.stdout.write(f"{sys.prefix} is what {sys.argv[1]} says\n")
+    sys.stdout.write(f"{sys.prefix} is what {' and '.join(sys.argv[1:])} says\n")
