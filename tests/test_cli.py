@@ -70,6 +70,14 @@ def test_the_version_is_the_installed_one():
     assert (result.exit_code, result.stdout) == (0, f"encrypted-sessions {version('encrypted-sessions')}\n")
 
 
+@pytest.mark.parametrize("mistaken", [True, "False"])
+def test_no_command_is_taken_for_the_version(mistaken: object):
+    # As typer 0.12.5 made of the default beside click 8.3: every command printed the version, and exited with 0.
+    result = CliRunner().invoke(application(), ["keygen"], default_map={"version": mistaken})
+    assert result.exit_code == 0
+    assert decode_key_text(result.stdout)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["keygen", "--help"], ["demo", "--help"]])
 def test_help_states_the_exit_codes(arguments: list[str]):
     result = invoke(*arguments)

@@ -68,9 +68,13 @@ def test_the_wheel_holds_both_packages_and_nothing_else(archive: zipfile.ZipFile
     assert {top for top in tops if not top.endswith(".dist-info")} == {"encrypted_sessions", "keyproviders"}
 
 
-def test_the_wheel_holds_only_code_and_the_typing_marker(archive: zipfile.ZipFile):
-    kinds = {Path(entry).suffix for entry in archive.namelist() if ".dist-info/" not in entry}
-    assert kinds == {".py", ".typed"}
+def test_the_wheel_holds_only_code_the_typing_marker_and_the_auditors_page(archive: zipfile.ZipFile):
+    beside_code = [
+        entry
+        for entry in archive.namelist()
+        if ".dist-info/" not in entry and Path(entry).suffix not in (".py", ".typed")
+    ]
+    assert beside_code == ["encrypted_sessions/core/README.md"]
 
 
 def test_the_wheel_holds_the_demo_of_the_first_minutes_and_not_that_of_an_outage(archive: zipfile.ZipFile):
@@ -112,7 +116,7 @@ def test_each_extra_brings_its_sdk(archive: zipfile.ZipFile):
 def test_the_metadata_names_license_python_and_command(archive: zipfile.ZipFile):
     fields = metadata(archive)
     assert fields["Name"] == "encrypted-sessions"
-    assert fields["Version"] == "0.1.0"
+    assert fields["Version"] == "0.2.0"
     assert fields["License-Expression"] == "MIT"
     assert fields["Requires-Python"] == ">=3.10"
     scripts = ConfigParser()

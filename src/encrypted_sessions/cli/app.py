@@ -24,8 +24,11 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
-    if wanted:
+def _print_version(context: typer.Context, wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the value
+    # Of a typer and a click that do not fit, the option has had the value 'False' on every call: each command
+    # printed the version, did nothing, and ended well. So only what was really given counts.
+    source = context.get_parameter_source("version")
+    if wanted is True and source is not None and source.name == "COMMANDLINE":
         from importlib.metadata import version  # noqa: PLC0415 - seldom asked
 
         typer.echo(f"encrypted-sessions {version('encrypted-sessions')}")
