@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .stores.plain import METHODS
@@ -22,6 +23,7 @@ __all__ = [
     "max_scan_items",
     "purge_on_add",
     "session_id",
+    "shield_s",
     "ttl",
     "underlying_session",
 ]
@@ -150,6 +152,15 @@ def purge_on_add(value: object) -> int:
     if value < 0:
         raise ValueError(f"purge_on_add must be 0 or more rows, not {value}")
     return value
+
+
+def shield_s(value: object) -> float:
+    """A number of seconds from 0 up."""
+    if type(value) is not int and type(value) is not float:
+        raise TypeError(f"shield_s must be a number of seconds, not {kind_of(value)}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"shield_s must be 0 or more seconds, and finite, not {value}")
+    return float(value)
 
 
 def choice(value: object, argument: str, choices: tuple[str, ...]) -> str:

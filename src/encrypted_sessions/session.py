@@ -19,6 +19,7 @@ from .history.classified import ReadPolicy
 from .history.keychain import Keychain, RingKeychain, StringKeychain
 from .history.results import History, OutcomeCounts
 from .history.sealed_history import SealedHistory
+from .history.shielded import ShieldedChanges
 from .stores import has_rows, store_beneath
 from .stores.plain import METHODS, accepts_wrapper, call, settings_limit
 
@@ -73,6 +74,7 @@ class EncryptedSession:
         plaintext: Literal["raise", "read"] = "raise",
         upstream_key: str | None = None,
         purge_on_add: int = 0,
+        shield_s: float = 10.0,
     ) -> None:
         """Check the arguments; no I/O, no key is asked for.
 
@@ -91,6 +93,9 @@ class EncryptedSession:
             upstream_key: The string with which the SDK's class wrote rows that a key ring shall read.
             purge_on_add: Up to so many expired rows (256 at most), the oldest first, are removed after
                 each `add_items`.
+            shield_s: Seconds that a cancelled `pop_item`, purge or compaction waits for the change that it
+                had begun, from 0 up. Then it is let go, with a `StoreTimeoutError` as the cause of its
+                `CancelledError`; the change goes on, and the session's next call waits for it.
 
         Raises:
             TypeError: An argument is of the wrong type.
@@ -115,6 +120,7 @@ class EncryptedSession:
             store_beneath(underlying_session),
             _keychain(encryption_key, upstream_key, self.session_id),
             self._policy,
+            ShieldedChanges(arguments.shield_s(shield_s), self._session_id, type(underlying_session).__name__),
         )
         self._compactor: Compaction | None = None
         self._already_logged: set[str] = set()
@@ -139,6 +145,7 @@ class EncryptedSession:
         plaintext: Literal["raise", "read"] = "raise",
         upstream_key: str | None = None,
         purge_on_add: int = 0,
+        shield_s: float = 10.0,
     ) -> EncryptedSession:
         """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
 
@@ -150,6 +157,7 @@ class EncryptedSession:
             plaintext: As for the class.
             upstream_key: As for the class.
             purge_on_add: As for the class.
+            shield_s: As for the class.
 
         Returns:
             The wrapper.
@@ -169,6 +177,7 @@ class EncryptedSession:
             plaintext=plaintext,
             upstream_key=upstream_key,
             purge_on_add=purge_on_add,
+            shield_s=shield_s,
         )
 
     # -- The Agents SDK's session -----------------------------------------------------------
@@ -201,6 +210,7 @@ class EncryptedSession:
         limit = self._limit(limit)
         if limit == 0:
             return []
+        await self._settle()
         found = await self._sealed.read(limit, self._keywords(wrapper), budget=self.max_scan_items)
         self._report(found.counts, limit)
         return found.items  # type: ignore[return-value]  # what was sealed was an item
@@ -224,6 +234,7 @@ class EncryptedSession:
         limit = self._limit(limit)
         if limit == 0:
             return History([], OutcomeCounts().outcomes(), ())
+        await self._settle()
         found = await self._sealed.read(limit, {})
         return History(
             found.items,  # type: ignore[arg-type]  # what was sealed was an item
@@ -252,6 +263,7 @@ class EncryptedSession:
             KeyProviderError: The key provider has no active key to give; nothing was written.
         """
         batch = arguments.items(items)
+        await self._settle()
         if batch:
             batch = await self._sealed.seal(batch)
         await call(self.underlying_session.add_items, batch, **self._keywords(wrapper))
@@ -274,6 +286,7 @@ class EncryptedSession:
             HistoryChangedError: Other writers changed the tail under every attempt.
             KeyProviderError: The key provider cannot answer.
         """
+        await self._settle()
         from .history.popping import pop  # noqa: PLC0415 - few sessions pop
 
         return await pop(self._sealed, self._keywords(wrapper))  # type: ignore[return-value]  # what was sealed was an item
@@ -295,6 +308,7 @@ class EncryptedSession:
             HistoryChangedError: Other writers changed the history under every attempt.
             KeyProviderError: The key provider cannot answer; what was removed until then stays removed.
         """
+        await self._settle()
         from .history.purging import purge  # noqa: PLC0415 - few sessions purge
 
         return await purge(self._sealed)
@@ -306,6 +320,7 @@ class EncryptedSession:
         Args:
             wrapper: The SDK's, passed on to a store that takes it.
         """
+        await self._settle()
         await call(self.underlying_session.clear_session, **self._keywords(wrapper))
 
     @property
@@ -352,14 +367,17 @@ class EncryptedSession:
     async def _read_compaction_items(
         self, limit: int | None, *, wrapper: RunContextWrapper[Any] | None = None
     ) -> tuple[list[Any], bool]:
+        await self._settle()
         return await self._compaction.read(limit, self._limit(None), self._keywords(wrapper))
 
     @redact_frames
     async def _get_compaction_snapshot(self, limit: int, **_: Any) -> Any:
+        await self._settle()
         return await self._compaction.snapshot(limit)
 
     @redact_frames
     async def _atomic_replace_items(self, items: list[Any]) -> bool:
+        await self._settle()
         return await self._compaction.replace_all(items)
 
     @property
@@ -393,6 +411,11 @@ class EncryptedSession:
                 type(error).__name__,
                 _PURGE_REST_S,
             )
+
+    async def _settle(self) -> None:
+        """Wait for what an earlier call that was cancelled has left behind."""
+        if not self._sealed.changes.are_settled():
+            await self._sealed.changes.settle()
 
     # -- Reading ----------------------------------------------------------------------------
 

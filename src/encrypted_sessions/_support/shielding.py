@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["shield"]
+__all__ = ["Caller", "caller", "is_caller_gone", "shield"]
 
 _T = TypeVar("_T")
+
+
+class Caller:
+    """Who waits for a change, as far as the change may ask: whether nobody waits any more."""
+
+    __slots__ = ("gone",)
+
+    def __init__(self) -> None:
+        self.gone = False
+
+
+#: Set in the task that makes the change; a worker thread of `asyncio.to_thread` sees it too.
+caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def is_caller_gone() -> bool:
+    """Whether the caller of the change that is being made was cancelled: nobody will get its result."""
+    found = caller.get()
+    return found is not None and found.gone
 
 
 async def shield(change: Awaitable[_T], undo: Callable[[_T], Awaitable[object]] | None = None) -> _T:

@@ -17,7 +17,6 @@ from weakref import ref
 
 from keyproviders import redact_frames
 
-from .._support.shielding import shield
 from ..core.outcomes import Outcome, describe
 from ..errors import HistoryChangedError, UnreadableItemsError
 from ..stores import PlainStore, Row
@@ -181,7 +180,7 @@ class Compaction:
             first = 0 if start == 0 and whole else places[start]
             expected = classified.rows[first:]
             sealed = await self._history.seal(output, classified.newest_timestamp(first))
-            return await shield(rows.replace_tail(expected, sealed))
+            return await self._history.changes.finish("compaction", rows.replace_tail(expected, sealed))
 
         return Snapshot(classified.items(places), whole, replace_suffix)
 
@@ -200,9 +199,10 @@ class Compaction:
         if reader is not None and reader() is self and newest != newest_seen:
             raise _changed()
         sealed = await self._history.seal(output, classified.newest_timestamp())
-        if isinstance(self._history.rows, PlainStore):
-            await shield(self._replace_whole(classified.rows, sealed))
-        elif not await shield(self._history.rows.replace_tail(classified.rows, sealed)):
+        rows, changes = self._history.rows, self._history.changes
+        if isinstance(rows, PlainStore):
+            await changes.finish("compaction", self._replace_whole(classified.rows, sealed))
+        elif not await changes.finish("compaction", rows.replace_tail(classified.rows, sealed)):
             raise _changed()
         return True
 

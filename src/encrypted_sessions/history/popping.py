@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._support.shielding import shield
 from ..core.exact_json import decode_json
 from ..core.outcomes import PASSED_OVER
 from ..errors import PutBackError, UnreadableItemsError
@@ -70,7 +69,7 @@ async def _remove(history: SealedHistory, rows: RowStore, found: _PopCandidate, 
             data = found.due[-1].data
             await _put_back(history, decode_json(data) if isinstance(data, (str, bytes)) else data, {})
 
-    return await shield(rows.remove(found.due, newest), undo)
+    return await history.changes.finish("pop_item", rows.remove(found.due, newest), undo)
 
 
 async def _find_candidate(history: SealedHistory) -> _PopCandidate:
@@ -121,7 +120,7 @@ async def _pop_or_put_back(history: SealedHistory, keywords: dict[str, Any]) -> 
         if classification.item is not None:
             await _put_back(history, stored, keywords)
 
-    return await shield(pop_what_opens(), undo)
+    return await history.changes.finish("pop_item", pop_what_opens(), undo)
 
 
 async def _refuse_unreadable(history: SealedHistory, row: Row) -> Classification:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from .._support.shielding import shield
 from ..errors import PurgeRefusedError
 from ..stores import PAGE, HistoryMovedError, Row, RowStore, rows_to_purge
 from ..stores.registry import other_purge_of_class
@@ -66,7 +65,7 @@ async def purge_head(history: SealedHistory, count: int) -> int:
             if _call(classification) in answered:  # or no call
                 due.append(row)
             answered.add(_output(classification))
-    return await _remove(rows, due[::-1][:count])
+    return await _remove(history, rows, due[::-1][:count])
 
 
 async def _purge_backwards(history: SealedHistory, rows: RowStore) -> AsyncIterator[int]:
@@ -86,7 +85,7 @@ async def _purge_backwards(history: SealedHistory, rows: RowStore) -> AsyncItera
                 answers.add(classification)
         # The cursor finds its way from the last row of a page: that one goes with the next page.
         later = [due.pop()] if due and not walk.is_complete() and due[-1] is page[-1][0] else []
-        removed = await _remove(rows, due)
+        removed = await _remove(history, rows, due)
         yield removed
         if rows.IDS_ARE_POSITIONS and removed < len(due):
             raise HistoryMovedError  # what is due has another place now
@@ -97,9 +96,9 @@ def _rows(history: SealedHistory) -> RowStore | None:
     return history.rows if isinstance(history.rows, RowStore) else rows_to_purge(history.session)
 
 
-async def _remove(rows: RowStore, due: Sequence[Row]) -> int:
+async def _remove(history: SealedHistory, rows: RowStore, due: Sequence[Row]) -> int:
     # Also when the waiting task is cancelled: a change that was sent is waited for.
-    return await shield(rows.remove_any(due)) if due else 0
+    return await history.changes.finish("purging", rows.remove_any(due)) if due else 0
 
 
 def _classifier(history: SealedHistory, policy: ReadPolicy) -> Classifier[Row]:

@@ -11,6 +11,7 @@ from ..stores import Cursor, HistoryMovedError, PlainStore, Row, RowStore
 from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
 from .keychain import Keychain
 from .reading import FoundItems, read_items
+from .shielded import ShieldedChanges
 
 __all__ = ["SealedHistory", "start_again_while_it_moves"]
 
@@ -29,11 +30,13 @@ class SealedHistory:
         rows: RowStore | PlainStore,
         keychain: Keychain,
         policy: Callable[[], ReadPolicy],
+        changes: ShieldedChanges,
     ) -> None:
         self.session = session
         self.rows = rows
         self.keychain = keychain
         self.policy = policy
+        self.changes = changes
 
     def cursor(self, keywords: dict[str, Any]) -> Cursor:
         """A walk from the newest row. `keywords` go to a session's own methods."""

@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from ..._support.shielding import is_caller_gone
 from ..rows import Row, RowStore
 
 if TYPE_CHECKING:
@@ -107,6 +108,9 @@ class SQLAlchemyRows(RowStore):
                     if removed.rowcount != 1:
                         await connection.rollback()
                         return False
+                if is_caller_gone():
+                    await connection.rollback()
+                    return False
                 return True
 
         await self._session._ensure_tables()

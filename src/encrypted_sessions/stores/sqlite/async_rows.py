@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from ..._support.shielding import is_caller_gone
 from ..rows import Row
 from .session_rows import SQLiteSessionRows
 
@@ -41,6 +42,7 @@ class AsyncSQLiteRows(SQLiteSessionRows):
                     break
                 async with connection.execute(self._sql.remove, (row.id, session_id, row.data)) as cursor:
                     done = cursor.rowcount == 1
+            done = done and not is_caller_gone()
             await (connection.commit() if done else connection.rollback())
             return done
 

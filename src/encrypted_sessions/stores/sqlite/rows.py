@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from ..._support.shielding import is_caller_gone
 from ..rows import Row
 from .session_rows import SQLiteSessionRows
 
@@ -45,10 +46,11 @@ class SQLiteRows(SQLiteSessionRows):
             done = newest_id == newest.id and all(
                 connection.execute(self._sql.remove, (row.id, session_id, row.data)).rowcount == 1 for row in rows
             )
-            if done:
+            if done and not is_caller_gone():
                 connection.commit()
             else:
                 connection.rollback()
+                done = False
             return done
 
     async def oldest(self, count: int) -> list[Row]:
