@@ -111,9 +111,10 @@ format: $(VENV)/.ready ## rewrite the code in the project's style
 bench: $(VENV)/.ready ## measure the speed, side by side with the SDK's class and the bare store
 	$(BIN)/python tests/bench/run.py $(ARGS)
 
-wheel: $(VENV)/.ready ## build dist/*.whl
+# By the environment that tests it, so that `make test` needs no other.
+wheel: $(WHEEL_VENV)/.requirements ## build dist/*.whl
 	rm -rf dist
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+	$(WHEEL_VENV)/bin/python -m build --wheel --no-isolation --outdir dist
 
 wheels: $(VENV)/.ready ## fill a folder with all that set-up installs, for this Python and machine: make wheels TO=folder
 	@test -n "$(TO)" || { echo "Which folder? make wheels TO=folder" >&2; exit 1; }
