@@ -8,6 +8,9 @@ import time
 import pytest
 
 from encrypted_sessions import Key
+from encrypted_sessions.core.cipher import SessionCipher
+from encrypted_sessions.core.derivation import upstream_secret
+from encrypted_sessions.core.envelope import UPSTREAM_KID
 from encrypted_sessions.maintenance import Group, InventoryReport, inventory, purge, reencrypt
 from encrypted_sessions.maintenance.aggregation import MOST_GROUPS
 from encrypted_sessions.maintenance.distinct_counter import DistinctCounter
@@ -26,7 +29,7 @@ async def test_every_row_is_counted_under_its_kid_and_outcome(place: StoreLocati
     await fill(place, {SESSION: rows})
     async with whole(place) as store:
         report = await inventory(store, sealer.ring, ttl=TTL, batch=5)
-    assert report.ok
+    assert (report.ok, report.stopped, report.left) == (False, None, {"unauthentic": 2})
     assert report.proven
     expected: dict[tuple[str | None, str], int] = {}
     for kind in OUTCOMES:
@@ -122,7 +125,56 @@ async def test_rows_that_may_need_a_key_make_it_careful(file: StoreLocation, sea
     assert words in report.conclusion
 
 
-@pytest.mark.parametrize("kind", ["unauthentic", "plaintext", "malformed: a list", "erased", "expired"])
+def relabelled(row: str, kid: str) -> str:
+    return json.dumps({**json.loads(row), "kid": kid})
+
+
+@pytest.mark.parametrize("label", ["active", "destroyed", "unknown"])
+async def test_a_key_that_a_wrongly_labelled_row_needs_is_never_told_as_free(
+    place: StoreLocation, sealer: Sealer, label: str
+):
+    """A label is no part of what is authenticated: whoever can write to the store can have it name the active key."""
+    old = sealer.row(message("old"), sealer.older, age=50)
+    rows = [relabelled(old, getattr(sealer, label).kid), sealer.ok("a")]
+    await fill(place, {SESSION: rows})
+    await sealer.ring.get(sealer.older.kid)  # at hand, as after reencrypt
+    async with whole(place) as store:
+        assert (await reencrypt(store, sealer.ring)).changed == 0
+        report = await inventory(store, sealer.ring, ttl=TTL)
+    assert not report.ok
+    assert report.left == {"mislabelled": 1}
+    assert [finding.session_id for finding in report.findings] == [SESSION]
+    (use,) = [use for use in report.keys if use.kid == sealer.older.kid]
+    assert (use.needed_by, use.mislabelled, use.newest) == (1, 1, sealer.now - 50)
+    assert use.free_from == sealer.now - 50 + TTL + 1
+    assert f"1 row needs {sealer.older.kid} though the label says another key" in report.conclusion
+    assert "depends on any key but" not in report.conclusion
+    assert await raw_rows(place, SESSION) == rows
+
+
+async def test_a_row_of_the_sdks_class_that_names_the_active_key_needs_its_string(file: StoreLocation, sealer: Sealer):
+    string = "a string that the SDK's own class was given"
+    stamp = sealer.now - 7
+    sealed = SessionCipher(upstream_secret(string)[0], SESSION, UPSTREAM_KID).seal_row(message("a"), stamp)
+    await fill(file, {SESSION: [relabelled(sealed, sealer.active.kid)]})
+    async with whole(file) as store:
+        report = await inventory(store, sealer.ring, upstream_key=string)
+    assert not report.ok
+    assert f"1 row needs {UPSTREAM_KID} though the label says another key" in report.conclusion
+
+
+async def test_a_row_that_no_key_at_hand_opens_leaves_it_in_doubt(place: StoreLocation, sealer: Sealer):
+    """It may be damaged, and it may be sealed under a key that was not tried."""
+    await fill(place, {SESSION: [sealer.of("unauthentic"), sealer.row(message("old"), sealer.older), sealer.ok("a")]})
+    async with whole(place) as store:
+        report = await inventory(store, sealer.ring, ttl=TTL)
+    assert not report.ok
+    assert report.left == {"unauthentic": 1}
+    assert "1 row opens under no key that this process holds: altered, or sealed under a key" in report.conclusion
+    assert "What could be opened does not depend on any other key but" in report.conclusion
+
+
+@pytest.mark.parametrize("kind", ["plaintext", "malformed: a list", "erased", "expired"])
 async def test_rows_that_no_key_helps_are_no_reason_to_keep_one(file: StoreLocation, sealer: Sealer, kind: str):
     await fill(file, {SESSION: [sealer.of(kind), sealer.ok("a")]})
     async with whole(file) as store:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from keyproviders import KeyRing, redact_frames
 
-from ..stores.whole import WholeStore
+from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .aggregation import MOST_GROUPS, Aggregation
 from .classified_row import ClassifiedRow
 from .conclusion import LABELS_ONLY, NOT_COMPLETE, conclude
 from .engine import Engine
 from .key_uses import key_uses
-from .operation import ReadOnlyOperation
+from .mislabelled import UNOPENED, MislabelledRows
+from .operation import DEFER, Action, ReadOnlyOperation
 from .progress import Progress
 from .reports import InventoryReport
 from .run import Run
@@ -25,9 +26,18 @@ class _Inventory(ReadOnlyOperation):
     def __init__(self, run: Run) -> None:
         super().__init__(run)
         self.rows = Aggregation()
+        self.mislabelled = MislabelledRows(run)
 
-    def decide(self, classified: ClassifiedRow) -> None:
+    def decide(self, classified: ClassifiedRow) -> Action | None:
         self.rows.add(classified)
+        if classified.outcome not in UNOPENED:
+            return None
+        self.mislabelled.note(classified)
+        return DEFER  # other keys are tried on several at once
+
+    async def release_deferred(self, rows: Sequence[StoredRow]) -> Sequence[int]:  # noqa: ARG002 - they are noted
+        await self.mislabelled.try_other_keys()
+        return ()
 
 
 @redact_frames
@@ -44,8 +54,9 @@ async def inventory(
     """Sessions and items by kid, version and outcome, how old and how large, and what each key is needed for.
 
     With `keys` every row is opened, and the report's `conclusion` says which keys nothing depends on
-    any more, and from when on expiry frees the others. Without them labels are counted, and it says
-    that they are not proof.
+    any more, and from when on expiry frees the others. A row that does not open under the key that it
+    names is tried with the others that are at hand: whoever can write to the store can write any label.
+    Without keys labels are counted, and it says that they are not proof.
 
     Args:
         store: A store from `open_store`, entered with `async with`.
@@ -74,13 +85,21 @@ async def inventory(
     if operation.rows.too_many_groups:
         run.notice(f"more than {MOST_GROUPS} groups of rows: those of further kids are counted together, under none")
     groups = operation.rows.groups()
-    uses = key_uses(groups, operation.active_kid, () if ring is None else ring.health().held, ttl)
+    held = () if ring is None else ring.health().held
+    uses = key_uses(groups, operation.active_kid, held, ttl, operation.mislabelled.by_kid)
     if ring is None:
         conclusion = LABELS_ONLY + "."
     elif run.stopped is not None:
         conclusion = NOT_COMPLETE + "."
     else:
-        conclusion = conclude(groups, uses, active_kid=operation.active_kid, ttl=ttl, started_at=run.started_at)
+        conclusion = conclude(
+            groups,
+            uses,
+            unauthentic=run.left.get("unauthentic", 0),
+            active_kid=operation.active_kid,
+            ttl=ttl,
+            started_at=run.started_at,
+        )
     return InventoryReport(
         **run.report_fields(),
         groups=groups,

@@ -24,12 +24,22 @@ NOT_COMPLETE = (
 
 
 def conclude(
-    groups: Sequence[Group], keys: Sequence[KeyUse], *, active_kid: str | None, ttl: int | None, started_at: float
+    groups: Sequence[Group],
+    keys: Sequence[KeyUse],
+    *,
+    unauthentic: int,
+    active_kid: str | None,
+    ttl: int | None,
+    started_at: float,
 ) -> str:
-    """The sentences for a run that opened what it could and went through the whole store."""
+    """The sentences for a run that opened what it could and went through the whole store.
+
+    `unauthentic` rows are those that no key at hand opens, though the one that they name is there.
+    """
     needed = [use for use in keys if use.needed_by and not use.active]
-    doubts = _doubts(groups)
-    sentences = [_still_needed(use, ttl, started_at) for use in needed]
+    doubts = _doubts(groups, unauthentic)
+    sentences = [_still_needed(use, ttl, started_at) for use in needed if use.needed_by > use.mislabelled]
+    sentences += [_mislabelled(use) for use in keys if use.mislabelled]
     others = "any key" if active_kid is None else f"any key but {active_kid}, the active one"
     if needed:
         others = f"any other key but {active_kid}, the active one" if active_kid else "any other key"
@@ -44,25 +54,40 @@ def conclude(
 
 
 def _still_needed(use: KeyUse, ttl: int | None, now: float) -> str:
-    rows = _rows(use.needed_by)
+    count = use.needed_by - use.mislabelled
+    rows = _rows(count)
     if use.newest is None:
         return (
-            f"{rows} name{_s(use.needed_by)} {use.kid}, which is disabled: until it is enabled nobody can tell whether"
+            f"{rows} name{_s(count)} {use.kid}, which is disabled: until it is enabled nobody can tell whether"
             " that is so, and how old they are"
         )
     if use.free_from is not None:
         return (
-            f"{rows} need{_s(use.needed_by)} {use.kid} until {_utc(use.free_from)}, when the last of them has expired"
+            f"{rows} need{_s(count)} {use.kid} until {_utc(use.free_from)}, when the last of them has expired"
             f" (with a ttl of {ttl} s); reencrypt frees it now"
         )
     age = timedelta(seconds=max(0, int(now) - use.newest))
-    return f"{rows} need{_s(use.needed_by)} {use.kid}, the youngest {_age(age)} old; reencrypt frees it"
+    return f"{rows} need{_s(count)} {use.kid}, the youngest {_age(age)} old; reencrypt frees it"
 
 
-def _doubts(groups: Iterable[Group]) -> list[str]:
+def _mislabelled(use: KeyUse) -> str:
+    s = _s(use.mislabelled)
+    return (
+        f"{_rows(use.mislabelled)} need{s} {use.kid} though the label says another key: somebody changed it. No session"
+        " reads such a row before its label is put right, and reencrypt frees no key of it; discard takes it out, and"
+        " keeps a copy"
+    )
+
+
+def _doubts(groups: Sequence[Group], unauthentic: int) -> list[str]:
     doubtful = [group for group in groups if group.outcome in IN_DOUBT]
     unsupported = sum(group.items for group in groups if group.outcome == "unsupported")
     doubts = []
+    if unauthentic:
+        doubts.append(
+            f"{_rows(unauthentic)} open{_s(unauthentic)} under no key that this process holds: altered,"
+            " or sealed under a key that it has not tried, so whether anything depends on that is not known"
+        )
     if doubtful:
         count = sum(group.items for group in doubtful)
         kids = sorted({group.kid for group in doubtful if group.kid is not None})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from .mislabelled import NeededAllTheSame
 from .reports import Group, KeyUse
 
 __all__ = ["IN_DOUBT", "key_uses"]
@@ -16,22 +17,34 @@ _NEEDING = ("ok", "not_yet_valid", "key_disabled")
 IN_DOUBT = ("unknown_key", "expired_unverified", "not_opened")
 
 
-def key_uses(groups: Iterable[Group], active_kid: str | None, held: Iterable[str], ttl: int | None) -> list[KeyUse]:
-    """What needs each key: those that rows name, the active one, and those that the ring holds."""
-    by_kid: dict[str, list[Group]] = {kid: [] for kid in (active_kid, *held) if kid is not None}
+def key_uses(
+    groups: Iterable[Group],
+    active_kid: str | None,
+    held: Iterable[str],
+    ttl: int | None,
+    mislabelled: Mapping[str, NeededAllTheSame],
+) -> list[KeyUse]:
+    """What needs each key: those that rows name, the active one, and those that the ring holds.
+
+    `mislabelled` are rows that name another key than the one that opens them, by the latter.
+    """
+    by_kid: dict[str, list[Group]] = {kid: [] for kid in (active_kid, *held, *mislabelled) if kid is not None}
     for group in groups:
         if group.kid is not None:
             by_kid.setdefault(group.kid, []).append(group)
     uses = []
     for kid, named in by_kid.items():
         needing = [group for group in named if group.outcome in _NEEDING]
-        newest = max((group.newest for group in needing if group.newest is not None), default=None)
+        others = mislabelled.get(kid)
+        stamps = [group.newest for group in needing if group.newest is not None]
+        newest = max([*stamps, others.newest] if others else stamps, default=None)
         proven = all(group.outcome in _PROVEN for group in needing)
         uses.append(
             KeyUse(
                 kid=kid,
                 active=kid == active_kid,
-                needed_by=sum(group.items for group in needing),
+                needed_by=sum(group.items for group in needing) + (others.items if others else 0),
+                mislabelled=others.items if others else 0,
                 unproven=sum(group.items for group in named if group.outcome in IN_DOUBT),
                 newest=newest if proven else None,
                 free_from=None if ttl is None or newest is None or not proven else newest + ttl + 1,

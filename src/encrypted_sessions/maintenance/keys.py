@@ -159,6 +159,15 @@ class StoreKeys:
             self._openers.put(name, opener)
         return opener
 
+    async def held(self) -> dict[str, bytes]:
+        """The master keys that are at hand by their kids, the SDK's among them: what may open a row that names another.
+
+        Raises what the ring raises, once waiting has not helped.
+        """
+        kids = [UPSTREAM_KID, *self._ring.health().held]
+        answers = {kid: await self.answer(kid) for kid in kids}
+        return {kid: answer for kid, answer in answers.items() if isinstance(answer, bytes)}
+
     async def answer(self, kid: str) -> bytes | Outcome | NotOpened:
         """What the ring says of a kid: the master key's bytes, or why there are none.
 

@@ -125,11 +125,12 @@ class KeyUse:
     Attributes:
         kid: The key's public id.
         active: Whether it is the ring's active key.
-        needed_by: Rows that only this key opens: proven ones that have not expired, and all that name a
-            disabled key.
+        needed_by: Rows that only this key opens: proven ones that have not expired, all that name a
+            disabled key, and those that name another key.
         unproven: Rows that name this kid and that nobody opened.
         newest: The newest proven timestamp of the rows that need it.
         free_from: When the last of these expires; None without a ttl, or where nobody can say.
+        mislabelled: Those of `needed_by` that name another key: somebody changed their labels.
     """
 
     kid: str
@@ -138,6 +139,7 @@ class KeyUse:
     unproven: int
     newest: int | None
     free_from: int | None
+    mislabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,11 @@ class InventoryReport(Report):
 
     @property
     def ok(self) -> bool:
-        """Whether the whole store was looked at. What it found is for the reader to judge."""
-        return self.stopped is None
+        """Whether the whole store was looked at, and no row is unauthentic: which key that one needs is in doubt.
+
+        What else it found is for the reader to judge.
+        """
+        return self.stopped is None and not any(self.left.get(reason) for reason in ("mislabelled", "unauthentic"))
 
 
 @dataclass(frozen=True)
@@ -252,6 +257,7 @@ LEFT: Mapping[str, str] = {
     "former_key": "the active key changed during the run, and they are under the one before; run the command again",
     "key_not_answered": "the key's place refused to answer for their key; see the notices",
     "key_not_asked": "too many keys were asked for that do not exist; somebody may be writing made-up key ids",
+    "mislabelled": "they name a key that does not open them, and another one does: somebody changed their labels",
     "not_exact": "plaintext that JSON cannot give back as it is (NaN, an infinity), or of a session id that is no text",
     "sessions_refused": "the store does not let these sessions be erased, see the notices; they are as they were",
     "written_meanwhile": "somebody wrote to these sessions while they were erased; stop that, and erase them again",

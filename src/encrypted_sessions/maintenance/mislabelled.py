@@ -1,0 +1,73 @@
+"""Rows that do not open under the key that they name, and the key that opens them all the same.
+
+A label is no part of what a token authenticates, so whoever can write to the store can have an old
+row name the active key. It opens for nobody then, and yet the key that sealed it is what it needs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..core.cipher import SessionCipher, Unauthentic
+from .classified_row import ClassifiedRow
+from .run import Run
+
+__all__ = ["UNOPENED", "MislabelledRows", "NeededAllTheSame"]
+
+#: Outcomes of rows that the key that they name has not opened: what they say of it is not proven.
+UNOPENED = ("unauthentic", "erased", "unknown_key", "expired_unverified")
+
+
+class NeededAllTheSame(NamedTuple):
+    """How many rows a key opens that name another one, and the newest of their timestamps."""
+
+    items: int
+    newest: int
+
+
+class MislabelledRows:
+    """Finds them, and counts them by the key that opens them."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._noted: list[ClassifiedRow] = []
+        self.by_kid: dict[str, NeededAllTheSame] = {}
+
+    def note(self, classified: ClassifiedRow) -> None:
+        """One more row to try."""
+        self._noted.append(classified)
+
+    async def try_other_keys(self) -> None:
+        """Try every key that is at hand on the rows that were noted; then none is noted any more."""
+        run, noted = self._run, self._noted
+        self._noted = []
+        if not noted:
+            return
+        assert run.keys is not None  # noqa: S101 - without keys no row has such an outcome
+        held = await run.keys.held()
+        for classified in noted:
+            kid = _opener(classified, held)
+            if kid is not None:
+                assert classified.timestamp is not None  # noqa: S101 - it is an envelope
+                before = self.by_kid.get(kid, NeededAllTheSame(0, classified.timestamp))
+                self.by_kid[kid] = NeededAllTheSame(before.items + 1, max(before.newest, classified.timestamp))
+                run.leave("mislabelled", classified)
+            elif classified.outcome == "unauthentic":
+                run.leave("unauthentic", classified)
+            if run.time_slice.is_used_up():
+                run.raise_if_interrupted()
+                await run.time_slice.checkpoint()
+
+
+def _opener(classified: ClassifiedRow, keys: dict[str, bytes]) -> str | None:
+    """The kid of the key that a row opens under, of all but the one that it names."""
+    envelope, session_id = classified.envelope, classified.row.session_id
+    assert envelope is not None  # noqa: S101 - no other row has such an outcome
+    for kid, secret in keys.items():
+        if kid != classified.kid:
+            try:
+                SessionCipher(secret, session_id, kid).opener(envelope.version).verify(envelope)
+            except (Unauthentic, UnicodeEncodeError):  # no session can have such an id, so no key sealed for it
+                continue
+            return kid
+    return None
