@@ -29,7 +29,14 @@ from agents.testing import ScriptedModel, assistant_message
 from cryptography.fernet import Fernet, InvalidToken
 from pydantic import BaseModel
 
-from encrypted_sessions import EncryptedSession, Key, KeyRing, UnreadableItemsError, WeakKeyWarning
+from encrypted_sessions import (
+    EncryptedSession,
+    Key,
+    KeyRing,
+    LongSessionIdWarning,
+    UnreadableItemsError,
+    WeakKeyWarning,
+)
 from encrypted_sessions.errors import HistoryChangedError, ScanBudgetError
 from encrypted_sessions_tests.documents import ROOT, rows, section
 from encrypted_sessions_tests.stores import (
@@ -288,6 +295,14 @@ def test_a_session_id_that_is_not_the_stores_warns() -> None:
     SdkSession("user-2", bare(), KEY)
     with pytest.warns(UserWarning, match="is not its store's"):
         EncryptedSession("user-2", bare(), KEY)
+
+
+@row("a session id of more than 64 bytes of UTF-8")
+def test_a_long_session_id_warns() -> None:
+    session_id = "é" * 33
+    SdkSession(session_id, PlainSession(session_id, []), KEY, ttl=TTL)
+    with pytest.warns(LongSessionIdWarning, match="more than 64 bytes"):
+        EncryptedSession(session_id, PlainSession(session_id, []), KEY, ttl=TTL)
 
 
 @row("a key as `bytes`")

@@ -27,6 +27,7 @@ try:
     from .errors import (
         EncryptedSessionError,
         HistoryChangedError,
+        LongSessionIdWarning,
         PurgeRefusedError,
         PutBackError,
         ScanBudgetError,
@@ -66,6 +67,7 @@ __all__ = [
     "KeyProviderError",
     "KeyRing",
     "KeyUnavailableError",
+    "LongSessionIdWarning",
     "ProviderConfigError",
     "PurgeRefusedError",
     "PutBackError",

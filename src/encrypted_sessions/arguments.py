@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .stores.plain import METHODS
@@ -21,6 +22,7 @@ __all__ = [
     "kind_of",
     "limit",
     "max_scan_items",
+    "moment",
     "purge_on_add",
     "session_id",
     "shield_s",
@@ -161,6 +163,17 @@ def shield_s(value: object) -> float:
     if not 0 <= value < math.inf:
         raise ValueError(f"shield_s must be 0 or more seconds, and finite, not {value}")
     return float(value)
+
+
+def moment(value: object, argument: str) -> float | None:
+    """A point in time as seconds since 1970, or None. A datetime without a time zone could be several."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise TypeError(f"{argument} must be a datetime with a time zone or None, not {kind_of(value)}")
+    if value.utcoffset() is None:
+        raise ValueError(f"{argument} has no time zone; write for instance datetime(2026, 12, 1, tzinfo=timezone.utc)")
+    return value.timestamp()
 
 
 def choice(value: object, argument: str, choices: tuple[str, ...]) -> str:

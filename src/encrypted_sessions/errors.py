@@ -9,6 +9,7 @@ from .core.outcomes import EXPLANATIONS, Finding, describe
 __all__ = [
     "EncryptedSessionError",
     "HistoryChangedError",
+    "LongSessionIdWarning",
     "PurgeRefusedError",
     "PutBackError",
     "ScanBudgetError",
@@ -21,6 +22,9 @@ __all__ = [
 ]
 
 
+_LONGEST_SHOWN = 100
+
+
 class EncryptedSessionError(Exception):
     """Parent of everything that an encrypted session raises of its own."""
 
@@ -31,6 +35,8 @@ class UnreadableItemsError(EncryptedSessionError):
     Attributes:
         outcomes: A count of every row that was looked at, by outcome name, "ok" included.
         findings: Up to 20 `Finding(position, outcome, kid)` of the rows in question, newest first.
+        session_id: The session whose rows they are; None where the error was made without one.
+        store: The class of the session that stores them; None likewise.
     """
 
     def __init__(
@@ -39,11 +45,15 @@ class UnreadableItemsError(EncryptedSessionError):
         *,
         outcomes: Mapping[str, int],
         findings: Sequence[Finding] = (),
+        session_id: str | None = None,
+        store: str | None = None,
     ) -> None:
         """`message` says what happened and what to do; it quotes no item."""
         super().__init__(message)
         self.outcomes = dict(outcomes)
         self.findings = tuple(findings)
+        self.session_id = session_id
+        self.store = store
 
     @classmethod
     def of(
@@ -51,34 +61,48 @@ class UnreadableItemsError(EncryptedSessionError):
         outcomes: Mapping[str, int],
         findings: Sequence[Finding],
         *,
-        raising: Sequence[str],
+        refused: Mapping[str, int],
+        session_id: str,
+        store: str,
         consequence: str = "Nothing was returned and nothing was deleted.",
         ways_out: str = (
             "To go on without such rows: on_unreadable='skip', or read(), which returns what can"
             " be read and names the rest."
         ),
     ) -> UnreadableItemsError:
-        """The error for rows of the outcomes named in `raising`, with what to do about each."""
-        met = [name for name in raising if outcomes.get(name)]
-        count = sum(outcomes[name] for name in met)
-        found = describe({name: outcomes[name] for name in met})
+        """The error for rows that were `refused`, by outcome, with what to do about each."""
+        count, found = sum(refused.values()), describe(refused)
         lines = [
-            f"{count} of {sum(outcomes.values())} stored items cannot be read ({found}). {consequence}",
-            *(f"  {name}: {EXPLANATIONS[name]}" for name in met),
+            (
+                f"{count} of {sum(outcomes.values())} stored items cannot be read ({found}), in session"
+                f" {_shown(session_id)} of {store}. {consequence}"
+            ),
+            *(f"  {name}: {EXPLANATIONS[name]}" for name in refused),
         ]
         if findings:
             places = ", ".join(finding.place() for finding in findings[:5])
             lines.append(f"  counted from the newest row (0): {places}")
         lines.append(f"  {ways_out}")
-        return cls("\n".join(lines), outcomes=outcomes, findings=findings)
+        return cls("\n".join(lines), outcomes=outcomes, findings=findings, session_id=session_id, store=store)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Rebuilt with its counts and findings when it crosses a process boundary."""
-        return _rebuild, (str(self), self.outcomes, self.findings)
+        return _rebuild, (str(self), self.outcomes, self.findings, self.session_id, self.store)
 
 
-def _rebuild(message: str, outcomes: Mapping[str, int], findings: Sequence[Finding]) -> UnreadableItemsError:
-    return UnreadableItemsError(message, outcomes=outcomes, findings=findings)
+def _rebuild(
+    message: str,
+    outcomes: Mapping[str, int],
+    findings: Sequence[Finding],
+    session_id: str | None = None,
+    store: str | None = None,
+) -> UnreadableItemsError:
+    return UnreadableItemsError(message, outcomes=outcomes, findings=findings, session_id=session_id, store=store)
+
+
+def _shown(session_id: str) -> str:
+    """A session's id in a message: nothing that a terminal would obey, and no more than a line of it."""
+    return repr(session_id if len(session_id) <= _LONGEST_SHOWN else f"{session_id[:_LONGEST_SHOWN]}…")
 
 
 class ScanBudgetError(EncryptedSessionError, RuntimeError):
@@ -112,6 +136,10 @@ class HistoryChangedError(EncryptedSessionError):
 
 class PurgeRefusedError(EncryptedSessionError):
     """A store has expired rows, and no operation that removes these alone. Nothing was removed."""
+
+
+class LongSessionIdWarning(UserWarning):
+    """A session id has more than 64 bytes of UTF-8: another id can have the same session key."""
 
 
 class WeakKeyWarning(UserWarning):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -12,18 +13,20 @@ from keyproviders import redact_frames
 
 from . import arguments
 from ._support.warnings import warn_caller
-from .core.derivation import upstream_secret
-from .core.outcomes import UNREADABLE, Outcome, describe
-from .errors import UnreadableItemsError, WeakKeyWarning
+from .core.derivation import LONGEST_SALT, upstream_secret
+from .errors import LongSessionIdWarning, WeakKeyWarning
 from .history.classified import ReadPolicy
 from .history.keychain import Keychain, RingKeychain, StringKeychain
 from .history.results import History, OutcomeCounts
 from .history.sealed_history import SealedHistory
+from .history.session_log import SessionLog
 from .history.shielded import ShieldedChanges
 from .stores import has_rows, store_beneath
 from .stores.plain import METHODS, accepts_wrapper, call, settings_limit
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from agents import RunContextWrapper, TResponseInputItem
     from agents.memory import SessionSettings
 
@@ -75,10 +78,14 @@ class EncryptedSession:
         upstream_key: str | None = None,
         purge_on_add: int = 0,
         shield_s: float = 10.0,
+        upstream_until: datetime | None = None,
+        plaintext_until: datetime | None = None,
     ) -> None:
         """Check the arguments; no I/O, no key is asked for.
 
-        Warns `WeakKeyWarning` for a string as the key that is not 32 random bytes in base64.
+        Warns `WeakKeyWarning` for a string as a key that is not 32 random bytes in base64, and
+        `LongSessionIdWarning` for a session id of more than 64 bytes of UTF-8. A strict key ring, and
+        `ENCRYPTED_SESSIONS_STRICT=1`, make both a ValueError.
 
         Args:
             session_id: The id that items are sealed for: not empty, no NUL, no lone surrogate.
@@ -96,6 +103,10 @@ class EncryptedSession:
             shield_s: Seconds that a cancelled `pop_item`, purge or compaction waits for the change that it
                 had begun, from 0 up. Then it is let go, with a `StoreTimeoutError` as the cause of its
                 `CancelledError`; the change goes on, and the session's next call waits for it.
+            upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the
+                SDK's class stamped later are `unauthentic`. None for no end.
+            plaintext_until: The end of plaintext="read", for rows that were added later: by the row's own time
+                where the store has one, else by the clock. None for no end.
 
         Raises:
             TypeError: An argument is of the wrong type.
@@ -108,6 +119,12 @@ class EncryptedSession:
         self.max_scan_items = arguments.max_scan_items(max_scan_items)
         self._skip = arguments.choice(on_unreadable, "on_unreadable", arguments.ON_UNREADABLE) == "skip"
         self._read_plaintext = arguments.choice(plaintext, "plaintext", arguments.PLAINTEXT) == "read"
+        self._plaintext_until = arguments.moment(plaintext_until, "plaintext_until")
+        if plaintext_until is not None and not self._read_plaintext:
+            raise ValueError('plaintext_until goes with plaintext="read"')
+        self._upstream_until = arguments.moment(upstream_until, "upstream_until")
+        if upstream_until is not None and upstream_key is None:
+            raise ValueError("upstream_until goes with upstream_key")
         self._purge_on_add = arguments.purge_on_add(purge_on_add)
         if purge_on_add and not has_rows(underlying_session):
             raise ValueError(
@@ -115,12 +132,14 @@ class EncryptedSession:
                 " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
             )
         self._takes_wrapper = accepts_wrapper(underlying_session)
+        log = SessionLog(self._session_id, type(underlying_session).__name__)
         self._sealed = SealedHistory(
             underlying_session,
             store_beneath(underlying_session),
             _keychain(encryption_key, upstream_key, self.session_id),
             self._policy,
-            ShieldedChanges(arguments.shield_s(shield_s), self._session_id, type(underlying_session).__name__),
+            ShieldedChanges(arguments.shield_s(shield_s), log),
+            log,
         )
         self._compactor: Compaction | None = None
         self._already_logged: set[str] = set()
@@ -146,6 +165,8 @@ class EncryptedSession:
         upstream_key: str | None = None,
         purge_on_add: int = 0,
         shield_s: float = 10.0,
+        upstream_until: datetime | None = None,
+        plaintext_until: datetime | None = None,
     ) -> EncryptedSession:
         """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
 
@@ -158,6 +179,8 @@ class EncryptedSession:
             upstream_key: As for the class.
             purge_on_add: As for the class.
             shield_s: As for the class.
+            upstream_until: As for the class.
+            plaintext_until: As for the class.
 
         Returns:
             The wrapper.
@@ -178,6 +201,8 @@ class EncryptedSession:
             upstream_key=upstream_key,
             purge_on_add=purge_on_add,
             shield_s=shield_s,
+            upstream_until=upstream_until,
+            plaintext_until=plaintext_until,
         )
 
     # -- The Agents SDK's session -----------------------------------------------------------
@@ -236,6 +261,7 @@ class EncryptedSession:
             return History([], OutcomeCounts().outcomes(), ())
         await self._settle()
         found = await self._sealed.read(limit, {})
+        self._sealed.log.passed_over(found.counts)
         return History(
             found.items,  # type: ignore[arg-type]  # what was sealed was an item
             found.counts.outcomes(),
@@ -423,24 +449,24 @@ class EncryptedSession:
         return arguments.limit(settings_limit(self.underlying_session) if limit is None else limit)
 
     def _policy(self) -> ReadPolicy:
-        return ReadPolicy(int(_now()), self._ttl, read_plaintext=self._read_plaintext)
+        return ReadPolicy(
+            int(_now()),
+            self._ttl,
+            read_plaintext=self._read_plaintext,
+            plaintext_until=self._plaintext_until,
+            upstream_until=self._upstream_until,
+        )
 
     def _report(self, counts: OutcomeCounts, limit: int | None) -> None:
-        if counts.met(self._raising()):
+        log = self._sealed.log
+        log.passed_over(counts)
+        if counts.refused:
             if not self._skip:
-                raise UnreadableItemsError.of(counts.outcomes(), counts.findings, raising=self._raising())
-            left_out: dict[str, int] = {name: counts.count(name) for name in self._raising()}
-            logger.warning("left out what cannot be read: %s", describe(left_out))
-        if counts.count("erased") and self._first_time("erased"):
-            logger.warning("%d items are left out because their key was destroyed", counts.count("erased"))
+                raise log.refusal(counts, counts.refused)
+            log.left_out(counts, counts.refused)
         expired = counts.count("expired")
         if limit is None and expired > _EXPIRED_WORTH_A_WARNING and self._first_time("expired"):
             logger.warning("%d expired items were read and left out; purge_expired() removes them", expired)
-
-    def _raising(self) -> tuple[Outcome, ...]:
-        if self._read_plaintext:
-            return tuple(name for name in UNREADABLE if name != "plaintext")
-        return UNREADABLE
 
     def _first_time(self, subject: str) -> bool:
         first = subject not in self._already_logged
@@ -481,18 +507,47 @@ def _keychain(encryption_key: str | KeyRing, upstream_key: str | None, session_i
     if upstream_key is not None:
         arguments.key_string(upstream_key, "upstream_key")
     if arguments.is_key_ring(encryption_key):
+        strict = bool(getattr(encryption_key, "strict", False))
+        _warn_of_long_id(session_id, strict=strict)
+        if upstream_key is not None and not upstream_secret(upstream_key)[1]:
+            _warn_of_weak_key(
+                "upstream_key", "move its rows to the ring with 'encrypted-sessions encrypt'", strict=strict
+            )
         return RingKeychain(encryption_key, session_id, upstream_key)
     text = arguments.key_string(encryption_key, "encryption_key")
     if upstream_key is not None:
         raise ValueError(
             "upstream_key goes with a KeyRing; with a string, encryption_key reads the rows that the SDK's class wrote"
         )
+    strict = os.environ.get("ENCRYPTED_SESSIONS_STRICT") == "1"
+    _warn_of_long_id(session_id, strict=strict)
     secret, is_key = upstream_secret(text)
     if not is_key:
-        warn_caller(
-            "encryption_key is not 32 random bytes in base64. It works, and whoever copies the"
-            " store can try out passwords against it without limit: use the output of"
-            " 'encrypted-sessions keygen', or a KeyRing",
-            WeakKeyWarning,
+        _warn_of_weak_key(
+            "encryption_key", "use the output of 'encrypted-sessions keygen', or a KeyRing", strict=strict
         )
     return StringKeychain(secret, session_id)
+
+
+def _warn_of_weak_key(argument: str, way_out: str, *, strict: bool) -> None:
+    problem = f"{argument} is not 32 random bytes in base64"
+    if strict:
+        raise ValueError(f"{problem}, and can be guessed, which is refused here (strict): {way_out}")
+    warn_caller(
+        f"{problem}. It works, and whoever copies the store can try out passwords against it without limit: {way_out}",
+        WeakKeyWarning,
+    )
+
+
+def _warn_of_long_id(session_id: str, *, strict: bool) -> None:
+    # Few characters are few bytes, and that is known without counting these.
+    if len(session_id) * 4 <= LONGEST_SALT or len(session_id.encode("utf-8")) <= LONGEST_SALT:
+        return
+    problem = (
+        f"the session id has more than {LONGEST_SALT} bytes of UTF-8: another id can have the same session key, so"
+        " that a row copied from the one to the other would open"
+    )
+    if strict:
+        raise ValueError(f"{problem}, which is refused here (strict). Use a shorter id")
+    # The id is left out, so that Python tells it once a line of the application, and not once an id.
+    warn_caller(f"{problem}. Use ids that are shorter, such as UUIDs, for new sessions", LongSessionIdWarning)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import pickle
+from typing import Any
 
 import pytest
 
 from encrypted_sessions import EncryptedSession, Finding, Key, KeyRing, UnreadableItemsError
+from encrypted_sessions._support.session_names import logged_session
 from encrypted_sessions.core.outcomes import EXPLANATIONS
+from encrypted_sessions.history import session_log
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import OUTCOMES, SESSION, TTL, UNREADABLE, Sealer, message, outcome_of
 from encrypted_sessions_tests.stores import StoreLocation, open_store, raw_rows
@@ -61,6 +66,8 @@ async def test_skip_leaves_the_row_out_and_says_what_was_left_out(
         assert told == [f"left out what cannot be read: 1 {outcome_of(kind)}"]
     elif outcome_of(kind) == "erased":
         assert told == ["1 items are left out because their key was destroyed"]
+    elif kind == "expired_unverified":
+        assert told == ["1 items are left out whose key is gone, and which claim to be older than the ttl"]
     else:
         assert told == []
     assert await raw_rows(place, SESSION) == rows
@@ -199,11 +206,82 @@ async def test_a_row_moved_here_from_another_session_is_unauthentic(place: Store
     stranger.ring.close()
 
 
-async def test_destroyed_keys_are_told_once(place: StoreLocation, sealer: Sealer, caplog: pytest.LogCaptureFixture):
-    await history_with(place, sealer, "erased")
+@pytest.mark.parametrize("kind", ["erased", "expired_unverified"])
+async def test_rows_that_are_passed_over_are_told_once_a_minute_and_session(
+    place: StoreLocation, sealer: Sealer, kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    await history_with(place, sealer, kind)
+
+    def told() -> int:
+        return len([record for record in caplog.records if record.name == "encrypted_sessions"])
+
     with caplog.at_level(logging.WARNING, logger="encrypted_sessions"):
-        async with sealer.session(place) as session:
-            for _ in range(3):
+        for _ in range(3):  # a session object may be made for each request
+            async with sealer.session(place) as session:
                 await session.get_items()
-    told = [record for record in caplog.records if record.name == "encrypted_sessions"]
-    assert [record.levelname for record in told] == ["WARNING"]
+                await session.read()
+        assert told() == 1
+        monkeypatch.setattr(session_log, "_REST_S", 0.0)
+        async with sealer.session(place) as session:
+            await session.get_items()
+        assert told() == 2
+
+
+@pytest.mark.parametrize("on_unreadable", ["raise", "skip"])
+@pytest.mark.parametrize("kind", ["unauthentic", "unknown_key", "plaintext", "malformed: no parts"])
+async def test_a_refused_row_can_be_placed_by_its_error_and_by_the_log(
+    place: StoreLocation,
+    sealer: Sealer,
+    kind: str,
+    on_unreadable: Any,
+    caplog: pytest.LogCaptureFixture,
+):
+    await history_with(place, sealer, kind)
+    outcome, kid = outcome_of(kind), sealer.kid_of(kind)
+    with caplog.at_level(logging.INFO, logger="encrypted_sessions"):
+        async with sealer.session(place, on_unreadable=on_unreadable) as session:
+            store = type(session.underlying_session).__name__
+            if on_unreadable == "raise":
+                with pytest.raises(UnreadableItemsError) as raised:
+                    await session.get_items()
+            else:
+                await session.get_items()
+    (record,) = (record for record in caplog.records if record.name == "encrypted_sessions")
+    fields = vars(record)
+    assert record.levelname == ("ERROR" if outcome == "unauthentic" else "WARNING")
+    assert (fields["store"], fields["position"], fields["outcome"], fields["kid"]) == (store, 1, outcome, kid)
+    assert fields["outcomes"] == {outcome: 1}
+    assert fields["findings"] == [{"position": 1, "outcome": outcome, "kid": kid}]
+    assert fields["session"] == logged_session(SESSION)
+    assert SESSION not in str(fields)
+    if on_unreadable == "raise":
+        error = raised.value
+        assert (error.session_id, error.store) == (SESSION, store)
+        for word in (repr(SESSION), store, outcome, kid or "", "1 " + outcome):
+            assert word in str(error)
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own bytes
+        assert (again.session_id, again.store, again.findings) == (SESSION, store, error.findings)
+
+
+async def test_a_row_that_pop_and_compaction_refuse_is_told_too(
+    place: StoreLocation, sealer: Sealer, caplog: pytest.LogCaptureFixture
+):
+    async with sealer.session(place) as session:
+        await write_rows(place, SESSION, [sealer.ok("first"), sealer.of("unauthentic")])
+        for operation in (session.pop_item, lambda: session._atomic_replace_items([message("all")])):
+            caplog.clear()
+            with pytest.raises(UnreadableItemsError):
+                await operation()
+            (record,) = (record for record in caplog.records if record.name == "encrypted_sessions")
+            assert (record.levelname, vars(record)["position"]) == ("ERROR", 0)
+
+
+def test_session_ids_are_logged_as_they_are_only_when_the_environment_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("ENCRYPTED_SESSIONS_LOG_SESSION_IDS", raising=False)
+    hashed = logged_session(SESSION)
+    assert hashed == logged_session(SESSION)
+    assert hashed != logged_session("user-2")
+    assert SESSION not in hashed
+    assert hashed != hashlib.sha256(SESSION.encode()).hexdigest()[: len(hashed)]
+    monkeypatch.setenv("ENCRYPTED_SESSIONS_LOG_SESSION_IDS", "plain")
+    assert logged_session(SESSION) == SESSION

@@ -41,6 +41,7 @@ from encrypted_sessions import (
     KeyProviderError,
     KeyRing,
     KeyUnavailableError,
+    LongSessionIdWarning,
     ProviderConfigError,
     PurgeRefusedError,
     StoreConfigError,
@@ -534,12 +535,13 @@ async def fails_later(secret):
 # -- Sessions -------------------------------------------------------------------------------------
 
 
-@case("EncryptedSession", "WeakKeyWarning")
+@case("EncryptedSession", "WeakKeyWarning", "LongSessionIdWarning")
 def a_session_with_a_string_key(net: Net, folder: Path) -> None:
     for text in (net.key_text, net.key_text.rstrip("="), net.key.text, net.key.text * 3, f" {net.key_text}\n"):
         session = EncryptedSession("session", FailingStore(), text)
         net.see(session)
     net.see(WeakKeyWarning("a weak key"))
+    net.see(LongSessionIdWarning("a long id"))
 
 
 @case("EncryptedSession", "EncryptedSession.wrap")

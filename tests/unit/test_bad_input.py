@@ -502,6 +502,7 @@ GIVEN_OUT = {
     "History",
     "HistoryChangedError",
     "KeyEvent",
+    "LongSessionIdWarning",
     "PurgeRefusedError",
     "PutBackError",
     "RingHealth",

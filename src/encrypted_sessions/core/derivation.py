@@ -2,7 +2,8 @@
 
 Two inputs lead here: the 32 random bytes of a `keyproviders.Key`, and the plain string that the
 Agents SDK's own class takes. Both go through HKDF-SHA256 (RFC 5869), with a label that each suite
-has of its own, so that no two sessions and no two suites share a key.
+has of its own, so that no two suites share a key. Nor do two sessions whose ids have at most 64
+bytes and no NUL. HMAC replaces a longer salt by its hash, whose 32 bytes may be another session's id.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import base64
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-__all__ = ["hkdf_sha256", "upstream_secret"]
+__all__ = ["LONGEST_SALT", "hkdf_sha256", "upstream_secret"]
 
 _KEY_BYTES = 32
+
+#: The most bytes of a session id that HMAC takes as they are: one block of SHA-256.
+LONGEST_SALT = 64
 
 
 def hkdf_sha256(secret: bytes, *, salt: bytes, info: bytes, length: int) -> bytes:

@@ -12,6 +12,7 @@ __all__ = [
     "EXPLANATIONS",
     "MAX_FINDINGS",
     "PASSED_OVER",
+    "SUSPICIOUS",
     "UNREADABLE",
     "Finding",
     "Outcome",
@@ -47,6 +48,9 @@ UNREADABLE: tuple[Outcome, ...] = (
 
 #: Outcomes that are left out whatever the policy, and stay where they are.
 PASSED_OVER: tuple[Outcome, ...] = ("expired_unverified", "erased")
+
+#: Outcomes that point to somebody who writes to the store: what the log calls an error.
+SUSPICIOUS: tuple[Outcome, ...] = ("unauthentic",)
 
 #: What each means, and what to do about it.
 EXPLANATIONS: Mapping[str, str] = MappingProxyType(

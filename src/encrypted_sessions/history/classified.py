@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from ..core.cipher import NotAnItem, Opener, Unauthentic
-from ..core.envelope import Envelope, NoEnvelope, Plain, parse, parse_row
+from ..core.envelope import UPSTREAM_KID, Envelope, NoEnvelope, Plain, parse, parse_row
 from ..errors import ScanBudgetError
 from ..stores import Cursor, Row
 from .keychain import Keychain
@@ -43,19 +43,41 @@ RowT = TypeVar("RowT", bound=StoredData)
 _RowT_contra = TypeVar("_RowT_contra", bound=StoredData, contravariant=True)
 
 
+#: When each of some rows was added, seconds since 1970; None where the store does not say.
+AddedAt = Callable[[Sequence[RowT]], Awaitable[Sequence["float | None"]]]
+
+
 class ReadPolicy:
-    """What a row is measured against: the time, the session's ttl (None: no end), its policy."""
+    """What a row is measured against: the time, the session's ttl (None: no end), its policy.
 
-    __slots__ = ("now", "read_plaintext", "ttl")
+    `upstream_until` and `plaintext_until`, in seconds since 1970, end what is let in for moving over.
+    """
 
-    def __init__(self, now: int, ttl: int | None, *, read_plaintext: bool) -> None:
+    __slots__ = ("now", "plaintext_until", "read_plaintext", "ttl", "upstream_until")
+
+    def __init__(
+        self,
+        now: int,
+        ttl: int | None,
+        *,
+        read_plaintext: bool,
+        plaintext_until: float | None = None,
+        upstream_until: float | None = None,
+    ) -> None:
         self.now = now
         self.ttl = ttl
         self.read_plaintext = read_plaintext
+        self.plaintext_until = plaintext_until
+        self.upstream_until = upstream_until
 
     def has_expired(self, timestamp: int) -> bool:
         """Whether what was sealed then is older than the ttl."""
         return self.ttl is not None and self.now > timestamp + self.ttl
+
+    def lets_in_plaintext(self, added_at: float | None) -> bool:
+        """Whether a plaintext row is returned; without a time of its own, the clock decides."""
+        until = self.plaintext_until
+        return self.read_plaintext and (until is None or (self.now if added_at is None else added_at) <= until)
 
     def claims_to_be_expired(self, data: object) -> bool:
         """Whether a row's data is an envelope that says it is older than the ttl. No proof of it."""
@@ -124,11 +146,13 @@ class Classifier(Generic[RowT]):
         time_slice: TimeSlice | None = None,
         *,
         opens: bool = True,
+        added_at: AddedAt[RowT] | None = None,
     ) -> None:
         self._openers = openers
         self._policy = policy
         self._time_slice = time_slice or TimeSlice()
         self._opens = opens
+        self._added_at = added_at
 
     async def classify(self, rows: Sequence[RowT]) -> list[Classification]:
         """One classification for each row, in the same order.
@@ -143,12 +167,16 @@ class Classifier(Generic[RowT]):
                 await time_slice.checkpoint()
         await self._openers.prepare(found for found in parsed if isinstance(found, Envelope))
         policy = self._policy()
+        times: Mapping[int, float | None] = {}
+        if policy.read_plaintext and policy.plaintext_until is not None:
+            times = await self._times_of_plaintext(rows, parsed)
         classifications = []
-        for row, found in zip(rows, parsed, strict=True):
+        for index, (row, found) in enumerate(zip(rows, parsed, strict=True)):
             if isinstance(found, Envelope):
                 classifications.append(self._classify(found, self._openers.opener(found, row), policy))
             elif isinstance(found, dict):
-                classifications.append(Classification("plaintext", None, found if policy.read_plaintext else None))
+                let_in = policy.lets_in_plaintext(times.get(index))
+                classifications.append(Classification("plaintext", None, found if let_in else None))
             else:
                 classifications.append(Classification(found))
             if time_slice.is_used_up():
@@ -162,6 +190,8 @@ class Classifier(Generic[RowT]):
             return Classification("expired_unverified" if opener == "unknown_key" and expired else opener, envelope)
         try:
             opener.verify(envelope)
+            if policy.upstream_until is not None and _is_forged_upstream(envelope, policy.upstream_until):
+                return Classification("unauthentic", envelope)
             if expired:
                 return Classification("expired", envelope)
             if timestamp > policy.now + CLOCK_SKEW_S:
@@ -171,6 +201,15 @@ class Classifier(Generic[RowT]):
             return Classification("unauthentic", envelope)
         except NotAnItem:
             return Classification("malformed", envelope)
+
+    async def _times_of_plaintext(
+        self, rows: Sequence[RowT], parsed: Sequence[Envelope | Plain | NoEnvelope]
+    ) -> Mapping[int, float | None]:
+        """By the places of the plaintext among the rows, when each was added, as far as the store says so."""
+        places = [place for place, found in enumerate(parsed) if isinstance(found, dict)]
+        if not places or self._added_at is None:
+            return {}
+        return dict(zip(places, await self._added_at([rows[place] for place in places]), strict=True))
 
 
 class HistoryWalk:
@@ -230,6 +269,11 @@ class HistoryWalk:
                 " max_scan_items, ask for fewer items with limit=, or remove old rows from the store."
             )
         return rows
+
+
+def _is_forged_upstream(envelope: Envelope, until: float) -> bool:
+    """Whether the SDK's string made this after nobody was to write with it any more."""
+    return envelope.kid == UPSTREAM_KID and envelope.timestamp > until
 
 
 def _parse(data: object) -> Envelope | Plain | NoEnvelope:

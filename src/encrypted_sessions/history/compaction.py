@@ -18,12 +18,13 @@ from weakref import ref
 from keyproviders import redact_frames
 
 from ..core.outcomes import Outcome, describe
-from ..errors import HistoryChangedError, UnreadableItemsError
+from ..errors import HistoryChangedError
 from ..stores import PlainStore, Row
 from ..stores.plain import call
 from .pairing import unpaired
 from .results import Classification, OutcomeCounts
 from .sealed_history import SealedHistory, start_again_while_it_moves
+from .session_log import SessionLog
 
 __all__ = ["Compaction", "Snapshot"]
 
@@ -119,16 +120,14 @@ class _ClassifiedRows(NamedTuple):
             counts.add(classification)
         return counts
 
-    def refuse_unreplaceable(self) -> None:
+    def refuse_unreplaceable(self, log: SessionLog) -> None:
         """Raise UnreadableItemsError if any row may not be replaced."""
         counts = self.counts()
-        outcomes = counts.outcomes()
-        raising = tuple(name for name in outcomes if name not in (*_REPLACEABLE, "unpaired"))
-        if raising:
-            raise UnreadableItemsError.of(
-                outcomes,
-                counts.findings,
-                raising=raising,
+        refused = {name: count for name, count in counts.outcomes().items() if name not in (*_REPLACEABLE, "unpaired")}
+        if refused:
+            raise log.refusal(
+                counts,
+                refused,
                 consequence="The history was not compacted: nothing was replaced or deleted.",
                 ways_out="Compaction replaces only what it can read, whatever on_unreadable says.",
             )
@@ -193,7 +192,7 @@ class Compaction:
         HistoryChangedError when rows came that the compaction has not seen.
         """
         classified = await self._classify(None, {})
-        classified.refuse_unreplaceable()
+        classified.refuse_unreplaceable(self._history.log)
         newest = classified.rows[-1] if classified.rows else None
         reader, newest_seen = _seen.get() or (None, None)
         if reader is not None and reader() is self and newest != newest_seen:

@@ -57,7 +57,7 @@ async def _pop_row(history: SealedHistory, rows: RowStore) -> dict[str, object] 
     while True:
         found = await start_again_while_it_moves(find_and_remove)
         if found.unreadable is not None:
-            raise _refusal(found.unreadable, found.counts)
+            raise _refusal(history, found.unreadable, found.counts)
         if found.item is not None or found.complete:
             return found.item
         # Expired rows are gone now, as many as go in one step: what lies before them is next.
@@ -128,7 +128,7 @@ async def _refuse_unreadable(history: SealedHistory, row: Row) -> Classification
     if classification.item is None and classification.outcome != "expired":
         counts = OutcomeCounts()
         counts.add(classification)
-        raise _refusal(classification, counts)
+        raise _refusal(history, classification, counts)
     return classification
 
 
@@ -144,11 +144,10 @@ async def _put_back(history: SealedHistory, stored: Any, keywords: dict[str, Any
         ) from error
 
 
-def _refusal(classification: Classification, counts: OutcomeCounts) -> UnreadableItemsError:
-    return UnreadableItemsError.of(
-        counts.outcomes(),
-        counts.findings,
-        raising=(classification.outcome,),
+def _refusal(history: SealedHistory, classification: Classification, counts: OutcomeCounts) -> UnreadableItemsError:
+    return history.log.refusal(
+        counts,
+        {classification.outcome: counts.count(classification.outcome)},
         consequence="It is the next to pop, and it stays where it is.",
         ways_out="pop_item removes only what it can read, whatever on_unreadable says.",
     )

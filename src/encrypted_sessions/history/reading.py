@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ..stores import Cursor, Row
-from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners
-from .keychain import Keychain
+from .classified import Classifier, HistoryWalk, ReadPolicy
 from .pairing import unpaired
 from .results import Classification, OutcomeCounts
 
@@ -32,7 +31,7 @@ class FoundItems:
 
 async def read_items(
     cursor: Cursor,
-    keychain: Keychain,
+    classifier: Classifier[Row],
     policy: ReadPolicy,
     *,
     limit: int | None,
@@ -46,7 +45,7 @@ async def read_items(
     counts = OutcomeCounts()
     walk = HistoryWalk(
         cursor,
-        Classifier(SessionOpeners(keychain), lambda: policy),
+        classifier,
         then_at_least=EXPIRED_ROWS_THAT_END_A_SEARCH,
         budget=budget,
     )

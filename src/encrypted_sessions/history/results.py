@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..core.envelope import Envelope
-from ..core.outcomes import MAX_FINDINGS, Finding, Outcome, shown_kid
+from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding, Outcome, shown_kid
 
 if TYPE_CHECKING:
     from agents import TResponseInputItem
@@ -77,6 +77,7 @@ class OutcomeCounts:
     def __init__(self) -> None:
         self._counts = {"ok": 0}  # not a Counter, which takes as long to make as to classify a row
         self.findings: list[Finding] = []
+        self._refused: dict[str, int] = {}
         self._position = 0
 
     def count(self, outcome: str) -> int:
@@ -87,8 +88,11 @@ class OutcomeCounts:
         """Count the next older row."""
         outcome = classification.outcome
         self._counts[outcome] = self._counts.get(outcome, 0) + 1
-        if classification.item is None and outcome != "expired" and len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(self._position, outcome, shown_kid(classification.kid)))
+        if classification.item is None and outcome != "expired":
+            if outcome in UNREADABLE:
+                self._refused[outcome] = self._refused.get(outcome, 0) + 1
+            if len(self.findings) < MAX_FINDINGS:
+                self.findings.append(Finding(self._position, outcome, shown_kid(classification.kid)))
         self._position += 1
 
     def move(self, outcome: str, to: Outcome) -> None:
@@ -100,6 +104,7 @@ class OutcomeCounts:
         """The counts by name, "ok" always, another only if it was met."""
         return {name: count for name, count in self._counts.items() if count or name == "ok"}
 
-    def met(self, outcomes: tuple[Outcome, ...]) -> bool:
-        """Whether any row ended as one of `outcomes`."""
-        return any(map(self._counts.get, outcomes))
+    @property
+    def refused(self) -> dict[str, int]:
+        """The counts of what raises. Plaintext that was let in is not among it."""
+        return {name: self._refused[name] for name in UNREADABLE if name in self._refused}

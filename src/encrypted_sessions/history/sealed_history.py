@@ -11,6 +11,7 @@ from ..stores import Cursor, HistoryMovedError, PlainStore, Row, RowStore
 from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
 from .keychain import Keychain
 from .reading import FoundItems, read_items
+from .session_log import SessionLog
 from .shielded import ShieldedChanges
 
 __all__ = ["SealedHistory", "start_again_while_it_moves"]
@@ -31,12 +32,14 @@ class SealedHistory:
         keychain: Keychain,
         policy: Callable[[], ReadPolicy],
         changes: ShieldedChanges,
+        log: SessionLog,
     ) -> None:
         self.session = session
         self.rows = rows
         self.keychain = keychain
         self.policy = policy
         self.changes = changes
+        self.log = log
 
     def cursor(self, keywords: dict[str, Any]) -> Cursor:
         """A walk from the newest row. `keywords` go to a session's own methods."""
@@ -47,7 +50,12 @@ class SealedHistory:
     def classifier(self, policy: ReadPolicy | None = None) -> Classifier[Row]:
         """What tells rows apart, by a policy (default: that of this moment)."""
         policy = policy or self.policy()
-        return Classifier(SessionOpeners(self.keychain), lambda: policy)
+        rows = self.rows
+        return Classifier(
+            SessionOpeners(self.keychain),
+            lambda: policy,
+            added_at=rows.added_at if isinstance(rows, RowStore) else None,
+        )
 
     def walk(self, keywords: dict[str, Any], *, then_at_least: int = 1) -> HistoryWalk:
         """A walk through the history that classifies its rows."""
@@ -63,7 +71,9 @@ class SealedHistory:
         """The latest items and what else was met (`reading.read_items`), from one state of the store."""
 
         async def attempt() -> FoundItems:
-            return await read_items(self.cursor(keywords), self.keychain, self.policy(), limit=limit, budget=budget)
+            policy = self.policy()
+            classifier = self.classifier(policy)
+            return await read_items(self.cursor(keywords), classifier, policy, limit=limit, budget=budget)
 
         return await start_again_while_it_moves(attempt)
 

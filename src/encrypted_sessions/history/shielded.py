@@ -12,9 +12,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from .._support.session_names import logged_session
 from .._support.shielding import Caller, caller
 from ..errors import PutBackError, StoreTimeoutError
+from .session_log import SessionLog
 
 __all__ = ["ShieldedChanges"]
 
@@ -29,10 +29,9 @@ _held: set[asyncio.Task[object]] = set()
 class ShieldedChanges:
     """What one session changes in its store, and what of it nobody waits for any more."""
 
-    def __init__(self, shield_s: float, session_id: str, store: str) -> None:
+    def __init__(self, shield_s: float, log: SessionLog) -> None:
         self._shield_s = shield_s
-        self._session_id = session_id
-        self._store = store
+        self._log = log
         self._given_up: set[asyncio.Task[object]] = set()
         self._lost: PutBackError | None = None
 
@@ -107,7 +106,7 @@ class ShieldedChanges:
         self._given_up.add(ending)
         ending.add_done_callback(lambda ended: self._ended(operation, ended, time.monotonic() - began))
         raise StoreTimeoutError(
-            f"{operation} of {self._store}: the store had not answered {self._shield_s:g} s after the caller was"
+            f"{operation} of {self._log.store}: the store had not answered {self._shield_s:g} s after the caller was"
             " cancelled. What was begun goes on, and is undone where it can be; the session's next call waits for it",
             in_doubt=True,
         )
@@ -130,7 +129,7 @@ class ShieldedChanges:
             operation,
             how,
             after_s,
-            extra={"session": logged_session(self._session_id), "store": self._store, "operation": operation},
+            extra=self._log.fields(operation=operation),
         )
 
 

@@ -66,6 +66,10 @@ class RowStore(ABC):
         Both are oldest first; an empty `expected` stands for an empty history. All or nothing.
         """
 
+    async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
+        """When each of `rows` was added, in seconds since 1970; None where the store does not say."""
+        return [None] * len(rows)
+
     def cursor(self) -> RowCursor:
         """A walk from the newest row."""
         return RowCursor(self)

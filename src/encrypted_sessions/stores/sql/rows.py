@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sqlalchemy import (
+    TIMESTAMP,
+    Float,
+    Integer,
     LargeBinary,
     Select,
     String,
@@ -115,6 +118,22 @@ class SQLAlchemyRows(RowStore):
 
         await self._session._ensure_tables()
         return bool(await self._session._run_sqlite_write_with_retry(attempt))
+
+    async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
+        """As `RowStore.added_at`, for SQLite and PostgreSQL."""
+        column = self._session._messages.c.created_at
+        dialect = self._session.engine.dialect.name
+        if dialect == "sqlite":
+            seconds = cast(func.strftime("%s", type_coerce(column, String)), Integer)
+        elif dialect == "postgresql":
+            # A time without a zone is in the connection's.
+            seconds = cast(func.date_part("epoch", cast(column, TIMESTAMP(timezone=True))), Float)
+        else:
+            return [None] * len(rows)
+        statement = select(self._id, seconds).where(self._mine, self._id.in_([row.id.id for row in rows]))
+        async with self._session._session() as connection:
+            times = dict(map(tuple, await connection.execute(statement)))
+        return [times.get(row.id.id) for row in rows]
 
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""

@@ -46,6 +46,13 @@ class AsyncSQLiteRows(SQLiteSessionRows):
             await (connection.commit() if done else connection.rollback())
             return done
 
+    async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
+        """As `RowStore.added_at`."""
+        statement, values = self._sql.added_at(self._session.session_id, [row.id for row in rows])
+        async with self._session._locked_connection() as connection:
+            times = dict(map(tuple, await connection.execute_fetchall(statement, values)))
+        return [times.get(row.id) for row in rows]
+
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""
         async with self._session._locked_connection() as connection:

@@ -53,6 +53,16 @@ class SQLiteRows(SQLiteSessionRows):
                 done = False
             return done
 
+    async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
+        """As `RowStore.added_at`."""
+        return await asyncio.to_thread(self._added_at, rows)
+
+    def _added_at(self, rows: Sequence[Row]) -> list[float | None]:
+        statement, values = self._sql.added_at(self._session.session_id, [row.id for row in rows])
+        with self._session._locked_connection() as connection:
+            times = dict(connection.execute(statement, values).fetchall())
+        return [times.get(row.id) for row in rows]
+
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""
         return await asyncio.to_thread(self._oldest, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..rows import Row
@@ -16,7 +17,7 @@ class SQLiteStatements:
     """
 
     def __init__(self, messages_table: str) -> None:
-        table = messages_table
+        self._table = table = messages_table
         self._rows = f"SELECT id, CAST(message_data AS BLOB) FROM {table} WHERE session_id = ?"  # noqa: S608 - a table's name cannot be a parameter
         self.newest_id = f"SELECT max(id) FROM {table} WHERE session_id = ?"  # noqa: S608 - as above
         self.remove = (
@@ -27,6 +28,11 @@ class SQLiteStatements:
         # For this connection, from here on: SQLite else leaves deleted bytes where they lay.
         self.overwrite = "PRAGMA secure_delete = ON"
         self.remove_from = f"DELETE FROM {table} WHERE session_id = ? AND id >= ?"  # noqa: S608 - as above
+
+    def added_at(self, session_id: str, ids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
+        """The statement and values of when rows were added: SQLite notes it in UTC."""
+        times = f"SELECT id, CAST(strftime('%s', created_at) AS INTEGER) FROM {self._table}"  # noqa: S608 - as above
+        return f"{times} WHERE session_id = ? AND id IN ({', '.join('?' * len(ids))})", (session_id, *ids)
 
     def page(self, session_id: str, upto: Row | None, count: int) -> tuple[str, tuple[Any, ...]]:
         """The statement and values of a page of rows, newest first."""
