@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from .._support.extras import import_sdk
 from .._support.redaction import redact_frames
+from .._support.sdk_logging import quiet_sdk_logs
 from .._support.text import single_line
 from ..errors import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
 
@@ -133,13 +134,15 @@ def translating_errors(
 
     `rules` are those of the service; they come before what codes mean everywhere. With
     `is_request` nothing but a request is made in it, so any error is one of botocore's. The error
-    that is raised has no context: the frames of botocore hold credentials and answers.
+    that is raised has no context: the frames of botocore hold credentials and answers. Nor does
+    botocore log them meanwhile.
     """
     exceptions = import_sdk("botocore.exceptions", "aws")
     unreadable = import_sdk("botocore.parsers", "aws").ResponseParserError
     failure: KeyProviderError
     try:
-        return call()
+        with quiet_sdk_logs():
+            return call()
     except exceptions.ClientError as error:
         failure = _refused(error.response, action, rules)
     except exceptions.BotoCoreError as error:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from .._support.extras import import_sdk
 from .._support.redaction import redact_frames
+from .._support.sdk_logging import quiet_sdk_logs
 from ..errors import KeyProviderError, ProviderConfigError
 from .failures import Answer, client_failure, transport_failure
 from .login import Login, login_for
@@ -195,9 +196,14 @@ class VaultConnection:
         adapter = self._ready()
         headers = {"X-Vault-Token": token} if token else {}
         try:
-            response = adapter.request(
-                method, path, headers=headers, raise_exception=False, **({} if body is None else {"json": dict(body)})
-            )
+            with quiet_sdk_logs():
+                response = adapter.request(
+                    method,
+                    path,
+                    headers=headers,
+                    raise_exception=False,
+                    **({} if body is None else {"json": dict(body)}),
+                )
             return Answer.of(response, token)
         except (OSError, ValueError) as error:
             # Every error of requests is an OSError; a redirect to nonsense is a ValueError. What it
@@ -251,7 +257,8 @@ class VaultConnection:
         requests_errors = import_sdk("requests.exceptions", "vault").RequestException
         hvac_errors = import_sdk("hvac.exceptions", "vault").VaultError
         try:
-            return self._client()
+            with quiet_sdk_logs():
+                return self._client()
         except requests_errors as error:
             failure = transport_failure(error, action, self._endpoint)
         except hvac_errors as error:

@@ -14,8 +14,9 @@ import functools
 import inspect
 import json
 import logging
+import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
@@ -55,7 +56,9 @@ from encrypted_sessions import (
 from encrypted_sessions.core.envelope import pack
 from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions.stores.whole import WholeStore
+from encrypted_sessions_tests.aws_servers import REGION, client_of, moto_server
 from encrypted_sessions_tests.leaks import Net, Sentinel, base64_cores
+from encrypted_sessions_tests.scripted_vault import Reply, ScriptedVault
 from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import (
     CachePolicy,
@@ -399,6 +402,122 @@ def urls_that_are_keys(net: Net, folder: Path) -> None:
             open_provider(wrong)  # type: ignore[arg-type]  # what is tested
     with net.raises(TypeError):
         open_provider("env:SENTINEL_KEYS", allow_insecure=good)  # type: ignore[arg-type]  # what is tested
+
+
+# -- Servers: their SDKs log requests and answers, and the log is read at DEBUG -----------------------
+
+
+@contextlib.contextmanager
+def environment_of(prefixes: tuple[str, ...], **variables: str) -> Iterator[None]:
+    """Only these variables of those with such names."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith(prefixes) or name.upper().endswith("_PROXY"):
+                patch.delenv(name)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield
+
+
+@contextlib.contextmanager
+def aws(net: Net) -> Iterator[tuple[str, int]]:
+    """AWS, and credentials of which the session token is the sentinel text."""
+    credentials = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": net.text.text[::-1]}
+    net.also(net.text.bytes[::-1])
+    settings = {"AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"}
+    with (
+        environment_of(("AWS_",), AWS_SESSION_TOKEN=net.text.text, **credentials, **settings),
+        moto_server() as (host, port),
+    ):
+        yield host, port
+
+
+@contextlib.contextmanager
+def nobody_logs() -> Iterator[None]:
+    """For what the test itself does with the SDK."""
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+async def keys_of_a_server(net: Net, url: str, *unknown: str) -> Key:
+    """Read by a ring and by a provider; what it does not have is an error."""
+    async with KeyRing.from_url(url) as ring:
+        key = await ring.active()
+        assert await ring.get(key.kid) == key == await ring.refresh()
+        net.see(ring)
+    provider = open_provider(url)
+    net.see(provider)
+    assert key.name is not None
+    assert provider.active() == provider.get(key.name) == key
+    for name in unknown:
+        with net.raises(KeyNotFoundError):
+            provider.get(name)
+    return key
+
+
+@case("open_provider", "KeyRing.from_url")
+async def keys_in_secrets_manager(net: Net, folder: Path) -> None:
+    with aws(net) as moto:
+        with nobody_logs():
+            client_of("secretsmanager", moto).create_secret(Name="sentinel", SecretString=net.key_text)
+        endpoint = f"endpoint_url=http://{moto[0]}:{moto[1]}"
+        key = await keys_of_a_server(net, f"aws-secretsmanager:sentinel?{endpoint}", "0" * 32)
+        assert key.secret == net.secret
+        with net.raises(KeyNotFoundError):
+            open_provider(f"aws-secretsmanager:other?{endpoint}").active()
+
+
+@case("open_provider", "open_keyset", "KeyRing.from_url")
+async def keys_under_kms(net: Net, folder: Path) -> None:
+    with aws(net) as moto:
+        with nobody_logs():
+            made = client_of("kms", moto).create_key()["KeyMetadata"]["KeyId"]
+        url = f"aws-kms:{made}?endpoint_url=http://{moto[0]}:{moto[1]}&keyset=file:{folder}/keyset.json"
+        with contextlib.closing(open_keyset(url)) as keyset:
+            keyset.create()
+            key = await keys_of_a_server(net, url, "other")
+            net.also(key.secret)
+            keyset.rewrap()
+
+
+@case("open_provider", "KeyRing.from_url")
+async def keys_in_vault(net: Net, folder: Path) -> None:
+    role = {"VAULT_ROLE_ID": "role", "VAULT_SECRET_ID": net.text.text[::-1]}
+    net.also(net.text.bytes[::-1])
+    vault = ScriptedVault()
+    with contextlib.closing(vault), environment_of(("VAULT_", "BAO_"), VAULT_TOKEN=net.text.text, **role):
+        vault.has_key(net.master())
+        vault.on("GET", "/v1/secret/data/agents/session-key?version=1", Reply(200, vault.secret(net.master())))
+        vault.on("POST", "/v1/auth/approle/login", vault.granted(net.text.text))
+        for auth in ("token", "approle"):
+            url = f"vault-kv:secret/agents/session-key?address={vault.url}&auth={auth}"
+            assert (await keys_of_a_server(net, url, "2")).secret == net.secret
+        vault.on("POST", "/v1/auth/approle/login", Reply(400, {"errors": [f"no such id {role['VAULT_SECRET_ID']}"]}))
+        with net.raises(KeyAccessDeniedError):
+            open_provider(url).active()
+
+
+@case("open_provider", "open_keyset", "KeyRing.from_url")
+async def keys_under_transit(net: Net, folder: Path) -> None:
+    with environment_of(("VAULT_", "BAO_"), VAULT_TOKEN=net.text.text):
+        vault = ScriptedVault()
+        with contextlib.closing(vault):
+            wrapped, plain = "vault:v1:c2VhbGVk", {"plaintext": base64.b64encode(net.secret).decode()}
+            vault.on(
+                "POST",
+                "/v1/transit/datakey/plaintext/agents",
+                Reply(400, {"errors": ["missing 'context' for key derivation"]}),
+                Reply(200, {"data": {**plain, "ciphertext": wrapped}}),
+            )
+            vault.on("POST", "/v1/transit/decrypt/agents", Reply(200, {"data": plain}))
+            # It asks first for a key without a context, which a key that is derived refuses.
+            url = f"vault-transit:agents?address={vault.url}&keyset=file:{folder}/keyset.json"
+            with contextlib.closing(open_keyset(url)) as keyset:
+                keyset.create()
+            assert (await keys_of_a_server(net, url, "other")).secret == net.secret
 
 
 # -- The ring -------------------------------------------------------------------------------------

@@ -30,13 +30,24 @@ class Sentinel:
     """Characters that are nowhere but where a test puts them: drawn anew, so that no source line shows them."""
 
     def __init__(self, length: int) -> None:
-        self.text = "".join(secrets.choice(string.ascii_letters) for _ in range(length))
-        self.bytes = self.text.encode("ascii")
+        self._hide("".join(secrets.choice(string.ascii_letters) for _ in range(length)))
+
+    @classmethod
+    def of(cls, secret: bytes) -> Sentinel:
+        """What somebody else drew."""
+        sentinel = cls.__new__(cls)
+        sentinel._hide(secret.decode("latin-1"))
+        return sentinel
+
+    def _hide(self, text: str) -> None:
+        self.text = text
+        self.bytes = text.encode("latin-1")
         self._pieces = frozenset(piece for form, size in self.forms() for piece in pieces(form, size))
 
     def forms(self) -> Iterator[tuple[str, int]]:
         """Each way of writing it, and the length of a piece that gives it away."""
         yield self.text, _RAW_PIECE
+        yield repr(self.bytes)[2:-1], _ENCODED_PIECE
         yield self.bytes.hex(), _ENCODED_PIECE
         yield self.bytes.hex().upper(), _ENCODED_PIECE
         yield ", ".join(map(str, self.bytes)), 2 * _ENCODED_PIECE
@@ -71,6 +82,7 @@ class Net:
     def __init__(self) -> None:
         self.key = Sentinel(32)
         self.text = Sentinel(40)
+        self.others: list[Sentinel] = []
         self.caught: list[tuple[str, str]] = []
 
     # -- The sentinels in the shapes that the library takes ---------------------------------
@@ -92,6 +104,10 @@ class Net:
     def item(self, **more: Any) -> dict[str, Any]:
         """An item that says the sentinel text."""
         return {"role": "user", "content": self.text.text, **more}
+
+    def also(self, secret: bytes) -> None:
+        """Look for this too, which somebody else drew, also in what came out before."""
+        self.others.append(Sentinel.of(secret))
 
     # -- What is seen -----------------------------------------------------------------------
 
@@ -154,11 +170,12 @@ class Net:
     def leaks(self) -> list[str]:
         """Where a piece of a sentinel came out, each place once."""
         together = "\0".join({shown for _, shown in self.caught})
-        if not any(sentinel.found_in(together) for sentinel in (self.key, self.text)):
+        sentinels = (self.key, self.text, *self.others)
+        if not any(sentinel.found_in(together) for sentinel in sentinels):
             return []
         found: dict[str, str] = {}
         for where, shown in self.caught:
-            for sentinel in (self.key, self.text):
+            for sentinel in sentinels:
                 piece = sentinel.found_in(shown)
                 if piece is not None:
                     found.setdefault(where, f"{where}: {piece!r} in {shown[:400]!r}")
