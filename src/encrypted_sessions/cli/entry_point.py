@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import TYPE_CHECKING
 
 from .exit_codes import INTERRUPTED
+from .interruption import exit_on_signals
 
 if TYPE_CHECKING:
     import typer
@@ -16,11 +16,7 @@ __all__ = ["application", "main"]
 
 def main() -> None:
     """Run the command; the entry point of the package."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            # As by Ctrl-C, so that the demo removes its folder.
-            signal.signal(number, signal.default_int_handler)
+    exit_on_signals()
     try:
         application()(prog_name="encrypted-sessions")
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ..errors import failed, interrupted, wrong_use
+from ..interruption import signals_raise
 
 __all__ = ["HELP", "demo"]
 
@@ -38,7 +39,8 @@ def demo(
         from ...demo.conversation import DemoError, WrongUseError, run  # noqa: PLC0415 - loads rich
 
         try:
-            run(keys, store)
+            with signals_raise():  # the folder of the demo is removed
+                run(keys, store)
         except WrongUseError as error:
             raise wrong_use(str(error), error.option) from None
         except DemoError as error:

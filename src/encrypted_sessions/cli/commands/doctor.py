@@ -11,6 +11,7 @@ from keyproviders import redact_frames
 from ..common_options import CommonOptions
 from ..errors import interrupted, silence_loggers
 from ..exit_codes import FAILED
+from ..interruption import signals_raise
 from ..running import complete
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def doctor(
 
     silence_loggers("keyproviders")
     try:
-        diagnosis = asyncio.run(examine(url))
+        with signals_raise():
+            diagnosis = asyncio.run(examine(url))
     except KeyboardInterrupt:
         raise interrupted() from None
     ok = diagnosis.ok

@@ -14,6 +14,7 @@ from ..._support.durations import DELAYS, format_duration
 from .. import keyset_report
 from ..errors import failed, interrupted, silence_loggers
 from ..exit_codes import FAILED, WRONG_USE
+from ..interruption import signals_raise
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -263,7 +264,8 @@ def _reporting_errors(exit_code: int = FAILED) -> Iterator[None]:
     """Say in one line what goes wrong, and end with that code."""
     silence_loggers("keyproviders")
     try:
-        yield
+        with signals_raise():
+            yield
     except KeyProviderError as error:
         raise failed(" ".join(str(error).split()), exit_code) from None
     except KeyboardInterrupt:
