@@ -14,6 +14,7 @@ __all__ = [
     "KeyAccessDeniedError",
     "KeyDestroyedError",
     "KeyDisabledError",
+    "KeyNotAskedError",
     "KeyNotFoundError",
     "KeyProviderError",
     "KeyUnavailableError",
@@ -65,6 +66,13 @@ class KeyUnavailableError(KeyProviderError):
             if not isfinite(retry_after_s) or retry_after_s < 0:
                 raise ValueError("retry_after_s must be a finite number of seconds, 0 or more")
         self.retry_after_s = retry_after_s
+
+
+class KeyNotAskedError(KeyUnavailableError):
+    """The place was not asked: too many other look-ups of keys that it may not have were before this one.
+
+    Nothing is known of the key. A ring raises it; providers do not.
+    """
 
 
 class KeyAccessDeniedError(KeyProviderError):

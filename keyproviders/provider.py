@@ -25,6 +25,15 @@ class KeyProvider(Protocol):
     asks again, about the active key and about another one. One whose new keys wait before they are
     active says how long in `activation_delay_s`, an int of seconds.
 
+    One that knows all it has may say so by `names()`: a mapping of every name that it would answer for
+    (of a key without a name its fingerprint), those of retired and destroyed keys too, to the key's
+    fingerprint, or to None where it does not have that at hand. It reads its place anew, as `get` does.
+    What is not in it counts as missing, without a call of `get`.
+
+    Disabled or destroyed is the last word on a name, and no other place of the ring is asked. Where
+    names are not unique, since other places count the same way (version numbers), a class says
+    `names_are_unique = False`; then a later place may have the key.
+
     For `encrypted-sessions doctor` it may have `examine()`, which gives a list of str: sentences
     without secrets about what is worth knowing of the place and is not needed to fetch a key, such
     as how many versions it keeps. What somebody should see to it warns of with `warnings.warn`. It

@@ -143,6 +143,16 @@ class KeysetKeyProvider:
             )
         return self._key(keyset, entry, self._asked_every_s[1])
 
+    @redact_frames
+    def names(self) -> dict[str, str | None]:
+        """Every name of the keyset, as it is now, with the fingerprint of each key that is unwrapped."""
+        keyset = self._keyset()
+        with self._lock:
+            copies = dict(self._copies)
+        return {
+            entry.name: copies[entry.name].key.fingerprint if entry.name in copies else None for entry in keyset.entries
+        }
+
     def close(self) -> None:
         """Forget the keys, and close the wrapper and the store if they have anything to close."""
         with self._lock:

@@ -63,6 +63,10 @@ class EnvKeyProvider:
         """The key of that name or fingerprint in the variable, as it is now."""
         return self._read().find(name)
 
+    def names(self) -> dict[str, str | None]:
+        """What `get` would find now: every name and fingerprint, with the fingerprint of its key."""
+        return self._read().names
+
     @redact_frames
     def _read(self) -> KeyList:
         text = os.environ.get(self._variable)

@@ -82,6 +82,10 @@ class FileKeyProvider:
         """The key of that name or fingerprint, as the file or directory is now."""
         return self._keys().find(name)
 
+    def names(self) -> dict[str, str | None]:
+        """What `get` would find now: every name and fingerprint, with the fingerprint of its key."""
+        return self._keys().names
+
     @redact_frames
     def _keys(self) -> KeyList:
         # Looked at before and after: what is replaced in between is not half old and half new.

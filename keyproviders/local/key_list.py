@@ -12,7 +12,9 @@ __all__ = ["KeyList", "looks_like_key", "read_entries", "split_entries"]
 
 
 class KeyList:
-    """Some keys that are all at hand: the first is active, each has a name and a secret of its own.
+    """Some keys that are all at hand: the first is active, each has a public id of its own.
+
+    One key may be listed under several names, so that rows with any of them are read.
 
     `place` names in messages where they come from.
     """
@@ -26,6 +28,14 @@ class KeyList:
     def active(self) -> Key:
         """The first one."""
         return self._keys[0]
+
+    @property
+    def names(self) -> dict[str, str | None]:
+        """What `find` finds: names and fingerprints, with the fingerprint of each."""
+        return {
+            **{key.fingerprint: key.fingerprint for key in self._keys},
+            **{key.name: key.fingerprint for key in self._keys if key.name is not None},
+        }
 
     @property
     def kids(self) -> str:
@@ -125,18 +135,25 @@ def looks_like_key(text: str) -> bool:
 
 def _refuse_twice(keys: Sequence[Key], place: str) -> None:
     names: dict[str, int] = {}
-    secrets: dict[bytes, int] = {}
+    kids: dict[str, int] = {}
+    fingerprints: dict[str, int] = {}
     for at, key in enumerate(keys, 1):
-        if key.secret in secrets:
-            problem = f"keys {secrets[key.secret]} and {at} are the same key ({key.kid})"
+        twin = fingerprints.setdefault(key.fingerprint, at)
+        if keys[twin - 1].secret != key.secret:
+            problem = f"keys {twin} and {at} are different keys of one fingerprint; make another one instead of one"
+            break
+        if key.kid in kids:
+            problem = f"keys {kids[key.kid]} and {at} are the same key ({key.kid}); list it once, or under another name"
             break
         if key.name is not None and key.name in names:
-            problem = f"keys {names[key.name]} and {at} have the same name, {key.name!r}"
+            problem = (
+                f"keys {names[key.name]} and {at} have the same name, {key.name!r}; list each key once, under a name"
+                " of its own"
+            )
             break
-        secrets[key.secret] = at
+        kids[key.kid] = at
         if key.name is not None:
             names[key.name] = at
     else:
         return
-    secrets.clear()
-    raise InvalidKeyError(f"{place}: {problem}; list each key once, under a name of its own")
+    raise InvalidKeyError(f"{place}: {problem}")

@@ -42,6 +42,10 @@ class StaticKeyProvider:
         """The key of that name or fingerprint; else KeyNotFoundError."""
         return self._keys.find(name)
 
+    def names(self) -> dict[str, str | None]:
+        """What `get` would find now: every name and fingerprint, with the fingerprint of its key."""
+        return self._keys.names
+
     def __repr__(self) -> str:
         return f"<StaticKeyProvider {self._keys.kids}>"
 

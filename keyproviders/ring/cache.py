@@ -16,6 +16,9 @@ that has been answered, `CacheEntry` has the last healthy answer and what has go
 
 Only an answer moves `healthy_at` and forgets a denial. An error moves neither: it never extends
 a clock.
+
+Keys are told apart by their whole kid. A kid without a name stands for any key of its fingerprint,
+and all keys of one fingerprint are the same bytes: another key that had it too would be refused.
 """
 
 from __future__ import annotations
@@ -24,7 +27,14 @@ import os
 from collections.abc import Callable, Iterator
 from math import inf
 
-from ..errors import KeyAccessDeniedError, KeyDestroyedError, KeyDisabledError, KeyNotFoundError, KeyUnavailableError
+from ..errors import (
+    InvalidKeyError,
+    KeyAccessDeniedError,
+    KeyDestroyedError,
+    KeyDisabledError,
+    KeyNotFoundError,
+    KeyUnavailableError,
+)
 from ..key import Key
 from .events import KeyEvent, event_of
 from .policies import CachePolicy
@@ -43,13 +53,20 @@ _OLDER_PAUSE_S = 30.0
 _IDLE_S = 6 * 3600.0
 
 
+class KeyLease:
+    """Lives as long as a ring holds one key: the ring alone refers to it, and others only weakly."""
+
+    __slots__ = ("__weakref__",)
+
+
 class CacheEntry:
     """The last healthy answer to one question, and what has gone wrong since."""
 
-    __slots__ = ("ask_at", "denied_since", "healthy_at", "key", "used_at", "valid_without_check_until")
+    __slots__ = ("ask_at", "denied_since", "healthy_at", "key", "lease", "used_at", "valid_without_check_until")
 
     def __init__(self, key: Key, now: float) -> None:
         self.key = key
+        self.lease: KeyLease | None = None
         self.healthy_at = now
         self.denied_since: float | None = None
         self.ask_at = now
@@ -81,9 +98,10 @@ class KeyCache:
         self._active: CacheEntry | None = None
         self._fresh_until = -inf
         self._stale_reported = False
-        self._keys: dict[str, CacheEntry] = {}  # by fingerprint; the active one is among them
+        self._keys: dict[str, CacheEntry] = {}  # by the key's own kid; the active one is among them
         self._first_end: float | None = inf  # of the keys held; None when it is to be found anew
         self._older_not_before = -inf
+        #: By each kid that a key answers to: its own, and its fingerprint alone.
         self.by_kid: dict[str, CacheEntry] = {}
         self.healthy_at: float | None = None
         self.used_at = -inf
@@ -95,9 +113,9 @@ class KeyCache:
         entry = self._active
         return entry.key if entry is not None and now < self._write_limit(entry) else None
 
-    def readable(self, fingerprint: str, now: float) -> Key | None:
-        """The held key of that fingerprint, if reading with it is still allowed."""
-        entry = self._keys.get(fingerprint)
+    def readable(self, kid: str, now: float) -> Key | None:
+        """The held key of that kid, if reading with it is still allowed."""
+        entry = self.by_kid.get(kid)
         if entry is None or now >= self._read_limit(entry) or now >= self.all_until:
             return None
         entry.used_at = now
@@ -114,7 +132,29 @@ class KeyCache:
     @property
     def kids(self) -> tuple[str, ...]:
         """The public ids of the keys that are held."""
-        return tuple(self.by_kid)
+        return tuple(self._keys)
+
+    def held_as(self, fingerprint: str) -> str | None:
+        """The public id under which a key of that fingerprint is held."""
+        entry = self.by_kid.get(f"~{fingerprint}")
+        return None if entry is None else entry.key.kid
+
+    def lease(self, key: Key) -> KeyLease | None:
+        """What lives as long as this key is held; None if it is not."""
+        entry = self.by_kid.get(key.kid)
+        return entry.lease if entry is not None and (entry.key is key or entry.key == key) else None
+
+    def refusal(self, key: Key) -> InvalidKeyError | None:
+        """Why a key cannot be held beside those that are: another one has its fingerprint."""
+        from hmac import compare_digest  # noqa: PLC0415 - loads all of hashlib, and is needed once in minutes
+
+        held = self.by_kid.get(f"~{key.fingerprint}")
+        if held is None or compare_digest(held.key.secret, key.secret):
+            return None
+        return InvalidKeyError(
+            f"{self._label} has two different keys of one fingerprint, {held.key.kid} and {key.kid}, so rows could not"
+            " say which of them they need; the second one is refused: make another key in its place"
+        )
 
     @property
     def active_kid(self) -> str | None:
@@ -135,15 +175,23 @@ class KeyCache:
         """Whether the active key is to be asked for in the background."""
         return self._active is not None and now >= self._active.ask_at
 
-    def key_is_due(self, fingerprint: str, now: float) -> bool:
+    def key_is_due(self, kid: str, now: float) -> bool:
         """Whether a held key that was used now is to be asked for in the background."""
-        entry = self._keys.get(fingerprint)
+        entry = self.by_kid.get(kid)
         if entry is None or now < entry.ask_at:
             return False
         if now < self._older_not_before:
             self._schedule(entry, self._older_not_before)
             return False
         return True
+
+    def must_ask_first(self, kid: str, now: float) -> Key | None:
+        """The held key of that kid, if it was not used, nor confirmed, for so long that it is asked for before use."""
+        entry = self.by_kid.get(kid)
+        longest_s = self._policy.revalidate_s
+        if entry is None or now - entry.used_at <= longest_s or now - entry.healthy_at <= longest_s:
+            return None
+        return entry.key if self.may_ask_for_older(now) else None
 
     def may_ask_for_older(self, now: float) -> bool:
         """Whether the source answers, as far as is known: a queue of questions ends when it does not."""
@@ -171,26 +219,35 @@ class KeyCache:
         if self._active is not None:
             self._active.ask_at = now + _PAUSE_S
 
-    def asking_for_key(self, fingerprint: str, now: float) -> None:
+    def asking_for_key(self, kid: str, now: float) -> None:
         """The same for a held key."""
-        entry = self._keys.get(fingerprint)
+        entry = self.by_kid.get(kid)
         if entry is not None:
             self._schedule(entry, now + _OLDER_PAUSE_S)
+
+    def asked_first(self, kid: str, now: float, *, answered: bool) -> None:
+        """A held key was asked for before it is used. Without an answer it is used all the same, and so are others."""
+        entry = self.by_kid.get(kid)
+        if entry is not None:
+            entry.used_at = now
+        if not answered:
+            self._older_not_before = now + _PAUSE_S
 
     def put_active(self, key: Key, now: float) -> list[KeyEvent]:
         """The source said that this key is the active one."""
         self.healthy_at = now
         former = self._active
-        if former is not None and former.key.fingerprint != key.fingerprint:
+        replaced = self._replaced(key)
+        if former is not None and former.key.kid != key.kid:
             # How old its confirmation was before the source answered, the source alone knows: a key that
             # is asked for often may be confirmed from a copy, and from now on it is asked for seldom.
-            self._schedule(self._keys[former.key.fingerprint], now)
+            self._schedule(self._keys[former.key.kid], now)
         entry = self._active = CacheEntry(key, now)
         fresh_s = self._policy.fresh_s * self._jitter()
         self._fresh_until = now + fresh_s
         self._stale_reported = False
         entry.ask_at = now + _REFRESH_FROM * fresh_s
-        return self._put(key, now)
+        return [*self._put(key, now), *replaced]
 
     def put(self, key: Key, now: float) -> list[KeyEvent]:
         """The source answered with this key, which is not necessarily active."""
@@ -206,7 +263,7 @@ class KeyCache:
         kid = entry.key.kid
         if isinstance(error, (KeyDisabledError, KeyDestroyedError)):
             self._active = None
-            self._remove(entry.key.fingerprint)
+            self._remove(kid)
             return [self._event("dropped", f"the active key {kid} is no longer held", kid, error)]
         if _is_denial(error):
             if entry.denied_since is None:
@@ -217,16 +274,16 @@ class KeyCache:
         goes_on = f"writing goes on with {kid} for {left_s:.0f} s at most" if left_s > 0 else "writing has ended"
         return [self._event("failed", goes_on, kid, error)]
 
-    def key_failed(self, kid: str, fingerprint: str, error: BaseException, now: float) -> list[KeyEvent]:
+    def key_failed(self, kid: str, error: BaseException, now: float) -> list[KeyEvent]:
         """The source did not answer with that key."""
-        entry = self._keys.get(fingerprint)
+        entry = self._keys.get(kid)
         if entry is None:
             return [self._event(_kind(error, denied=(KeyAccessDeniedError,)), f"no answer for {kid}", kid, error)]
         self._schedule(entry, now + _OLDER_PAUSE_S)
         if isinstance(error, (KeyDisabledError, KeyDestroyedError)):
-            if self._active is not None and self._active.key.fingerprint == fingerprint:
+            if self.active_kid == kid:
                 self._active = None
-            self._remove(fingerprint)
+            self._remove(kid)
             return [self._event("dropped", f"{kid} is no longer held", kid, error)]
         if _is_denial(error):
             if entry.denied_since is None:
@@ -257,9 +314,9 @@ class KeyCache:
             return []
         over = [entry.key for entry in self._keys.values() if now >= self._read_limit(entry)]
         for key in over:
-            self._remove(key.fingerprint)
-            if self._active is not None and self._active.key.fingerprint == key.fingerprint:
+            if self.active_kid == key.kid:
                 self._active = None
+            self._remove(key.kid)
         return [self._event("dropped", f"{key.kid} is no longer held: its time is over", key.kid) for key in over]
 
     def clear(self) -> None:
@@ -279,29 +336,55 @@ class KeyCache:
     # Inside.
 
     def _put(self, key: Key, now: float) -> list[KeyEvent]:
-        former = self._keys.get(key.fingerprint)
+        kid, alone = key.kid, f"~{key.fingerprint}"
+        former = self._keys.get(kid)
         entry = CacheEntry(key, now)
+        entry.lease = KeyLease() if former is None else former.lease
         if former is not None:
             entry.used_at = former.used_at
-            self._remove(key.fingerprint)
-        self._keys[key.fingerprint] = self.by_kid[key.kid] = entry
+        if self.by_kid.get(alone) in {None, former}:
+            self.by_kid[alone] = entry
+        self._keys[kid] = self.by_kid[kid] = entry
         self._first_end = None
         self._schedule(entry, now + self._policy.revalidate_s)
         if former is not None:
-            return [self._event("refreshed", f"{key.kid} is confirmed", key.kid)]
-        return [self._event("fetched", f"{key.kid} is held", key.kid), *self._evict_least_used()]
+            return [self._event("refreshed", f"{kid} is confirmed", kid)]
+        return [self._event("fetched", f"{kid} is held", kid), *self._evict_least_used()]
+
+    def _replaced(self, active: Key) -> list[KeyEvent]:
+        if active.name is None or active.kid in self._keys:
+            return []
+        return [
+            self._event(
+                "replaced",
+                f"the name {active.name!r} meant the key {held}, and now means another one, {active.kid}, which is"
+                " active; put the former key back under a name of its own, or what was sealed with it cannot be read",
+                active.kid,
+            )
+            for held, entry in self._keys.items()
+            if entry.key.name == active.name
+        ]
 
     def _evict_least_used(self) -> Iterator[KeyEvent]:
-        active = None if self._active is None else self._active.key.fingerprint
-        older = [entry for fingerprint, entry in self._keys.items() if fingerprint != active]
+        active = self.active_kid
+        older = [entry for kid, entry in self._keys.items() if kid != active]
         if len(older) > self._policy.max_keys:
             least = min(older, key=lambda entry: entry.used_at).key
-            self._remove(least.fingerprint)
+            self._remove(least.kid)
             yield self._event("dropped", f"{least.kid} made room for another", least.kid)
 
-    def _remove(self, fingerprint: str) -> None:
-        entry = self._keys.pop(fingerprint)
-        self.by_kid.pop(entry.key.kid, None)
+    def _remove(self, kid: str) -> None:
+        entry = self._keys.pop(kid)
+        alone = f"~{entry.key.fingerprint}"
+        self.by_kid.pop(kid, None)
+        if kid == alone or self.by_kid.get(alone) is entry:
+            # The same bytes may be held under another name.
+            others = (one for one in self._keys.values() if one.key.fingerprint == entry.key.fingerprint)
+            other = next(others, None)
+            if other is None:
+                self.by_kid.pop(alone, None)
+            else:
+                self.by_kid[alone] = other
         self._first_end = None
 
     def _schedule(self, entry: CacheEntry, when: float) -> None:

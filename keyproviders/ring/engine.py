@@ -4,7 +4,7 @@
                              │
                              ▼
     a turn, under the lock:  `cache` says whether a key may be used and whether something is due,
-                             `lookups` whether a kid that is not held may be asked for,
+                             `names` whether the sources are known to lack a kid that is not held,
                              `calls` whether it is being asked already, and which call is next;
                              what a call brought goes to all three
                              │
@@ -23,19 +23,21 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
 from .._support.redaction import clear_frames
-from ..errors import KeyProviderError, KeyUnavailableError
+from ..errors import KeyNotAskedError, KeyProviderError, KeyUnavailableError
 from ..key import Key
 from .cache import KeyCache
-from .calls import ACTIVE, CallTable, InFlightCall
+from .call_table import CallTable
+from .calls import ACTIVE, NAMES, InFlightCall, copy_of
 from .events import EventSink, KeyEvent
 from .forks import survive_forks
-from .lookups import ColdStart, Lookups
+from .lookups import ColdStart
+from .names import KnownNames, Listing
 from .policies import CachePolicy, RetryPolicy
 from .retry import call_with_retry
 from .sources import KeyLookup, KeySource
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Engine", "Turn"]
+
+_LISTING = object()  # whose turn it is when names are read, whoever wants them
 
 
 class Turn:
@@ -93,10 +97,11 @@ class Engine:
         self.calls = CallTable()
         self.counts: Counter[str] = Counter()
         self.closed = False
-        self.lookups = Lookups(self.label, cache.miss_memory_s)
+        self.names = [KnownNames(source, cache.miss_memory_s) for source in sources]
         self.sources = sources
         self.workers = WORKERS
         self._retry = retry
+        self._once = RetryPolicy(attempts=1)
         self._sink = sink
         self._sleep = sleep
         self._cold_start = ColdStart()
@@ -170,7 +175,7 @@ class Engine:
             self._sink.emit(event)
 
     def _set_alarm(self, now: float) -> None:
-        at = inf if self.closed else self.cache.wake_at(now)
+        at = inf if self.closed else min(self.cache.wake_at(now), self.calls.lookups.next_at)
         if at == self._alarm_at:
             return
         self._alarm_at = at
@@ -184,6 +189,7 @@ class Engine:
             self._alarm_at = inf
             if not self.closed:
                 self._refresh_if_due(turn)
+                turn.start += self.calls.fill_slots(turn.now)
 
     # Under the lock: using a key.
 
@@ -197,15 +203,20 @@ class Engine:
             turn.events += self.cache.served(turn.now)
         return key
 
-    def use(self, turn: Turn, fingerprint: str) -> Key | None:
-        """The held key of that fingerprint, if it still may be read with; it is revalidated when that is due."""
+    def use(self, turn: Turn, kid: str) -> Key | InFlightCall | None:
+        """The held key of that kid, if it still may be read with; it is revalidated when that is due.
+
+        Or the call to wait for, when the key was not used for so long that it is asked for first.
+        """
         self.refuse_if_closed()
         self.cache.used_at = turn.now
-        key = self.cache.readable(fingerprint, turn.now)
-        if key is not None and self.cache.key_is_due(fingerprint, turn.now):
-            lookup = KeyLookup(self.sources, key.name, fingerprint)
-            self._ask(turn, key.kid, fingerprint, lookup, background=True)
-            self.cache.asking_for_key(fingerprint, turn.now)
+        idle = self.cache.must_ask_first(kid, turn.now)
+        if idle is not None:
+            return self._revalidate(turn, idle, once=True)
+        key = self.cache.readable(kid, turn.now)
+        if key is not None and self.cache.key_is_due(kid, turn.now):
+            self._revalidate(turn, key)
+            self.cache.asking_for_key(kid, turn.now)
         return key
 
     def refuse_if_closed(self) -> None:
@@ -215,9 +226,9 @@ class Engine:
 
     # Under the lock: asking for a key.
 
-    def ask_for_active(self, turn: Turn, *, background: bool = False) -> InFlightCall:
+    def ask_for_active(self, turn: Turn) -> InFlightCall:
         """The call that asks which key is active: the one in flight, or a new one."""
-        return self._ask(turn, ACTIVE, None, self.sources[0].active, background=background)
+        return self._ask(turn, ACTIVE, self.sources[0].active)
 
     def look_up_active(self, turn: Turn) -> InFlightCall:
         """The same when no key is held, within the cold-start limit."""
@@ -227,28 +238,64 @@ class Engine:
             call = self.ask_for_active(turn)
         return call
 
-    def look_up(self, turn: Turn, kid: str, name: str | None, fingerprint: str) -> InFlightCall | OneShotEvent:
-        """The call that asks for a kid that is not held, or, when none may start now, what to wait for."""
-        call = self.calls.get(kid)
-        if call is None:
-            if not self.lookups.admit(kid, turn.now):
-                return self.lookups.ended
-            call = self._ask(turn, kid, fingerprint, KeyLookup(self.sources, name, fingerprint))
+    def lookup(self, turn: Turn, kid: str, name: str | None, fingerprint: str, *, listed: bool) -> KeyLookup:
+        """How to ask for a kid that is not held. Raises KeyNotFoundError if the sources are known to lack it.
+
+        `listed` says that those that list their names have done so since the kid was first wanted.
+        """
+        asked_for = name if name is not None else fingerprint
+        known = [names.missing(asked_for, kid, turn.now, listed=listed) for names in self.names]
+        lookup = KeyLookup(self.sources, kid, name, fingerprint, known)
+        refusal = lookup.refusal()
+        if refusal is not None:
+            raise copy_of(refusal)
+        return lookup
+
+    def look_up(self, turn: Turn, lookup: KeyLookup, asker: Hashable, *, listed: bool) -> InFlightCall:
+        """The call for it, or one for the names that a source has, when that may save the other; joined for `asker`."""
+        name = lookup.asked_for
+        if not listed and any(self.names[at].needs_listing(name) for at in lookup.unanswered):
+            call = self.calls.get(NAMES) or self.calls.add_lookup(NAMES, Listing(self.sources))
+            asker = _LISTING
+        else:
+            call = self.calls.get(name) or self.calls.add_lookup(name, lookup, kid=lookup.kid)
+        self.calls.join(call, asker)
+        turn.start += self.calls.fill_slots(turn.now)
         return call
+
+    def not_asked(self, kid: str) -> KeyNotAskedError:
+        """The error for a kid that was not asked for."""
+        wait_s = self.calls.lookups.next_in_s(self.clock())
+        return KeyNotAskedError(
+            f"{self.label} was not asked for {kid}: too many other look-ups of keys that it may not have were before"
+            " this one; it can be asked for again",
+            retry_after_s=wait_s,
+        )
+
+    def _revalidate(self, turn: Turn, key: Key, *, once: bool = False) -> InFlightCall:
+        lookup = KeyLookup(self.sources, key.kid, key.name, key.fingerprint, was_held=True)
+        return self._ask(turn, key.kid, lookup, kid=key.kid, name=lookup.asked_for, once=once)
 
     def _refresh_if_due(self, turn: Turn) -> None:
         if self.cache.active_is_due(turn.now):
-            self.ask_for_active(turn, background=True)
+            self.ask_for_active(turn)
 
     def _ask(
-        self, turn: Turn, question: str, fingerprint: str | None, ask: Callable[[], Key], *, background: bool = False
+        self,
+        turn: Turn,
+        question: str,
+        ask: Callable[[], Key],
+        *,
+        kid: str = "",
+        name: str = "",
+        once: bool = False,
     ) -> InFlightCall:
         call = self.calls.get(question)
         if call is None:
-            call = self.calls.add(question, fingerprint, ask, background=background)
+            call = self.calls.add(question, ask, kid=kid, name=name, once=once)
             if question == ACTIVE:
                 self.cache.asking_for_active(turn.now)
-            turn.start += self.calls.fill_slots()
+            turn.start += self.calls.fill_slots(turn.now)
         return call
 
     # On a worker.
@@ -260,7 +307,10 @@ class Engine:
         if self._is_wanted(call):
             try:
                 key = call_with_retry(
-                    partial(self._attempt, call.ask), self._retry, clock=self.clock, sleep=self._sleep
+                    partial(self._attempt, call.ask),
+                    self._once if call.once else self._retry,
+                    clock=self.clock,
+                    sleep=self._sleep,
                 )
             except Exception as raised:  # noqa: BLE001 - it is raised where the waiters are
                 error = raised
@@ -272,12 +322,12 @@ class Engine:
 
     def _is_wanted(self, call: InFlightCall) -> bool:
         # Many older keys may fall due in an outage: those behind the first that failed are not asked.
-        if not call.background or call.question == ACTIVE:
+        if call.is_lookup or call.question == ACTIVE:
             return True
         with self.lock:
             return self.cache.may_ask_for_older(self.clock())
 
-    def _attempt(self, ask: Callable[[], Key]) -> Key:
+    def _attempt(self, ask: Callable[[], Key | None]) -> Key | None:
         with self.lock:
             self.counts["calls"] += 1
         return ask()
@@ -286,13 +336,19 @@ class Engine:
 
     def _resolve(self, call: InFlightCall, key: Key | None, error: BaseException | None) -> None:
         with self.turn() as turn:
-            if self.calls.release(call):
+            if key is not None:
+                error = self.cache.refusal(key)
+                key = key if error is None else None
+            if self.calls.release(call, found=key is not None):
                 if call.question == ACTIVE:
                     self._learn_active(turn, key, error)
+                elif isinstance(call.ask, Listing):
+                    for names, listed in zip(self.names, call.ask.found, strict=True):
+                        names.put_listing(listed)
                 else:
                     self._learn(turn, call, key, error)
                 turn.resume.append(partial(call.resolve, key, error))
-            turn.start += self.calls.fill_slots()
+            turn.start += self.calls.fill_slots(turn.now)
             if not self.calls.running:
                 idle, self._idle = self._idle, OneShotEvent()
                 turn.resume.append(idle.set)
@@ -306,18 +362,13 @@ class Engine:
             turn.events += self.cache.active_failed(error, turn.now)
 
     def _learn(self, turn: Turn, call: InFlightCall, key: Key | None, error: BaseException | None) -> None:
-        kid, fingerprint = call.question, call.fingerprint or ""
-        ended: OneShotEvent | None = None
+        if isinstance(call.ask, KeyLookup):
+            for at, said in call.ask.said:
+                self.names[at].remember(call.name, said, turn.now)
         if key is not None:
             turn.events += self.cache.put(key, turn.now)
-            if not call.background:
-                ended = self.lookups.found(kid)
         elif error is not None:
-            turn.events += self.cache.key_failed(kid, fingerprint, error, turn.now)
-            if not call.background:
-                ended = self.lookups.failed(kid, error, turn.now)
-        if ended is not None:
-            turn.resume.append(ended.set)
+            turn.events += self.cache.key_failed(call.kid, error, turn.now)
 
     # Closing.
 
@@ -328,7 +379,6 @@ class Engine:
         self.cache.clear()
         error = self._closed_error()
         turn.resume += [partial(call.resolve, None, error) for call in self.calls.give_up()]
-        turn.resume.append(self.lookups.ended.set)
         return self._idle if self.calls.running else None
 
     def _closed_error(self) -> KeyProviderError:
@@ -347,7 +397,6 @@ class Engine:
         for source in self.sources:
             source.after_fork()
         self.calls.after_fork()
-        self.lookups.after_fork()
         self._idle = OneShotEvent()
         self.counts.clear()
         self.cache.rejitter(self.clock())

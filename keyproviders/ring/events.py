@@ -19,6 +19,7 @@ LEVELS = {
     "failed": logging.ERROR,
     "served stale": logging.WARNING,
     "denied": logging.ERROR,
+    "replaced": logging.ERROR,
     "dropped": logging.WARNING,
 }
 # Failures that need nobody yet: an outage may end by itself, and a row may name a key of long ago.
@@ -41,6 +42,7 @@ class KeyEvent(NamedTuple):
     - `served stale`: the active key is used beyond its freshness, because the place does not
       answer; reported once until it answers again,
     - `denied`: the place refused what it had allowed, or what nobody was ever allowed,
+    - `replaced`: the active key's name meant another key before: somebody changed a key in place,
     - `dropped`: a key is no longer held.
 
     Attributes:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 
 from ..errors import KeyNotFoundError, KeyProviderError, KeyUnavailableError
 from ..key import Key, parse_kid
-from .calls import ACTIVE, InFlightCall
+from .calls import ACTIVE, NAMES, InFlightCall
 from .engine import Engine
 from .events import log
 from .sources import KeySource
 from .waiting import Flow, OneShotEvent
 
 __all__ = ["close", "find", "find_active", "refresh"]
+
+# So long the use of a key waits that nobody has used, or asked for, in a long time.
+_ASK_FIRST_S = 3.0
 
 
 def find_active(engine: Engine) -> Flow[Key]:
@@ -33,34 +37,61 @@ def find_active(engine: Engine) -> Flow[Key]:
         raise
 
 
-def find(engine: Engine, kid: str) -> Flow[Key]:
+def find(engine: Engine, kid: str, asker: str | None, wait_s: float) -> Flow[Key]:
     """The key of that kid: the one in hand, or the one that a source has."""
     parts = parse_kid(kid)
     if parts is None:
         raise KeyNotFoundError(
             f"{kid[:128]!r} is no public id of a key (name~fingerprint), so no place was asked for it"
         )
-    name, fingerprint = parts
+    try:
+        return (yield from _find(engine, kid, parts, asker, wait_s))
+    except KeyNotFoundError as error:
+        with engine.lock:
+            held = engine.cache.held_as(parts[1])
+        if parts[0] is not None and held is not None and type(error) is KeyNotFoundError:
+            hint = (
+                f"the very key with the fingerprint {parts[1]} is held as {held}; if that row is yours, list the key"
+                f" under the name {parts[0]!r} too"
+            )
+            error.args = (f"{error} ({hint})",)
+        raise
+
+
+def _find(engine: Engine, kid: str, parts: tuple[str | None, str], asker: str | None, wait_s: float) -> Flow[Key]:
+    listed = False
+    before: int | None = None
     while True:
         with engine.turn() as turn:
-            key = engine.use(turn, fingerprint)
-            if key is not None:
-                return key
-            awaited = engine.look_up(turn, kid, name, fingerprint)
-        if isinstance(awaited, InFlightCall):
-            yield from _until_done(engine, awaited)
-            return awaited.result()
-        yield awaited
-        if not awaited.is_set():
-            with engine.lock:
-                raise engine.lookups.not_asked(kid, turn.now)
+            if before is None:
+                before = engine.calls.last_number
+            found = engine.use(turn, kid)
+            if isinstance(found, Key):
+                return found
+            if found is None:
+                lookup = engine.lookup(turn, kid, *parts, listed=listed)
+                if wait_s == 0:
+                    raise engine.not_asked(kid)
+                call = engine.look_up(turn, lookup, asker, listed=listed)
+        if found is not None:
+            yield found.done, _ASK_FIRST_S
+            with engine.turn() as turn:
+                engine.cache.asked_first(kid, turn.now, answered=found.done.is_set())
+            continue
+        yield from _until_looked_up(engine, call, kid, asker, wait_s)
+        if call.question == NAMES:
+            # One that was under way before may have been read before the key was there.
+            listed = call.number > before
+        elif call.kid == kid or not call.is_answer:
+            return call.result()
 
 
 def refresh(engine: Engine) -> Flow[Key]:
     """The active key, by a call that started after this."""
     with engine.turn():
         engine.refuse_if_closed()
-        engine.lookups.forget_negative_entries()
+        for names in engine.names:
+            names.forget()
         before = engine.calls.last_number
     while True:
         with engine.turn() as turn:
@@ -79,7 +110,7 @@ def close(engine: Engine) -> Flow[None]:
             return
         idle = engine.shut(turn)
     if idle is not None:
-        yield idle
+        yield idle, inf
     if any(source.closes for source in engine.sources):
         closed = OneShotEvent()
         try:
@@ -87,7 +118,7 @@ def close(engine: Engine) -> Flow[None]:
         except RuntimeError:
             # The interpreter is ending. It closes connections by itself, and never waits.
             closed.set()
-        yield closed
+        yield closed, inf
         if not closed.is_set():
             log.warning("%s: close() left the provider's own close() under way", engine.label)
     with engine.lock:
@@ -103,12 +134,32 @@ def _close_sources(sources: Sequence[KeySource], closed: OneShotEvent) -> None:
     closed.set()
 
 
+def _until_looked_up(engine: Engine, call: InFlightCall, kid: str, asker: str | None, wait_s: float) -> Flow[None]:
+    asked = True
+    try:
+        if call.age_s() < engine.deadline_s:
+            yield call.done, inf
+    finally:
+        if not call.done.is_set():
+            with engine.lock:
+                asked = engine.calls.leave(call, asker)
+    if not call.done.is_set():
+        if asked:
+            raise _no_answer(engine, call, wait_s)
+        with engine.lock:
+            raise engine.not_asked(kid)
+
+
 def _until_done(engine: Engine, call: InFlightCall) -> Flow[None]:
     if call.age_s() < engine.deadline_s:
-        yield call.done
+        yield call.done, inf
     if not call.done.is_set():
-        question = "which key is active" if call.question == ACTIVE else f"for {call.question}"
-        raise KeyUnavailableError(
-            f"{engine.label} was asked {question} and did not answer within {engine.deadline_s:g} s;"
-            " the call goes on, and its answer will be held when it comes"
-        )
+        raise _no_answer(engine, call, engine.deadline_s)
+
+
+def _no_answer(engine: Engine, call: InFlightCall, waited_s: float) -> KeyUnavailableError:
+    question = {ACTIVE: "which key is active", NAMES: "for its names"}.get(call.question, f"for {call.kid}")
+    return KeyUnavailableError(
+        f"{engine.label} was asked {question} and did not answer within {waited_s:g} s;"
+        " the call goes on, and its answer will be held when it comes"
+    )

@@ -9,10 +9,10 @@ How a question goes its way:
                              │
                ┌─────────────┼──────────────────────────────┐
                ▼             ▼                              ▼
-        a key in hand   none in hand: join the call      no token: a remembered answer, or wait
-        (and perhaps    for it, or start one, and        for one that another look-up gives back,
-        a call in the   wait                             or "not asked"
-        background)          │
+        a key in hand   no such key, as the sources      none in hand: join the call for it, or
+        (and perhaps    lately said of its name,         wait for the turn of its asker; no turn
+        a call in the   or as their lists of names       in time is "not asked"
+        background)     say                              │
                              ▼
                  the call, on a thread of `workers`, and what is learned from it: see `engine`
 
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 from .._support.clock import AgeClock
@@ -36,7 +37,7 @@ from .events import LEVELS, EventSink, KeyEvent
 from .flows import close, find, find_active, refresh
 from .policies import CachePolicy, RetryPolicy
 from .sources import KeySource
-from .waiting import run_async, run_sync
+from .waiting import Flow, run_async, run_sync
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -185,27 +186,63 @@ class KeyRing:
         key = self._engine.active_without_check()
         return run_sync(find_active(self._engine), self._engine.deadline_s) if key is None else key
 
-    async def get(self, kid: str) -> Key:
+    async def get(self, kid: str, *, asker: str | None = None, wait_s: float | None = None) -> Key:
         """The key of that public id, whatever its age.
+
+        With a key in hand it comes at once. For keys that are not held, askers take turns, and each
+        has one call at a time: many invented ids of one asker do not hold up another.
 
         Args:
             kid: The public id, `name~fingerprint`, as it stands in an envelope.
+            asker: On whose behalf, such as a session id.
+            wait_s: Seconds to wait at most; the RetryPolicy's `deadline_s` unless given. With 0 nothing is asked.
 
         Raises:
             KeyDisabledError: It exists, and may come back.
             KeyDestroyedError: It existed, and is gone for good.
             KeyNotFoundError: Every provider answered that it has no such key, or it is no public id at all.
+            KeyNotAskedError: No provider was asked, for its turn did not come in time.
             KeyUnavailableError: A provider could not be asked, or did not answer.
             KeyProviderError: Another of its tree, as a provider raised it; nothing is known of the key.
-            TypeError: `kid` is no str.
+            TypeError: `kid` or `asker` is no str, or `wait_s` no number.
+            ValueError: `wait_s` is negative, or not finite.
         """
         key = self._engine.get_without_check(kid)
-        return await run_async(find(self._engine, kid), self._engine.deadline_s) if key is None else key
+        return await run_async(*self._finding(kid, asker, wait_s)) if key is None else key
 
-    def get_sync(self, kid: str) -> Key:
+    def get_sync(self, kid: str, *, asker: str | None = None, wait_s: float | None = None) -> Key:
         """The same as `get()`, for code without an event loop."""
         key = self._engine.get_without_check(kid)
-        return run_sync(find(self._engine, kid), self._engine.deadline_s) if key is None else key
+        return run_sync(*self._finding(kid, asker, wait_s)) if key is None else key
+
+    def _finding(self, kid: str, asker: str | None, wait_s: float | None) -> tuple[Flow[Key], float]:
+        if asker is not None and not isinstance(asker, str):
+            raise TypeError(f"asker must be a str or None, not {type(asker).__name__}")
+        if wait_s is None:
+            wait_s = self._engine.deadline_s
+        elif isinstance(wait_s, bool) or not isinstance(wait_s, (int, float)):
+            raise TypeError(f"wait_s must be a number of seconds or None, not {type(wait_s).__name__}")
+        elif not isfinite(wait_s) or wait_s < 0:
+            raise ValueError(f"wait_s must be finite and 0 or more; {wait_s} was given")
+        return find(self._engine, kid, asker, wait_s), wait_s
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds that a caller waits at most: the RetryPolicy's."""
+        return self._engine.deadline_s
+
+    def lease(self, key: Key) -> object | None:
+        """An object that lives exactly as long as this ring holds that key, for what is derived from it.
+
+        The ring alone refers to it. Keep a `weakref.ref` to it, whose callback lets go of what was
+        derived: it comes when the key is dropped, be it because its place said so, because its time
+        is over, or because the ring is closed. A key that the place only confirmed keeps its lease.
+
+        Returns:
+            The object; None when the ring does not hold that key, or no longer.
+        """
+        with self._engine.lock:
+            return self._engine.cache.lease(key)
 
     async def refresh(self) -> Key:
         """Ask now which key is active, hold what comes back, and forget which keys were not found.

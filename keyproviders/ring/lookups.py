@@ -1,22 +1,24 @@
-"""How often sources may be asked for keys that a ring does not hold: no thread, no lock, no I/O.
+"""How often sources may be asked for keys that a ring does not hold, and in which order: no thread, no lock, no I/O.
 
-Kids stand in stored rows, so whoever writes to the store chooses what is asked for. A look-up takes
-a token, and one that finds the key gives it back: good keys cost none, invented ones cost what
-there is. Likewise a process without any key asks for the active one as often as its users want it,
-and only failures cost.
+Kids stand in stored rows, so whoever writes to the store chooses what is asked for. Each asker (a
+session, a run of maintenance) has a queue of its own; they take turns, each with one call at a time.
+A look-up takes a token, and one that finds the key gives it back: good keys cost none, and invented
+ones in one session hold up another by no more than a turn. Likewise a process without any key asks
+for the active one as often as its users want it, and only failures cost.
 """
 
 from __future__ import annotations
 
-from ..errors import KeyNotFoundError, KeyUnavailableError
-from .calls import copy_of
-from .waiting import OneShotEvent
+from collections.abc import Container, Hashable
+from math import inf
 
-__all__ = ["ColdStart", "Lookups", "TokenBucket"]
+from .calls import NAMES, InFlightCall, copy_of
 
-_LOOKUP_BURST = 20
-_LOOKUP_EVERY_S = 10.0
-_MAX_NEGATIVE = 1_000
+__all__ = ["ColdStart", "LookupQueue", "TokenBucket"]
+
+_LOOKUP_BURST = 5
+_LOOKUP_EVERY_S = 0.2
+_LOOKUP_SLOTS = 2
 _COLD_START_BURST = 20
 _COLD_START_EVERY_S = 1.0
 
@@ -76,71 +78,90 @@ class ColdStart:
         self._error = error
 
 
-class Lookups:
-    """The rate limit of look-ups, those in flight, and the negative cache: which kids were not found."""
+class LookupQueue:
+    """Look-ups that wait for their turn: round robin over askers, one call of each at a time, two in all."""
 
-    def __init__(self, label: str, negative_ttl_s: float) -> None:
-        self._label = label
+    def __init__(self) -> None:
         self._bucket = TokenBucket(_LOOKUP_BURST, _LOOKUP_EVERY_S)
-        self._negative_ttl_s = negative_ttl_s
-        self._negative: dict[str, tuple[KeyNotFoundError, float]] = {}
-        self._in_flight = 0
-        #: Set when it is worth asking again for what was not admitted; another one then takes its place.
-        self.ended = OneShotEvent()
+        # The asker that comes first is next. Of each call, how many wait for it.
+        self._waiting: dict[Hashable, dict[InFlightCall, int]] = {}
+        self._askers: dict[InFlightCall, set[Hashable]] = {}
+        self._running: dict[InFlightCall, Hashable] = {}
+        #: When another one may start, if it is only a token that lacks.
+        self.next_at = inf
 
-    def admit(self, kid: str, now: float) -> bool:
-        """Take a token for a look-up of this kid; False when it may be admitted once others have `ended`.
+    def join(self, call: InFlightCall, asker: Hashable) -> None:
+        """Somebody waits for this call, which has not started."""
+        calls = self._waiting.setdefault(asker, {})
+        calls[call] = calls.get(call, 0) + 1
+        self._askers.setdefault(call, set()).add(asker)
 
-        Raises what the sources said of it, if that is recent enough or there is no token; or that
-        it was not asked for.
-        """
-        error, at = self._negative.get(kid, (None, now))
-        if error is None or now - at >= self._negative_ttl_s:
-            if self._bucket.take(now):
-                self._in_flight += 1
-                return True
-            if error is None and self._in_flight:
-                return False
-        raise self.not_asked(kid, now) if error is None else copy_of(error)
+    def leave(self, call: InFlightCall, asker: Hashable) -> bool:
+        """Somebody no longer waits for a call; True if nobody does, and it is forgotten before it started."""
+        calls = self._waiting.get(asker, {})
+        if call not in calls:
+            return False
+        calls[call] -= 1
+        if not calls[call]:
+            self._askers[call].discard(asker)
+            self._forget(call, asker)
+        if self._askers[call]:
+            return False
+        del self._askers[call]
+        return True
 
-    def not_asked(self, kid: str, now: float) -> KeyUnavailableError:
-        """The error for a kid that was not admitted."""
-        wait_s = self._bucket.next_in_s(now)
-        return KeyUnavailableError(
-            f"{self._label} was not asked for {kid}: too many look-ups came back without a key;"
-            f" the next one can go in {max(wait_s, 1):.0f} s",
-            retry_after_s=wait_s,
-        )
+    def take(self, names: Container[str], now: float) -> InFlightCall | None:
+        """The next call that may start, if any; none whose name is among those that are being asked for."""
+        self.next_at = inf
+        if len(self._running) >= _LOOKUP_SLOTS:
+            return None
+        call, asker = self._next(names)
+        if call is None:
+            return None
+        # A reading of names takes none: there is one at a time, and it answers for all who wait.
+        if call.question != NAMES and not self._bucket.take(now):
+            self.next_at = now + self._bucket.next_in_s(now)
+            return None
+        self._running[call] = asker
+        for one in self._askers.pop(call):
+            self._forget(call, one)
+        if asker in self._waiting:  # its next turn is after all others
+            self._waiting[asker] = self._waiting.pop(asker)
+        return call
 
-    def found(self, kid: str) -> OneShotEvent:
-        """The look-up ended with the key; the event to set."""
-        self._in_flight -= 1
-        self._bucket.give_back()
-        self._negative.pop(kid, None)
-        return self._take_ended()
+    def release(self, call: InFlightCall, *, found: bool) -> None:
+        """A call has come back."""
+        if call in self._running:
+            del self._running[call]
+            if found:
+                self._bucket.give_back()
 
-    def failed(self, kid: str, error: BaseException, now: float) -> OneShotEvent | None:
-        """The look-up ended without a key; the event to set, if any.
-
-        Only a source's own "no such key" is worth remembering.
-        """
-        self._in_flight -= 1
-        if isinstance(error, KeyNotFoundError):
-            self._negative.pop(kid, None)
-            self._negative[kid] = (error, now)
-            if len(self._negative) > _MAX_NEGATIVE:
-                del self._negative[next(iter(self._negative))]
-        return None if self._in_flight else self._take_ended()
-
-    def forget_negative_entries(self) -> None:
-        """Ask again for what was not found."""
-        self._negative.clear()
+    def clear(self) -> None:
+        """Forget who waits. What runs keeps its slot until it comes back."""
+        self._waiting.clear()
+        self._askers.clear()
+        self.next_at = inf
 
     def after_fork(self) -> None:
-        """Keep what is known; none is in flight here."""
-        self._in_flight = 0
-        self.ended = OneShotEvent()
+        """Nothing runs here."""
+        self.clear()
+        self._running.clear()
 
-    def _take_ended(self) -> OneShotEvent:
-        ended, self.ended = self.ended, OneShotEvent()
-        return ended
+    def next_in_s(self, now: float) -> float:
+        """Seconds until there is a token."""
+        return self._bucket.next_in_s(now)
+
+    def _next(self, names: Container[str]) -> tuple[InFlightCall | None, Hashable]:
+        busy = set(self._running.values())
+        for asker, calls in self._waiting.items():
+            if asker not in busy:
+                for call in calls:
+                    if call.name not in names:
+                        return call, asker
+        return None, None
+
+    def _forget(self, call: InFlightCall, asker: Hashable) -> None:
+        calls = self._waiting[asker]
+        del calls[call]
+        if not calls:
+            del self._waiting[asker]

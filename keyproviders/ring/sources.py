@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..errors import (
     InvalidKeyError,
@@ -17,7 +17,7 @@ from ..key import Key
 from ..provider import KeyProvider
 from .events import log
 
-__all__ = ["KeyLookup", "KeySource"]
+__all__ = ["KeyLookup", "KeySource", "another_key"]
 
 
 class KeySource:
@@ -36,6 +36,11 @@ class KeySource:
         self._writes_for_s = writes_for_s
         label = getattr(provider, "place", None)
         self.label = label if isinstance(label, str) and label else type(provider).__name__
+        #: Whether the source says by itself which names it has.
+        self.lists_names = callable(getattr(provider, "names", None))
+        #: Whether a name that it once had can mean no other key elsewhere, so that its end is an end.
+        self.names_are_unique = getattr(provider, "names_are_unique", True) is not False
+        self._warned: set[str] = set()
         self._renewing = threading.Lock()
         self._forked = False
 
@@ -50,6 +55,21 @@ class KeySource:
         """The provider's key of that name. One call; raises what the provider raises."""
         self._be_ready()
         return self._checked(self._provider.get(name), f"get({name!r})")
+
+    def warn_once(self, name: str, message: str) -> None:
+        """Say something about a name that the source has, and not again: rows may ask for it as often as they like."""
+        if name not in self._warned:
+            self._warned.add(name)
+            log.warning("%s", message)
+
+    def names(self) -> Mapping[str, str | None] | None:
+        """All names that the provider would answer for, with fingerprints where it has them; None if it fails."""
+        try:
+            self._be_ready()
+            listed = self._provider.names()  # type: ignore[attr-defined] # optional; `lists_names` says that it is there
+        except Exception:  # noqa: BLE001 - whatever it is, get() meets it too, and says so where it is heard
+            return None
+        return dict(listed) if isinstance(listed, Mapping) else None
 
     @property
     def closes(self) -> bool:
@@ -104,50 +124,97 @@ class KeyLookup:
     """One look-up of a key among sources that are asked in order.
 
     Each call of the object asks every source that has not given a final answer yet, until one has
-    the key. When none has it, it raises, in this order of preference:
+    the key. What one says of a key's end (disabled, destroyed) ends the look-up, unless its names may
+    mean other keys elsewhere. When none has the key, it raises, in this order of preference:
 
     - the error of a source that could not answer: as long as one is unknown, nothing is known;
     - KeyDisabledError, then KeyDestroyedError, when a source said so;
     - KeyNotFoundError, when all said so.
 
     So it can be called again after KeyUnavailableError, and asks only those that were unavailable.
+
+    `known` is what is known of each source without asking: why it does not have the key, or None.
+    `was_held` says that the key was there before.
     """
 
-    def __init__(self, sources: Sequence[KeySource], name: str | None, fingerprint: str) -> None:
-        self._unanswered = list(sources)
-        self._asked_for = name if name is not None else fingerprint
+    def __init__(
+        self,
+        sources: Sequence[KeySource],
+        kid: str,
+        name: str | None,
+        fingerprint: str,
+        known: Sequence[KeyNotFoundError | None] = (),
+        *,
+        was_held: bool = False,
+    ) -> None:
+        self.kid = kid
+        self.asked_for = name if name is not None else fingerprint
+        #: What the sources said when they were asked: the kid of the key of that name, or why there is none.
+        self.said: list[tuple[int, str | KeyNotFoundError]] = []
+        self._sources = sources
+        self._name = name
         self._fingerprint = fingerprint
-        self._kid = f"{name or ''}~{fingerprint}"
+        self._was_held = was_held
         self._failed: list[Exception] = []
         self._missing: list[KeyNotFoundError] = []
+        self.unanswered: list[int] = []
+        for at, source in enumerate(sources):
+            missing = known[at] if known else None
+            if missing is None:
+                self.unanswered.append(at)
+            else:
+                self._missing.append(missing)
+                if source.names_are_unique and _is_end(missing):
+                    break
+
+    def refusal(self) -> KeyNotFoundError | None:
+        """What is raised without asking, if there is nobody left to ask."""
+        return None if self.unanswered else min(self._missing, key=_rank)
 
     def __call__(self) -> Key:
         """Ask. Raises as said above."""
-        sources, self._unanswered = self._unanswered, []
+        to_ask, self.unanswered = self.unanswered, []
         unavailable: list[KeyUnavailableError] = []
-        for source in sources:
+        for at in to_ask:
+            source = self._sources[at]
             try:
-                return self._ask(source)
+                return self._ask(at, source)
             except KeyNotFoundError as error:
                 self._missing.append(error)
+                if source.names_are_unique and _is_end(error):
+                    break
             except KeyUnavailableError as error:
                 unavailable.append(error)
-                self._unanswered.append(source)
+                self.unanswered.append(at)
             except Exception as error:  # noqa: BLE001 - another source may still have the key
                 self._failed.append(error)
         raise (*unavailable, *self._failed, *sorted(self._missing, key=_rank))[0]
 
-    def _ask(self, source: KeySource) -> Key:
-        key = source.get(self._asked_for)
-        if key.fingerprint != self._fingerprint:
-            message = (
-                f"{source.label} has another key under the name {self._asked_for!r}: this name now means another key"
-                f" ({key.kid}, not {self._kid}); put the former key back under a name of its own, or what was"
-                " sealed with it cannot be read"
-            )
-            log.error("%s", message)
+    def _ask(self, at: int, source: KeySource) -> Key:
+        try:
+            key = source.get(self.asked_for)
+        except KeyNotFoundError as error:
+            self.said.append((at, error))
+            raise
+        self.said.append((at, key.kid))
+        if key.fingerprint != self._fingerprint or self._name not in {None, key.name}:
+            message = another_key(source.label, self.asked_for, key.kid, self.kid)
+            if self._was_held:
+                message += (
+                    "; put the former key back under a name of its own, or what was sealed with it cannot be read"
+                )
+            source.warn_once(self.asked_for, message)
             raise KeyNotFoundError(message)
         return key
+
+
+def another_key(label: str, name: str, there: str, wanted: str) -> str:
+    """That a name means another key than the one that was wanted, both by their kids."""
+    return f"{label} has another key under the name {name!r}: this name now means another key ({there}, not {wanted})"
+
+
+def _is_end(error: KeyNotFoundError) -> bool:
+    return isinstance(error, (KeyDisabledError, KeyDestroyedError))
 
 
 def _rank(error: KeyNotFoundError) -> int:

@@ -60,9 +60,10 @@ def _finish(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-# A flow yields each event that it waits for, is resumed when that has happened or when the time is
-# over, and returns its result. So the logic is written once, for threads and for tasks.
-Flow = Generator[OneShotEvent, None, _Result]
+# A flow yields each event that it waits for, and for how many seconds at most; it is resumed when that
+# has happened or when the time is over, and returns its result. So the logic is written once, for
+# threads and for tasks.
+Flow = Generator[tuple[OneShotEvent, float], None, _Result]
 
 
 def run_sync(flow: Flow[_Result], deadline_s: float) -> _Result:
@@ -70,10 +71,13 @@ def run_sync(flow: Flow[_Result], deadline_s: float) -> _Result:
     until = time.monotonic() + deadline_s
     try:
         while True:
-            next(flow).wait(max(0.0, until - time.monotonic()))
+            event, longest_s = next(flow)
+            event.wait(max(0.0, min(until - time.monotonic(), longest_s)))
     except StopIteration as done:
         result: _Result = done.value
         return result
+    finally:
+        flow.close()
 
 
 async def run_async(flow: Flow[_Result], deadline_s: float) -> _Result:
@@ -81,7 +85,11 @@ async def run_async(flow: Flow[_Result], deadline_s: float) -> _Result:
     until = time.monotonic() + deadline_s
     try:
         while True:
-            await next(flow).wait_async(max(0.0, until - time.monotonic()))
+            event, longest_s = next(flow)
+            await event.wait_async(max(0.0, min(until - time.monotonic(), longest_s)))
     except StopIteration as done:
         result: _Result = done.value
         return result
+    finally:
+        # In a task that was cancelled too: what nobody waits for any more is not asked for.
+        flow.close()

@@ -50,6 +50,13 @@ class FakeKeyProvider:
         by_fingerprint = {key.fingerprint: key.name or "" for key in self._keys.values()}
         return self._answer(name, by_fingerprint.get(name, name))
 
+    def names(self) -> dict[str, str | None]:
+        """Every name and fingerprint that it would answer for, whatever it says then. Not listed in `asked`."""
+        self._be_in_the_mood()
+        keys = dict(self._keys)
+        by_fingerprint = {key.fingerprint: key.fingerprint for key in keys.values()}
+        return {**by_fingerprint, **{name: key.fingerprint for name, key in keys.items()}}
+
     def after_fork(self) -> None:
         """In a forked child: nobody there will ever release a lock that was held, or end a wait."""
         self._lock = threading.Lock()
@@ -108,11 +115,7 @@ class FakeKeyProvider:
     def _answer(self, question: str, name: str) -> Key:
         with self._lock:
             self.asked.append(question)
-            hurry, slow_s = self._hurry, self._slow_s
-        if slow_s:
-            hurry.wait(min(slow_s, threading.TIMEOUT_MAX))
-        if self._failure is not None:
-            raise self._failure(f"{self.place} was told to fail")
+        self._be_in_the_mood()
         if name in self._denied:
             raise KeyAccessDeniedError(f"{self.place} was told to deny {name!r}")
         if name in self._ends:
@@ -120,6 +123,14 @@ class FakeKeyProvider:
         if name not in self._keys:
             raise KeyNotFoundError(f"{self.place} has no key {name!r}; it has {', '.join(self._keys)}")
         return self._keys[name]
+
+    def _be_in_the_mood(self) -> None:
+        with self._lock:
+            hurry, slow_s = self._hurry, self._slow_s
+        if slow_s:
+            hurry.wait(min(slow_s, threading.TIMEOUT_MAX))
+        if self._failure is not None:
+            raise self._failure(f"{self.place} was told to fail")
 
     def __repr__(self) -> str:
         return f"<FakeKeyProvider with {', '.join(key.kid for key in self._keys.values())}>"

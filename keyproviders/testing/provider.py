@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Mapping
 
-from ..errors import KeyNotFoundError
+from ..errors import KeyDestroyedError, KeyDisabledError, KeyNotFoundError
 from ..key import Key, parse_kid
 from ..provider import KeyProvider
 from .checks import at_once, expect, expect_closes_twice, expect_no_new_threads, renew, shows
@@ -72,6 +73,29 @@ class KeyProviderConformance:
         """Names come from stored rows, so they may be anything."""
         for name in ("", "no such name", "../up", "a~b", "é", "x" * 120, "a\n", "a?b=c", "%2e%2e"):
             _expect_not_found(self.make_provider(), name)
+
+    def test_it_lists_what_it_has(self) -> None:
+        """`names()`, if it has one: what is not in it is missing, and a fingerprint in it is the key's."""
+        provider = self.make_provider()
+        listing = getattr(provider, "names", None)
+        if listing is None:
+            return
+        key = provider.active()
+        listed = listing()
+        expect(isinstance(listed, Mapping), f"names() gave a {type(listed).__name__}, and not a mapping")
+        expect((key.name or key.fingerprint) in listed, "names() does not list the active key")
+        older = self.older_name()
+        expect(older is None or older in listed, f"names() does not list the older key {older!r}")
+        expect("0" * 8 not in listed, "names() lists a name that is missing")
+        for name, fingerprint in listed.items():
+            expect(isinstance(name, str), f"names() lists a {type(name).__name__}")
+            try:
+                found = provider.get(name)
+            except (KeyDisabledError, KeyDestroyedError):
+                continue
+            except KeyNotFoundError:
+                raise AssertionError(f"names() lists {name!r}, and get() has no such key") from None
+            expect(fingerprint in {None, found.fingerprint}, f"names() lists another fingerprint for {name!r}")
 
     def test_several_threads_may_call_at_once(self) -> None:
         """At most 4, as a ring does."""

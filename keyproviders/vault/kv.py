@@ -78,6 +78,9 @@ class VaultKvKeyProvider:
         ProviderConfigError: Arguments that cannot be meant, or do not go together.
     """
 
+    # Version numbers begin anew at each path.
+    names_are_unique = False
+
     @redact_frames
     def __init__(
         self,

@@ -50,12 +50,18 @@ class InlineWorkers:
         pass
 
 
+class Unlisted(FakeKeyProvider):
+    """A place that does not know all that it has, so that it is asked for each name."""
+
+    names = None  # type: ignore[assignment] # what makes it so
+
+
 class Still:
     """A ring over a fake place, with all that a test needs to move it."""
 
     def __init__(self, **kwargs: Any) -> None:
         self.time = Time()
-        self.place = kwargs.pop("provider", None) or FakeKeyProvider()
+        self.place = kwargs.pop("provider", None) or Unlisted()
         self.events: list[KeyEvent] = []
         self.workers = InlineWorkers()
         # One attempt, unless a test is about more: the waits between them would move the clock.

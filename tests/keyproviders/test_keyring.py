@@ -17,6 +17,7 @@ from keyproviders import (
     KeyAccessDeniedError,
     KeyDestroyedError,
     KeyDisabledError,
+    KeyEvent,
     KeyNotFoundError,
     KeyProviderError,
     KeyRing,
@@ -89,11 +90,60 @@ async def test_a_key_without_a_name_is_asked_for_by_its_fingerprint() -> None:
     assert place.asked == ["active", nameless.fingerprint]
 
 
-async def test_a_held_key_is_found_by_its_fingerprint_under_any_name() -> None:
+async def test_a_held_key_is_found_by_its_fingerprint_alone() -> None:
     place = Place(A)
     async with ring_of(place) as ring:
-        assert await ring.get(f"former-name~{A.fingerprint}") is A
+        assert await ring.get(f"~{A.fingerprint}") is A
     assert place.asked == ["active"]
+
+
+async def test_a_held_key_under_an_unknown_name_is_not_found_and_the_message_says_what_to_list() -> None:
+    async with ring_of(Place(A)) as ring:
+        with pytest.raises(KeyNotFoundError, match=rf"held as {A.kid}; .* list the key under the name 'former' too"):
+            await ring.get(f"former~{A.fingerprint}")
+
+
+async def test_a_key_that_a_place_finds_by_another_name_than_it_was_asked_for_is_not_found() -> None:
+    # A name that looks like the fingerprint.
+    async with ring_of(StaticKeyProvider(A, B)) as ring:
+        with pytest.raises(KeyNotFoundError):
+            await ring.get(f"{B.fingerprint}~{B.fingerprint}")
+
+
+async def test_the_same_bytes_under_several_names_are_one_key_with_several_kids() -> None:
+    again, plain = Key("again", A.secret), Key(None, A.secret)
+    async with ring_of(Place(A, again)) as ring:
+        assert await ring.get(again.kid) is again
+        assert await ring.get(A.kid) is A
+        assert set(ring.health().held) == {A.kid, again.kid}
+        assert (await ring.get(plain.kid)).secret == A.secret
+
+
+# Found by trying: the first 8 digits of their fingerprints are the same.
+TWINS = [Key(name, number.to_bytes(32, "big")) for name, number in (("one", 39_554), ("two", 63_540))]
+
+
+async def test_two_different_keys_of_one_fingerprint_are_refused_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    one, two = TWINS
+    assert one.fingerprint == two.fingerprint
+    async with ring_of(Place(one, two)) as ring:
+        for _ in range(2):
+            with pytest.raises(InvalidKeyError, match=f"{one.kid} and {two.kid}"):
+                await ring.get(two.kid)
+        assert await ring.get(one.kid) is one
+    assert any(record.levelno == logging.ERROR and two.kid in record.message for record in caplog.records)
+    with pytest.raises(InvalidKeyError, match="keys 1 and 2 are different keys of one fingerprint"):
+        StaticKeyProvider(one, two)
+
+
+async def test_an_active_key_with_the_fingerprint_of_another_one_is_refused_and_the_former_coasts() -> None:
+    one, two = TWINS
+    place = Place(one)
+    async with ring_of(place) as ring:
+        place.keys = [two]
+        with pytest.raises(InvalidKeyError, match="two different keys of one fingerprint"):
+            await ring.refresh()
+        assert await ring.active() is one
 
 
 def test_nothing_is_asked_before_the_first_use() -> None:
@@ -120,15 +170,46 @@ async def test_a_kid_that_is_no_str_is_a_type_error(kid: object) -> None:
             await ring.get(kid)  # type: ignore[arg-type] # what is tested
 
 
-async def test_a_name_that_now_means_another_key_is_not_found_and_logged_as_an_error(
+async def test_made_up_fingerprints_under_a_real_name_are_warned_of_once_a_name_and_cost_one_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with ring_of(Place(A, Key("b", C.secret))) as ring:
-        with pytest.raises(KeyNotFoundError, match="this name now means another key"):
-            await ring.get(B.kid)
-    assert any(
-        record.levelno == logging.ERROR and "now means another key" in record.message for record in caplog.records
-    )
+    place = Place(A, Key("b", C.secret))
+    async with ring_of(place) as ring:
+        for number in range(64):
+            with pytest.raises(KeyNotFoundError, match="this name now means another key") as caught:
+                await ring.get(f"b~{number:08x}")
+            assert "put the former key back" not in str(caught.value)
+    told = [record for record in caplog.records if "now means another key" in record.message]
+    assert [record.levelno for record in told if record.levelno > logging.INFO] == [logging.WARNING]
+    assert place.asked == ["active", "b"]
+
+
+async def test_a_key_replaced_in_place_under_the_active_name_is_an_error_event(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events: list[KeyEvent] = []
+    place = Place(A)
+    async with ring_of(place, on_event=events.append) as ring:
+        place.keys = [Key("a", B.secret)]
+        await ring.refresh()
+    replaced = [event for event in events if event.what == "replaced"]
+    assert [event.kid for event in replaced] == [f"a~{B.fingerprint}"]
+    assert f"meant the key {A.kid}" in replaced[0].message
+    assert "put the former key back under a name of its own" in replaced[0].message
+    assert any(record.levelno == logging.ERROR and record.message == replaced[0].message for record in caplog.records)
+
+
+async def test_the_advice_to_put_the_former_key_back_is_given_where_it_was_held() -> None:
+    events: list[KeyEvent] = []
+    place = Place(A, B)
+    async with ring_of(place, on_event=events.append) as ring:
+        await ring.get(B.kid)
+        place.keys[1] = Key("b", C.secret)
+        ring._engine.cache.by_kid[B.kid].ask_at = ring._engine.cache.by_kid[B.kid].valid_without_check_until = 0
+        assert await ring.get(B.kid) is B
+        while not any(event.what == "denied" for event in events):  # noqa: ASYNC110 - the answer comes from a thread
+            await asyncio.sleep(0.01)
+    assert "put the former key back under a name of its own" in events[-1].message
 
 
 async def test_ten_thousand_cold_callers_cost_one_call() -> None:
@@ -228,6 +309,19 @@ async def test_other_places_may_be_urls(monkeypatch: pytest.MonkeyPatch) -> None
         assert await ring.get(B.kid) == B
 
 
+class Partly(Place):
+    """Says which key is active, whatever else it says."""
+
+    def active(self) -> Key:
+        return A
+
+
+class Versions(Place):
+    """Its names are numbers, as they are elsewhere."""
+
+    names_are_unique = False
+
+
 ABSENT, DISABLED, DESTROYED = KeyNotFoundError("absent"), KeyDisabledError("disabled"), KeyDestroyedError("destroyed")
 DENIED, DOWN = KeyAccessDeniedError("denied"), KeyUnavailableError("down")
 
@@ -238,8 +332,10 @@ DENIED, DOWN = KeyAccessDeniedError("denied"), KeyUnavailableError("down")
         ([ABSENT, ABSENT], KeyNotFoundError),
         ([ABSENT, DESTROYED], KeyDestroyedError),
         ([DISABLED, ABSENT], KeyDisabledError),
-        ([DESTROYED, DISABLED], KeyDisabledError),
-        ([DESTROYED, DOWN], KeyUnavailableError),
+        ([DESTROYED, DISABLED], KeyDestroyedError),
+        ([DESTROYED, DOWN], KeyDestroyedError),
+        ([DISABLED, DENIED], KeyDisabledError),
+        ([DOWN, DESTROYED], KeyUnavailableError),
         ([DENIED, DISABLED], KeyAccessDeniedError),
         ([ABSENT, DENIED], KeyAccessDeniedError),
         ([DENIED, DOWN], KeyUnavailableError),
@@ -248,10 +344,6 @@ DENIED, DOWN = KeyAccessDeniedError("denied"), KeyUnavailableError("down")
 async def test_when_no_place_has_it_the_least_certain_answer_counts(
     errors: list[Exception], expected: type[Exception]
 ) -> None:
-    class Partly(Place):
-        def active(self) -> Key:
-            return A
-
     places = [Partly(A) for _ in errors]
     for place, error in zip(places, errors, strict=True):
         place.error = error
@@ -264,9 +356,29 @@ async def test_when_no_place_has_it_the_least_certain_answer_counts(
 async def test_one_that_has_it_outweighs_all_that_fail() -> None:
     first, second = Place(A), Place(B)
     async with ring_of(first, also_read=[second]) as ring:
-        for error in (DENIED, DOWN, DESTROYED, RuntimeError("foreign")):
+        for error in (DENIED, DOWN, ABSENT, RuntimeError("foreign")):
             first.error = error
             assert await ring.get(B.kid) is B
+
+
+@pytest.mark.parametrize("end", [DISABLED, DESTROYED])
+async def test_the_end_of_a_key_at_one_place_is_final_and_no_other_place_hands_it_out(end: Exception) -> None:
+    first, second = Place(A), Place(B)
+    first.error = end
+    async with KeyRing(Partly(A), also_read=[first, second], retry=ONCE) as ring:
+        with pytest.raises(type(end)):
+            await ring.get(B.kid)
+    assert second.asked == []
+
+
+@pytest.mark.parametrize("end", [DISABLED, DESTROYED])
+async def test_where_names_repeat_a_later_place_that_holds_the_whole_kid_answers(end: Exception) -> None:
+    first, second, third = Versions(A), Versions(Key("b", C.secret)), Place(B)
+    async with ring_of(first, also_read=[second, third]) as ring:
+        first.error = end
+        assert await ring.get(B.kid) is B
+        with pytest.raises(type(end)):
+            await ring.get("b~00000000")
 
 
 async def test_a_closed_ring_has_forgotten_its_keys_and_closed_its_places() -> None:

@@ -79,11 +79,27 @@ def test_static_text_that_is_no_key_says_which_and_shows_nothing() -> None:
     assert TEXT[:20] not in str(caught.value)
 
 
-def test_one_name_for_two_keys_and_two_names_for_one_key_are_refused() -> None:
+def test_one_name_for_two_keys_and_a_key_that_comes_twice_are_refused() -> None:
     with pytest.raises(InvalidKeyError, match="keys 1 and 2 have the same name, 'a'"):
         StaticKeyProvider(A, Key.generate("a"))
     with pytest.raises(InvalidKeyError, match="keys 1 and 3 are the same key"):
-        StaticKeyProvider(A, B, Key("again", A.secret))
+        StaticKeyProvider(A, B, Key("a", A.secret))
+    with pytest.raises(InvalidKeyError, match="keys 1 and 2 are the same key"):
+        StaticKeyProvider(TEXT, TEXT)
+
+
+def test_one_key_may_be_listed_under_several_names() -> None:
+    again, plain = Key("again", A.secret), Key(None, A.secret)
+    provider = StaticKeyProvider(A, B, again, plain)
+    assert [provider.get(name) for name in ("a", "again", "b")] == [A, again, B]
+    assert provider.get(A.fingerprint).secret == A.secret
+    assert provider.names() == {
+        "a": A.fingerprint,
+        "again": A.fingerprint,
+        "b": B.fingerprint,
+        A.fingerprint: A.fingerprint,
+        B.fingerprint: B.fingerprint,
+    }
 
 
 def test_a_repr_shows_kids_only() -> None:

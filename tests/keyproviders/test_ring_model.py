@@ -24,9 +24,11 @@ from keyproviders import (
 )
 from keyproviders.testing import FakeKeyProvider
 
-from .conftest import Still
+from .conftest import Still, Unlisted
 
-WRITE_S, READ_S, GRACE_S = 900.0, 86_400.0, 300.0
+WRITE_S, READ_S, GRACE_S, REVALIDATE_S = 900.0, 86_400.0, 300.0, 3_600.0
+# Nobody moves the clock while a test waits, so what cannot go at once would wait for ever.
+SOON_S = 0.001
 
 
 class Answers:
@@ -36,9 +38,11 @@ class Answers:
         self.key: Key | None = None
         self.healthy_at = -inf
         self.denied_since: float | None = None
+        self.used_at = -inf
 
     def hear(self, answer: Key | Exception, now: float) -> None:
         if isinstance(answer, Key):
+            self.used_at = now if self.key is None else self.used_at
             self.key, self.healthy_at, self.denied_since = answer, now, None
         elif isinstance(answer, (KeyDisabledError, KeyDestroyedError)):
             self.key = None
@@ -96,13 +100,15 @@ class Model:
         self.settle(now)
         return name in self.keys
 
+    def is_idle(self, name: str, now: float) -> bool:
+        answers = self.keys[name]
+        return min(now - answers.used_at, now - answers.healthy_at) > REVALIDATE_S
+
 
 class Told(FakeKeyProvider):
     """Tells the model each answer, at the moment of it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.heard: Any = None
+    heard: Any = None
 
     def _answer(self, question: str, name: str) -> Key:
         try:
@@ -114,10 +120,15 @@ class Told(FakeKeyProvider):
         return key
 
 
+class ToldUnlisted(Told, Unlisted):
+    """The same, and it does not know all that it has."""
+
+
 class RingMachine(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
-        self.place = Told()
+    @initialize(lists=st.booleans())
+    def begin(self, lists: bool) -> None:
+        self.lists = lists
+        self.place = Told() if lists else ToldUnlisted()
         self.still = Still(provider=self.place)
         self.ring, self.time = self.still.ring, self.still.time
         self.model = Model()
@@ -152,11 +163,41 @@ class RingMachine(RuleBasedStateMachine):
         names = list(self.place._keys)
         wanted = self.place.key(names[at % len(names)])
         now = self.time.now
-        must = self.model.may_read(wanted.name or "", now)
-        key = self.use(must, lambda: self.ring.get_sync(wanted.kid))
+        name = wanted.name or ""
+        must = self.model.may_read(name, now)
+        idle = must and self.model.is_idle(name, now)
+        key = self.use(must and not idle, lambda: self.ring.get_sync(wanted.kid, asker="reader", wait_s=SOON_S))
         assert key in (wanted, None)
-        if key is not None and not must:
-            assert self.model.keys[wanted.name or ""].healthy_at == now, "it was not asked for"
+        if idle:
+            # It is asked for first; what the place said then counts, and no answer changes nothing.
+            assert (key is not None) == self.model.may_read(name, now)
+        elif key is not None and not must:
+            assert self.model.keys[name].healthy_at == now, "it was not asked for"
+        if key is not None and name in self.model.keys:
+            self.model.keys[name].used_at = now
+
+    @rule(at=st.integers(0, 5), seconds=st.sampled_from([3599.0, 3601.0, 7200.0]))
+    def read_after_a_long_time(self, at: int, seconds: float) -> None:
+        self.time.pass_by(seconds)
+        self.read(at)
+
+    @rule(at=st.integers(0, 5))
+    def read_a_real_key_under_a_made_up_name(self, at: int) -> None:
+        names = list(self.place._keys)
+        self.is_missing(f"ghost~{self.place.key(names[at % len(names)]).fingerprint}")
+
+    @rule(at=st.integers(0, 5), number=st.integers(0, 2**32 - 1))
+    def read_a_made_up_fingerprint_under_a_real_name(self, at: int, number: int) -> None:
+        names = list(self.place._keys)
+        key = self.place.key(names[at % len(names)])
+        fingerprint = f"{number:08x}"
+        if fingerprint != key.fingerprint:
+            self.is_missing(f"{key.name}~{fingerprint}")
+
+    def is_missing(self, kid: str) -> None:
+        heard, self.place.heard = self.place.heard, lambda *_: None  # nothing of it is held
+        assert self.use(must=False, find=lambda: self.ring.get_sync(kid, wait_s=SOON_S)) is None
+        self.place.heard = heard
 
     @rule(many=st.sampled_from([1, 5, 25]), again=st.booleans())
     def read_invented_kids(self, many: int, again: bool) -> None:
@@ -169,9 +210,9 @@ class RingMachine(RuleBasedStateMachine):
         name = f"invented{abs(self.invented)}"
         asked = len(self.place.asked)
         try:
-            self.ring.get_sync(f"{name}~{abs(self.invented):08x}")
+            self.ring.get_sync(f"{name}~{abs(self.invented):08x}", asker="reader", wait_s=SOON_S)
         except KeyNotFoundError:
-            assert name in self.place.asked, "not found, and never asked for"
+            assert self.lists or name in self.place.asked, "not found, and never asked for"
         except (KeyUnavailableError, KeyAccessDeniedError):
             pass
         else:
@@ -244,9 +285,15 @@ class RingMachine(RuleBasedStateMachine):
     # What holds at any time.
 
     @invariant()
-    def look_ups_of_invented_kids_stay_within_their_permits(self) -> None:
+    def look_ups_of_invented_kids_stay_within_their_rate(self) -> None:
         if self.missed:
-            assert len(self.missed) <= 20 + (self.missed[-1] - self.missed[0]) / 10
+            assert len(self.missed) <= 5 + (self.missed[-1] - self.missed[0]) * 5
+
+    @invariant()
+    def a_lease_lives_as_long_as_the_key_is_held(self) -> None:
+        held = self.ring.health().held
+        for key in self.place._keys.values():
+            assert (self.ring.lease(key) is not None) == (key.kid in held)
 
     @invariant()
     def health_agrees_with_the_model(self) -> None:

@@ -9,6 +9,7 @@ import logging
 import pickle
 import sqlite3
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from encrypted_sessions import (
     EncryptedSessionError,
     Key,
     KeyDestroyedError,
+    KeyNotAskedError,
     KeyNotFoundError,
     KeyProviderError,
     KeyRing,
@@ -136,12 +138,14 @@ async def test_rows_with_made_up_kids_do_not_fill_the_log(
     await stored_by(KEY, database, 60)
     rewrite(database, lambda number, row: {**row, "kid": kid.format(number)})
     provider = CountedKeys()
-    # Beyond the permits nobody knows whether there is such a key, so nothing is passed over.
-    refused = pytest.raises(KeyUnavailableError, match="was not asked for")
-    with opened(database, provider, on_unreadable="skip") as session, caplog.at_level(logging.WARNING), refused:
-        await session.get_items()
-    assert len(provider.asked) <= 21
-    assert len(caplog.records) <= 21
+    began = time.monotonic()
+    with opened(database, provider, on_unreadable="skip") as session, caplog.at_level(logging.WARNING):
+        # What does not come to its turn is no answer, so nothing is passed over.
+        with contextlib.suppress(KeyNotAskedError):
+            await session.get_items()
+        assert sum(provider.asked.values()) <= 5 + 5 * (time.monotonic() - began)
+    assert len(provider.asked) == 1 or not kid.startswith("active")
+    assert len(caplog.records) <= 2
 
 
 async def test_plaintext_rows_of_any_depth_are_an_outcome(database: Path) -> None:
