@@ -184,7 +184,7 @@ class AwsConnection:
             is_one = parts.scheme.lower() in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         except ValueError:
             is_one = False
-        if not is_one or not url.isascii() or not url.isprintable() or " " in url:
+        if not is_one or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
             raise self._no_endpoint()
         if "@" in url or "?" in url:
             raise ProviderConfigError(f"the endpoint of {self._place} has a user or a query in it; take it out")

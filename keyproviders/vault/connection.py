@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ from .._support.extras import import_sdk
 from .._support.redaction import redact_frames
 from .._support.sdk_logging import quiet_sdk_logs
 from ..errors import KeyProviderError, ProviderConfigError
+from .address import RefusedRedirectError, redirect_target
 from .failures import Answer, client_failure, transport_failure
 from .login import Login, login_for
 from .settings import Endpoint, read_endpoint, refuse_encrypted_key
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         """The arguments of a connection, which every provider on it takes."""
 
         address: str | None
+        also_address: str | Sequence[str]
         namespace: str | None
         auth: str | None
         auth_mount: str | None
@@ -48,6 +50,10 @@ if TYPE_CHECKING:
 
 
 __all__ = ["URL_OPTIONS", "URL_REFUSED", "VaultConnection"]
+
+# From a standby to the active server it is one.
+_MOST_REDIRECTS = 3
+_SAME_METHOD = frozenset({307, 308})
 
 _ENDPOINT = ("address", "namespace", "ca_cert", "client_cert", "client_key")
 _LOGIN = (
@@ -71,7 +77,7 @@ URL_REFUSED: Mapping[str, str] = {
     "client": "pass it in code",
     "allow_insecure": "only code can allow it: allow_insecure=True",
 }
-URL_OPTIONS = frozenset({*_ENDPOINT, *_LOGIN, "auth"} - set(URL_REFUSED))
+URL_OPTIONS = frozenset({*_ENDPOINT, *_LOGIN, "also_address", "auth"} - set(URL_REFUSED))
 
 
 class VaultConnection:
@@ -86,7 +92,13 @@ class VaultConnection:
 
     @redact_frames
     def __init__(
-        self, *, auth: str | None = None, client: Any = None, allow_insecure: bool = False, **given: Any
+        self,
+        *,
+        auth: str | None = None,
+        also_address: str | Sequence[str] = (),
+        client: Any = None,
+        allow_insecure: bool = False,
+        **given: Any,
     ) -> None:
         unknown = [name for name in given if name not in _ENDPOINT and name not in _LOGIN]
         if unknown:
@@ -95,6 +107,7 @@ class VaultConnection:
             raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
         texts = {name: _as_text(name, given.get(name)) for name in (*_ENDPOINT, *_LOGIN)}
         auth = _as_text("auth", auth)
+        also = _as_addresses(also_address)
         self._lock = threading.Lock()
         self._adapter: Any = None
         self._closed = False
@@ -103,11 +116,14 @@ class VaultConnection:
         self._tokens: TokenManager | None = None
         self._relogin_guard = ReloginGuard()
         if client is None:
-            self._endpoint = read_endpoint(allow_insecure=allow_insecure, **{name: texts[name] for name in _ENDPOINT})
+            self._endpoint = read_endpoint(
+                also_address=also, allow_insecure=allow_insecure, **{name: texts[name] for name in _ENDPOINT}
+            )
             login = login_for(auth, {name: texts[name] for name in _LOGIN})
             self._tokens = TokenManager(login, self._send, self._endpoint.label)
             return
         beside = [name for name in ("auth", *texts) if (auth if name == "auth" else texts[name]) is not None]
+        beside += ["also_address"] if also else []
         if beside:
             raise ProviderConfigError(
                 f"client= is a ready client, which has its own settings, so {', '.join(beside)} would do nothing"
@@ -197,12 +213,8 @@ class VaultConnection:
         headers = {"X-Vault-Token": token} if token else {}
         try:
             with quiet_sdk_logs():
-                response = adapter.request(
-                    method,
-                    path,
-                    headers=headers,
-                    raise_exception=False,
-                    **({} if body is None else {"json": dict(body)}),
+                response = self._follow(
+                    adapter, method, path, headers=headers, **({} if body is None else {"json": dict(body)})
                 )
             return Answer.of(response, token)
         except (OSError, ValueError) as error:
@@ -236,20 +248,44 @@ class VaultConnection:
                 raise TypeError(f"the function given as client made no hvac.Client but {_kind(client)}")
             self._endpoint = _endpoint_of(client)
             return client.adapter
-        adapters = import_sdk("hvac.adapters", "vault")
         endpoint = self._endpoint
         refuse_encrypted_key(endpoint.client_key or endpoint.client_cert)
-        cert = (endpoint.client_cert, endpoint.client_key) if endpoint.client_key else endpoint.client_cert
+        adapter = self._adapter_at(endpoint.address)
+        bound(adapter.session, endpoint.address)
+        return adapter
+
+    def _adapter_at(self, address: str, session: Any = None) -> Any:
+        endpoint = self._endpoint
         # Not hvac.Client: it would fill in what the environment said when hvac was imported.
-        adapter = adapters.RawAdapter(
-            base_uri=endpoint.address,
+        return import_sdk("hvac.adapters", "vault").RawAdapter(
+            base_uri=address,
             namespace=endpoint.namespace,
-            cert=cert,
+            cert=(endpoint.client_cert, endpoint.client_key) if endpoint.client_key else endpoint.client_cert,
             verify=True if endpoint.ca is None else endpoint.ca,
             timeout=endpoint.timeouts,
+            allow_redirects=False,
+            session=session,
         )
-        bound(adapter.session, endpoint.address, allow_insecure=endpoint.allow_insecure)
-        return adapter
+
+    def _follow(self, adapter: Any, method: str, path: str, **given: Any) -> Any:
+        """The answer, after at most a few redirects. They are followed here: requests would take the token anywhere."""
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = adapter.request(method, path, raise_exception=False, **given)
+            # A ready client goes its own ways. What was posted is not asked for instead.
+            if (
+                self._client is not None
+                or not response.is_redirect
+                or (method != "get" and response.status_code not in _SAME_METHOD)
+            ):
+                return response
+            target = redirect_target(
+                response.url,
+                response.headers["Location"],
+                self._endpoint.origins,
+                allow_insecure=self._endpoint.allow_insecure,
+            )
+            adapter, path = self._adapter_at(target.origin, adapter.session), target.path
+        raise RefusedRedirectError(f"the answer redirects more than {_MOST_REDIRECTS} times; check the address")
 
     def _made_client(self) -> Any:
         """What the given function makes; it may log in meanwhile, and then its failures are ours to translate."""
@@ -274,6 +310,7 @@ def _endpoint_of(client: Any) -> Endpoint:
     address = _origin(str(getattr(client.adapter, "base_uri", ""))) if client is not None else "the given client"
     return Endpoint(
         address=address,
+        also=(),
         namespace=getattr(client.adapter, "namespace", None) if client is not None else None,
         ca=None,
         ca_label="what the given client trusts",
@@ -299,6 +336,14 @@ def _as_text(name: str, value: Any) -> str | None:
     if not value:
         raise ProviderConfigError(f"{name} is empty; give a value, or leave it out")
     return value
+
+
+def _as_addresses(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Several in one text have commas between them, as in a URL."""
+    found = tuple(given.split(",")) if isinstance(given, str) else given
+    if not isinstance(found, (tuple, list)) or not all(isinstance(one, str) for one in found):
+        raise TypeError(f"also_address must be a str or several, not {_kind(given)}")
+    return tuple(found)
 
 
 def _value_of(used: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from .._support.extras import import_sdk
 from .._support.text import single_line
 from ..errors import KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
+from .address import RefusedRedirectError
 from .settings import Endpoint
 from .transport import RefusedAnswerError
 
@@ -140,7 +141,7 @@ def transport_failure(error: OSError | ValueError, action: str, endpoint: Endpoi
     """
     exceptions = import_sdk("requests.exceptions", "vault")
     message = f"{action} at {endpoint.label}"
-    refused = _first(error, RefusedAnswerError)
+    refused = _first(error, RefusedAnswerError) or _first(error, RefusedRedirectError)
     if refused is not None:
         return ProviderConfigError(f"{message}: {refused}")
     # A TLS failure is a ConnectionError too, so it is told apart first.
@@ -151,7 +152,7 @@ def transport_failure(error: OSError | ValueError, action: str, endpoint: Endpoi
         what, which = ("connection", 0) if isinstance(error, exceptions.ConnectTimeout) else ("answer", 1)
         within = f"within {endpoint.timeouts[which]:g} s" if endpoint.timeouts else "in time"
         return KeyUnavailableError(f"{message}: no {what} {within}")
-    if isinstance(error, (exceptions.TooManyRedirects, ValueError)):
+    if isinstance(error, ValueError):
         return ProviderConfigError(f"{message}: {type(error).__name__}; check the address and the settings of proxies")
     if isinstance(error, exceptions.RequestException):
         return KeyUnavailableError(f"{message}: {_reason(error)}")

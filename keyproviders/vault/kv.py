@@ -48,6 +48,7 @@ class VaultKvKeyProvider:
     | argument | what it says | else |
     |---|---|---|
     | `address` | `https://host:port` | BAO_ADDR, VAULT_ADDR |
+    | `also_address` | one or several that redirects may lead to; commas between them in a URL | none |
     | `namespace` | the namespace | BAO_NAMESPACE, VAULT_NAMESPACE |
     | `ca_cert` | file or folder of the CA | BAO_/VAULT_CACERT, _CAPATH |
     | `client_cert`, `client_key` | files for mutual TLS | BAO_/VAULT_CLIENT_CERT, _CLIENT_KEY |

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from .._support.transport_security import is_insecure, warn_insecure_transport
 from ..errors import ProviderConfigError
+from .address import ServerUrl
 
 __all__ = ["Endpoint", "from_environment", "read_endpoint", "refuse_encrypted_key"]
 
@@ -25,12 +26,14 @@ _FALSE = frozenset({"0", "f", "F", "false", "False", "FALSE"})
 class Endpoint:
     """A server, and what its connections need.
 
+    `also` are further addresses of it that redirects may lead to.
     `ca` is a file or a folder of certificates, None for the ones that come with Python's client,
     or False when nothing is verified. `ca_label` says the same in messages. `timeouts` are
     seconds to connect and to wait, or None where a ready client has its own.
     """
 
     address: str
+    also: tuple[str, ...]
     namespace: str | None
     ca: str | bool | None
     ca_label: str
@@ -38,6 +41,12 @@ class Endpoint:
     client_key: str | None
     allow_insecure: bool
     timeouts: tuple[float, float] | None = TIMEOUTS_S
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Where a redirect may lead to."""
+        read = (ServerUrl.read(address) for address in (self.address, *self.also))
+        return frozenset(url.origin for url in read if url is not None)
 
     @property
     def label(self) -> str:
@@ -53,6 +62,7 @@ def from_environment(name: str) -> str | None:
 def read_endpoint(
     *,
     address: str | None,
+    also_address: tuple[str, ...],
     namespace: str | None,
     ca_cert: str | None,
     client_cert: str | None,
@@ -63,7 +73,13 @@ def read_endpoint(
 
     Raises ProviderConfigError; warns when `allow_insecure` lets something through.
     """
-    address = _checked_address(address or from_environment("ADDR"))
+    if not (address := address or from_environment("ADDR")):
+        raise ProviderConfigError(
+            "no address of a Vault or OpenBao server; set VAULT_ADDR (or BAO_ADDR) to it, or give address=,"
+            " as in https://vault.example:8200"
+        )
+    address = _checked_address(address, "the address of the server")
+    also = tuple(_checked_address(one, "an address in also_address") for one in also_address)
     ca: str | bool | None
     ca, ca_label = _ca(ca_cert)
     cert = client_cert or from_environment("CLIENT_CERT")
@@ -72,11 +88,12 @@ def read_endpoint(
         raise ProviderConfigError(
             "a client key was given (client_key, VAULT_CLIENT_KEY) without its certificate; give client_cert too"
         )
-    if is_insecure(address):
-        _only_if_allowed(
-            allow_insecure, f"{address} is plain http off loopback: everybody on the way can read the keys; use https"
-        )
-    if address.startswith("https:") and _skips_verification():
+    for one in (address, *also):
+        if is_insecure(one):
+            _only_if_allowed(
+                allow_insecure, f"{one} is plain http off loopback: everybody on the way can read the keys; use https"
+            )
+    if any(one.startswith("https:") for one in (address, *also)) and _skips_verification():
         _only_if_allowed(
             allow_insecure,
             f"the certificate of {address} would not be verified (VAULT_SKIP_VERIFY or BAO_SKIP_VERIFY is set), so"
@@ -85,6 +102,7 @@ def read_endpoint(
         ca, ca_label = False, "nothing, for verification is switched off"
     return Endpoint(
         address=address,
+        also=also,
         namespace=namespace or from_environment("NAMESPACE"),
         ca=ca,
         ca_label=ca_label,
@@ -108,12 +126,7 @@ def refuse_encrypted_key(path: str | None) -> None:
         )
 
 
-def _checked_address(address: str | None) -> str:
-    if not address:
-        raise ProviderConfigError(
-            "no address of a Vault or OpenBao server; set VAULT_ADDR (or BAO_ADDR) to it, or give address=,"
-            " as in https://vault.example:8200"
-        )
+def _checked_address(address: str, what: str) -> str:
     example = "write it as in https://vault.example:8200"
     try:
         parts = urlsplit(address)
@@ -121,15 +134,18 @@ def _checked_address(address: str | None) -> str:
     except ValueError:
         port_is_fine = False
     if not port_is_fine:
-        raise ProviderConfigError(f"the address of the server is no URL ({len(address)} characters); {example}")
+        raise ProviderConfigError(f"{what} is no URL ({len(address)} characters); {example}")
     if parts.username is not None or parts.password is not None:
-        raise ProviderConfigError(f"the address of the server has a user or a password in it; {example}")
+        raise ProviderConfigError(f"{what} has a user or a password in it; {example}")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ProviderConfigError(
-            f"the address of the server is no http or https URL ({len(address)} characters); {example}"
-        )
+        raise ProviderConfigError(f"{what} is no http or https URL ({len(address)} characters); {example}")
     if parts.query or parts.fragment:
-        raise ProviderConfigError(f"the address of the server has a part after '?' or '#'; {example}")
+        raise ProviderConfigError(f"{what} has a part after '?' or '#'; {example}")
+    if ServerUrl.read(address) is None:
+        raise ProviderConfigError(
+            f"{what} ({len(address)} characters) has some that no address of a server has, such as a backslash, a space"
+            f" or letters beyond ASCII; {example}"
+        )
     return address.rstrip("/")
 
 

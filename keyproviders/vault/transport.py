@@ -11,35 +11,29 @@ import time
 from functools import cache
 from http.client import HTTPResponse
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from .._support.extras import import_sdk
-from .._support.transport_security import is_insecure, is_loopback
+from .._support.transport_security import is_loopback
 
 __all__ = ["RefusedAnswerError", "bound"]
 
 # A server stores secrets of 1 MiB at most, unless it was told otherwise.
 _MOST_BYTES = 4 * 1024 * 1024
-# From a standby to the active server it is one.
-_MOST_REDIRECTS = 3
 
 
 class RefusedAnswerError(OSError):
     """An answer that is not taken. Its text says why, in words without secrets."""
 
 
-def bound(session: Any, address: str, *, allow_insecure: bool) -> None:
+def bound(session: Any, address: str) -> None:
     """Set bounds to a session of `requests` that talks to the server at this address."""
     # Not from the environment at each request: that would also take a password out of ~/.netrc, and
     # a proxy between us and this machine's own server would get the token.
     session.trust_env = False
     environment = import_sdk("requests.utils", "vault").get_environ_proxies
     session.proxies = {} if is_loopback(address) else environment(address, no_proxy=None)
-    session.max_redirects = _MOST_REDIRECTS
     session.headers["Accept-Encoding"] = "identity"
     session.hooks["response"].append(_refuse_encoded)
-    if not allow_insecure:
-        session.hooks["response"].append(_refuse_insecure_redirect)
     for scheme in ("https://", "http://"):
         session.mount(scheme, _bounded_adapter()())
 
@@ -48,19 +42,6 @@ def _refuse_encoded(response: Any, **_: Any) -> None:
     """A few compressed bytes can become gigabytes, and nobody asked for such an answer."""
     if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
         raise RefusedAnswerError("the answer is compressed, which was not asked for; check what is in between")
-
-
-def _refuse_insecure_redirect(response: Any, **_: Any) -> None:
-    """A standby sends to the active server, and the token goes along: never in the clear."""
-    if not response.is_redirect:
-        return
-    parts = urlsplit(response.url)
-    target = urljoin(response.url, response.headers.get("Location", ""))
-    if is_insecure(target) or (parts.scheme == "https" and urlsplit(target).scheme == "http"):
-        raise RefusedAnswerError(
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]} redirects to plain http, and the token would go there"
-            " in the clear; set the server's api_addr to its https address"
-        )
 
 
 class _Bounded(io.RawIOBase):

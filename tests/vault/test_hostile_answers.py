@@ -12,11 +12,13 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from encrypted_sessions_tests.scripted_vault import ScriptedVault
 from keyproviders import (
     InvalidKeyError,
     Key,
@@ -28,6 +30,7 @@ from keyproviders import (
     ProviderConfigError,
 )
 from keyproviders.vault import VaultKvKeyProvider
+from keyproviders.vault.address import redirect_target
 from keyproviders.vault.transport import bound
 
 PATH = "/v1/secret/data/agents/session-key"
@@ -166,7 +169,7 @@ def test_a_proxy_of_another_kind_stays_in_between_and_is_bounded_too(monkeypatch
 
     monkeypatch.setattr("requests.adapters.SOCKSProxyManager", SocksManager)
     session = requests.Session()
-    bound(session, "https://vault.example", allow_insecure=False)
+    bound(session, "https://vault.example")
     adapter = session.get_adapter("https://vault.example")
     managers = [adapter.proxy_manager_for("socks5://127.0.0.1:1") for _ in range(2)]
     assert managers[0] is managers[1]
@@ -276,20 +279,116 @@ def test_a_redirect_to_where_no_server_is_is_a_wrong_setting_that_shows_no_token
     assert len(vault.asked) == 1
 
 
-def test_a_redirect_from_https_to_plain_http_is_refused_on_this_machine_too(vault, reply, asks, tmp_path: Path):
+def test_a_redirect_from_https_to_plain_http_is_refused_on_this_machine_too():
     """Whoever listens there would get the token; the servers' own programs refuse it as well."""
-    import requests
-
-    session = requests.Session()
-    bound(session, "https://vault.example", allow_insecure=False)
-    response = requests.Response()
-    response.status_code, response.url = 307, "https://vault.example/v1/x"
-    response.headers["Location"] = f"{vault.url}/v1/x"
-    *others, last = session.hooks["response"]
-    for hook in others:
-        hook(response)
+    there = "http://127.0.0.1:8200"
     with pytest.raises(OSError, match="redirects to plain http"):
-        last(response)
+        redirect_target("https://vault.example/v1/x", f"{there}/v1/x", {there}, allow_insecure=False)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_a_server_that_nobody_named_takes_no_token_there(vault, reply, asks, status: int):
+    other = ScriptedVault()
+    with closing(other):
+        other.has_key(Key.generate())
+        vault.on("GET", PATH, reply(status, None, {"Location": f"{other.url}{PATH}"}))
+        error = failure(asks(vault.url).active)
+        assert type(error) is ProviderConfigError
+        assert f"give also_address={other.url}" in str(error)
+        assert other.asked == []
+
+
+def test_a_redirect_to_an_address_that_was_named_is_followed(vault, reply, asks):
+    other = ScriptedVault()
+    with closing(other):
+        key = Key.generate()
+        other.has_key(key)
+        vault.on("GET", PATH, reply(307, None, {"Location": f"{other.url}{PATH}"}))
+        for also in (other.url, ["http://127.0.0.1:1", other.url], f"http://127.0.0.1:1,{other.url}"):
+            assert asks(vault.url, also_address=also).active().secret == key.secret
+        assert other.tokens() == [TOKEN] * 3
+
+
+def test_an_address_is_named_in_a_url_too(vault, reply, token_file: Path):
+    other = ScriptedVault()
+    with closing(other):
+        key = Key.generate()
+        other.has_key(key)
+        vault.on("GET", PATH, reply(307, None, {"Location": f"{other.url}{PATH}"}))
+        also = f"also_address=http://127.0.0.1:1,{other.url}"
+        url = f"vault-kv:secret/agents/session-key?address={vault.url}&{also}&auth=token-file&token_file={token_file}"
+        assert VaultKvKeyProvider.from_url(url).active().secret == key.secret
+
+
+def test_a_redirect_of_a_login_takes_no_secret_id_to_a_server_that_nobody_named(vault, reply, tmp_path: Path):
+    other = ScriptedVault()
+    with closing(other):
+        other.on("POST", "/v1/auth/approle/login", other.granted("TOKEN"))
+        vault.on("POST", "/v1/auth/approle/login", reply(307, None, {"Location": f"{other.url}/v1/auth/approle/login"}))
+        asked = VaultKvKeyProvider("x", address=vault.url, auth="approle", role_id="r", secret_id="S3cret")
+        with pytest.raises(ProviderConfigError, match="also_address"):
+            asked.active()
+        assert other.asked == []
+        named = VaultKvKeyProvider(
+            "x", address=vault.url, also_address=other.url, auth="approle", role_id="r", secret_id="S3cret"
+        )
+        with pytest.raises(KeyNotFoundError):
+            named.active()
+        assert [one.body for one in other.asked] == [{"role_id": "r", "secret_id": "S3cret"}]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_a_redirect_that_would_turn_a_login_into_a_question_is_not_followed(vault, reply, status: int):
+    vault.on("POST", "/v1/auth/approle/login", reply(status, None, {"Location": "/v1/there"}))
+    with pytest.raises(ProviderConfigError, match=f"answered {status}"):
+        VaultKvKeyProvider("x", address=vault.url, auth="approle", role_id="r", secret_id="S3cret").active()
+    assert len(vault.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://evil\\@{host}/x",
+        "http://{host}\\@evil/x",
+        "http://me@{host}/x",
+        "http://me:word@{host}/x",
+        "http:\\\\{host}/x",
+        "http://{host}\\x",
+        "http://{host}%2f@evil/x",
+        "http://{host};@evil/x",
+        "http://{host}#@evil/x",
+        "http://{host}?@evil/x",
+        "\\\\evil/x",
+        "/\\evil/x",
+    ],
+)
+def test_what_two_parsers_take_for_different_hosts_is_not_followed(vault, reply, asks, location: str):
+    host = vault.url.removeprefix("http://")
+    vault.on("GET", PATH, reply(307, None, {"Location": location.format(host=host)}))
+    assert type(failure(asks(vault.url).active)) is ProviderConfigError
+    assert len(vault.asked) == 1
+
+
+@pytest.mark.parametrize("argument", ["address", "also_address"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://evil\\@127.0.0.1",
+        "http://127.0.0.1\\@evil",
+        "http://127.0.0.1\\.evil",
+        "https://v\u2100.example",
+        "https://a b",
+    ],
+)
+def test_an_address_that_two_parsers_take_for_different_hosts_is_refused(argument: str, address: str):
+    with pytest.raises(ProviderConfigError, match=argument):
+        VaultKvKeyProvider("x", **{"address": "https://vault.example", argument: address})
+
+
+def test_an_address_of_the_wrong_type_is_a_type_error():
+    for wrong in (3, [3], {"https://vault.example"}):
+        with pytest.raises(TypeError, match="also_address"):
+            VaultKvKeyProvider("x", address="https://vault.example", also_address=wrong)  # type: ignore[arg-type]
 
 
 def test_three_redirects_are_enough(vault, reply, asks):
