@@ -17,6 +17,7 @@ __all__ = [
     "KeyWrapperType",
     "WrappedKey",
     "arguments_from_options",
+    "bound_context",
     "check_context",
     "check_wrapped",
     "checked_keks",
@@ -24,7 +25,7 @@ __all__ = [
     "own_context",
 ]
 
-#: What the keyset itself binds to each wrapped key. A context of the user's own has none of these names.
+#: What every keyset itself binds to each wrapped key. A context of the user's own has none of these names.
 BOUND_NAMES = frozenset({"keyset", "key", "created_at"})
 
 
@@ -48,9 +49,14 @@ class KeyWrapper(Protocol):
     not cache, retry, sleep or start threads, and may be called from several threads, at most 4 at
     once. `place` names it in messages, without secrets.
 
-    `context` is what the keyset binds to a key: `keyset` (its name), `key` (the key's name) and
-    `created_at`, such as `2026-11-23T07:00:00Z`. A wrapped key must open under exactly the context
-    that it was made with, so that none opens in another keyset or under another name.
+    `context` is what the keyset binds to a key: `keyset` (its name), `key` (the key's name),
+    `created_at`, such as `2026-11-23T07:00:00Z`, and `keyset_id`, which only keysets of format 1 lack.
+    A wrapped key must open under exactly the context that it was made with, so that none opens in
+    another keyset or under another name.
+
+    It may also have `rebind(wrapped, old_context, new_context)`, without which no keyset of format 1
+    can be upgraded: it gives the same key under the wrapper's own key-encryption key and the new
+    context, and refuses what `unwrap(wrapped, old_context)` would refuse.
 
     It may also have `close()`, and `after_fork()`, called in a forked child before its first call
     there.
@@ -141,6 +147,16 @@ def own_context(context: Mapping[str, str] | None) -> dict[str, str]:
     if taken:
         raise ProviderConfigError(f"context has {taken[0]!r}, which the keyset binds itself; choose another name")
     return dict(context)
+
+
+def bound_context(own: Mapping[str, str], context: Mapping[str, str]) -> dict[str, str]:
+    """All that is bound to a key: a wrapper's own context, and the keyset's. Raises TypeError, ProviderConfigError."""
+    check_context(context)
+    # A keyset of format 1 leaves the name keyset_id to its user.
+    taken = sorted(own.keys() & context.keys())
+    if taken:
+        raise ProviderConfigError(f"context has {taken[0]!r}, which the keyset binds itself; choose another name")
+    return {**own, **context}
 
 
 def check_context(context: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from keyproviders import Key, KeyRing, KeyUnavailableError
 from keyproviders.keyset import KeysetManager, urls
 
-COMMANDS = ("create", "list", "rotate", "rewrap", "retire", "restore", "destroy")
+COMMANDS = ("create", "list", "rotate", "rewrap", "upgrade", "retire", "restore", "destroy")
+DATA = Path(__file__).parent / "keyset" / "data"
 BACKUPS = (
     "Copies of the keyset in backups still have it: they end only when these expire or the version of the"
     " key-encryption key that wraps it is destroyed."
@@ -63,11 +65,23 @@ def states(url: str) -> dict[str, str]:
     return {key["name"]: key["state"] for key in json.loads(done("list", url, "--json"))["keys"]}
 
 
+def keyset_id(url: str) -> str:
+    found = json.loads(done("list", url, "--json"))["keyset_id"]
+    assert re.fullmatch("[0-9a-f]{32}", found)
+    return str(found)
+
+
+def made_by_0_1_0(file: Path) -> bytes:
+    """The keyset of a release that knows no ids, under the fake wrapper's own name of its key."""
+    shutil.copy(DATA / "keyset-0.1.0.json", file)
+    return file.read_bytes()
+
+
 @pytest.fixture
 def retired(url: str) -> str:
     """The name of a retired key, `old`; the active one is `new`. Both are an hour old."""
     hour_ago = datetime.now(timezone.utc) - timedelta(hours=1)
-    wrapper, store, _ = urls.open_keyset_url(url)
+    wrapper, store, *_ = urls.open_keyset_url(url)
     manager = KeysetManager(wrapper, store, clock=hour_ago.timestamp)
     manager.create(key_name="old")
     manager.rotate(key_name="new", now=True)
@@ -80,9 +94,9 @@ def retired(url: str) -> str:
 
 def test_a_keyset_is_made_rotated_and_used_with_one_url(url: str) -> None:
     said = done("create", url, "--key-name", "first")
-    assert (
-        said
-        == f"Created fake:alias/agents with the keyset 'default' in {url.partition('=')[2]}; its key first is active.\n"
+    assert said == (
+        f"Created fake:alias/agents with the keyset 'default' in {url.partition('=')[2]}; its key first is active.\n"
+        f"Add its id to the URL of each process that uses it:\n  keyset_id={keyset_id(url)}\n"
     )
     said = done("rotate", url, "--key-name", "second")
     assert re.fullmatch(
@@ -127,12 +141,64 @@ def test_a_retired_key_is_restored(url: str, retired: str) -> None:
     assert states(url) == {"old": "decrypt-only", "new": "active"}
 
 
+# -- Upgrade ----------------------------------------------------------------------------------------
+
+
+def test_upgrade_moves_a_keyset_of_0_1_0_once_and_says_what_goes_into_the_url(file: Path) -> None:
+    url = f"aws-kms:fake/agents?keyset=file:{file}"
+    made_by_0_1_0(file)
+    assert "It is of format 1, without an id; see `encrypted-sessions keys upgrade`." in done("list", url)
+    said = done("upgrade", url)
+    assert said == (
+        f"fake:fake/agents with the keyset 'default' in file:{file} is of format 2.\n"
+        f"Add its id to the URL of each process that uses it:\n  keyset_id={keyset_id(url)}\n"
+    )
+    text = file.read_text()
+    assert done("upgrade", url) == said
+    assert file.read_text() == text
+    found = json.loads(done("upgrade", f"{url}&keyset_id={keyset_id(url)}", "--json"))
+    assert found == {
+        "keyset": "default",
+        "keyset_id": keyset_id(url),
+        "format": 2,
+        "revision": 1,
+        "activation_delay_s": 1_260,
+        "destroy_after_s": 604_800,
+    }
+
+
+def test_every_command_refuses_another_keyset_than_that_of_the_url(url: str, file: Path) -> None:
+    done("create", url, "--key-name", "first")
+    before = file.read_text()
+    for command in COMMANDS[1:]:
+        name = ["first"] if command in {"retire", "restore", "destroy"} else []
+        said = refused(command, f"{url}&keyset_id={'0' * 32}", *name)
+        assert f"has the id {keyset_id(url)}, and keyset_id is {'0' * 32}" in said
+    assert "a new keyset gets an id of its own" in refused("create", f"{url}&keyset_id={'0' * 32}")
+    assert file.read_text() == before
+
+
+def test_create_tells_a_program_the_id(url: str) -> None:
+    made = json.loads(done("create", url, "--json"))
+    assert made["keyset_id"] == keyset_id(url)
+    assert made["key"]["state"] == "active"
+
+
 # -- List -------------------------------------------------------------------------------------------
 
 
 def test_list_prints_json_for_programs(url: str, retired: str) -> None:
     found = json.loads(done("list", url, "--json"))
-    assert list(found) == ["keyset", "activation_delay_s", "keys"]
+    assert list(found) == [
+        "keyset",
+        "keyset_id",
+        "format",
+        "revision",
+        "activation_delay_s",
+        "destroy_after_s",
+        "keys",
+    ]
+    assert (found["keyset"], found["format"], found["revision"], found["destroy_after_s"]) == ("default", 2, 3, 604_800)
     old, new = found["keys"]
     assert list(old) == [
         "name",
@@ -153,12 +219,13 @@ def test_list_prints_json_for_programs(url: str, retired: str) -> None:
 def test_list_is_a_table_that_a_person_likes_to_read(url: str, retired: str) -> None:
     done("rotate", url, "--key-name", "next")
     lines = done("list", url).splitlines()
-    assert lines[:3] == [
+    assert lines[:4] == [
         f"fake:alias/agents with the keyset 'default' in {url.partition('=')[2]}",
+        f"Its id is {keyset_id(url)}; it is at revision 4.",
         "A new key becomes active 21 min after it was added.",
         "",
     ]
-    head, *rows = lines[3:]
+    head, *rows = lines[4:]
     assert head.split("  ")[0].strip() == "NAME"
     assert [row.split()[:2] for row in rows] == [["old", "retired"], ["new", "active"], ["next", "pending"]]
     assert "since" in rows[0]

@@ -20,7 +20,7 @@ from ..key import SECRET_BYTES, decode_key_text
 from ..wrapping import (
     WrappedKey,
     arguments_from_options,
-    check_context,
+    bound_context,
     check_wrapped,
     checked_keks,
     describe_key,
@@ -74,14 +74,15 @@ class AwsKmsKeyWrapper:
     As a URL: `aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json`; `region`, `profile`,
     `endpoint_url` and `also_kek` are options of it, `context` and `client` are not.
 
-    Bound, as KMS's encryption context, are the name of the keyset, the name of the key, its time, and
-    `context`. CloudTrail shows all of it in the clear, so it is no place for secrets.
+    Bound, as KMS's encryption context, are the name and the id of the keyset, the name of the key, its
+    time, and `context`. CloudTrail shows all of it in the clear, so it is no place for secrets.
 
     | what | one request | needs |
     |---|---|---|
     | `unwrap`: all that a service does | Decrypt | `kms:Decrypt` |
     | `generate`: create, rotate | GenerateDataKey | `kms:GenerateDataKey` |
     | `rewrap`, also from another KMS key of the region | ReEncrypt | `kms:ReEncryptFrom`, `kms:ReEncryptTo` |
+    | `rebind`: upgrade | ReEncrypt | the same |
 
     The ARN is what a keyset stores, also for an alias. KMS is always told which key to use: the one
     that is named here, never just the one that made the bytes. Replicas of a multi-Region key count
@@ -187,21 +188,18 @@ class AwsKmsKeyWrapper:
         region = self._connection.region(action)
         self._check_region(stored, region, action)
         source = stored.in_region(region) if region is not None and stored.is_multi_region else stored
-        ask = {
-            "CiphertextBlob": blob,
-            "SourceKeyId": str(source),
-            "SourceEncryptionContext": bound,
-            "DestinationKeyId": self._key.text,
-            "DestinationEncryptionContext": bound,
-        }
-        answer = self._connection.ask(action, lambda client: client.re_encrypt(**ask))
-        opened_by = KmsKeyArn.read(answer.get("SourceKeyId"))
-        if opened_by is None or not opened_by.is_same_key(stored):
-            raise InvalidKeyError(
-                f"{action}: KMS opened it with {opened_by or 'a key without an ARN'}; the keyset was altered: put back"
-                " its last good copy"
-            )
-        return self._wrapped(answer, action)
+        return self._reencrypted(stored, str(source), blob, (bound, bound), action)
+
+    @redact_frames
+    def rebind(self, wrapped: WrappedKey, old_context: Mapping[str, str], new_context: Mapping[str, str]) -> WrappedKey:
+        """The same key under another context, if this key or one of `also_kek` wrapped it. It stays within KMS."""
+        old, new = self._bound(old_context), self._bound(new_context)
+        stored, blob = _read(wrapped, old_context)
+        action = f"binding {describe_key(new_context)}, which {stored} wrapped, anew with {self.place}"
+        name = self._name_for(stored, action)
+        region = self._connection.region(action)
+        self._check_region(stored, region, action)
+        return self._reencrypted(stored, name.in_region(region), blob, (old, new), action)
 
     def close(self) -> None:
         """Close the connections; a ready client is its owner's to close."""
@@ -215,8 +213,27 @@ class AwsKmsKeyWrapper:
         return f"<AwsKmsKeyWrapper {self.place}>"
 
     def _bound(self, context: Mapping[str, str]) -> dict[str, str]:
-        check_context(context)
-        return {**self._context, **context}
+        return bound_context(self._context, context)
+
+    def _reencrypted(
+        self, stored: KmsKeyArn, source: str, blob: bytes, contexts: tuple[dict[str, str], dict[str, str]], action: str
+    ) -> WrappedKey:
+        """What the stored KMS key wrapped under the first context, under this key and the second one."""
+        ask = {
+            "CiphertextBlob": blob,
+            "SourceKeyId": source,
+            "SourceEncryptionContext": contexts[0],
+            "DestinationKeyId": self._key.text,
+            "DestinationEncryptionContext": contexts[1],
+        }
+        answer = self._connection.ask(action, lambda client: client.re_encrypt(**ask))
+        opened_by = KmsKeyArn.read(answer.get("SourceKeyId"))
+        if opened_by is None or not opened_by.is_same_key(stored):
+            raise InvalidKeyError(
+                f"{action}: KMS opened it with {opened_by or 'a key without an ARN'}; the keyset was altered: put back"
+                " its last good copy"
+            )
+        return self._wrapped(answer, action)
 
     def _name_for(self, stored: KmsKeyArn, action: str) -> KmsKeyName:
         """What to call the stored key: as the settings do. An alias is tried if nothing else can mean it."""

@@ -8,7 +8,8 @@ SQL database) keeps the document that lists them. `KeysetKeyProvider` hands the 
 from __future__ import annotations
 
 from ..wrapping import KeyWrapper, WrappedKey
-from .manager import KeyInfo, KeysetInfo, KeysetManager, open_keyset
+from .info import KeyInfo, KeysetChange, KeysetInfo
+from .manager import KeysetManager, open_keyset
 from .model import KeysetRefusedError
 from .provider import KeysetKeyProvider
 from .stores.base import KeysetStore, StoredKeyset
@@ -19,6 +20,7 @@ __all__ = [
     "FileKeysetStore",
     "KeyInfo",
     "KeyWrapper",
+    "KeysetChange",
     "KeysetInfo",
     "KeysetKeyProvider",
     "KeysetManager",

@@ -13,20 +13,26 @@ from typing import Any
 
 from ..errors import InvalidKeyError, ProviderConfigError
 from ..key import is_key_name
-from .model import MOST_DELAY_S, KeyEntry, Keyset, KeysetRefusedError, time_text
+from .model import KEPT_CHANGES, MOST_DELAY_S, Change, KeyEntry, Keyset, KeysetRefusedError, time_text
 from .stores.base import MOST_BYTES
 
-__all__ = ["dump", "parse"]
+__all__ = ["LONGEST_REASON", "dump", "is_keyset_id", "parse"]
 
-FORMAT = 1
+FORMATS = (1, 2)
 
 _LONGEST_KEK = 2_048
 _LONGEST_CIPHERTEXT = 16_384
+_LONGEST_WHO = 255
+LONGEST_REASON = 500
+# What every reader of JSON takes as a whole number.
+_LAST_REVISION = (1 << 53) - 1
 
 # Nothing that is added to a time leaves what a date can be.
 _LATEST_YEAR = "8999"
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)Z\Z", re.ASCII)
 _PRINTABLE = re.compile(r"[!-~]+\Z")
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+_WHAT = re.compile(r"[a-z][a-z-]{0,31}\Z")
 
 # The fields of a key in each state that is written down, in this order.
 _FIELDS = {
@@ -34,17 +40,32 @@ _FIELDS = {
     "retired": ("name", "state", "created_at", "activate_at", "retired_at", "kek", "wrapped"),
     "destroyed": ("name", "state", "created_at", "activate_at", "retired_at", "destroyed_at", "kek"),
 }
-_TOP = ("format", "keyset", "activation_delay_s", "keys")
+_TOP = {
+    1: ("format", "keyset", "activation_delay_s", "keys"),
+    2: (
+        "format",
+        "keyset",
+        "id",
+        "revision",
+        "activation_delay_s",
+        "destroy_after_s",
+        "keys",
+        "changes",
+    ),
+}
+_CHANGE = ("at", "user", "host", "what", "key", "reason")
 
 
 def dump(keyset: Keyset) -> str:
     """The text of a keyset, which `parse` reads. Raises KeysetRefusedError when it is too long for that."""
-    top = {
-        "format": FORMAT,
+    values = {
+        **keyset._asdict(),
+        "format": keyset.format,
         "keyset": keyset.name,
-        "activation_delay_s": keyset.activation_delay_s,
         "keys": [_as_json(entry) for entry in keyset.entries],
+        "changes": [{**change._asdict(), "at": time_text(change.at)} for change in keyset.changes],
     }
+    top = {field: values[field] for field in _TOP[keyset.format]}
     text = json.dumps(top, indent=2) + "\n"
     if len(text) > MOST_BYTES:
         raise KeysetRefusedError(
@@ -69,6 +90,11 @@ def parse(text: str, name: str, where: str) -> Keyset:
     )
 
 
+def is_keyset_id(text: str) -> bool:
+    """Whether a keyset can have this id."""
+    return _ID.match(text) is not None
+
+
 class _DamageError(Exception):
     """What is wrong with a text, in words."""
 
@@ -88,8 +114,8 @@ def _parsed(text: str, name: str, where: str) -> Keyset:
     if len(text) > MOST_BYTES:
         raise _DamageError(f"it has more than {MOST_BYTES} characters")
     top = _loaded(text)
-    _check_format(top, where)
-    _check_fields(top, _TOP, "it")
+    version = _format_of(top, where)
+    _check_fields(top, _TOP[version], "it", version)
     found = top["keyset"]
     if not isinstance(found, str) or not is_key_name(found):
         raise _DamageError("its 'keyset' is no name")
@@ -101,13 +127,46 @@ def _parsed(text: str, name: str, where: str) -> Keyset:
     listed = top["keys"]
     if not isinstance(listed, list):
         raise _DamageError("its 'keys' is no list")
-    entries = tuple(_entry(one, f"key {at} of {len(listed)}") for at, one in enumerate(listed, 1))
+    entries = tuple(_entry(one, f"key {at} of {len(listed)}", version) for at, one in enumerate(listed, 1))
     names = [entry.name for entry in entries]
     if len(set(names)) < len(names):
         raise _DamageError("two of its keys have the same name")
     if not any(entry.is_usable for entry in entries):
         raise _DamageError("it has no key that can be used" + (": all are retired or destroyed" if entries else ""))
-    return Keyset(name, delay_s, entries)
+    keyset = Keyset(name, delay_s, entries)
+    return keyset if version == 1 else keyset._replace(**_only_in_format_2(top))
+
+
+def _only_in_format_2(top: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(top["id"], str) or not is_keyset_id(top["id"]):
+        raise _DamageError("its 'id' is no id, which has 32 hex digits")
+    for field, least, most in (("revision", 1, _LAST_REVISION), ("destroy_after_s", 0, MOST_DELAY_S)):
+        if type(top[field]) is not int or not least <= top[field] <= most:
+            raise _DamageError(f"its {field!r} is no whole number from {least} to {most}")
+    listed = top["changes"]
+    if not isinstance(listed, list) or len(listed) > KEPT_CHANGES:
+        raise _DamageError(f"its 'changes' is no list of up to {KEPT_CHANGES}")
+    changes = tuple(_change(one, f"change {at} of {len(listed)}") for at, one in enumerate(listed, 1))
+    return {**{field: top[field] for field in ("id", "revision", "destroy_after_s")}, "changes": changes}
+
+
+def _change(found: object, what: str) -> Change:
+    if not isinstance(found, dict):
+        raise _DamageError(f"{what} is no object")
+    _check_fields(found, _CHANGE, what, 2)
+    if not isinstance(found["what"], str) or not _WHAT.match(found["what"]):
+        raise _DamageError(f"the 'what' of {what} is no word")
+    key = found["key"]
+    if key is not None and (not isinstance(key, str) or not is_key_name(key)):
+        raise _DamageError(f"the 'key' of {what} is no name")
+    return Change(
+        _time(found["at"], f"the 'at' of {what}"),
+        _words(found["user"], _LONGEST_WHO, f"the 'user' of {what}"),
+        _words(found["host"], _LONGEST_WHO, f"the 'host' of {what}"),
+        found["what"],
+        key,
+        None if found["reason"] is None else _words(found["reason"], LONGEST_REASON, f"the 'reason' of {what}"),
+    )
 
 
 def _loaded(text: str) -> dict[str, Any]:
@@ -130,35 +189,37 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_format(top: dict[str, Any], where: str) -> None:
+def _format_of(top: dict[str, Any], where: str) -> int:
     if "format" not in top:
         raise _DamageError("it has no 'format'")
     found = top["format"]
     if type(found) is not int or found < 1:
         raise _DamageError("its 'format' is no number of a format")
-    if found != FORMAT:
+    if found not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
         raise ProviderConfigError(
-            f"{where} is of format {found if found < 1_000_000 else '1000000 or more'}, and this release knows format"
-            f" {FORMAT}; install the release that wrote it"
+            f"{where} is of format {found if found < 1_000_000 else '1000000 or more'}, and this release knows formats"
+            f" {known}; install the release that wrote it"
         )
+    return found
 
 
-def _check_fields(found: dict[str, Any], wanted: tuple[str, ...], what: str) -> None:
+def _check_fields(found: dict[str, Any], wanted: tuple[str, ...], what: str, version: int) -> None:
     missing = [field for field in wanted if field not in found]
     if missing:
         raise _DamageError(f"{what} lacks {missing[0]!r}")
     if len(found) > len(wanted):
         # Kept out rather than passed over: the next change would drop it.
-        raise _DamageError(f"{what} has fields that format {FORMAT} does not have")
+        raise _DamageError(f"{what} has fields that format {version} does not have")
 
 
-def _entry(found: object, what: str) -> KeyEntry:
+def _entry(found: object, what: str, version: int) -> KeyEntry:
     if not isinstance(found, dict):
         raise _DamageError(f"{what} is no object")
     state = found.get("state")
     if not isinstance(state, str) or state not in _FIELDS:
-        raise _DamageError(f"{what} has no state that format {FORMAT} knows")
-    _check_fields(found, _FIELDS[state], what)
+        raise _DamageError(f"{what} has no state that format {version} knows")
+    _check_fields(found, _FIELDS[state], what, version)
     name = found["name"]
     if not isinstance(name, str) or not is_key_name(name):
         raise _DamageError(f"{what} has no name that a key can have")
@@ -192,4 +253,11 @@ def _time(found: object, what: str) -> int:
 def _text(found: object, longest: int, what: str) -> str:
     if not isinstance(found, str) or len(found) > longest or not _PRINTABLE.match(found):
         raise _DamageError(f"{what} is no text of 1 to {longest} printable characters without spaces")
+    return found
+
+
+def _words(found: object, longest: int, what: str) -> str:
+    # Shown on terminals.
+    if not isinstance(found, str) or not 1 <= len(found) <= longest or not found.isprintable():
+        raise _DamageError(f"{what} is no line of 1 to {longest} printable characters")
     return found

@@ -8,69 +8,33 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from math import ceil
-from typing import NamedTuple
 
 from .._support.redaction import redact_frames
 from ..errors import InvalidKeyError, KeyUnavailableError, ProviderConfigError
 from ..wrapping import KeyWrapper, WrappedKey
 from .access import KeysetAccess, check_clock, check_name
-from .document import dump, parse
+from .authorship import host_name, user_name
+from .document import LONGEST_REASON
+from .info import KeyInfo, KeysetInfo, key_info, keyset_info
 from .model import (
     DEFAULT_DELAY_S,
+    DEFAULT_DESTROY_AFTER_S,
     MOST_DELAY_S,
+    Change,
     KeyEntry,
     Keyset,
     KeysetRefusedError,
-    State,
     context_of,
 )
 from .stores.base import KeysetStore
 from .urls import open_keyset_url
 
-__all__ = ["KeyInfo", "KeysetInfo", "KeysetManager", "open_keyset"]
+__all__ = ["KeysetManager", "open_keyset"]
 
 # Each loss means that another process has made its change, so this many have to come first.
 _MOST_TRIES = 100
 _LONGEST_PAUSE_S = 0.05
-
-
-class KeyInfo(NamedTuple):
-    """One key of a keyset as it is now. Times are aware and in UTC; nothing here is secret.
-
-    Args:
-        name: Its name.
-        state: `pending`, `active`, `decrypt-only`, `retired` or `destroyed`.
-        created_at: When it was made.
-        activate_at: From when on it may be the active one.
-        kek: The key-encryption key that wraps it, or wrapped it last.
-        written_until: Until when some process may still write with it; None for a key that is active or
-            pending.
-        retired_at: When it was retired, or None.
-        destroyed_at: When it was destroyed, or None.
-    """
-
-    name: str
-    state: State
-    created_at: datetime
-    activate_at: datetime
-    kek: str
-    written_until: datetime | None
-    retired_at: datetime | None
-    destroyed_at: datetime | None
-
-
-class KeysetInfo(NamedTuple):
-    """A keyset as it is now.
-
-    Args:
-        name: Its name.
-        activation_delay_s: How long a new key waits until it becomes active, in seconds.
-        keys: Its keys, the oldest first.
-    """
-
-    name: str
-    activation_delay_s: int
-    keys: tuple[KeyInfo, ...]
+_ID_BYTES = 16
 
 
 @redact_frames
@@ -88,8 +52,8 @@ def open_keyset(url: str, *, allow_insecure: bool = False) -> KeysetManager:
         TypeError: An argument is of a wrong type.
         ProviderConfigError: It is no URL of a keyset, or has a mistake in it.
     """
-    wrapper, store, name = open_keyset_url(url, allow_insecure=allow_insecure)
-    return KeysetManager(wrapper, store, name=name)
+    opened = open_keyset_url(url, allow_insecure=allow_insecure)
+    return KeysetManager(opened.wrapper, opened.store, name=opened.name, keyset_id=opened.keyset_id)
 
 
 class KeysetManager:
@@ -101,17 +65,19 @@ class KeysetManager:
 
     The methods raise KeysetRefusedError for what the keyset's state does not allow, and what the
     wrapper and the store raise; with KeyUnavailableError a change may have been made, as `list()`
-    shows.
+    shows. Each that makes a change takes a `reason`, which a keyset of format 2 has on record with
+    the user, the machine and the time: its last 20 changes.
 
     Args:
         wrapper: What wraps its keys.
         store: Where it is kept.
         name: Its name in the store.
+        keyset_id: The id that it must have; None for whichever it has.
         clock: Gives the time in Unix seconds.
 
     Raises:
         TypeError: An argument is of a wrong type.
-        ProviderConfigError: No keyset can have that name.
+        ProviderConfigError: No keyset can have that name or id.
     """
 
     @redact_frames
@@ -121,22 +87,39 @@ class KeysetManager:
         store: KeysetStore,
         *,
         name: str = "default",
+        keyset_id: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._access = KeysetAccess(wrapper, store, name)
+        self._access = KeysetAccess(wrapper, store, name, keyset_id)
         check_clock(clock)
         self._wrapper = wrapper
         self._clock = clock
         self.place = self._access.place
 
+    @property
+    def keyset_id(self) -> str | None:
+        """The keyset's id: as it was given, made or read; None before that, and in format 1."""
+        return self._access.keyset_id
+
     @redact_frames
-    def create(self, *, key_name: str | None = None, activation_delay_s: int = DEFAULT_DELAY_S) -> KeyInfo:
+    def create(
+        self,
+        *,
+        key_name: str | None = None,
+        activation_delay_s: int = DEFAULT_DELAY_S,
+        destroy_after_s: int = DEFAULT_DESTROY_AFTER_S,
+        reason: str | None = None,
+    ) -> KeyInfo:
         """Make the keyset, with one key that is active at once. Refused where there is one already.
+
+        It is of format 2, which release 0.1.0 does not read. `keyset_id` is its id from then on.
 
         Args:
             key_name: The name of the key; None to have one made.
             activation_delay_s: How long a new key waits until it becomes active, in seconds, at least 1; a
                 ring needs its `fresh_s + stale_write_s + 60`.
+            destroy_after_s: How long a retired key waits until it may be destroyed, in seconds.
+            reason: Why, for the record; None for none.
 
         Returns:
             The key.
@@ -144,19 +127,21 @@ class KeysetManager:
         Raises:
             KeysetRefusedError: There is a keyset already.
             TypeError: An argument is of a wrong type.
-            ProviderConfigError: No key can have that name, or the delay is out of its bounds.
+            ProviderConfigError: No key can have that name, a time is out of its bounds, or the manager was
+                given an id: a new keyset gets one of its own.
         """
-        if isinstance(activation_delay_s, bool) or not isinstance(activation_delay_s, int):
-            raise TypeError(f"activation_delay_s must be an int, not {type(activation_delay_s).__name__}")
-        if not 1 <= activation_delay_s <= MOST_DELAY_S:
-            raise ProviderConfigError(
-                f"activation_delay_s must be 1 to {MOST_DELAY_S} seconds; {activation_delay_s} was given"
-            )
+        _check_seconds(activation_delay_s, "activation_delay_s", 1)
+        _check_seconds(destroy_after_s, "destroy_after_s", 0)
+        change = self._change("create", reason)
         key_name = self._new_name(key_name)
+        if self._access.given_id is not None:
+            raise ProviderConfigError("a new keyset gets an id of its own; leave keyset_id out to make one")
         if self._access.read() is None:
-            entry = self._generated(key_name)
-            keyset = Keyset(self._access.name, activation_delay_s, (entry,))
-            if self._write(keyset, expected=None):
+            keyset_id = _new_id()
+            entry = self._generated(key_name, keyset_id)
+            keyset = Keyset(self._access.name, activation_delay_s, (entry,)).upgraded(keyset_id, destroy_after_s)
+            keyset = keyset.recorded(change._replace(key=entry.name))
+            if self._access.write(keyset, expected=None):
                 return self._info(keyset, entry.name)
         raise KeysetRefusedError(
             f"there is {self._access.label} already, and nothing was changed; rotate adds a key to it"
@@ -173,14 +158,10 @@ class KeysetManager:
             InvalidKeyError: It is damaged.
             ProviderConfigError: There is none.
         """
-        keyset = self._access.existing().keyset
-        now = self._clock()
-        return KeysetInfo(
-            keyset.name, keyset.activation_delay_s, tuple(_info(keyset, entry, now) for entry in keyset.entries)
-        )
+        return keyset_info(self._access.existing().keyset, self._clock())
 
     @redact_frames
-    def rotate(self, *, key_name: str | None = None, now: bool = False) -> KeyInfo:
+    def rotate(self, *, key_name: str | None = None, now: bool = False, reason: str | None = None) -> KeyInfo:
         """Add a key, which becomes active after the keyset's activation delay. Refused while one is pending.
 
         With `now` it is active at once, for an emergency: a process that has not read the keyset
@@ -190,6 +171,7 @@ class KeysetManager:
         Args:
             key_name: The name of the key; None to have one made.
             now: Whether it is active at once.
+            reason: Why, for the record; None for none.
 
         Returns:
             The new key.
@@ -202,24 +184,29 @@ class KeysetManager:
         if not isinstance(now, bool):
             raise TypeError(f"now must be a bool, not {type(now).__name__}")
         key_name = self._new_name(key_name)
-        made: list[KeyEntry] = []
+        # One for each id that it is tried under: while it is tried, the keyset may be upgraded.
+        made: dict[str | None, KeyEntry] = {}
 
         def change(keyset: Keyset) -> Keyset:
             keyset.check_name(key_name)
             if not now:
                 keyset.check_rotation(self._clock())
-            if not made:
-                made.append(self._generated(key_name))
+            if keyset.id not in made:
+                made[keyset.id] = self._generated(key_name, keyset.id)
+            entry = made[keyset.id]
             at_s = self._clock() if now else ceil(self._clock()) + keyset.activation_delay_s
-            return keyset.added(made[0]._replace(activate_at=max(int(at_s), made[0].created_at)))
+            return keyset.added(entry._replace(activate_at=max(int(at_s), entry.created_at)))
 
-        return self._info(self._changed(change), key_name)
+        return self._info(self._changed(change, self._change("rotate", reason, key_name)), key_name)
 
     @redact_frames
-    def rewrap(self) -> tuple[KeyInfo, ...]:
+    def rewrap(self, *, reason: str | None = None) -> tuple[KeyInfo, ...]:
         """Wrap every key that is not destroyed under the wrapper's own key-encryption key, as it is now.
 
-        All at once: the keyset is changed when each of them is wrapped anew.
+        All at once: the keyset is changed when each of them is wrapped anew. Its format stays.
+
+        Args:
+            reason: Why, for the record; None for none.
 
         Returns:
             Those keys.
@@ -227,24 +214,68 @@ class KeysetManager:
         Raises:
             KeyProviderError: What the wrapper and the store raise.
         """
-        done: dict[tuple[str, WrappedKey], WrappedKey] = {}
+        done: dict[tuple[str | None, str, WrappedKey], WrappedKey] = {}
 
         def change(keyset: Keyset) -> Keyset:
             anew: dict[str, WrappedKey] = {}
             for entry in keyset.entries:
                 if entry.wrapped is not None:
-                    known = (entry.name, entry.wrapped)
+                    known = (keyset.id, entry.name, entry.wrapped)
                     if known not in done:
                         done[known] = self._answer(self._wrapper.rewrap(entry.wrapped, keyset.context(entry)))
                     anew[entry.name] = done[known]
             return keyset.rewrapped(anew)
 
-        keyset = self._changed(change)
+        keyset = self._changed(change, self._change("rewrap", reason))
         now = self._clock()
-        return tuple(_info(keyset, entry, now) for entry in keyset.entries if entry.ciphertext is not None)
+        return tuple(key_info(keyset, entry, now) for entry in keyset.entries if entry.ciphertext is not None)
 
     @redact_frames
-    def retire(self, key_name: str) -> KeyInfo:
+    def upgrade(self, *, destroy_after_s: int = DEFAULT_DESTROY_AFTER_S, reason: str | None = None) -> KeysetInfo:
+        """Move a keyset of format 1 to format 2, with an id that is bound to each of its keys.
+
+        For when every process that uses it has a release that reads format 2, which 0.1.0 does not. One
+        of format 2 is left as it is.
+
+        Args:
+            destroy_after_s: How long a retired key waits until it may be destroyed, in seconds.
+            reason: Why, for the record; None for none.
+
+        Returns:
+            The keyset.
+
+        Raises:
+            KeysetRefusedError: The wrapper has no `rebind`.
+            TypeError: An argument is of a wrong type.
+            KeyProviderError: What the wrapper and the store raise.
+        """
+        _check_seconds(destroy_after_s, "destroy_after_s", 0)
+        rebind = getattr(self._wrapper, "rebind", None)
+        keyset_id = _new_id()
+        done: dict[tuple[str, WrappedKey], WrappedKey] = {}
+
+        def change(keyset: Keyset) -> Keyset:
+            if keyset.id is not None:
+                return keyset
+            if not callable(rebind):
+                raise KeysetRefusedError(
+                    f"{self._wrapper.place} cannot bind the keys of {self._access.label} to an id: its wrapper has no"
+                    " rebind(); nothing was changed"
+                )
+            upgraded, anew = keyset.upgraded(keyset_id, destroy_after_s), {}
+            for entry in keyset.entries:
+                if entry.wrapped is not None:
+                    known = (entry.name, entry.wrapped)
+                    if known not in done:
+                        contexts = keyset.context(entry), upgraded.context(entry)
+                        done[known] = self._answer(rebind(entry.wrapped, *contexts))
+                    anew[entry.name] = done[known]
+            return upgraded.rewrapped(anew)
+
+        return keyset_info(self._changed(change, self._change("upgrade", reason)), self._clock())
+
+    @redact_frames
+    def retire(self, key_name: str, *, reason: str | None = None) -> KeyInfo:
         """Hand out that key no longer: reading with it is KeyDisabledError, until it is restored.
 
         Refused for the active and a pending key, and for one that a process might still write with:
@@ -253,6 +284,7 @@ class KeysetManager:
 
         Args:
             key_name: Its name.
+            reason: Why, for the record; None for none.
 
         Returns:
             The key.
@@ -261,14 +293,16 @@ class KeysetManager:
             KeysetRefusedError: Its state does not allow that, or there is no such key.
         """
         check_name(key_name, "key_name")
-        return self._info(self._changed(lambda keyset: keyset.retired(key_name, self._clock())), key_name)
+        record = self._change("retire", reason, key_name)
+        return self._info(self._changed(lambda keyset: keyset.retired(key_name, self._clock()), record), key_name)
 
     @redact_frames
-    def restore(self, key_name: str) -> KeyInfo:
+    def restore(self, key_name: str, *, reason: str | None = None) -> KeyInfo:
         """Hand out a retired key again.
 
         Args:
             key_name: Its name.
+            reason: Why, for the record; None for none.
 
         Returns:
             The key.
@@ -277,10 +311,11 @@ class KeysetManager:
             KeysetRefusedError: It was destroyed, or there is no such key.
         """
         check_name(key_name, "key_name")
-        return self._info(self._changed(lambda keyset: keyset.restored(key_name)), key_name)
+        record = self._change("restore", reason, key_name)
+        return self._info(self._changed(lambda keyset: keyset.restored(key_name), record), key_name)
 
     @redact_frames
-    def destroy(self, key_name: str) -> KeyInfo:
+    def destroy(self, key_name: str, *, reason: str | None = None) -> KeyInfo:
         """Remove the bytes of a retired key for good; its record stays. Refused for any other key.
 
         Copies of the keyset in backups still have them, until these expire or the version of the
@@ -288,6 +323,7 @@ class KeysetManager:
 
         Args:
             key_name: Its name.
+            reason: Why, for the record; None for none.
 
         Returns:
             The key, of which only the record is left.
@@ -296,7 +332,8 @@ class KeysetManager:
             KeysetRefusedError: It is not retired, or there is no such key.
         """
         check_name(key_name, "key_name")
-        return self._info(self._changed(lambda keyset: keyset.destroyed(key_name, self._clock())), key_name)
+        record = self._change("destroy", reason, key_name)
+        return self._info(self._changed(lambda keyset: keyset.destroyed(key_name, self._clock()), record), key_name)
 
     def close(self) -> None:
         """Close the wrapper and the store, if they have anything to close."""
@@ -305,13 +342,14 @@ class KeysetManager:
     def __repr__(self) -> str:
         return f"<KeysetManager {self.place}>"
 
-    def _changed(self, change: Callable[[Keyset], Keyset]) -> Keyset:
+    def _changed(self, change: Callable[[Keyset], Keyset], record: Change) -> Keyset:
         for _ in range(_MOST_TRIES):
             read = self._access.existing()
             changed = change(read.keyset)
             if changed == read.keyset:
                 return changed
-            if self._write(changed, expected=read.revision):
+            changed = changed.recorded(record)
+            if self._access.write(changed, expected=read.revision):
                 return changed
             time.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311 - keeps those apart who try at once
         raise KeyUnavailableError(
@@ -319,16 +357,19 @@ class KeysetManager:
             " through; nothing was changed by it; try again"
         )
 
-    def _write(self, keyset: Keyset, *, expected: str | None) -> bool:
-        text = dump(keyset)
-        # What could not be read again is not written: a wrapper may have answered anything.
-        parse(text, keyset.name, f"the next revision of {self._access.label}")
-        return self._access.store.write(keyset.name, text, expected=expected)
+    def _change(self, what: str, reason: str | None, key_name: str | None = None) -> Change:
+        """The record of a change that is made now."""
+        if reason is not None and not isinstance(reason, str):
+            raise TypeError(f"reason must be a str or None, not {type(reason).__name__}")
+        if reason is not None and not (1 <= len(reason) <= LONGEST_REASON and reason.isprintable()):
+            raise ProviderConfigError(f"reason must be one line of 1 to {LONGEST_REASON} printable characters")
+        return Change(int(self._clock()), user_name(), host_name(), what, key_name, reason)
 
-    def _generated(self, key_name: str) -> KeyEntry:
+    def _generated(self, key_name: str, keyset_id: str | None) -> KeyEntry:
         created_at = int(self._clock())
+        context = context_of(self._access.name, keyset_id, key_name, created_at)
         # The plain key is of no use here.
-        wrapped = self._answer(self._wrapper.generate(context_of(self._access.name, key_name, created_at))[1])
+        wrapped = self._answer(self._wrapper.generate(context)[1])
         return KeyEntry(key_name, created_at, created_at, wrapped.kek, wrapped.ciphertext)
 
     def _answer(self, wrapped: WrappedKey) -> WrappedKey:
@@ -342,7 +383,7 @@ class KeysetManager:
     def _info(self, keyset: Keyset, key_name: str) -> KeyInfo:
         entry = keyset.find(key_name)
         assert entry is not None  # noqa: S101 - it was just added or changed
-        return _info(keyset, entry, self._clock())
+        return key_info(keyset, entry, self._clock())
 
     def _new_name(self, given: str | None) -> str:
         if given is not None:
@@ -351,20 +392,12 @@ class KeysetManager:
         return f"{datetime.fromtimestamp(self._clock(), timezone.utc):%Y%m%d}-{os.urandom(3).hex()}"
 
 
-def _info(keyset: Keyset, entry: KeyEntry, now: float) -> KeyInfo:
-    state = keyset.state(entry, now)
-    until = None if state in {"active", "pending"} else keyset.written_until(entry)
-    return KeyInfo(
-        entry.name,
-        state,
-        _time(entry.created_at),
-        _time(entry.activate_at),
-        entry.kek,
-        None if until is None else _time(until),
-        None if entry.retired_at is None else _time(entry.retired_at),
-        None if entry.destroyed_at is None else _time(entry.destroyed_at),
-    )
+def _new_id() -> str:
+    return os.urandom(_ID_BYTES).hex()
 
 
-def _time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)
+def _check_seconds(given: object, argument: str, least: int) -> None:
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"{argument} must be an int, not {type(given).__name__}")
+    if not least <= given <= MOST_DELAY_S:
+        raise ProviderConfigError(f"{argument} must be {least} to {MOST_DELAY_S} seconds; {given} was given")

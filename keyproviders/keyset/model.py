@@ -22,7 +22,10 @@ from ..wrapping import WrappedKey
 
 __all__ = [
     "DEFAULT_DELAY_S",
+    "DEFAULT_DESTROY_AFTER_S",
+    "KEPT_CHANGES",
     "MOST_DELAY_S",
+    "Change",
     "KeyEntry",
     "Keyset",
     "KeysetRefusedError",
@@ -34,6 +37,10 @@ __all__ = [
 #: A ring writes with the key that it knows for 300 s, and for 900 s while it cannot ask; 60 s for clocks.
 DEFAULT_DELAY_S = 1_260
 MOST_DELAY_S = 366 * 86_400
+#: So long a retired key waits until it may be destroyed.
+DEFAULT_DESTROY_AFTER_S = 7 * 86_400
+#: So many of its changes a keyset has on record, the newest ones.
+KEPT_CHANGES = 20
 
 State = Literal["pending", "active", "decrypt-only", "retired", "destroyed"]
 
@@ -42,6 +49,26 @@ _SHOWN_NAMES = 10
 
 class KeysetRefusedError(KeyProviderError):
     """The keyset's present state does not allow this change. Nothing was changed."""
+
+
+class Change(NamedTuple):
+    """One change of a keyset, as whoever made it said. Nothing proves it.
+
+    Args:
+        at: When, in Unix seconds.
+        user: The name of the operating system's user.
+        host: The name of the machine.
+        what: The change: `create`, `rotate`, `rewrap`, `retire`, `restore`, `destroy`, `upgrade`.
+        key: The name of the key that was changed, or None where it was all of them.
+        reason: Why, in the operator's words, or None.
+    """
+
+    at: int
+    user: str
+    host: str
+    what: str
+    key: str | None = None
+    reason: str | None = None
 
 
 class KeyEntry(NamedTuple):
@@ -69,16 +96,27 @@ class KeyEntry(NamedTuple):
 class Keyset(NamedTuple):
     """Some keys under one name, in the order in which they were added. At least one is usable.
 
+    One of format 1 has no `id` and no `changes`, and its `revision` and `destroy_after_s` are 0.
+
     The changes give a new keyset, or raise KeysetRefusedError.
     """
 
     name: str
     activation_delay_s: int
     entries: tuple[KeyEntry, ...]
+    id: str | None = None
+    revision: int = 0
+    destroy_after_s: int = 0
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def format(self) -> int:
+        """The format that it is written in."""
+        return 1 if self.id is None else 2
 
     def context(self, entry: KeyEntry) -> dict[str, str]:
         """What is bound to a wrapped key of this keyset."""
-        return context_of(self.name, entry.name, entry.created_at)
+        return context_of(self.name, self.id, entry.name, entry.created_at)
 
     @property
     def names(self) -> str:
@@ -194,6 +232,16 @@ class Keyset(NamedTuple):
             )
         )
 
+    def upgraded(self, keyset_id: str, destroy_after_s: int) -> Keyset:
+        """The same in format 2. Its keys are still to be bound to the id."""
+        return self._replace(id=keyset_id, destroy_after_s=destroy_after_s)
+
+    def recorded(self, change: Change) -> Keyset:
+        """The next revision, with a change on record. One of format 1 has neither."""
+        if self.id is None:
+            return self
+        return self._replace(revision=self.revision + 1, changes=(*self.changes, change)[-KEPT_CHANGES:])
+
     def _known(self, key_name: str) -> KeyEntry:
         entry = self.find(key_name)
         if entry is None:
@@ -208,9 +256,10 @@ class Keyset(NamedTuple):
         return self._replace(entries=tuple(changed if one.name == changed.name else one for one in self.entries))
 
 
-def context_of(keyset: str, key: str, created_at: int) -> dict[str, str]:
-    """What is bound to a wrapped key of that keyset, name and time."""
-    return {"keyset": keyset, "key": key, "created_at": time_text(created_at)}
+def context_of(keyset: str, keyset_id: str | None, key: str, created_at: int) -> dict[str, str]:
+    """What is bound to a wrapped key of that keyset, name and time. A keyset of format 1 has no id."""
+    context = {"keyset": keyset, "key": key, "created_at": time_text(created_at)}
+    return context if keyset_id is None else {**context, "keyset_id": keyset_id}
 
 
 def time_text(seconds: int) -> str:

@@ -54,6 +54,10 @@ class KeysetKeyProvider:
     it is first asked for, and again when its copy is older than `revalidate_s` (seconds), or when it
     lies there in another wrapping. A copy of a key that the keyset no longer hands out is dropped.
 
+    With a `keyset_id` any other keyset is refused, and so is one of format 1, which has no id. Without
+    one the first id that is seen is the only one from then on. A revision below one that was seen is
+    refused either way (InvalidKeyError), until the process is restarted.
+
     A retired key is KeyDisabledError, a destroyed one KeyDestroyedError, a keyset that is missing
     ProviderConfigError, and one that is damaged InvalidKeyError. `activation_delay_s` is the keyset's
     own, None before the first call; a ring whose writers would not see a new key in that time refuses
@@ -63,12 +67,13 @@ class KeysetKeyProvider:
         wrapper: What wraps its keys.
         store: Where it is kept.
         name: Its name in the store.
+        keyset_id: The id that it must have; None for the first one that is seen.
         revalidate_s: The age, in seconds, from which on a key is unwrapped again.
         clock: Gives the time in Unix seconds.
 
     Raises:
         TypeError: An argument is of a wrong type.
-        ProviderConfigError: No keyset can have that name, or `revalidate_s` is not finite and above 0.
+        ProviderConfigError: No keyset can have that name or id, or `revalidate_s` is not finite and above 0.
     """
 
     @redact_frames
@@ -78,10 +83,11 @@ class KeysetKeyProvider:
         store: KeysetStore,
         *,
         name: str = "default",
+        keyset_id: str | None = None,
         revalidate_s: float = 3_600,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._access = KeysetAccess(wrapper, store, name)
+        self._access = KeysetAccess(wrapper, store, name, keyset_id)
         check_clock(clock)
         if isinstance(revalidate_s, bool) or not isinstance(revalidate_s, (int, float)):
             raise TypeError(f"revalidate_s must be a number of seconds, not {type(revalidate_s).__name__}")
@@ -112,8 +118,8 @@ class KeysetKeyProvider:
     @redact_frames
     def from_url(cls, url: str, *, allow_insecure: bool = False) -> KeysetKeyProvider:
         """The provider of an `aws-kms:` or `vault-transit:` URL. Raises ProviderConfigError."""
-        wrapper, store, name = open_keyset_url(url, allow_insecure=allow_insecure)
-        return cls(wrapper, store, name=name)
+        opened = open_keyset_url(url, allow_insecure=allow_insecure)
+        return cls(opened.wrapper, opened.store, name=opened.name, keyset_id=opened.keyset_id)
 
     @redact_frames
     def active(self) -> Key:
@@ -152,6 +158,30 @@ class KeysetKeyProvider:
         return {
             entry.name: copies[entry.name].key.fingerprint if entry.name in copies else None for entry in keyset.entries
         }
+
+    @redact_frames
+    def examine(self) -> list[str]:
+        """What is known of the keyset beyond its keys, in sentences for `encrypted-sessions doctor`.
+
+        Returns:
+            The sentences.
+
+        Raises:
+            KeyProviderError: What the store raises.
+        """
+        keyset = self._keyset()
+        if keyset.id is None:
+            without_id = (
+                f"the keyset {keyset.name!r} is of format 1: it has no id, so one of another place with its name passes"
+                " for it; when every process has a release that reads format 2 (0.2.0 or later), run"
+                " `encrypted-sessions keys upgrade`"
+            )
+            return [without_id]
+        named = "" if self._access.given_id is not None else f"; add keyset_id={keyset.id} to the URL"
+        return [
+            f"the keyset {keyset.name!r} has the id {keyset.id}{named}",
+            f"it is at revision {keyset.revision}: a process that saw a later one refuses it until it is restarted",
+        ]
 
     def close(self) -> None:
         """Forget the keys, and close the wrapper and the store if they have anything to close."""
@@ -211,13 +241,13 @@ class KeysetKeyProvider:
             copy = self._copies.get(entry.name)
             one_at_a_time = self._unwrapping[entry.name]
         if copy is not None and self._is_good(copy, entry, self._age_clock(), lasts_s):
-            return copy.key
+            return self._dated(copy, keyset, entry)
         with one_at_a_time:
             # Another thread may have done it meanwhile.
             with self._lock:
                 copy = self._copies.get(entry.name)
             if copy is not None and self._is_good(copy, entry, self._age_clock(), lasts_s):
-                return copy.key
+                return self._dated(copy, keyset, entry)
             asked_at = self._age_clock()
             key = self._unwrapped(keyset, entry)
             with self._lock:
@@ -232,7 +262,27 @@ class KeysetKeyProvider:
             raise InvalidKeyError(
                 f"unwrapping the key {entry.name!r} of {self.place} gave {found}, and a key has {SECRET_BYTES} bytes"
             )
-        return Key(entry.name, secret, datetime.fromtimestamp(entry.created_at, timezone.utc))
+        return _key_of(keyset, entry, secret)
+
+    def _dated(self, copy: _Copy, keyset: Keyset, entry: KeyEntry) -> Key:
+        """The key of a copy, which another key may follow since the copy was made."""
+        until = keyset.written_until(entry)
+        if copy.key.written_until == (None if until is None else _time(until)):
+            return copy.key
+        key = _key_of(keyset, entry, copy.key.secret)
+        with self._lock:
+            if self._copies.get(entry.name) is copy:
+                self._copies[entry.name] = copy._replace(key=key)
+        return key
+
+
+def _key_of(keyset: Keyset, entry: KeyEntry, secret: bytes) -> Key:
+    until = keyset.written_until(entry)
+    return Key(entry.name, secret, _time(entry.created_at), written_until=None if until is None else _time(until))
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)
 
 
 def _wrapped(entry: KeyEntry) -> WrappedKey:

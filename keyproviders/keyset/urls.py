@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from .._support.redaction import redact_frames
 from .._support.urls import split_url
 from ..errors import ProviderConfigError
@@ -10,18 +12,27 @@ from ..wrapping import KeyWrapper
 from . import stores
 from .stores.base import KeysetStore
 
-__all__ = ["open_keyset_url"]
+__all__ = ["OpenedURL", "open_keyset_url"]
 
-_OPTIONS = frozenset({"keyset", "keyset_name"})
+_OPTIONS = frozenset({"keyset", "keyset_name", "keyset_id"})
 _REFUSED = {
     "dsn": "URLs are logged and shown, and a DSN may have a password; put it into a variable, and name that in dsn_env",
     "store": "it is called keyset, as in keyset=file:/etc/agents/keyset.json",
 }
 
 
+class OpenedURL(NamedTuple):
+    """What the URL of a keyset says; `keyset_id` is None where it does not name one."""
+
+    wrapper: KeyWrapper
+    store: KeysetStore
+    name: str
+    keyset_id: str | None
+
+
 @redact_frames
-def open_keyset_url(url: str, *, allow_insecure: bool = False) -> tuple[KeyWrapper, KeysetStore, str]:
-    """The wrapper, the store and the name of the keyset of a URL such as `aws-kms:` or `vault-transit:`.
+def open_keyset_url(url: str, *, allow_insecure: bool = False) -> OpenedURL:
+    """The wrapper, the store, the name and the id of the keyset of a URL such as `aws-kms:` or `vault-transit:`.
 
     Nothing is asked yet. Raises ProviderConfigError.
     """
@@ -47,9 +58,10 @@ def open_keyset_url(url: str, *, allow_insecure: bool = False) -> tuple[KeyWrapp
     )
     place = options.pop("keyset", None)
     name = options.pop("keyset_name", "default")
+    keyset_id = options.pop("keyset_id", None)
     if place is None:
         raise ProviderConfigError(f"the {scheme}: URL does not say where its keyset is; add {stores.EXAMPLES}")
     of_store = {option: options.pop(option) for option in stores.URL_OPTIONS if option in options}
     store = stores.open_store(place, of_store, scheme)
     wrapper = wrapper_type.from_options(path, options, allow_insecure=allow_insecure)
-    return wrapper, store, name
+    return OpenedURL(wrapper, store, name, keyset_id)

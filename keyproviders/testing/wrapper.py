@@ -12,7 +12,14 @@ from .checks import at_once, expect, expect_closes_twice, expect_no_new_threads,
 
 __all__ = ["KeyWrapperConformance"]
 
-_CONTEXT: Mapping[str, str] = {"keyset": "conformance", "key": "first", "created_at": "2026-11-23T07:00:00Z"}
+_CONTEXT: Mapping[str, str] = {
+    "keyset": "conformance",
+    "key": "first",
+    "created_at": "2026-11-23T07:00:00Z",
+    "keyset_id": "0123456789abcdef0123456789abcdef",
+}
+# Of a keyset of format 1.
+_OLD_CONTEXT = {name: text for name, text in _CONTEXT.items() if name != "keyset_id"}
 # What a keyset takes: see the format of its document.
 _LONGEST_KEK = 2_048
 _LONGEST_CIPHERTEXT = 16_384
@@ -68,7 +75,7 @@ class KeyWrapperConformance:
         wrapper = self.make_wrapper()
         _, wrapped = wrapper.generate(_CONTEXT)
         others = [{**_CONTEXT, name: "2026-11-23T07:00:01Z"} for name in _CONTEXT]
-        for other in (*others, {**_CONTEXT, "more": "x"}):
+        for other in (*others, {**_CONTEXT, "more": "x"}, _OLD_CONTEXT):
             expect_refused(
                 lambda other=other: wrapper.unwrap(wrapped, other),  # type: ignore[misc] # binds this turn's context
                 InvalidKeyError,
@@ -128,6 +135,30 @@ class KeyWrapperConformance:
             lambda: wrapper.unwrap(moved, _CONTEXT),
             ProviderConfigError,
             "the former wrapper still opens what was moved",
+        )
+
+    def test_a_key_is_bound_to_another_context_alone(self) -> None:
+        """`rebind()`, if it has one: the same key, which the former context opens no more."""
+        wrapper = self.make_wrapper()
+        rebind = getattr(wrapper, "rebind", None)
+        if rebind is None:
+            return
+        secret, wrapped = wrapper.generate(_OLD_CONTEXT)
+        anew = rebind(wrapped, _OLD_CONTEXT, _CONTEXT)
+        _expect_storable(anew)
+        expect(wrapper.unwrap(anew, _CONTEXT) == secret, "rebind() changed the key")
+        expect(wrapper.unwrap(wrapped, _OLD_CONTEXT) == secret, "rebind() took the key that it was given away")
+        expect_refused(
+            lambda: wrapper.unwrap(anew, _OLD_CONTEXT), InvalidKeyError, "rebind() left the key under its old context"
+        )
+        other = {**_OLD_CONTEXT, "key": "second"}
+        expect_refused(
+            lambda: rebind(wrapped, other, _CONTEXT), InvalidKeyError, "rebind() took a key of another context"
+        )
+        expect_refused(
+            lambda: rebind(WrappedKey("of another kind", wrapped.ciphertext), _OLD_CONTEXT, _CONTEXT),
+            ProviderConfigError,
+            "rebind() took a key of a key-encryption key that the wrapper was not told of",
         )
 
     def test_several_threads_may_call_at_once(self) -> None:

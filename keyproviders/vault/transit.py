@@ -17,7 +17,7 @@ from ..secret_fields import read_text
 from ..wrapping import (
     WrappedKey,
     arguments_from_options,
-    check_context,
+    bound_context,
     check_wrapped,
     checked_keks,
     describe_key,
@@ -84,7 +84,7 @@ class VaultTransitKeyWrapper:
     `allow_insecure`. Those of the connection and the login are as for `VaultKvKeyProvider`.
 
     The key must be a derived one (`derived=true`): only such a key binds a context. Bound are the
-    name of the keyset, the name of the key, its time, and what `context` adds.
+    name and the id of the keyset, the name of the key, its time, and what `context` adds.
 
     A key that is wrapped by another key of Transit than this one and `also_kek` is refused, but by
     `rewrap`, which takes any.
@@ -95,6 +95,7 @@ class VaultTransitKeyWrapper:
     | `generate`: create, rotate | `<mount>/datakey/plaintext/<key>` |
     | `rewrap` under a newer version | `<mount>/rewrap/<key>` |
     | `rewrap` from another key | decrypt on that one; datakey/plaintext and encrypt on this one |
+    | `rebind`: upgrade | the same, where that one may be this one |
 
     `unwrap` is one request; so is `rewrap` under the same key, which stays within the server.
     `generate` is two: the first one asks for a key without a context, which a derived key refuses.
@@ -168,13 +169,7 @@ class VaultTransitKeyWrapper:
     def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
         """The 32 bytes, if they were wrapped under this context by this key or one of `also_kek`."""
         bound = self._bound(context)
-        kek, version = _read(wrapped, context)
-        if kek != self._kek and kek not in self._also:
-            allowed = " or ".join(str(one) for one in (self._kek, *self._also))
-            raise ProviderConfigError(
-                f"{describe_key(context)} is wrapped by {kek}, and {self.place} may use {allowed}; name its key in the"
-                f" URL, or allow it with also_kek={kek}, or move the keyset: encrypted-sessions keys rewrap"
-            )
+        kek, version = self._allowed_kek(wrapped, context)
         return self._unwrapped(kek, version, wrapped.ciphertext, bound, context)
 
     @redact_frames
@@ -193,11 +188,19 @@ class VaultTransitKeyWrapper:
             return wrapped if new_version <= version else WrappedKey(wrapped.kek, ciphertext)
         # Asked first: where a policy allows it, encrypting makes a key that is not there.
         self._check_derived(action)
-        secret = self._unwrapped(kek, version, wrapped.ciphertext, bound, context)
-        body = {"plaintext": base64.b64encode(secret).decode("ascii"), "context": bound}
-        answer = self._ask("encrypt", self._kek, body, action)
-        ciphertext, _ = self._new_ciphertext(answer, action)
-        return WrappedKey(str(self._kek), ciphertext)
+        return self._encrypted(self._unwrapped(kek, version, wrapped.ciphertext, bound, context), bound, action)
+
+    @redact_frames
+    def rebind(self, wrapped: WrappedKey, old_context: Mapping[str, str], new_context: Mapping[str, str]) -> WrappedKey:
+        """The same key under another context, if this key or one of `also_kek` wrapped it.
+
+        Transit has no request for that: the plain key comes here and goes back.
+        """
+        old, new = self._bound(old_context), self._bound(new_context)
+        kek, version = self._allowed_kek(wrapped, old_context)
+        action = f"binding {describe_key(new_context)} anew with {self.place}"
+        self._check_derived(action)
+        return self._encrypted(self._unwrapped(kek, version, wrapped.ciphertext, old, old_context), new, action)
 
     def close(self) -> None:
         """Close the connections and forget the token."""
@@ -212,10 +215,25 @@ class VaultTransitKeyWrapper:
 
     def _bound(self, context: Mapping[str, str]) -> str:
         """All that is bound, as the server takes it: base64 of JSON with sorted names and no spaces."""
-        check_context(context)
-        whole = {**self._context, **context}
-        text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(bound_context(self._context, context), sort_keys=True, separators=(",", ":"))
         return base64.b64encode(text.encode("ascii")).decode("ascii")
+
+    def _allowed_kek(self, wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[_Kek, int]:
+        """The key that wrapped it, and its version. Refused unless it is this one or one of `also_kek`."""
+        kek, version = _read(wrapped, context)
+        if kek != self._kek and kek not in self._also:
+            allowed = " or ".join(str(one) for one in (self._kek, *self._also))
+            raise ProviderConfigError(
+                f"{describe_key(context)} is wrapped by {kek}, and {self.place} may use {allowed}; name its key in the"
+                f" URL, or allow it with also_kek={kek}, or move the keyset: encrypted-sessions keys rewrap"
+            )
+        return kek, version
+
+    def _encrypted(self, secret: bytes, bound: str, action: str) -> WrappedKey:
+        body = {"plaintext": base64.b64encode(secret).decode("ascii"), "context": bound}
+        answer = self._ask("encrypt", self._kek, body, action)
+        ciphertext, _ = self._new_ciphertext(answer, action)
+        return WrappedKey(str(self._kek), ciphertext)
 
     def _unwrapped(self, kek: _Kek, version: int, ciphertext: str, bound: str, context: Mapping[str, str]) -> bytes:
         action = f"unwrapping {describe_key(context)} with {kek}"

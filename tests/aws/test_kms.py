@@ -221,6 +221,25 @@ def test_an_alias_that_was_moved_is_told_with_the_way_on(proxy, kms, make, fault
     assert wrapper.unwrap(moved, CONTEXT) == secret
 
 
+def test_binding_a_key_anew_is_one_request_with_the_key_that_the_settings_name(kms, make, proxy, fault):
+    """A keyset that names another one is refused as by unwrap: `upgrade` moves no key from elsewhere."""
+    wrapper, new = make(kms.alias), {**CONTEXT, "keyset_id": "0" * 32}
+    secret, wrapped = wrapper.generate(CONTEXT)
+    anew = wrapper.rebind(wrapped, CONTEXT, new)
+    assert proxy.asked[-1].target == "ReEncrypt"
+    assert proxy.asked[-1].body["SourceKeyId"] == kms.alias
+    assert wrapper.unwrap(anew, new) == secret
+    with pytest.raises(InvalidKeyError):
+        wrapper.unwrap(anew, CONTEXT)
+    with pytest.raises(InvalidKeyError, match="the keyset was altered"):
+        wrapper.rebind(wrapped._replace(kek=kms.new_key()), CONTEXT, new)
+    asked = len(proxy.asked)
+    with pytest.raises(ProviderConfigError, match="this may use"):
+        make(kms.new_key()).rebind(wrapped, CONTEXT, new)
+    assert len(proxy.asked) == asked
+    assert make(kms.arn, also_kek=()).rebind(wrapped, CONTEXT, new).kek == kms.arn
+
+
 def test_a_key_that_opened_with_another_kms_key_than_the_keyset_says_is_refused(kms, make, proxy, fault):
     """Whoever writes to the keyset may write any ARN into it."""
     wrapper = make(kms.alias)

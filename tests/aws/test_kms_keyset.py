@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,18 @@ from typer.testing import CliRunner
 from encrypted_sessions import EncryptedSession, KeyDisabledError, KeyRing
 from encrypted_sessions.cli import application
 from encrypted_sessions_tests.documents import ROOT, blocks
+from encrypted_sessions_tests.keyset_fixture import make_format_1
 from encrypted_sessions_tests.stores import PlainSession
-from keyproviders import KeyAccessDeniedError, KeyProvider, KeyUnavailableError, RetryPolicy, open_keyset, open_provider
+from keyproviders import (
+    KeyAccessDeniedError,
+    KeyProvider,
+    KeyUnavailableError,
+    ProviderConfigError,
+    RetryPolicy,
+    open_keyset,
+    open_provider,
+)
+from keyproviders.aws import AwsKmsKeyWrapper
 from keyproviders.keyset import FileKeysetStore, KeysetKeyProvider
 from keyproviders.testing import KeyProviderConformance
 
@@ -83,6 +94,41 @@ def test_each_command_makes_these_calls_and_no_others(proxy, kms, url):
     assert calls(proxy) == ["GenerateDataKey"]
     command("rewrap", url)
     assert calls(proxy) == ["ReEncrypt", "ReEncrypt"]
+    command("upgrade", url)
+    assert calls(proxy) == []
+
+
+@pytest.fixture
+def old(proxy, kms, url, tmp_path: Path) -> Path:
+    """A keyset of 0.1.0, with the keys `k1` and `k2`."""
+    with closing(AwsKmsKeyWrapper(kms.alias)) as wrapper:
+        make_format_1(wrapper, FileKeysetStore(tmp_path / "keyset.json"), "k1", "k2", now=1_735_732_800)
+    del proxy.asked[:]
+    return tmp_path / "keyset.json"
+
+
+def test_an_upgrade_binds_every_key_to_the_id_within_kms(proxy, url, old):
+    with closing(open_provider(url)) as provider:
+        before = {name: provider.get(name) for name in ("k1", "k2")}
+    del proxy.asked[:]
+    found = command("upgrade", url, "--json")
+    assert [one.target for one in proxy.asked] == ["ReEncrypt", "ReEncrypt"]
+    for one, name in zip(proxy.asked, ("k1", "k2"), strict=True):
+        bound = {"keyset": "default", "key": name, "created_at": "2025-01-01T12:00:00Z"}
+        assert one.body["SourceEncryptionContext"] == bound
+        assert one.body["DestinationEncryptionContext"] == {**bound, "keyset_id": found["keyset_id"]}
+    with closing(open_provider(f"{url}&keyset_id={found['keyset_id']}")) as provider:
+        assert {name: provider.get(name) for name in before} == before
+
+
+def test_an_upgrade_takes_no_key_of_a_kms_key_that_the_url_does_not_name(proxy, kms, url, old):
+    before = old.read_text()
+    other = kms.new_key()
+    manager = open_keyset(url.replace(kms.alias, other))
+    with closing(manager), pytest.raises(ProviderConfigError, match="this may use"):
+        manager.upgrade()
+    assert proxy.asked == []
+    assert old.read_text() == before
 
 
 def test_the_later_commands_ask_kms_nothing(proxy, url):
@@ -125,6 +171,7 @@ def test_what_is_bound_is_what_the_log_of_kms_will_show(proxy, url):
         "keyset": "tenant-7",
         "key": "k1",
         "created_at": made.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "keyset_id": manager.keyset_id,
     }
     manager.close()
 
@@ -143,8 +190,6 @@ class Clock:
 @pytest.fixture
 def place(proxy, kms, url, tmp_path: Path):
     """A keyset, a ring on it, and their clock."""
-    from keyproviders.aws import AwsKmsKeyWrapper
-
     clock = Clock()
     store = FileKeysetStore(str(tmp_path / "keyset.json"))
     manager = open_keyset(url)
@@ -255,6 +300,15 @@ BOTH = pytest.mark.parametrize(
     [(("key", "agents-operator"), ("key", "agents")), (("operator", "agents-operator"), ("service", "agents"))],
     ids=["policy of the key", "policies of the roles"],
 )
+
+
+@BOTH
+def test_the_policies_of_the_page_let_the_operator_upgrade(url, old, as_role, operator, service):
+    as_role(*operator)
+    upgraded = f"{url}&keyset_id={command('upgrade', url, '--json')['keyset_id']}"
+    as_role(*service)
+    with closing(open_provider(upgraded)) as provider:
+        assert provider.active().name == "k2"
 
 
 @BOTH

@@ -183,8 +183,10 @@ def test_a_damaged_text_is_named_with_its_place_and_what_is_wrong(text: str, wor
 
 
 def test_a_later_format_asks_for_a_later_release() -> None:
-    with pytest.raises(ProviderConfigError, match=r"in the test is of format 2, and this release knows format 1"):
-        read('{"format": 2, "whatever": []}')
+    with pytest.raises(
+        ProviderConfigError, match=r"in the test is of format 3, and this release knows formats 1 and 2"
+    ):
+        read('{"format": 3, "whatever": []}')
     with pytest.raises(ProviderConfigError, match="of format 1000000 or more"):
         read(f'{{"format": {"9" * 4_000}}}')
 

@@ -74,7 +74,10 @@ def test_a_new_keyset_has_one_active_key(empty: KeysetFixture) -> None:
     assert re.fullmatch(r"20270115-[0-9a-f]{6}", key.name)
     assert (key.state, key.created_at, key.activate_at, key.kek) == ("active", NOON, NOON, "fake/agents")
     assert (key.written_until, key.retired_at, key.destroyed_at) == (None, None, None)
-    assert empty.manager.list() == ("default", 1_260, (key,))
+    found = empty.manager.list()
+    assert (found.name, found.activation_delay_s, found.keys) == ("default", 1_260, (key,))
+    assert (found.format, found.revision, found.destroy_after_s) == (2, 1, 604_800)
+    assert found.id == empty.manager.keyset_id
     assert dict(empty.wrapper.calls) == {"generate": 1}
 
 
@@ -244,6 +247,68 @@ def test_what_is_done_twice_is_done_once(setting: KeysetFixture) -> None:
         assert setting.text() == text
 
 
+# -- The record -------------------------------------------------------------------------------------
+
+
+def test_each_change_is_a_revision_and_says_what_when_who_and_why(
+    empty: KeysetFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "user_name", lambda: "ops")
+    monkeypatch.setattr(manager, "host_name", lambda: "bastion-1")
+    keyset = empty.manager
+    keyset.create(key_name="first", reason="CHG-1")
+    empty.later(60)
+    keyset.rotate(key_name="second", now=True, reason="CHG-2")
+    keyset.rewrap()
+    empty.later(DELAY_S)
+    keyset.retire("first", reason="CHG-3")
+    keyset.restore("first")
+    keyset.retire("first")
+    keyset.destroy("first", reason="CHG-4")
+    found = keyset.list()
+    assert [(one.what, one.key, one.reason) for one in found.changes] == [
+        ("create", "first", "CHG-1"),
+        ("rotate", "second", "CHG-2"),
+        ("rewrap", None, None),
+        ("retire", "first", "CHG-3"),
+        ("restore", "first", None),
+        ("retire", "first", None),
+        ("destroy", "first", "CHG-4"),
+    ]
+    assert {(one.user, one.host) for one in found.changes} == {("ops", "bastion-1")}
+    assert [one.at - NOON for one in found.changes[:3]] == [timedelta(0), timedelta(seconds=60), timedelta(seconds=60)]
+    assert found.revision == 7
+    # What changes nothing is no change.
+    keyset.destroy("first")
+    assert keyset.list() == found
+
+
+def test_the_last_20_changes_stay_on_record(setting: KeysetFixture) -> None:
+    for at in range(25):
+        setting.manager.rotate(key_name=f"k{at}", now=True)
+    found = setting.manager.list()
+    assert [one.key for one in found.changes] == [f"k{at}" for at in range(5, 25)]
+    assert found.revision == 26
+
+
+def test_who_changed_it_is_this_user_on_this_machine_also_without_a_name(
+    empty: KeysetFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", lambda: "ops\x1b[2J")
+    monkeypatch.setattr("socket.gethostname", lambda: "h" * 400)
+    empty.manager.create()
+    monkeypatch.setattr("getpass.getuser", no_name)
+    monkeypatch.setattr("socket.gethostname", lambda: "")
+    empty.manager.rotate()
+    first, second = empty.manager.list().changes
+    assert (first.user, first.host) == ("ops?[2J", "h" * 250 + "...")
+    assert re.fullmatch(r"uid \d+", second.user)
+    assert second.host == "unknown"
+
+
 # -- When somebody else was first, or the place fails -----------------------------------------------
 
 
@@ -404,6 +469,16 @@ def test_it_shows_its_parts_and_no_key(setting: KeysetFixture) -> None:
             TypeError,
             "activation_delay_s must be an int, not float",
         ),
+        (
+            lambda keyset: keyset.create(destroy_after_s=-1),
+            ProviderConfigError,
+            "destroy_after_s must be 0 to 31622400",
+        ),
+        (lambda keyset: keyset.create(destroy_after_s=1.5), TypeError, "destroy_after_s must be an int, not float"),
+        (lambda keyset: keyset.upgrade(destroy_after_s="7d"), TypeError, "destroy_after_s must be an int, not str"),
+        (lambda keyset: keyset.create(reason=7), TypeError, "reason must be a str or None, not int"),
+        (lambda keyset: keyset.create(reason="a\nb"), ProviderConfigError, "reason must be one line of 1 to 500"),
+        (lambda keyset: keyset.rotate(reason=""), ProviderConfigError, "reason must be one line of 1 to 500"),
         (lambda keyset: keyset.rotate(now="yes"), TypeError, "now must be a bool, not str"),
         (lambda keyset: keyset.rotate(key_name=""), ProviderConfigError, "key_name must be 1 to 119 characters"),
         (lambda keyset: keyset.retire(None), TypeError, "key_name must be a str, not NoneType"),

@@ -9,6 +9,7 @@ import pickle
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,37 @@ def test_where_no_earlier_key_is_usable_the_pending_one_is_active(setting: Keyse
     assert setting.provider().active().name == "second"
 
 
+# -- Until when a key may have written --------------------------------------------------------------
+
+
+def test_a_key_knows_until_when_it_may_have_written_once_another_key_follows(setting: KeysetFixture) -> None:
+    provider = setting.provider()
+    first = provider.active()
+    assert first.written_until is None
+    setting.manager.rotate(key_name="second")
+    until = datetime.fromtimestamp(setting.clock.now + 2 * DELAY_S, timezone.utc)
+    assert provider.active().written_until == until
+    setting.later(DELAY_S)
+    assert provider.active().written_until is None
+    assert provider.get("first").written_until == until
+    assert provider.get("first") == first
+    # Nobody was asked for it again.
+    assert setting.wrapper.calls["unwrap"] == 2
+
+
+def test_a_key_that_was_overtaken_in_an_emergency_wrote_no_longer_than_a_delay_after_that(
+    setting: KeysetFixture,
+) -> None:
+    setting.manager.rotate(key_name="second")
+    setting.later(60)
+    setting.manager.rotate(key_name="third", now=True)
+    until = datetime.fromtimestamp(setting.clock.now + DELAY_S, timezone.utc)
+    provider = setting.provider()
+    assert [provider.get(name).written_until for name in ("first", "second", "third")] == [until, until, None]
+    shown = {key.name: key.written_until for key in setting.manager.list().keys}
+    assert shown == {"first": until, "second": until, "third": None}
+
+
 # -- A keyset that is none --------------------------------------------------------------------------
 
 
@@ -143,12 +175,12 @@ def test_a_damaged_keyset_names_its_place_and_is_left_as_it_is(text: str, settin
 def test_a_keyset_of_a_later_format_or_of_another_name_is_left_as_it_is(setting: KeysetFixture, file: Path) -> None:
     with pytest.raises(ProviderConfigError, match="has the name 'default' in it"):
         setting.provider(name="tenant-7").active()
-    file.write_text('{"format": 2}')
-    with pytest.raises(ProviderConfigError, match="of format 2"):
+    file.write_text('{"format": 3}')
+    with pytest.raises(ProviderConfigError, match="of format 3"):
         setting.provider().active()
-    with pytest.raises(ProviderConfigError, match="of format 2"):
+    with pytest.raises(ProviderConfigError, match="of format 3"):
         setting.manager.rotate()
-    assert file.read_text() == '{"format": 2}'
+    assert file.read_text() == '{"format": 3}'
 
 
 @pytest.mark.parametrize("field", ["name", "created_at", "wrapped"])
@@ -254,7 +286,9 @@ def test_a_keyset_that_was_made_anew_with_the_same_names_is_another_one(setting:
     file.unlink()
     setting.later(1)
     setting.manager.create(key_name="first")
-    assert provider.active().fingerprint != first.fingerprint
+    with pytest.raises(InvalidKeyError, match="and this process saw it with the id"):
+        provider.active()
+    assert setting.provider().active().fingerprint != first.fingerprint
 
 
 def test_no_copy_is_kept_of_a_key_that_is_not_handed_out(setting: KeysetFixture) -> None:
@@ -489,6 +523,9 @@ async def test_moving_from_a_variable_to_a_keyset_leaves_no_item_unreadable(
         ({"name": ""}, ProviderConfigError, "name must be 1 to 119 characters"),
         ({"name": "a/b"}, ProviderConfigError, "name must be 1 to 119 characters"),
         ({"name": Key.generate().reveal_base64().rstrip("=")}, ProviderConfigError, "name is no name but a key"),
+        ({"keyset_id": 5}, TypeError, "keyset_id must be a str or None, not int"),
+        ({"keyset_id": "A" * 32}, ProviderConfigError, "keyset_id (32 characters) is no id of a keyset"),
+        ({"keyset_id": "0" * 33}, ProviderConfigError, "keyset_id (33 characters) is no id of a keyset"),
         ({"revalidate_s": "60"}, TypeError, "revalidate_s must be a number of seconds, not str"),
         ({"revalidate_s": True}, TypeError, "revalidate_s must be a number of seconds, not bool"),
         ({"revalidate_s": 0}, ProviderConfigError, "revalidate_s must be finite and more than 0; 0 was given"),

@@ -154,7 +154,8 @@ def test_a_keyset_that_was_made_anew_with_the_same_names_is_told_by_the_fingerpr
         setting.later(1)
         other = KeysetFixture.of(setting.store)
         other.clock.now = setting.clock.now
-        entry = other.wrapper.generate({"keyset": "default", "key": "first", "created_at": "2027-01-15T08:00:00Z"})[1]
+        context = {"keyset": "default", "key": "first", "created_at": "2027-01-15T08:00:00Z"}
+        entry = other.wrapper.generate({**context, "keyset_id": str(setting.manager.keyset_id)})[1]
         line = next(line for line in text.splitlines() if '"wrapped"' in line)
         assert setting.store.write(
             "default", text.replace(line, f'      "wrapped": "{entry.ciphertext}"'), expected=stored.revision

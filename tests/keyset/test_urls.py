@@ -51,13 +51,15 @@ def test_the_options_go_to_the_part_that_knows_them(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(FakeKeyWrapper, "from_options", record)
     url = "aws-kms:alias/a%20b?keyset=file:/etc/k%26.json&region=eu-central-1&also_kek=x,y&keyset_name=tenant-7"
-    wrapper, store, name = urls.open_keyset_url(url, allow_insecure=True)
+    url += f"&keyset_id={'0a' * 16}"
+    wrapper, store, name, keyset_id = urls.open_keyset_url(url, allow_insecure=True)
     assert given == {
         "path": "alias/a b",
         "options": {"region": "eu-central-1", "also_kek": "x,y"},
         "allow_insecure": True,
     }
     assert (wrapper.place, store.place, name) == ("fake:alias/a b", "file:/etc/k&.json", "tenant-7")
+    assert keyset_id == "0a" * 16
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_the_options_go_to_the_part_that_knows_them(monkeypatch: pytest.MonkeyPa
 )
 @pytest.mark.usefixtures("fake")
 def test_a_file_is_written_as_everywhere(written: str, path: str) -> None:
-    _, store, _ = urls.open_keyset_url(f"aws-kms:alias/agents?keyset={written}")
+    _, store, *_ = urls.open_keyset_url(f"aws-kms:alias/agents?keyset={written}")
     assert isinstance(store, FileKeysetStore)
     assert store.place == f"file:{path}"
 
@@ -88,9 +90,9 @@ def test_the_dsn_comes_from_the_variable_that_is_named(monkeypatch: pytest.Monke
 
 def test_the_real_schemes_lead_to_the_real_wrappers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:8200")
-    wrapper, _, _ = urls.open_keyset_url("aws-kms:alias/agents?keyset=file:k.json&region=eu-central-1")
+    wrapper, *_ = urls.open_keyset_url("aws-kms:alias/agents?keyset=file:k.json&region=eu-central-1")
     assert isinstance(wrapper, AwsKmsKeyWrapper)
-    wrapper, _, _ = urls.open_keyset_url("vault-transit:agents?mount=team-a/transit&keyset=file:k.json")
+    wrapper, *_ = urls.open_keyset_url("vault-transit:agents?mount=team-a/transit&keyset=file:k.json")
     assert isinstance(wrapper, VaultTransitKeyWrapper)
 
 
@@ -106,6 +108,7 @@ def test_the_real_schemes_lead_to_the_real_wrappers(monkeypatch: pytest.MonkeyPa
         ("aws-kms", "begins with none of aws-kms:, vault-transit:"),
         ("aws-kms:alias/a", "does not say where its keyset is; add keyset=file:/etc/agents/keyset.json, or keyset=sql"),
         ("aws-kms:alias/a?keyset=", "keyset has no value"),
+        ("aws-kms:alias/a?keyset=file:k&keyset_id=0A0A", "keyset_id (4 characters) is no id of a keyset"),
         ("aws-kms:alias/a?keyset=redis", "is neither in a file nor in an SQL database"),
         ("aws-kms:alias/a?keyset=file:", "is empty, ends with a slash or has a NUL"),
         ("aws-kms:alias/a?keyset=file://host/k.json", "names no other machine"),
@@ -183,7 +186,7 @@ def test_a_wrapper_whose_sdk_is_missing_is_found_out_when_it_is_used(monkeypatch
 
 def test_an_sql_store_is_made_without_asking_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEYSETS_DSN", DSN.format("secret"))
-    _, store, _ = urls.open_keyset_url("aws-kms:alias/a?keyset=sql&dsn_env=KEYSETS_DSN&region=eu-central-1")
+    _, store, *_ = urls.open_keyset_url("aws-kms:alias/a?keyset=sql&dsn_env=KEYSETS_DSN&region=eu-central-1")
     assert isinstance(store, SqlKeysetStore)
     assert "secret" not in store.place
 

@@ -167,6 +167,40 @@ def test_nothing_is_moved_to_a_key_that_is_not_derived_or_not_there(vault, reply
     assert vault.paths() == ["POST transit/datakey/plaintext/agents"] * 2
 
 
+@pytest.mark.parametrize("old", ["transit/agents", "transit/old"])
+def test_binding_a_key_anew_decrypts_under_the_old_context_and_encrypts_under_the_new_one(vault, reply, make, old: str):
+    gives_data_keys(vault, reply)
+    answers(vault, reply, "decrypt", {"plaintext": wire(SECRET)}, path=f"transit/{{}}/{old.rpartition('/')[2]}")
+    answers(vault, reply, "encrypt", {"ciphertext": ciphertext(7)})
+    new = {**CONTEXT, "keyset_id": "0" * 32}
+    assert make(also_kek="transit/old").rebind(wrapped(4, old), CONTEXT, new) == wrapped(7)
+    assert vault.paths() == [
+        "POST transit/datakey/plaintext/agents",
+        f"POST {old.replace('/', '/decrypt/')}",
+        "POST transit/encrypt/agents",
+    ]
+    assert vault.asked[1].body == {"ciphertext": ciphertext(4), "context": wire(BOUND)}
+    bound = json.loads(base64.b64decode(vault.asked[2].body["context"]))
+    assert bound == new
+    assert vault.asked[2].body["plaintext"] == wire(SECRET)
+
+
+def test_a_key_under_another_key_than_those_allowed_is_not_bound_anew(vault, make):
+    error = failure(lambda: make().rebind(wrapped(1, "transit/old"), CONTEXT, {**CONTEXT, "keyset_id": "0" * 32}))
+    assert type(error) is ProviderConfigError
+    assert "allow it with also_kek=transit/old" in str(error)
+    assert vault.asked == []
+
+
+def test_a_context_of_the_users_own_that_has_the_id_is_refused_once_the_keyset_binds_it(vault, reply, make):
+    answers(vault, reply, "decrypt", {"plaintext": wire(SECRET)})
+    wrapper = make(context={"keyset_id": "mine"})
+    assert wrapper.unwrap(wrapped(1), CONTEXT) == SECRET
+    error = failure(lambda: wrapper.unwrap(wrapped(1), {**CONTEXT, "keyset_id": "0" * 32}))
+    assert type(error) is ProviderConfigError
+    assert "context has 'keyset_id', which the keyset binds itself" in str(error)
+
+
 def test_the_key_of_another_mount_is_asked_for_there(vault, reply, make):
     answers(vault, reply, "decrypt", {"plaintext": wire(SECRET)}, path="team-a/b%3Fc/{}/agents")
     assert make(mount="team-a/b?c").unwrap(wrapped(1, "team-a/b?c/agents"), CONTEXT) == SECRET

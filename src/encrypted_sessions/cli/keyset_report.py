@@ -10,7 +10,7 @@ from typing import Any
 from .._support.durations import DELAYS, format_duration
 from .._support.terminal import table
 
-__all__ = ["format_json", "format_table", "format_time"]
+__all__ = ["format_json", "format_table", "format_time", "without_keys"]
 
 _HEADS = ("NAME", "STATE", "CREATED (UTC)", "ACTIVE FROM (UTC)", "REMARK", "KEY-ENCRYPTION KEY")
 
@@ -18,6 +18,18 @@ _HEADS = ("NAME", "STATE", "CREATED (UTC)", "ACTIVE FROM (UTC)", "REMARK", "KEY-
 def format_json(found: Mapping[str, object]) -> str:
     """For programs: times in ISO 8601, in UTC."""
     return json.dumps(found, indent=2, default=lambda time: f"{time:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def without_keys(keyset: Any) -> dict[str, object]:
+    """What a `KeysetInfo` says beside its keys."""
+    return {
+        "keyset": keyset.name,
+        "keyset_id": keyset.id,
+        "format": keyset.format,
+        "revision": keyset.revision,
+        "activation_delay_s": keyset.activation_delay_s,
+        "destroy_after_s": keyset.destroy_after_s,
+    }
 
 
 def format_table(keys: Sequence[Mapping[str, Any]], now: datetime) -> str:

@@ -54,16 +54,17 @@ class FakeKeyWrapper:
 
     def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
         self._called("unwrap")
-        if wrapped.kek not in self._known:
-            raise ProviderConfigError(
-                f"the key {context['key']!r} is wrapped under {wrapped.kek}, and {self.place} is {self.kek}; add"
-                f" also_kek={wrapped.kek}"
-            )
+        self._check_known(wrapped, context)
         return self._opened(wrapped, context)
 
     def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
         self._called("rewrap")
         return self._sealed(self._opened(wrapped, context), context)
+
+    def rebind(self, wrapped: WrappedKey, old_context: Mapping[str, str], new_context: Mapping[str, str]) -> WrappedKey:
+        self._called("rebind")
+        self._check_known(wrapped, old_context)
+        return self._sealed(self._opened(wrapped, old_context), new_context)
 
     def close(self) -> None:
         self.closed += 1
@@ -78,6 +79,13 @@ class FakeKeyWrapper:
         self.calls[what] += 1
         if self.failure is not None:
             raise self.failure
+
+    def _check_known(self, wrapped: WrappedKey, context: Mapping[str, str]) -> None:
+        if wrapped.kek not in self._known:
+            raise ProviderConfigError(
+                f"the key {context['key']!r} is wrapped under {wrapped.kek}, and {self.place} is {self.kek}; add"
+                f" also_kek={wrapped.kek}"
+            )
 
     def _sealed(self, secret: bytes, context: Mapping[str, str]) -> WrappedKey:
         nonce = os.urandom(_NONCE_BYTES)

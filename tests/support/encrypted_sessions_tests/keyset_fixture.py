@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from encrypted_sessions_tests.fake_clock import FakeClock
 from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
-from keyproviders.keyset import KeysetKeyProvider, KeysetManager, KeysetStore
+from keyproviders.keyset import KeysetKeyProvider, KeysetManager, KeysetStore, KeyWrapper
+from keyproviders.keyset.document import dump
+from keyproviders.keyset.model import KeyEntry, Keyset, context_of
 
 DELAY_S = 1_260
 
@@ -48,3 +50,15 @@ class KeysetFixture(NamedTuple):
         stored = self.store.read("default")
         assert stored is not None
         return stored.text
+
+
+def make_format_1(
+    wrapper: KeyWrapper, store: KeysetStore, *key_names: str, name: str = "default", now: int = 1_800_000_000
+) -> dict[str, bytes]:
+    """Make a keyset as 0.1.0 made it, which `create` does no more; the keys by their names, the last one active."""
+    secrets, entries = {}, []
+    for key_name in key_names:
+        secrets[key_name], wrapped = wrapper.generate(context_of(name, None, key_name, now))
+        entries.append(KeyEntry(key_name, now, now, wrapped.kek, wrapped.ciphertext))
+    assert store.write(name, dump(Keyset(name, DELAY_S, tuple(entries))), expected=None)
+    return secrets

@@ -25,6 +25,7 @@ from typer.testing import CliRunner, Result
 from encrypted_sessions import EncryptedSession
 from encrypted_sessions.cli import application
 from encrypted_sessions_tests.documents import ROOT
+from encrypted_sessions_tests.keyset_fixture import make_format_1
 from encrypted_sessions_tests.openbao import PATH
 from keyproviders import (
     CachePolicy,
@@ -353,6 +354,41 @@ def test_a_move_needs_one_line_on_the_old_key_and_two_on_the_new_one(keyset):
     assert keyset.wrapped(keyset.manager().list().keys[0].name).kek == f"{keyset.transit.mount}/newer"
 
 
+def test_an_upgrade_binds_every_key_to_the_id_and_changes_none(keyset):
+    store = FileKeysetStore(keyset.path)
+    secrets = make_format_1(keyset.wrapper(), store, "k1", "k2", now=int(keyset.clock()))
+    reader = keyset.provider()
+    assert reader.active().secret == secrets["k2"]
+    done = keyset.manager().upgrade()
+    assert {name: reader.get(name).secret for name in secrets} == secrets
+    strict = KeysetKeyProvider(keyset.wrapper(), store, keyset_id=done.id, clock=keyset.clock)
+    assert {name: strict.get(name).secret for name in secrets} == secrets
+    # As 0.1.0 bound it, a key does not open any more; and not under another id.
+    context = {**CONTEXT, "created_at": f"{done.keys[0].created_at:%Y-%m-%dT%H:%M:%SZ}"}
+    for other in (context, {**context, "keyset_id": "0" * 32}):
+        with pytest.raises(InvalidKeyError, match="message authentication failed"):
+            keyset.wrapper().unwrap(keyset.wrapped("k1"), other)
+
+
+def test_an_upgrade_needs_decrypt_and_encrypt_and_no_other_change_does(keyset):
+    make_format_1(keyset.wrapper(), FileKeysetStore(keyset.path), "k1", now=int(keyset.clock()))
+    text = keyset.path.read_text()
+    rule = keyset.transit.rule
+    needed = [rule("decrypt"), rule("datakey/plaintext"), rule("encrypt")]
+    for missing in needed:
+        token = keyset.transit.token(*(one for one in needed if one is not missing))
+        with pytest.raises(KeyAccessDeniedError) as caught:
+            keyset.manager(token=token).upgrade()
+        assert missing in str(caught.value)
+        assert keyset.path.read_text() == text
+    keyset.manager(token=keyset.transit.token(*needed)).upgrade()
+    operator = keyset.manager(token=keyset.transit.token(rule("datakey/plaintext"), rule("rewrap")))
+    operator.rotate(key_name="k2", now=True)
+    keyset.transit.rotate()
+    operator.rewrap()
+    assert keyset.provider().get("k1").name == "k1"
+
+
 def test_a_move_to_a_key_that_is_not_there_makes_none(keyset):
     keyset.manager().create()
     with pytest.raises(KeyNotFoundError):
@@ -623,10 +659,14 @@ def test_the_audit_device_shows_who_unwrapped_which_key_and_no_key(logged_transi
     assert [one["type"] for one in lines] == ["request", "response"]
     assert {one["auth"]["display_name"] for one in lines} == {"token-agents-pod-7"}
     assert {one["request"]["remote_address"] for one in lines} == {"127.0.0.1"}
-    created_at = json.loads(keyset.path.read_text())["keys"][0]["created_at"]
-    bound = json.dumps(
-        {"created_at": created_at, "key": "k1", "keyset": "default"}, sort_keys=True, separators=(",", ":")
-    )
+    document = json.loads(keyset.path.read_text())
+    names = {
+        "created_at": document["keys"][0]["created_at"],
+        "key": "k1",
+        "keyset": "default",
+        "keyset_id": document["id"],
+    }
+    bound = json.dumps(names, sort_keys=True, separators=(",", ":"))
     context = base64.b64encode(bound.encode()).decode()
     shown = logged_transit.root.sys.calculate_hash("to-file", context)["data"]["hash"]
     assert lines[0]["request"]["data"]["context"] == shown
@@ -714,7 +754,7 @@ def test_the_steps_of_the_page_work_as_they_are_shown(logged_transit, tmp_path: 
 
 def test_the_policies_of_the_page_are_the_ones_that_are_tried_here(transit):
     policies = {before: text for before, text in shown("hcl") if before.endswith(".hcl`:")}
-    service, operator, _, move = policies.values()
+    service, operator, _, upgrade, move = policies.values()
 
     def here(text: str) -> set[str]:
         return set(text.strip().replace("transit/", f"{transit.mount}/").splitlines())
@@ -722,4 +762,5 @@ def test_the_policies_of_the_page_are_the_ones_that_are_tried_here(transit):
     assert here(service) == {transit.rule("decrypt")}
     assert here(operator) == {transit.rule("datakey/plaintext"), transit.rule("rewrap")}
     new = {transit.rule("datakey/plaintext", "agents-2"), transit.rule("encrypt", "agents-2")}
+    assert here(upgrade) == {transit.rule("decrypt"), transit.rule("datakey/plaintext"), transit.rule("encrypt")}
     assert here(move) == {transit.rule("decrypt"), *new}

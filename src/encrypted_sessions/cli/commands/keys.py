@@ -47,12 +47,16 @@ Each command changes the whole keyset at once or not at all, and may be repeated
 
 _CREATE_HELP = f"""Make a keyset with one key, which is active at once. Refused where there is one already.
 
+It gets an id, which goes into the URL of the services: keyset_id=... keeps them from any other
+keyset. Release 0.1.0 does not read it.
+
 {_EXIT_CODES}"""
 
 _LIST_HELP = f"""Show the keys of a keyset, the oldest first. Nothing is unwrapped, and nothing changed.
 
-With --json: an object with "keyset", "activation_delay_s" and "keys", a list of objects with "name",
-"state", "created_at", "activate_at", "written_until", "retired_at", "destroyed_at" and "kek".
+With --json: an object with "keyset", "keyset_id", "format", "revision", "activation_delay_s",
+"destroy_after_s" and "keys", a list of objects with "name", "state", "created_at", "activate_at",
+"written_until", "retired_at", "destroyed_at" and "kek".
 
 {_EXIT_CODES}"""
 
@@ -68,6 +72,14 @@ _REWRAP_HELP = f"""Wrap all keys anew, under the key-encryption key of URL as it
 
 After that key was rotated, or to move to another one: URL names the new one. No item is touched.
 Before moving, let the services know both: also_kek= in their URL.
+
+{_EXIT_CODES}"""
+
+_UPGRADE_HELP = f"""Move a keyset of format 1 to format 2, with an id that is bound to each key.
+
+First every process that uses it needs release 0.2.0 or later: 0.1.0 refuses format 2. Then add the
+id to their URL: keyset_id=... keeps them from any other keyset. Keep a copy of the keyset from
+before. One of format 2 is left as it is.
 
 {_EXIT_CODES}"""
 
@@ -129,7 +141,8 @@ def create(
 
     with _opened(open_keyset, url) as manager:
         key = manager.create(key_name=key_name, activation_delay_s=activation_delay)
-        _print_key(key._asdict(), f"Created {manager.place}; its key {key.name} is active.", as_json=as_json)
+        words = f"Created {manager.place}; its key {key.name} is active.\n{_id_sentence(manager.keyset_id)}"
+        _print_key(key._asdict(), words, as_json=as_json, keyset_id=manager.keyset_id)
 
 
 @app.command("list", help=_LIST_HELP, short_help="Show the keys of a keyset.")
@@ -141,10 +154,14 @@ def list_keys(url: _KeysetURL, *, as_json: _AsJson = False) -> None:
         found = manager.list()
         shown = [key._asdict() for key in found.keys]
         if as_json:
-            keyset = {"keyset": found.name, "activation_delay_s": found.activation_delay_s, "keys": shown}
-            typer.echo(keyset_report.format_json(keyset))
+            typer.echo(keyset_report.format_json(keyset_report.without_keys(found) | {"keys": shown}))
             return
         typer.echo(manager.place)
+        typer.echo(
+            "It is of format 1, without an id; see `encrypted-sessions keys upgrade`."
+            if found.id is None
+            else f"Its id is {found.id}; it is at revision {found.revision}."
+        )
         delay = format_duration(found.activation_delay_s, DELAYS)
         typer.echo(f"A new key becomes active {delay} after it was added.\n")
         typer.echo(keyset_report.format_table(shown, datetime.now(timezone.utc)))
@@ -184,6 +201,19 @@ def rewrap(url: _KeysetURL, *, as_json: _AsJson = False) -> None:
             return
         keks = ", ".join(sorted({key.kek for key in done}))
         typer.echo(f"Wrapped {len(done)} {'key' if len(done) == 1 else 'keys'} anew under {keks}.")
+
+
+@app.command(help=_UPGRADE_HELP, short_help="Move a keyset to format 2.")
+def upgrade(url: _KeysetURL, *, as_json: _AsJson = False) -> None:
+    """Move a keyset to format 2."""
+    from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
+
+    with _opened(open_keyset, url) as manager:
+        done = manager.upgrade()
+        if as_json:
+            typer.echo(keyset_report.format_json(keyset_report.without_keys(done)))
+            return
+        typer.echo(f"{manager.place} is of format {done.format}.\n{_id_sentence(done.id)}")
 
 
 @app.command(help=_RETIRE_HELP, short_help="Hand out a key no longer.")
@@ -273,5 +303,9 @@ def _reporting_errors(exit_code: int = FAILED) -> Iterator[None]:
         raise interrupted(sentence) from None
 
 
-def _print_key(key: Mapping[str, Any], sentence: str, *, as_json: bool) -> None:
-    typer.echo(keyset_report.format_json({"key": key}) if as_json else sentence)
+def _print_key(key: Mapping[str, Any], sentence: str, *, as_json: bool, **more: str | None) -> None:
+    typer.echo(keyset_report.format_json({"key": key, **more}) if as_json else sentence)
+
+
+def _id_sentence(keyset_id: str | None) -> str:
+    return f"Add its id to the URL of each process that uses it:\n  keyset_id={keyset_id}"
