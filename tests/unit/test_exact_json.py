@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import decimal
+import enum
 import json
+import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from encrypted_sessions.core.exact_json import MAX_DEPTH, NotJsonError, decode_item, decode_json, encode_item
+from encrypted_sessions.core.exact_json import (
+    MAX_DEPTH,
+    NotJsonError,
+    TooLongError,
+    decode_item,
+    decode_json,
+    encode_item,
+)
 from encrypted_sessions_tests.json_values import bad_items, given_back, items, same, texts
 
 #: Brackets in little text, and much text in few brackets: which checks are quicker depends on that.
@@ -185,9 +194,9 @@ class NoKeys(dict[str, Any]):
 
 
 @pytest.mark.parametrize(
-    "odd", [NoValues(a=PAIR), OtherItems(a="a"), NoKeys({PAIR: 1})], ids=lambda odd: type(odd).__name__
+    "odd", [NoValues(a=PAIR), OtherItems(a=PAIR), NoKeys({PAIR: 1})], ids=lambda odd: type(odd).__name__
 )
-def test_what_a_kind_of_dict_hides_is_written_exactly_or_refused(odd: dict[str, Any]) -> None:
+def test_what_a_kind_of_dict_hides_is_refused_like_what_it_shows(odd: dict[str, Any]) -> None:
     for item in (odd, {"a": odd}, {"a": [odd]}):
         with pytest.raises(TypeError, match="a surrogate pair as two characters"):
             encode_item(item)
@@ -239,6 +248,110 @@ def test_a_surrogate_that_stands_alone_comes_back(text: str) -> None:
 def test_two_strings_that_end_and_begin_with_the_halves_of_a_pair_are_no_pair() -> None:
     item = {"a\ud83d": "\ude00b", "list": ["\ud83d", "\ude00"]}
     assert decode_item(encode_item(item)) == item
+
+
+class OtherText(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "another"
+
+    def isascii(self) -> bool:
+        return True
+
+
+class OtherNumber(int):
+    def __repr__(self) -> str:
+        return "0, 1"
+
+    def __int__(self) -> int:
+        return 7
+
+
+class NoElements(list[Any]):
+    def __iter__(self) -> Any:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Alike(str):
+    """A key that says it is another than the same text."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("odd", "holds"),
+    [
+        (OtherItems(a="a"), {"a": "a"}),
+        (NoValues(a=[1]), {"a": [1]}),
+        (NoKeys(a=1), {"a": 1}),
+        (NoElements([1, 2]), [1, 2]),
+        (OtherText("it"), "it"),
+        (OtherNumber(5), 5),
+        (Level.HIGH, 3),
+        (OrderedDict(a=1), {"a": 1}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_kind_of_a_type_that_lies_is_written_as_what_it_holds(odd: Any, holds: Any) -> None:
+    assert decode_item(encode_item({"a": odd})) == {"a": holds}
+    assert decode_item(encode_item({"a": [odd, (odd,)]})) == {"a": [holds, [holds]]}
+
+
+def test_two_keys_that_json_writes_alike_are_refused() -> None:
+    with pytest.raises(TypeError, match="two keys that are one in JSON"):
+        encode_item({"a": 1, Alike("a"): 2})
+
+
+def test_shared_lists_that_would_become_too_long_are_refused_before_they_are_written() -> None:
+    shared: list[Any] = ["x"]
+    for _ in range(40):  # a terabyte
+        shared = [shared, shared]
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLongError, match="longer than 50,331,648 bytes"):
+            encode_item({"a": shared}, 48 * 2**20)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("wide", [1, 1000, 100_000])
+def test_an_item_that_holds_itself_costs_no_more_than_it_holds(wide: int) -> None:
+    item: dict[str, Any] = {}
+    item["content"] = [item] * wide
+    tracemalloc.start()
+    try:
+        with pytest.raises(TypeError, match="holds itself"):
+            encode_item(item)
+        assert tracemalloc.get_traced_memory()[1] < 2 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [{"a": "x" * 1000}, {"x" * 1000: 1}, {"a": [1] * 1000}, {"a": "é" * 600}, {"a": "\n" * 600}, {"a": [[]] * 600}],
+)
+def test_json_is_no_longer_than_it_may_be(item: dict[str, Any]) -> None:
+    written = encode_item(item)
+    assert encode_item(item, len(written)) == written
+    with pytest.raises(TooLongError) as raised:
+        encode_item(item, len(written) - 1)
+    assert raised.value.__context__ is None
 
 
 class Part(BaseModel):

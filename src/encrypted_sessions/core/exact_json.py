@@ -1,23 +1,28 @@
 """Items to JSON and back, exactly: what comes back is equal to what went in.
 
 Python's json module changes some values on the way (a key 1 becomes "1", NaN becomes no JSON at
-all). Here each of these is a TypeError before anything is written. Tuples become lists, and
-surrogates that stand alone are escaped, since UTF-8 has no place for them.
+all). Here each of these is a TypeError before anything is written. Tuples become lists, kinds of
+dict, list, str, int and float become what they hold as such, and surrogates that stand alone are
+escaped, since UTF-8 has no place for them.
+
+Most items are small and of exact types, and these are written as they are. Any other item is first
+copied into exact types: so an object of a class of its own cannot show one thing to the checks and
+another to json, and a shared list is measured, not written, before it is known to be too long.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import chain, islice
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import json
 
-__all__ = ["MAX_DEPTH", "NotExactError", "NotJsonError", "decode_item", "decode_json", "encode_item"]
+__all__ = ["MAX_DEPTH", "NotExactError", "NotJsonError", "TooLongError", "decode_item", "decode_json", "encode_item"]
 
 #: Python reads no integer with more digits from text (sys.int_info.default_max_str_digits).
 _MAX_DIGITS = 4300
@@ -31,8 +36,17 @@ MAX_DEPTH = 500
 #: Types of what holds nothing else.
 _LEAVES = frozenset({str, int, float, bool, type(None)})
 
+_ONLY_STR = frozenset({str})
+
 #: The one ASCII character that json's encoder for ASCII writes otherwise than its encoder for any text.
 _DEL = "\x7f"
+
+
+_TOO_DEEP = f"an item is nested deeper than {MAX_DEPTH} levels, or holds itself"
+_NOT_JSON = (
+    "an item holds a value that is not JSON (allowed: dict with str keys, list, tuple,"
+    " str, bool, None, int, finite float)"
+)
 
 
 @cache
@@ -40,8 +54,8 @@ def _codecs() -> tuple[json.JSONDecoder, json.JSONEncoder, json.JSONEncoder]:
     """The decoder, the encoder, and the encoder of what is all ASCII: the same text in two thirds of the time."""
     import json  # noqa: PLC0415 - a fifth of the time of importing this package, and often loaded already
 
-    # Without json's own search for circular references, which costs a third of the time: such an
-    # item is nested without end, and refused for that.
+    # Without json's own search for circular references, which costs a third of the time: an item that
+    # holds itself never comes here.
     of_any, of_ascii = (
         json.JSONEncoder(ensure_ascii=in_ascii, allow_nan=False, check_circular=False, separators=(",", ":"))
         for in_ascii in (False, True)
@@ -53,41 +67,63 @@ class NotExactError(TypeError):
     """A value that JSON would not give back equal."""
 
 
+class TooLongError(ValueError):
+    """An item whose JSON would be longer than it may be."""
+
+
 class NotJsonError(ValueError):
     """The bytes are not JSON, or not that of an object."""
 
 
-def encode_item(item: object) -> bytes:
+def encode_item(item: object, max_bytes: int | None = None) -> bytes:
     """The compact UTF-8 JSON of an item, a dict or a Pydantic model.
 
     Raises TypeError, which names the kind of value and never the value, for anything that JSON
     would not give back equal: other types, keys that are no str, NaN and infinities, integers of
-    more than 4,300 digits, nesting deeper than 500 levels, a circular reference.
+    more than 4,300 digits, nesting deeper than 500 levels, a circular reference. Raises TooLongError
+    above `max_bytes`, before so much was written.
     """
     if not isinstance(item, dict):
         item = _dump(item)
+    limit = sys.maxsize if max_bytes is None else max_bytes
     try:
-        in_ascii = _check_exact(item, MAX_DEPTH)
+        in_ascii = _check_common(item, limit)
+        if in_ascii is None or _writes_any_integer():
+            item = _ExactCopies(limit).of(item)
         _, of_any, of_ascii = _codecs()
         text = (of_ascii if in_ascii else of_any).encode(item)
-        if in_ascii is None:  # json has now found that the item ends somewhere
-            _check_exact(item)
     except NotExactError as error:
         refused = str(error)
+    except TooLongError:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
         refused = _why_not_json(error)
     else:
-        try:
-            return text.encode("utf-8")
-        except UnicodeEncodeError:
-            pass
-        if not re.search("[\ud800-\udbff][\udc00-\udfff]", text):
-            # Outside strings JSON is ASCII, so a surrogate stands in a string, where \udXXX is its escape.
-            return text.encode("utf-8", "backslashreplace")
+        written = _as_utf8(text)
+        if written is not None:
+            if len(written) > limit:
+                raise _too_long(limit)
+            return written
         # Two lone surrogates side by side would come back as the one character that the pair means.
         refused = "an item holds a surrogate pair as two characters, which JSON gives back as one"
     # Raised out here, so that no error with the item in it comes along as the context.
     raise TypeError(f"{refused}; nothing was written")
+
+
+def _as_utf8(text: str) -> bytes | None:
+    """JSON text as bytes; None for a surrogate pair in two characters."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:  # holds the text: an error raised in here would carry it along
+        pass
+    if re.search("[\ud800-\udbff][\udc00-\udfff]", text):
+        return None
+    # Outside strings JSON is ASCII, so a surrogate stands in a string, where \udXXX is its escape.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _too_long(limit: int) -> TooLongError:
+    return TooLongError(f"an item's JSON is longer than {limit:,} bytes; nothing was written")
 
 
 def _dump(item: Any) -> dict[str, Any]:
@@ -144,50 +180,27 @@ def decode_item(data: bytes) -> dict[str, Any]:
 def _why_not_json(error: Exception) -> str:
     # The json module's own texts can quote a value, so each case has words of ours.
     if isinstance(error, RecursionError):
-        return f"an item is nested deeper than {MAX_DEPTH} levels, or holds itself"
+        return _TOO_DEEP
     if isinstance(error, TypeError):
-        return (
-            "an item holds a value that is not JSON (allowed: dict with str keys, list, tuple,"
-            " str, bool, None, int, finite float)"
-        )
+        return _NOT_JSON
     return (
         "an item holds NaN, an infinity, or an integer of more than"
         f" {_MAX_DIGITS:,} digits, which JSON cannot give back"
     )
 
 
-def _check_exact(item: dict[str, Any], at_most: int | None = None) -> bool | None:
-    """Refuse what json writes and does not give back equal: keys that are no str, and too much of something.
+def _check_common(item: dict[str, Any], limit: int) -> bool | None:
+    """Whether all text in a common item is ASCII (and not DEL); None for an item that is not common.
 
-    Whether all text in the item is known to be ASCII (and not DEL); None, and nothing is said, when
-    the item has more than `at_most` dicts and lists.
-    """
-    containers, dicts, in_ascii = _spread_out(item, at_most)
-    if at_most is not None and len(containers) > at_most:
-        return None
-    try:
-        keys = "".join(chain.from_iterable(dicts))
-    except TypeError:
-        kinds = (type(key) for one in dicts for key in one)
-        wrong = next((kind.__name__ for kind in kinds if not issubclass(kind, str)), "another")
-        raise NotExactError(f"an item has a key of type {wrong}, and JSON keys are str") from None
-    if len(containers) > MAX_DEPTH:
-        _check_depth(item)
-    if not 0 < getattr(sys, "get_int_max_str_digits", int)() <= _MAX_DIGITS:  # 3.10.7 and newer
-        _check_integers(containers)
-    return in_ascii and keys.isascii() and _DEL not in keys
-
-
-def _spread_out(item: dict[str, Any], at_most: int | None) -> tuple[list[Any], list[dict[Any, Any]], bool]:
-    """What is no leaf in an item, itself first; the dicts among these; whether the values' text is all ASCII.
-
-    Looks into no more than `at_most`. Runs for every item that is written, hence one plain loop.
+    Common are at most as many dicts and lists as there may be levels, of exact types, that are not
+    obviously too long. Runs for every item that is written, hence one plain loop.
     """
     containers: list[Any] = [item]
     dicts: list[dict[Any, Any]] = []
     values: Iterable[Any]
     in_ascii = True
-    for container in islice(containers, at_most):  # which grows
+    length = 0  # at least so many characters
+    for container in containers:  # which grows
         kind = type(container)
         if kind is dict:
             dicts.append(container)
@@ -195,43 +208,130 @@ def _spread_out(item: dict[str, Any], at_most: int | None) -> tuple[list[Any], l
         elif kind is list or kind is tuple:
             values = container
         else:
-            in_ascii = False  # json may find something else in it than is found here
-            values = _values(container)
-            if issubclass(kind, dict):
-                dicts.append(container)
+            return None
+        length += len(container)
+        if length > limit or len(containers) > MAX_DEPTH:
+            return None
         for value in values:
             kind = type(value)
             if kind is str:
+                length += len(value)
                 if _DEL in value or not value.isascii():
                     in_ascii = False
             elif kind not in _LEAVES:
                 containers.append(value)
-    return containers, dicts, in_ascii
+    if length > limit or not _ONLY_STR.issuperset(map(type, chain.from_iterable(dicts))):
+        return None
+    keys = "".join(chain.from_iterable(dicts))
+    return in_ascii and keys.isascii() and _DEL not in keys
 
 
-def _check_depth(item: dict[str, Any]) -> None:
-    level: list[Any] = [item]
-    for _ in range(MAX_DEPTH):
-        inside = chain.from_iterable(map(_values, level))
-        level = [value for value in inside if type(value) not in _LEAVES]
-        if not level:
+def _writes_any_integer() -> bool:
+    """Whether this interpreter writes integers of any length, which are not read everywhere."""
+    return not 0 < getattr(sys, "get_int_max_str_digits", int)() <= _MAX_DIGITS  # 3.10.7 and newer
+
+
+class _Copying:
+    """A dict, list or tuple whose copy is being made."""
+
+    __slots__ = ("copy", "key", "length", "levels", "parts", "source")
+
+    def __init__(self, source: Any) -> None:
+        kind = type(source)
+        self.source = source
+        self.parts: Iterator[tuple[Any, Any]]
+        self.copy: Any
+        if issubclass(kind, dict):
+            self.parts, self.copy = iter(dict.items(source)), {}
+        else:
+            elements = list if issubclass(kind, list) else tuple
+            self.parts, self.copy = zip(repeat(None), elements.__iter__(source)), []
+        self.key: Any = None  # of the part that is copied next
+        self.length = 1  # a bracket, and for each part a comma or the other bracket
+        self.levels = 1
+
+    def add(self, part: Any, length: int, levels: int) -> None:
+        self.length += length + 1
+        self.levels = max(self.levels, levels + 1)
+        if type(self.copy) is list:
+            self.copy.append(part)
             return
-    raise NotExactError(f"an item is nested deeper than {MAX_DEPTH} levels")
+        if not issubclass(type(self.key), str):
+            raise NotExactError(f"an item has a key of type {type(self.key).__name__}, and JSON keys are str")
+        name = str.__str__(self.key)
+        if name in self.copy:
+            raise NotExactError("an item has two keys that are one in JSON")
+        self.copy[name] = part
+        self.length += len(name)
 
 
-def _check_integers(containers: list[Any]) -> None:
-    """For an interpreter that would write integers of any length, and not read them everywhere."""
-    for container in containers:
-        for value in (container, *_values(container)):
-            if issubclass(type(value), int) and not _TOO_LOW < value < _TOO_HIGH:
-                raise NotExactError(f"an item holds an integer of more than {_MAX_DIGITS:,} digits")
+class _ExactCopies:
+    """A copy of an item in exact types. What is shared is copied once, and measured each time.
+
+    Not by recursion, for which the caller's stack may leave no room.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._done: dict[int, _Copying] = {}
+        self._open: set[int] = set()
+
+    def of(self, item: object) -> Any:
+        stack = [self._begin(item, 0)]
+        while True:
+            inner = self._add_parts(stack[-1], len(stack))
+            if inner is not None:
+                stack.append(inner)
+                continue
+            made = stack.pop()
+            self._open.remove(id(made.source))
+            self._done[id(made.source)] = made
+            if not stack:
+                return made.copy
+            self._add(stack[-1], made.copy, made.length, made.levels)
+
+    def _add_parts(self, whole: _Copying, depth: int) -> _Copying | None:
+        """Go on copying; what has to be copied first, if there is such a part."""
+        for key, part in whole.parts:
+            whole.key = key
+            if not issubclass(type(part), (dict, list, tuple)):
+                self._add(whole, *_exact_leaf(part), 0)
+                continue
+            made = self._done.get(id(part))
+            if made is None:
+                return self._begin(part, depth)
+            if depth + made.levels > MAX_DEPTH:
+                raise NotExactError(_TOO_DEEP)
+            self._add(whole, made.copy, made.length, made.levels)
+        return None
+
+    def _begin(self, source: object, depth: int) -> _Copying:
+        if id(source) in self._open:
+            raise NotExactError("an item holds itself")
+        if depth == MAX_DEPTH:
+            raise NotExactError(_TOO_DEEP)
+        self._open.add(id(source))
+        return _Copying(source)
+
+    def _add(self, whole: _Copying, part: Any, length: int, levels: int) -> None:
+        whole.add(part, length, levels)
+        if whole.length > self._limit:
+            raise _too_long(self._limit)
 
 
-def _values(container: Any) -> Iterable[Any]:
-    kind = type(container)  # as json asks: isinstance would take an object's word for what it is
-    values: Iterable[Any] = ()
-    if issubclass(kind, dict):
-        values = container.values()
-    elif issubclass(kind, (list, tuple)):
-        values = container
-    return values
+def _exact_leaf(value: Any) -> tuple[Any, int]:
+    """A value that holds no other in its exact type, and how many characters it will have at least."""
+    kind = type(value)  # as json asks: isinstance would take an object's word for what it is
+    if issubclass(kind, str):
+        text = str.__str__(value)
+        return text, len(text)
+    if issubclass(kind, int):
+        number = value if kind is bool else int.__int__(value)
+        if not _TOO_LOW < number < _TOO_HIGH:
+            raise NotExactError(f"an item holds an integer of more than {_MAX_DIGITS:,} digits")
+        return number, 1
+    if issubclass(kind, float):
+        return float.__float__(value), 1
+    if value is None:
+        return None, 1
+    raise NotExactError(_NOT_JSON)
