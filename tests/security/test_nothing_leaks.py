@@ -57,6 +57,7 @@ from encrypted_sessions.core.envelope import pack
 from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions.stores.whole import WholeStore
 from encrypted_sessions_tests.aws_servers import REGION, client_of, moto_server
+from encrypted_sessions_tests.keyset_fixture import make_format_1
 from encrypted_sessions_tests.leaks import Net, Sentinel, base64_cores
 from encrypted_sessions_tests.scripted_vault import Reply, ScriptedVault
 from encrypted_sessions_tests.stores import PlainSession
@@ -74,6 +75,8 @@ from keyproviders import (
     parse_kid,
     redact_frames,
 )
+from keyproviders.aws import AwsKmsKeyWrapper
+from keyproviders.keyset import FileKeysetStore
 from keyproviders.local import EnvKeyProvider, FileKeyProvider, StaticKeyProvider
 
 Case = Callable[[Net, Path], Awaitable[None] | None]
@@ -221,14 +224,15 @@ def rejections(net: Net) -> list[tuple[str, Any]]:
 # -- Keys -----------------------------------------------------------------------------------------
 
 
-@case("Key", "Key.name", "Key.created_at", "Key.fingerprint", "Key.kid")
+@case("Key", "Key.name", "Key.created_at", "Key.written_until", "Key.fingerprint", "Key.kid")
 def a_key(net: Net, folder: Path) -> None:
     for name in ("sentinel", None):
         key = net.master(name)
         net.see(key)
         net.see([key])
         net.see({"key": key})
-        net.add("public parts", f"{key.name} {key.created_at} {key.fingerprint} {key.kid} {hash(key)}")
+        times = f"{key.created_at} {key.written_until}"
+        net.add("public parts", f"{key.name} {times} {key.fingerprint} {key.kid} {hash(key)}")
         for attribute in ("secret", "_secret", "name", "other"):
             with net.raises(AttributeError):
                 setattr(key, attribute, net.secret)
@@ -481,6 +485,11 @@ async def keys_under_kms(net: Net, folder: Path) -> None:
             key = await keys_of_a_server(net, url, "other")
             net.also(key.secret)
             keyset.rewrap()
+        with contextlib.closing(AwsKmsKeyWrapper(made, endpoint_url=f"http://{moto[0]}:{moto[1]}")) as wrapper:
+            old = make_format_1(wrapper, FileKeysetStore(folder / "old.json"), "first")
+        net.also(old["first"])
+        with contextlib.closing(open_keyset(url.replace("keyset.json", "old.json"))) as keyset:
+            net.see(keyset.upgrade())
 
 
 @case("open_provider", "KeyRing.from_url")
