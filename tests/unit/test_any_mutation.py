@@ -217,14 +217,15 @@ def test_fields_added_change_nothing(more: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["test", "older", "", "no-such-name"])
 @pytest.mark.parametrize("key", [KEY, OLDER], ids=["active", "older"])
-async def test_a_key_that_is_held_is_known_by_its_fingerprint_and_opens_only_what_it_sealed(
-    name: str, key: Key
-) -> None:
+async def test_a_key_that_is_held_is_known_by_its_whole_kid_and_opens_only_what_it_sealed(name: str, key: Key) -> None:
     ring = KeyRing(StaticKeyProvider(KEY, OLDER))
     for held in (KEY, OLDER):
         await ring.get(held.kid)
     session = EncryptedSession.wrap(Holding({**ENVELOPE, "kid": f"{name}~{key.fingerprint}"}), ring, ttl=TTL)
-    expected = {"ok": 1} if key is KEY else {"ok": 0, "unauthentic": 1}
+    if f"{name}~{key.fingerprint}" not in ("", KEY.kid, OLDER.kid, f"~{key.fingerprint}"):
+        expected = {"ok": 0, "unknown_key": 1}  # a name that never was
+    else:
+        expected = {"ok": 1} if key is KEY else {"ok": 0, "unauthentic": 1}
     assert (await session.read()).outcomes == expected
 
 

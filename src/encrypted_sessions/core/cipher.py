@@ -18,11 +18,13 @@ class SessionCipher:
     Holds keys: never printed, never pickled. Several threads may seal with it, and make openers.
     """
 
-    __slots__ = ("_ciphers", "_place", "_secret", "kid")
+    __slots__ = ("_ciphers", "_place", "_secret", "kid", "written_until")
 
     def __init__(self, secret: bytes, session_id: str, kid: str, realm: str = "") -> None:
         """Take a master key's bytes. Raises UnicodeEncodeError for an id that UTF-8 cannot hold."""
         self.kid = kid
+        self.written_until: float | None = None
+        """Until when the key may have written, seconds since 1970; None for no end."""
         self._secret = secret
         self._place = (session_id, kid, realm)
         self._ciphers = {WRITTEN.version: WRITTEN.derive(secret, *self._place)}
@@ -59,7 +61,9 @@ class SessionCipher:
 
     def opener(self, version: int) -> Opener:
         """What opens envelopes of a version that `parse` gives. Not for several threads at once."""
-        return self._of(version).opener()
+        opener = self._of(version).opener()
+        opener.written_until = self.written_until
+        return opener
 
     def _of(self, version: int) -> Cipher:
         cipher = self._ciphers.get(version)

@@ -27,8 +27,10 @@ Outcome = Literal[
     "erased",
     "not_yet_valid",
     "key_disabled",
+    "key_not_asked",
     "unknown_key",
     "unauthentic",
+    "late_key",
     "plaintext",
     "malformed",
     "unsupported",
@@ -39,8 +41,10 @@ Outcome = Literal[
 UNREADABLE: tuple[Outcome, ...] = (
     "not_yet_valid",
     "key_disabled",
+    "key_not_asked",
     "unknown_key",
     "unauthentic",
+    "late_key",
     "plaintext",
     "malformed",
     "unsupported",
@@ -50,7 +54,7 @@ UNREADABLE: tuple[Outcome, ...] = (
 PASSED_OVER: tuple[Outcome, ...] = ("expired_unverified", "erased")
 
 #: Outcomes that point to somebody who writes to the store: what the log calls an error.
-SUSPICIOUS: tuple[Outcome, ...] = ("unauthentic",)
+SUSPICIOUS: tuple[Outcome, ...] = ("unauthentic", "late_key")
 
 #: What each means, and what to do about it.
 EXPLANATIONS: Mapping[str, str] = MappingProxyType(
@@ -60,6 +64,11 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
         "not_yet_valid": "sealed more than 60 s in the future: a clock is skewed, here or where it"
         " was written. Compare the clocks (NTP), then read again.",
         "key_disabled": "its key is disabled at its place and may come back. Enable it there, then read again.",
+        "key_not_asked": "there were more key ids than the place could be asked for in the time of one read: whoever"
+        " writes to the store can invent ids. Read again, and what the place has is found.",
+        "late_key": "sealed more than 60 s after its key had stopped writing: by somebody who still has that key, or"
+        " by a writer whose clock or keys are behind. Find out who; `encrypted-sessions discard` removes it,"
+        " and keeps a copy.",
         "unknown_key": "no place that this process asks has a key with this kid. Add the old key there, or its"
         " place to also_read=; rows of the Agents SDK's own class (kid 'hkdf-v1') need upstream_key=.",
         "unauthentic": "altered, or sealed with another key. Check that this process uses the key,"

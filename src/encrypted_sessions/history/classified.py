@@ -1,7 +1,7 @@
 """Find out what rows are: the one place where that is decided, and the one walk that fetches rows for it.
 
 The order of questions is fixed: is it an envelope of a known version; what does the place say of
-its key; does the check hold; is it in time.
+its key; does the check hold; is it in time; was its key still to write then.
 """
 
 from __future__ import annotations
@@ -117,12 +117,16 @@ class SessionOpeners:
     def __init__(self, keychain: Keychain) -> None:
         self._keychain = keychain
         self._openers: dict[tuple[str, int], Opener | str] = {}
+        self._left_s = keychain.wait_s
 
     async def prepare(self, envelopes: Iterable[Envelope]) -> None:
         """Ask for those keys that were not asked for yet, all at once."""
         unknown = {(found.kid, found.version) for found in envelopes}.difference(self._openers)
         if unknown:
-            answers = await self._keychain.find({kid for kid, _ in unknown})
+            # Side by side, and no longer in all than one look-up may take. The store's own time does not count.
+            began = time.monotonic()
+            answers = await self._keychain.find({kid for kid, _ in unknown}, self._left_s)
+            self._left_s = max(0.0, self._left_s - (time.monotonic() - began))
             for kid, version in unknown:
                 answer = answers[kid]
                 self._openers[kid, version] = answer if isinstance(answer, str) else answer.opener(version)
@@ -196,6 +200,8 @@ class Classifier(Generic[RowT]):
                 return Classification("expired", envelope)
             if timestamp > policy.now + CLOCK_SKEW_S:
                 return Classification("not_yet_valid", envelope)
+            if opener.written_until is not None and timestamp > opener.written_until + CLOCK_SKEW_S:
+                return Classification("late_key", envelope)
             return Classification("ok", envelope, opener.open(envelope) if self._opens else None)
         except Unauthentic:
             return Classification("unauthentic", envelope)

@@ -7,11 +7,19 @@ there is none. A provider that cannot answer is no outcome: its error passes thr
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypeVar
+from weakref import ref
 
-from keyproviders import Key, KeyDestroyedError, KeyDisabledError, KeyNotFoundError
+from keyproviders import (
+    Key,
+    KeyDestroyedError,
+    KeyDisabledError,
+    KeyNotAskedError,
+    KeyNotFoundError,
+    KeyUnavailableError,
+)
 
 from ..core.cipher import SessionCipher
 from ..core.derivation import upstream_secret
@@ -45,6 +53,8 @@ async def answer_for(kid: str, upstream: _T | None, ask: Callable[[str], Awaitab
         return "key_disabled"
     except KeyNotFoundError:
         return "unknown_key"
+    except KeyNotAskedError:
+        return "key_not_asked"
 
 
 class StringKeychain:
@@ -60,7 +70,10 @@ class StringKeychain:
         """The string's cipher, with the SDK's fixed kid."""
         return self._cipher
 
-    async def find(self, kids: Iterable[str]) -> Mapping[str, SessionCipher | Outcome]:
+    #: Nothing is asked for.
+    wait_s = 0.0
+
+    async def find(self, kids: Iterable[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:  # noqa: ARG002 - as a ring's
         """The string's cipher for each."""
         return dict.fromkeys(kids, self._cipher)
 
@@ -74,7 +87,8 @@ class RingKeychain:
         self._upstream = (
             None if upstream_key is None else SessionCipher(upstream_secret(upstream_key)[0], session_id, UPSTREAM_KID)
         )
-        self._ciphers: OrderedDict[Key, SessionCipher] = OrderedDict()
+        self._ciphers: dict[Key, SessionCipher] = {}
+        self._leases: dict[Key, ref[object]] = {}
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("a session's keys cannot be pickled or copied")
@@ -83,27 +97,80 @@ class RingKeychain:
         """The ring's active key."""
         return self._cipher(await self._ring.active())
 
-    async def find(self, kids: Iterable[str]) -> Mapping[str, SessionCipher | Outcome]:
-        """Each kid looked up in the ring, all at once."""
+    @property
+    def wait_s(self) -> float:
+        """How long one read waits for keys in all."""
+        return self._ring.deadline_s
+
+    async def find(self, kids: Iterable[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:
+        """Each kid looked up in the ring, all at once, for the session as the asker."""
         wanted = list(kids)
         if len(wanted) == 1:  # nearly always: no task for it
-            return {wanted[0]: await self._look_up(wanted[0])}
-        answers = await asyncio.gather(*(self._look_up(kid) for kid in wanted))
-        return dict(zip(wanted, answers, strict=True))
+            return {wanted[0]: await self._look_up(wanted[0], wait_s)}
+        # What the ring knows comes at once, and for the rest it asks the place.
+        found = {kid: await self._look_up(kid, 0) for kid in wanted}
+        unknown = [kid for kid in wanted if found[kid] == "key_not_asked"]
+        if unknown and wait_s > 0:
+            found.update(await self._ask_place(unknown, wait_s))
+        return found
 
-    async def _look_up(self, kid: str) -> SessionCipher | Outcome:
-        return await answer_for(kid, self._upstream, self._ask)
+    async def _ask_place(self, kids: Sequence[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:
+        began = time.monotonic()
 
-    async def _ask(self, kid: str) -> SessionCipher:
-        return self._cipher(await self._ring.get(kid))
+        async def in_time(kid: str) -> SessionCipher | Outcome | KeyUnavailableError:
+            try:
+                return await self._look_up(kid, wait_s)
+            except KeyUnavailableError as error:
+                if time.monotonic() - began < wait_s:
+                    raise
+                return error
+
+        answers = dict(zip(kids, await asyncio.gather(*map(in_time, kids)), strict=True))
+        silent = next((answer for answer in answers.values() if isinstance(answer, KeyUnavailableError)), None)
+        if silent is not None and all(
+            answer == "key_not_asked" or isinstance(answer, KeyUnavailableError) for answer in answers.values()
+        ):
+            raise silent
+        # Where the place answers, one that it still owes had its turn so late that the time of all was over.
+        return {
+            kid: "key_not_asked" if isinstance(answer, KeyUnavailableError) else answer
+            for kid, answer in answers.items()
+        }
+
+    async def _look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:
+        async def ask(kid: str) -> SessionCipher:
+            return self._cipher(await self._ring.get(kid, asker=self._session_id, wait_s=wait_s))
+
+        return await answer_for(kid, self._upstream, ask)
 
     def _cipher(self, key: Key) -> SessionCipher:
         cipher = self._ciphers.get(key)
         if cipher is None:
-            cipher = self._ciphers[key] = SessionCipher(key.secret, self._session_id, key.kid)
-            while len(self._ciphers) > _KEPT_CIPHERS:
-                self._ciphers.popitem(last=False)
+            cipher = SessionCipher(key.secret, self._session_id, key.kid)
+            self._keep(key, cipher)
+        # No part of the key's equality: it is known only when another key follows.
+        until = key.written_until
+        cipher.written_until = None if until is None else until.timestamp()
         return cipher
+
+    def _keep(self, key: Key, cipher: SessionCipher) -> None:
+        """Keep a cipher for as long as the ring holds its key."""
+        lease = self._ring.lease(key)
+        if lease is None:
+            return
+        ciphers, leases = self._ciphers, self._leases
+
+        def let_go(_: object) -> None:  # in any thread, and knows nothing of this object
+            ciphers.pop(key, None)
+            leases.pop(key, None)
+
+        ciphers[key] = cipher
+        leases[key] = ref(lease, let_go)
+        while len(ciphers) > _KEPT_CIPHERS:
+            oldest = next(iter(ciphers), None)
+            if oldest is not None:
+                ciphers.pop(oldest, None)
+                leases.pop(oldest, None)
 
 
 #: What a session needs of its keys: `active`, the cipher to seal with now, and `find`.

@@ -46,7 +46,10 @@ class Envelope:
 class Opener(ABC):
     """Opens one session's envelopes, sealed under one key. Not for several threads at once."""
 
-    __slots__ = ()
+    __slots__ = ("written_until",)
+
+    #: Until when its key may have written, seconds since 1970; None for no end.
+    written_until: float | None
 
     @abstractmethod
     def verify(self, envelope: Envelope) -> None:
