@@ -38,6 +38,7 @@ from encrypted_sessions import (
     KeyAccessDeniedError,
     KeyDestroyedError,
     KeyDisabledError,
+    KeyNotAskedError,
     KeyNotFoundError,
     KeyProviderError,
     KeyRing,
@@ -295,7 +296,7 @@ def key_text(net: Net, folder: Path) -> None:
     net.see(known_schemes())
 
 
-@case("StaticKeyProvider", "StaticKeyProvider.active", "StaticKeyProvider.get")
+@case("StaticKeyProvider", "StaticKeyProvider.active", "StaticKeyProvider.get", "StaticKeyProvider.names")
 def keys_given_in_code(net: Net, folder: Path) -> None:
     provider = StaticKeyProvider(net.master(), Key.generate("older"))
     net.see(provider)
@@ -309,7 +310,10 @@ def keys_given_in_code(net: Net, folder: Path) -> None:
         with net.raises(InvalidKeyError):
             StaticKeyProvider(Key.generate(), net.key_text, text)
     with net.raises(InvalidKeyError):
-        StaticKeyProvider(net.key_text, net.master())
+        StaticKeyProvider(net.key_text, net.key_text)
+    both = StaticKeyProvider(net.key_text, net.master())
+    net.see(both)
+    net.see(both.names())
     with net.raises(InvalidKeyError):
         StaticKeyProvider(net.master(), Key("sentinel", bytes(32)))
     for wrong in (net.secret, [net.key_text], {"key": net.key_text}):
@@ -317,7 +321,13 @@ def keys_given_in_code(net: Net, folder: Path) -> None:
             StaticKeyProvider(wrong)  # type: ignore[arg-type]  # what is tested
 
 
-@case("FileKeyProvider", "FileKeyProvider.active", "FileKeyProvider.get", "FileKeyProvider.from_url")
+@case(
+    "FileKeyProvider",
+    "FileKeyProvider.active",
+    "FileKeyProvider.get",
+    "FileKeyProvider.names",
+    "FileKeyProvider.from_url",
+)
 def keys_in_files(net: Net, folder: Path) -> None:
     good = net.key_text
     path = folder / "keys"
@@ -326,6 +336,7 @@ def keys_in_files(net: Net, folder: Path) -> None:
     path.write_text(f"# ours\nnew={good}\n")
     net.see(provider)
     net.see(provider.active())
+    net.see(provider.names())
     with net.raises(KeyNotFoundError):
         provider.get("no-such-name")
     bad = [text for text in damaged(good) if "\ud800" not in text]
@@ -357,7 +368,9 @@ def keys_in_files(net: Net, folder: Path) -> None:
         FileKeyProvider(net.secret)  # type: ignore[arg-type]  # what is tested
 
 
-@case("EnvKeyProvider", "EnvKeyProvider.active", "EnvKeyProvider.get", "EnvKeyProvider.from_url")
+@case(
+    "EnvKeyProvider", "EnvKeyProvider.active", "EnvKeyProvider.get", "EnvKeyProvider.names", "EnvKeyProvider.from_url"
+)
 def keys_in_the_environment(net: Net, folder: Path) -> None:
     good = net.key_text
     with pytest.MonkeyPatch.context() as environment:
@@ -365,11 +378,12 @@ def keys_in_the_environment(net: Net, folder: Path) -> None:
         environment.setenv("SENTINEL_KEYS", f"new={good}")
         net.see(provider)
         net.see(provider.active())
+        net.see(provider.names())
         with net.raises(KeyNotFoundError):
             provider.get("no-such-name")
         bad = [text for text in damaged(good) if "\ud800" not in text]
         bad += [f"name={text}" for text in bad] + [f"{good}, {text}" for text in bad]
-        bad += [f"{good}={good}", f"{good}{good}", f"{good},,{good}", f"{good},a={good}", f"a={good},a={'A' * 43}="]
+        bad += [f"{good}={good}", f"{good}{good}", f"{good},,{good}", f"{good},{good}", f"a={good},a={'A' * 43}="]
         bad += [f"a={good}\nb", f"na me={good}", f"={good}", f"a=={good}", f"{good};{good}", net.secret.hex()]
         bad += [f"a={net.secret.hex()}", f"{net.secret.hex()}="]
         for text in bad:
@@ -535,6 +549,7 @@ async def keys_under_transit(net: Net, folder: Path) -> None:
 @case(
     *("KeyRing", "KeyRing.active", "KeyRing.active_sync", "KeyRing.get", "KeyRing.get_sync", "KeyRing.refresh"),
     *("KeyRing.health", "KeyRing.aclose", "KeyRing.close", "KeyRing.ephemeral", "KeyEvent", "RingHealth"),
+    *("KeyRing.deadline_s", "KeyRing.lease", "KeyNotAskedError"),
 )
 async def a_ring(net: Net, folder: Path) -> None:
     events: list[KeyEvent] = []
@@ -548,6 +563,10 @@ async def a_ring(net: Net, folder: Path) -> None:
                 await ring.get(kid)
             with net.raises(KeyNotFoundError):
                 ring.get_sync(kid)
+        assert ring.deadline_s == 8
+        net.see(ring.lease(key))
+        with net.raises(KeyNotAskedError):
+            await ring.get("never~00000000", asker="user-1", wait_s=0)
         net.see(ring)
         health = ring.health()
         assert isinstance(health, RingHealth)
