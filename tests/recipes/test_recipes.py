@@ -211,7 +211,7 @@ def end(program: subprocess.Popen[bytes]) -> None:
 
 def until(found: Callable[[], Any], program: subprocess.Popen[bytes], log: Path) -> Any:
     """What `found` gives as soon as it gives something."""
-    for _ in range(2_000):
+    for _ in range(6_000):
         if answer := found():
             return answer
         if program.poll() is not None:
