@@ -21,6 +21,7 @@ __all__ = [
     "key_string",
     "kind_of",
     "limit",
+    "max_row_bytes",
     "max_scan_items",
     "moment",
     "purge_on_add",
@@ -32,6 +33,8 @@ __all__ = [
 
 ON_UNREADABLE = ("raise", "skip")
 PLAINTEXT = ("raise", "read")
+
+_LEAST_ROW_BYTES = 4096
 
 
 def session_id(value: object) -> str:
@@ -133,6 +136,15 @@ def max_scan_items(value: object) -> int | None:
         raise TypeError(f"max_scan_items must be an int or None, not {kind_of(value)}")
     if value <= 0:
         raise ValueError(f"max_scan_items must be positive or None, not {value}")
+    return value
+
+
+def max_row_bytes(value: object) -> int:
+    """A number of bytes that has room for a row."""
+    if type(value) is not int:
+        raise TypeError(f"max_row_bytes must be an int, not {kind_of(value)}")
+    if value < _LEAST_ROW_BYTES:
+        raise ValueError(f"max_row_bytes must be {_LEAST_ROW_BYTES:,} bytes or more, not {value}")
     return value
 
 

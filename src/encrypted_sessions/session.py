@@ -21,7 +21,7 @@ from .history.results import History, OutcomeCounts
 from .history.sealed_history import SealedHistory
 from .history.session_log import SessionLog
 from .history.shielded import ShieldedChanges
-from .stores import has_rows, store_beneath
+from .stores import MAX_ROW_BYTES, has_rows, store_beneath
 from .stores.plain import METHODS, accepts_wrapper, call, settings_limit
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class EncryptedSession:
         upstream_key: str | None = None,
         purge_on_add: int = 0,
         shield_s: float = 10.0,
+        max_row_bytes: int = MAX_ROW_BYTES,
         upstream_until: datetime | None = None,
         plaintext_until: datetime | None = None,
     ) -> None:
@@ -103,6 +104,8 @@ class EncryptedSession:
             shield_s: Seconds that a cancelled `pop_item`, purge or compaction waits for the change that it
                 had begun, from 0 up. Then it is let go, with a `StoreTimeoutError` as the cause of its
                 `CancelledError`; the change goes on, and the session's next call waits for it.
+            max_row_bytes: Bytes of the largest row that is read, and written: 64 MiB unless told otherwise, 4,096 at
+                least. A larger row is `too_large`.
             upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the
                 SDK's class stamped later are `unauthentic`. None for no end.
             plaintext_until: The end of plaintext="read", for rows that were added later: by the row's own time
@@ -140,6 +143,7 @@ class EncryptedSession:
             self._policy,
             ShieldedChanges(arguments.shield_s(shield_s), log),
             log,
+            arguments.max_row_bytes(max_row_bytes),
         )
         self._compactor: Compaction | None = None
         self._already_logged: set[str] = set()
@@ -165,6 +169,7 @@ class EncryptedSession:
         upstream_key: str | None = None,
         purge_on_add: int = 0,
         shield_s: float = 10.0,
+        max_row_bytes: int = MAX_ROW_BYTES,
         upstream_until: datetime | None = None,
         plaintext_until: datetime | None = None,
     ) -> EncryptedSession:
@@ -179,6 +184,7 @@ class EncryptedSession:
             upstream_key: As for the class.
             purge_on_add: As for the class.
             shield_s: As for the class.
+            max_row_bytes: As for the class.
             upstream_until: As for the class.
             plaintext_until: As for the class.
 
@@ -201,6 +207,7 @@ class EncryptedSession:
             upstream_key=upstream_key,
             purge_on_add=purge_on_add,
             shield_s=shield_s,
+            max_row_bytes=max_row_bytes,
             upstream_until=upstream_until,
             plaintext_until=plaintext_until,
         )
@@ -286,6 +293,7 @@ class EncryptedSession:
 
         Raises:
             TypeError: JSON cannot give an item back as it is; nothing was written.
+            ValueError: An item would become a row larger than `max_row_bytes`; nothing was written.
             KeyProviderError: The key provider has no active key to give; nothing was written.
         """
         batch = arguments.items(items)

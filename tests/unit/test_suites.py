@@ -59,7 +59,7 @@ class ToyCipher:
         key = hmac.digest(secret, b"\0".join((LABEL, realm.encode(), session_id.encode())), "sha256")
         self._aead, self._kid = AESGCM(key), kid
 
-    def seal(self, item: object, timestamp: int, expires: int | None = None) -> bytes:
+    def seal(self, item: object, timestamp: int, expires: int | None = None, *, max_bytes: int | None = None) -> bytes:
         return self._seal(encode_item(item), timestamp, expires)
 
     def reseal(self, envelope: Envelope, plaintext: bytes) -> bytes:

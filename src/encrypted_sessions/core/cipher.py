@@ -35,12 +35,15 @@ class SessionCipher:
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("a SessionCipher holds keys and cannot be pickled or copied")
 
-    def seal(self, item: object, timestamp: int, expires: int | None = None) -> dict[str, Any]:
+    def seal(
+        self, item: object, timestamp: int, expires: int | None = None, *, max_bytes: int | None = None
+    ) -> dict[str, Any]:
         """The object to store for an item; times in seconds since 1970.
 
-        Raises TypeError for an item that JSON cannot give back as it is.
+        Raises TypeError for an item that JSON cannot give back as it is, and TooLongError for one whose JSON
+        is longer than `max_bytes`.
         """
-        return pack(self.kid, self._of(WRITTEN.version).seal(item, timestamp, expires))
+        return pack(self.kid, self._of(WRITTEN.version).seal(item, timestamp, expires, max_bytes=max_bytes))
 
     def seal_row(self, item: object, timestamp: int, expires: int | None = None) -> str:
         """The same as compact JSON text."""

@@ -99,7 +99,7 @@ def encode_item(item: object, max_bytes: int | None = None) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         refused = _why_not_json(error)
     else:
-        written = _as_utf8(text)
+        written = text.encode("ascii") if in_ascii else _as_utf8(text)
         if written is not None:
             if len(written) > limit:
                 raise _too_long(limit)
@@ -220,9 +220,10 @@ def _check_common(item: dict[str, Any], limit: int) -> bool | None:
                     in_ascii = False
             elif kind not in _LEAVES:
                 containers.append(value)
-    if length > limit or not _ONLY_STR.issuperset(map(type, chain.from_iterable(dicts))):
+    names: Iterable[Any] = dicts[0] if len(dicts) == 1 else [*chain.from_iterable(dicts)]
+    if length > limit or not _ONLY_STR.issuperset(map(type, names)):
         return None
-    keys = "".join(chain.from_iterable(dicts))
+    keys = "".join(names)
     return in_ascii and keys.isascii() and _DEL not in keys
 
 

@@ -34,6 +34,7 @@ Outcome = Literal[
     "plaintext",
     "malformed",
     "unsupported",
+    "too_large",
     "unpaired",
 ]
 
@@ -48,6 +49,7 @@ UNREADABLE: tuple[Outcome, ...] = (
     "plaintext",
     "malformed",
     "unsupported",
+    "too_large",
 )
 
 #: Outcomes that are left out whatever the policy, and stay where they are.
@@ -79,6 +81,8 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
         "malformed": "not an envelope of this library, not of the SDK's class, and no plain item:"
         " damaged, or written by something else. `encrypted-sessions discard` removes such rows, and"
         " keeps a copy.",
+        "too_large": "larger than max_row_bytes, so it was not looked at. Give a larger max_row_bytes= if such items"
+        " are yours; a row of this size that nobody wrote on purpose fills memory.",
         "unsupported": "written by a later release. Upgrade encrypted-sessions.",
     }
 )

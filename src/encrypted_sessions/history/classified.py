@@ -7,14 +7,15 @@ its key; does the check hold; is it in time; was its key still to write then.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from ..core.cipher import NotAnItem, Opener, Unauthentic
 from ..core.envelope import UPSTREAM_KID, Envelope, NoEnvelope, Plain, parse, parse_row
 from ..errors import ScanBudgetError
-from ..stores import Cursor, Row
+from ..stores import TOO_LARGE, Cursor, Row
 from .keychain import Keychain
 from .results import Classification
 
@@ -151,12 +152,14 @@ class Classifier(Generic[RowT]):
         *,
         opens: bool = True,
         added_at: AddedAt[RowT] | None = None,
+        max_row_bytes: int = sys.maxsize,
     ) -> None:
         self._openers = openers
         self._policy = policy
         self._time_slice = time_slice or TimeSlice()
         self._opens = opens
         self._added_at = added_at
+        self._max_row_bytes = max_row_bytes
 
     async def classify(self, rows: Sequence[RowT]) -> list[Classification]:
         """One classification for each row, in the same order.
@@ -164,9 +167,10 @@ class Classifier(Generic[RowT]):
         Raises what the key provider raises when it cannot answer.
         """
         time_slice = self._time_slice
-        parsed = []
+        parsed: list[Envelope | Plain | NoEnvelope | Literal["too_large"]] = []
+        limit = self._max_row_bytes
         for row in rows:
-            parsed.append(_parse(row.data))
+            parsed.append(_parse_within(limit, row.data))
             if time_slice.is_used_up():
                 await time_slice.checkpoint()
         await self._openers.prepare(found for found in parsed if isinstance(found, Envelope))
@@ -208,9 +212,7 @@ class Classifier(Generic[RowT]):
         except NotAnItem:
             return Classification("malformed", envelope)
 
-    async def _times_of_plaintext(
-        self, rows: Sequence[RowT], parsed: Sequence[Envelope | Plain | NoEnvelope]
-    ) -> Mapping[int, float | None]:
+    async def _times_of_plaintext(self, rows: Sequence[RowT], parsed: Sequence[object]) -> Mapping[int, float | None]:
         """By the places of the plaintext among the rows, when each was added, as far as the store says so."""
         places = [place for place, found in enumerate(parsed) if isinstance(found, dict)]
         if not places or self._added_at is None:
@@ -280,6 +282,24 @@ class HistoryWalk:
 def _is_forged_upstream(envelope: Envelope, until: float) -> bool:
     """Whether the SDK's string made this after nobody was to write with it any more."""
     return envelope.kid == UPSTREAM_KID and envelope.timestamp > until
+
+
+def _parse_within(limit: int, data: object) -> Envelope | Plain | NoEnvelope | Literal["too_large"]:
+    """Take apart what a store gave, unless that is larger than `limit`. Runs for every row."""
+    if type(data) is bytes:
+        return "too_large" if len(data) > limit else parse_row(data)
+    if data is TOO_LARGE:
+        return "too_large"
+    if isinstance(data, str):
+        # UTF-8 has up to four bytes for a character: few characters need no count.
+        few = len(data) * 4 <= limit
+        return parse_row(data) if few or len(data.encode("utf-8", "replace")) <= limit else "too_large"
+    found = _parse(data)
+    if isinstance(found, Envelope):
+        return found if len(found.body) <= limit else "too_large"
+    if isinstance(found, dict) and sum(len(part) for part in found.values() if isinstance(part, str)) > limit:
+        return "too_large"
+    return found
 
 
 def _parse(data: object) -> Envelope | Plain | NoEnvelope:

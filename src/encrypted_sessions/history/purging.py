@@ -93,7 +93,12 @@ async def _purge_backwards(history: SealedHistory, rows: RowStore) -> AsyncItera
 
 
 def _rows(history: SealedHistory) -> RowStore | None:
-    return history.rows if isinstance(history.rows, RowStore) else rows_to_purge(history.session)
+    if isinstance(history.rows, RowStore):
+        return history.rows
+    rows = rows_to_purge(history.session)
+    if rows is not None:
+        rows.max_row_bytes = history.max_row_bytes
+    return rows
 
 
 async def _remove(history: SealedHistory, rows: RowStore, due: Sequence[Row]) -> int:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from ..core.exact_json import TooLongError
 from ..errors import HistoryChangedError
 from ..stores import Cursor, HistoryMovedError, PlainStore, Row, RowStore
 from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
@@ -18,6 +19,9 @@ __all__ = ["SealedHistory", "start_again_while_it_moves"]
 
 #: How often an operation starts again because other writers changed the history under it.
 _ATTEMPTS = 1000
+
+#: The most characters of a row around what is sealed: a kid, names of members, the token's own bytes.
+_AROUND_BODY = 512
 
 _T = TypeVar("_T")
 
@@ -33,6 +37,7 @@ class SealedHistory:
         policy: Callable[[], ReadPolicy],
         changes: ShieldedChanges,
         log: SessionLog,
+        max_row_bytes: int,
     ) -> None:
         self.session = session
         self.rows = rows
@@ -40,6 +45,9 @@ class SealedHistory:
         self.policy = policy
         self.changes = changes
         self.log = log
+        self.max_row_bytes = max_row_bytes
+        if isinstance(rows, RowStore):
+            rows.max_row_bytes = max_row_bytes
 
     def cursor(self, keywords: dict[str, Any]) -> Cursor:
         """A walk from the newest row. `keywords` go to a session's own methods."""
@@ -55,6 +63,7 @@ class SealedHistory:
             SessionOpeners(self.keychain),
             lambda: policy,
             added_at=rows.added_at if isinstance(rows, RowStore) else None,
+            max_row_bytes=self.max_row_bytes,
         )
 
     def walk(self, keywords: dict[str, Any], *, then_at_least: int = 1) -> HistoryWalk:
@@ -78,18 +87,34 @@ class SealedHistory:
         return await start_again_while_it_moves(attempt)
 
     async def seal(self, items: Sequence[Any], timestamp: int | None = None) -> list[dict[str, Any]]:
-        """Envelopes of items under the active key, all with one timestamp (default: now)."""
+        """Envelopes of items under the active key, all with one timestamp (default: now).
+
+        Raises ValueError for an item that would become a row larger than `max_row_bytes`.
+        """
         cipher = await self.keychain.active()
         policy = self.policy()
         stamp = policy.now if timestamp is None else timestamp
         expires = None if policy.ttl is None else stamp + policy.ttl
         time_slice = TimeSlice()
+        # A body is base64: four characters for three bytes, and the rest of a row is short.
+        max_bytes = max(0, self.max_row_bytes - _AROUND_BODY) // 4 * 3
         sealed: list[dict[str, Any]] = []
         for item in items:
-            sealed.append(cipher.seal(item, stamp, expires))
+            try:
+                sealed.append(cipher.seal(item, stamp, expires, max_bytes=max_bytes))
+            except TooLongError:
+                raise _too_large(self.max_row_bytes) from None
             if time_slice.is_used_up():
                 await time_slice.checkpoint()
         return sealed
+
+
+def _too_large(max_row_bytes: int) -> ValueError:
+    return ValueError(
+        f"an item would become a row of more than max_row_bytes={max_row_bytes:,} bytes, which"
+        " sessions with this limit do not read; nothing was written. Give a larger max_row_bytes= to every session"
+        " of this store, or a smaller item"
+    )
 
 
 async def start_again_while_it_moves(attempt: Callable[[], Awaitable[_T]]) -> _T:

@@ -16,11 +16,13 @@ from __future__ import annotations
 from .access import has_rows, rows_to_purge, store_beneath
 from .descriptor import StoreDescriptor, StoreNames, StoreUrl
 from .plain import PlainCursor, PlainStore
-from .rows import PAGE, HistoryMovedError, Row, RowCursor, RowStore
+from .rows import MAX_ROW_BYTES, PAGE, TOO_LARGE, HistoryMovedError, Row, RowCursor, RowStore
 from .whole import Block, StoredRow, WholeStore
 
 __all__ = [
+    "MAX_ROW_BYTES",
     "PAGE",
+    "TOO_LARGE",
     "Block",
     "Cursor",
     "HistoryMovedError",

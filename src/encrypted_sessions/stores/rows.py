@@ -6,7 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
-__all__ = ["PAGE", "HistoryMovedError", "Row", "RowCursor", "RowStore"]
+__all__ = ["MAX_ROW_BYTES", "PAGE", "TOO_LARGE", "HistoryMovedError", "Row", "RowCursor", "RowStore", "TooLarge"]
+
+#: The largest row that is looked at, unless the application says otherwise: far above a picture of 3 MiB.
+MAX_ROW_BYTES = 64 * 2**20
 
 #: Rows read at once. Small enough that a page is no burden to the event loop or to memory.
 PAGE = 256
@@ -14,6 +17,18 @@ PAGE = 256
 
 class HistoryMovedError(Exception):
     """Rows vanished under a walk through them: whoever walks starts again from the newest."""
+
+
+class TooLarge:
+    """Stands for the data of a row that is larger than it may be, and so was not fetched."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "TOO_LARGE"
+
+
+TOO_LARGE = TooLarge()
 
 
 class Row(NamedTuple):
@@ -34,6 +49,10 @@ class RowStore(ABC):
 
     #: Whether a row's id is its position, so that another row can come to have it.
     IDS_ARE_POSITIONS: ClassVar[bool] = False
+
+    #: The session's `max_row_bytes`: a store that can tell before it fetches gives `TOO_LARGE` for the data of a
+    #: larger row. What it fetches all the same is judged afterwards.
+    max_row_bytes: int = MAX_ROW_BYTES
 
     @abstractmethod
     def __init__(self, session: Any) -> None: ...

@@ -84,9 +84,16 @@ class FernetCipher:
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("a FernetCipher holds keys and cannot be pickled or copied")
 
-    def seal(self, item: object, timestamp: int, expires: int | None = None) -> bytes:  # noqa: ARG002 - as its envelopes say
+    def seal(
+        self,
+        item: object,
+        timestamp: int,
+        expires: int | None = None,  # noqa: ARG002 - as its envelopes say
+        *,
+        max_bytes: int | None = None,
+    ) -> bytes:
         """A binary token of the item's exact JSON, stamped `timestamp`."""
-        return self._seal(encode_item(item), timestamp, os.urandom(_IV_BYTES))
+        return self._seal(encode_item(item, max_bytes), timestamp, os.urandom(_IV_BYTES))
 
     def _seal(self, plaintext: bytes, timestamp: int, iv: bytes) -> bytes:
         # A fresh context for every token: several threads may seal with one cipher.

@@ -73,8 +73,8 @@ class Opener(ABC):
 class Cipher(Protocol):
     """One session's cipher under one key. Holds keys: never printed, never pickled."""
 
-    def seal(self, item: object, timestamp: int, expires: int | None = None) -> bytes:
-        """The body of an envelope of the item's exact JSON. Raises TypeError as `encode_item` does."""
+    def seal(self, item: object, timestamp: int, expires: int | None = None, *, max_bytes: int | None = None) -> bytes:
+        """The body of an envelope of the item's exact JSON. Raises TypeError and TooLongError as `encode_item` does."""
 
     def reseal(self, envelope: Envelope, plaintext: bytes) -> bytes:
         """A body of the bytes that another key's opener gave for `envelope`, with all that it says of itself.

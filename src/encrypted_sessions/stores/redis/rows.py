@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from redis.client import NEVER_DECODE
 
-from ..rows import Row, RowStore
+from ..rows import TOO_LARGE, Row, RowStore
 
 if TYPE_CHECKING:
     from agents.extensions.memory import RedisSession
 
 __all__ = ["RedisRows"]
 
-# upto (-1: the newest), count -> the position of the first element, elements oldest first
+# upto (-1: the newest), count, most bytes -> the position of the first element, elements oldest first; nil for a larger
 _PAGE = """
 local last = redis.call('LLEN', KEYS[1]) - 1
 local upto = tonumber(ARGV[1])
 if upto >= 0 and upto < last then last = upto elseif upto > last then return {-1, {}} end
 local first = math.max(0, last - tonumber(ARGV[2]) + 1)
 if last < 0 then return {0, {}} end
-return {first, redis.call('LRANGE', KEYS[1], first, last)}
+local elements, most = redis.call('LRANGE', KEYS[1], first, last), tonumber(ARGV[3])
+for i, element in ipairs(elements) do if #element > most then elements[i] = false end end
+return {first, elements}
 """
 
 # A client that lost the reply sends the script again (redis-py does so by itself). Each change has a
@@ -105,8 +107,8 @@ class RedisRows(RowStore):
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
-        first, elements = await self._run(_PAGE, -1 if upto is None else upto.id, count)
-        return [Row(first + offset, data) for offset, data in enumerate(elements)][::-1]
+        first, elements = await self._run(_PAGE, -1 if upto is None else upto.id, count, self.max_row_bytes)
+        return [Row(first + offset, TOO_LARGE if data is None else data) for offset, data in enumerate(elements)][::-1]
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""

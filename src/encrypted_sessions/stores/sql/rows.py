@@ -17,11 +17,13 @@ from sqlalchemy import (
     Select,
     String,
     and_,
+    case,
     cast,
     delete,
     func,
     insert,
     literal,
+    null,
     or_,
     select,
     text,
@@ -30,7 +32,7 @@ from sqlalchemy import (
 )
 
 from ..._support.shielding import is_caller_gone
-from ..rows import Row, RowStore
+from ..rows import TOO_LARGE, Row, RowStore
 
 if TYPE_CHECKING:
     from agents.extensions.memory import SQLAlchemySession
@@ -68,17 +70,22 @@ class SQLAlchemyRows(RowStore):
             self._created_at: Any = type_coerce(columns.created_at, String)
             # Text that is not UTF-8 cannot be fetched as text.
             self._data: Any = cast(columns.message_data, LargeBinary)
+            self._size: Any = func.length(
+                columns.message_data
+            )  # of text in characters; the rest is judged when it came
         else:
             self._created_at = columns.created_at
             self._data = columns.message_data
+            self._size = func.octet_length(columns.message_data)
+
+    @property
+    def _fetched(self) -> tuple[Any, ...]:
+        """The columns of a row; of one that is too large, the last one says so, and its data stays where it is."""
+        is_too_large = self._size > self.max_row_bytes
+        return self._id, self._created_at, case((is_too_large, null()), else_=self._data), is_too_large
 
     def _newest_first(self, count: int) -> Select[Any]:
-        return (
-            select(self._id, self._created_at, self._data)
-            .where(self._mine)
-            .order_by(self._created_at.desc(), self._id.desc())
-            .limit(count)
-        )
+        return select(*self._fetched).where(self._mine).order_by(self._created_at.desc(), self._id.desc()).limit(count)
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
@@ -138,12 +145,7 @@ class SQLAlchemyRows(RowStore):
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""
         await self._session._ensure_tables()
-        statement = (
-            select(self._id, self._created_at, self._data)
-            .where(self._mine)
-            .order_by(self._created_at, self._id)
-            .limit(count)
-        )
+        statement = select(*self._fetched).where(self._mine).order_by(self._created_at, self._id).limit(count)
         async with self._session._session() as connection:
             return await _rows(connection, statement)
 
@@ -206,4 +208,7 @@ class SQLAlchemyRows(RowStore):
 
 async def _rows(connection: AsyncSession, statement: Select[Any]) -> list[Row]:
     found = await connection.execute(statement)
-    return [Row(RowId(row_id, created_at), data) for row_id, created_at, data in found]
+    return [
+        Row(RowId(row_id, created_at), TOO_LARGE if is_too_large else data)
+        for row_id, created_at, data, is_too_large in found
+    ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..._support.shielding import is_caller_gone
 from ..rows import Row
 from .session_rows import SQLiteSessionRows
+from .statements import rows_of
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -27,8 +28,8 @@ class AsyncSQLiteRows(SQLiteSessionRows):
             return await self._rows(connection, upto, count)
 
     async def _rows(self, connection: aiosqlite.Connection, upto: Row | None, count: int) -> list[Row]:
-        statement, values = self._sql.page(self._session.session_id, upto, count)
-        return list(map(Row._make, await connection.execute_fetchall(statement, values)))
+        statement, values = self._sql.page(self._session.session_id, upto, count, self.max_row_bytes)
+        return rows_of(await connection.execute_fetchall(statement, values))
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
@@ -56,8 +57,8 @@ class AsyncSQLiteRows(SQLiteSessionRows):
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""
         async with self._session._locked_connection() as connection:
-            found = await connection.execute_fetchall(self._sql.oldest, (self._session.session_id, count))
-            return list(map(Row._make, found))
+            values = (self.max_row_bytes, self._session.session_id, count)
+            return rows_of(await connection.execute_fetchall(self._sql.oldest, values))
 
     async def remove_any(self, rows: Sequence[Row]) -> int:
         """As `RowStore.remove_any`. Their bytes are overwritten."""

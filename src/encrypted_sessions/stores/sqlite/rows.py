@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..._support.shielding import is_caller_gone
 from ..rows import Row
 from .session_rows import SQLiteSessionRows
+from .statements import rows_of
 
 if TYPE_CHECKING:
     from agents import SQLiteSession
@@ -30,9 +31,9 @@ class SQLiteRows(SQLiteSessionRows):
         return await asyncio.to_thread(self._page, upto, count)
 
     def _page(self, upto: Row | None, count: int) -> list[Row]:
-        statement, values = self._sql.page(self._session.session_id, upto, count)
+        statement, values = self._sql.page(self._session.session_id, upto, count, self.max_row_bytes)
         with self._session._locked_connection() as connection:
-            return list(map(Row._make, connection.execute(statement, values)))
+            return rows_of(connection.execute(statement, values))
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
@@ -69,7 +70,7 @@ class SQLiteRows(SQLiteSessionRows):
 
     def _oldest(self, count: int) -> list[Row]:
         with self._session._locked_connection() as connection:
-            return list(map(Row._make, connection.execute(self._sql.oldest, (self._session.session_id, count))))
+            return rows_of(connection.execute(self._sql.oldest, (self.max_row_bytes, self._session.session_id, count)))
 
     async def remove_any(self, rows: Sequence[Row]) -> int:
         """As `RowStore.remove_any`. Their bytes are overwritten."""
@@ -90,10 +91,10 @@ class SQLiteRows(SQLiteSessionRows):
 
     def _replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         session_id = self._session.session_id
-        statement, values = self._sql.page(session_id, None, max(len(expected), 1))
+        statement, values = self._sql.page(session_id, None, max(len(expected), 1), self.max_row_bytes)
         with self._session._write_connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            current = list(map(Row._make, connection.execute(statement, values)))
+            current = rows_of(connection.execute(statement, values))
             unchanged = current[::-1] == list(expected)
             if unchanged:
                 if expected:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
-from ..rows import Row
+from ..rows import TOO_LARGE, Row
 
-__all__ = ["SQLiteStatements"]
+__all__ = ["SQLiteStatements", "rows_of"]
+
+_DATA = itemgetter(1)
 
 
 class SQLiteStatements:
@@ -18,7 +21,10 @@ class SQLiteStatements:
 
     def __init__(self, messages_table: str) -> None:
         self._table = table = messages_table
-        self._rows = f"SELECT id, CAST(message_data AS BLOB) FROM {table} WHERE session_id = ?"  # noqa: S608 - a table's name cannot be a parameter
+        # What is surely too large comes as a number, which no BLOB is. Of text SQLite counts characters: where
+        # these have several bytes, the row is judged when it came.
+        data = "CASE WHEN length(message_data) > ? THEN 0 ELSE CAST(message_data AS BLOB) END"
+        self._rows = f"SELECT id, {data} FROM {table} WHERE session_id = ?"  # noqa: S608 - a table's name cannot be a parameter
         self.newest_id = f"SELECT max(id) FROM {table} WHERE session_id = ?"  # noqa: S608 - as above
         self.remove = (
             f"DELETE FROM {table} WHERE id = ? AND session_id = ?"  # noqa: S608 - as above
@@ -34,8 +40,16 @@ class SQLiteStatements:
         times = f"SELECT id, CAST(strftime('%s', created_at) AS INTEGER) FROM {self._table}"  # noqa: S608 - as above
         return f"{times} WHERE session_id = ? AND id IN ({', '.join('?' * len(ids))})", (session_id, *ids)
 
-    def page(self, session_id: str, upto: Row | None, count: int) -> tuple[str, tuple[Any, ...]]:
+    def page(self, session_id: str, upto: Row | None, count: int, max_row_bytes: int) -> tuple[str, tuple[Any, ...]]:
         """The statement and values of a page of rows, newest first."""
         if upto is None:
-            return f"{self._rows} ORDER BY id DESC LIMIT ?", (session_id, count)
-        return f"{self._rows} AND id <= ? ORDER BY id DESC LIMIT ?", (session_id, upto.id, count)
+            return f"{self._rows} ORDER BY id DESC LIMIT ?", (max_row_bytes, session_id, count)
+        return f"{self._rows} AND id <= ? ORDER BY id DESC LIMIT ?", (max_row_bytes, session_id, upto.id, count)
+
+
+def rows_of(found: Iterable[Any]) -> list[Row]:
+    """Rows as `page` and `oldest` give them."""
+    rows = list(map(Row._make, found))
+    if int in map(type, map(_DATA, rows)):
+        return [row._replace(data=TOO_LARGE) if type(row.data) is int else row for row in rows]
+    return rows
