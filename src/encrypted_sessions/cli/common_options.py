@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ class CommonOptions:
     upstream_key: str | None = None
     batch: int = 500
     limit: int | None = None
+    allow_triggers: Sequence[str] | None = None
 
     def __repr__(self) -> str:
         return "CommonOptions()"  # a store's URL may hold what nobody shall see
@@ -88,4 +90,4 @@ class CommonOptions:
     @redact_frames
     def for_writing(self) -> dict[str, Any]:
         """The arguments of an operation that changes rows."""
-        return {**self.for_reading(), "limit": self.limit}
+        return {**self.for_reading(), "limit": self.limit, "allow_triggers": list(self.allow_triggers or ())}

@@ -12,6 +12,7 @@ __all__ = [
     "EXIT_CODES_HELP",
     "STORE_HELP",
     "TTL",
+    "AllowTriggers",
     "Batch",
     "JsonLines",
     "KeyPrefix",
@@ -63,6 +64,15 @@ MessagesTable = Annotated[str, typer.Option("--messages-table", metavar="NAME", 
 KeyPrefix = Annotated[str, typer.Option("--key-prefix", metavar="TEXT", help="In Redis: how the keys begin.")]
 JsonLines = Annotated[
     bool, typer.Option("--json", help="Print lines of JSON: progress, and the report as the last one.")
+]
+AllowTriggers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-trigger",
+        metavar="NAME",
+        show_default=False,
+        help="A trigger, generated column or virtual table that may be there. May be given several times.",
+    ),
 ]
 TTL = Annotated[int, _TTL]
 OptionalTTL = Annotated[int | None, _TTL]

@@ -50,6 +50,7 @@ async def discard(
     upstream_key: str | None = None,
     batch: int = 500,
     limit: int | None = None,
+    allow_triggers: Sequence[str] = (),
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> DiscardReport:
@@ -71,6 +72,8 @@ async def discard(
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         batch: Rows removed at once, at most.
         limit: Rows removed in all, at most.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
+            What they make of a row is then not promised; any other one ends the run before it changes anything.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -81,15 +84,22 @@ async def discard(
     Raises:
         TypeError: An argument is of the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store cannot be worked on, or its clock is behind this machine's: what is in time
-            would count as expired.
+        StoreError: The store has triggers or the like that were not allowed, or cannot be worked on, or its
+            clock is behind this machine's: what is in time would count as expired.
         ProviderConfigError: A provider cannot be worked with as it is set up.
         FileExistsError: There is a file at `export` already.
         OSError: The file cannot be made, or written.
     """
     outcome = arguments.discardable(outcome, ttl)
     settings = arguments.settings(
-        ttl=ttl, upstream_key=upstream_key, batch=batch, limit=limit, dry_run=dry_run, progress=progress, stop=stop
+        ttl=ttl,
+        upstream_key=upstream_key,
+        batch=batch,
+        limit=limit,
+        dry_run=dry_run,
+        allow_triggers=allow_triggers,
+        progress=progress,
+        stop=stop,
     )
     path = arguments.new_file(export, "export", needed=not dry_run)
     ring, whole = arguments.keys(keys), arguments.store(store)

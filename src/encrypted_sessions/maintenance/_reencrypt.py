@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from keyproviders import KeyRing, redact_frames
 
@@ -69,6 +69,7 @@ async def reencrypt(
     upstream_key: str | None = None,
     batch: int = 500,
     limit: int | None = None,
+    allow_triggers: Sequence[str] = (),
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> ReencryptReport:
@@ -85,6 +86,8 @@ async def reencrypt(
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         batch: Rows changed at once, at most.
         limit: Rows changed in all, at most.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
+            What they make of a row is then not promised; any other one ends the run before it changes anything.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -94,11 +97,18 @@ async def reencrypt(
     Raises:
         TypeError: An argument is of the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store cannot be worked on.
+        StoreError: The store has triggers or the like that were not allowed, or cannot be worked on.
         ProviderConfigError: A provider cannot be worked with as it is set up.
     """
     from_kid = arguments.kid(from_kid, "from_kid")
-    settings = arguments.settings(upstream_key=upstream_key, batch=batch, limit=limit, progress=progress, stop=stop)
+    settings = arguments.settings(
+        upstream_key=upstream_key,
+        batch=batch,
+        limit=limit,
+        allow_triggers=allow_triggers,
+        progress=progress,
+        stop=stop,
+    )
     run = Run(arguments.store(store), arguments.keys(keys), settings)
     operation = _Reencrypt(run, from_kid)
     await Engine(operation).execute()

@@ -59,6 +59,7 @@ def settings(
     batch: object = 500,
     limit: object = None,
     dry_run: object = False,
+    allow_triggers: object = (),
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Settings:
@@ -69,6 +70,7 @@ def settings(
         _count(batch, "batch", _MOST_IN_A_BATCH),
         None if limit is None else _count(limit, "limit"),
         flag(dry_run, "dry_run"),
+        _names(allow_triggers, "allow_triggers"),
         None if progress is None else _callable(progress, "progress"),
         _never if stop is None else _callable(stop, "stop"),
     )
@@ -144,6 +146,15 @@ def _count(value: object, argument: str, most: int | None = None) -> int:
     if value <= 0 or (most is not None and value > most):
         raise ValueError(f"{argument} must be {'1 or more' if most is None else f'from 1 to {most}'}, not {value}")
     return value
+
+
+def _names(value: object, argument: str) -> frozenset[str]:
+    if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
+        raise TypeError(f"{argument} must be a list of names, not {kind_of(value)}")
+    for name in value:
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} must be a list of names, each a str, not of {kind_of(name)}")
+    return frozenset(value)
 
 
 def _callable(value: _Callable, argument: str) -> _Callable:

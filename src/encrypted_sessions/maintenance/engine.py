@@ -79,6 +79,8 @@ class Engine:
 
     async def _go_through_store(self) -> None:
         run = self._run
+        if self._operation.changes:
+            await run.refuse_side_effects()
         await self._operation.begin_page()  # what cannot work at all shall say so at once, whatever the store holds
         ticker = Ticker(run.settings.progress, await run.call(run.store.count))
         try:
@@ -189,6 +191,11 @@ class Engine:
             return True
         if run.scheduled == run.settings.limit:
             run.end("limit", f"{run.scheduled} rows were changed, as many as limit= allows; there are more")
+            return False
+        if run.scheduled == run.most_changes:
+            run.end(
+                "limit", f"{run.scheduled} rows were changed, as many as there were at the start: more came in since"
+            )
             return False
         self._writer.add(change)
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from keyproviders import KeyRing
@@ -12,7 +12,7 @@ from keyproviders import KeyRing
 from ..core.outcomes import MAX_FINDINGS, shown_kid
 from ..errors import StoreError
 from ..history.classified import CLOCK_SKEW_S, TimeSlice
-from ..stores.whole import WholeStore
+from ..stores.whole import SideEffect, WholeStore
 from .classified_row import ClassifiedRow
 from .interruption import InterruptedRunError
 from .keys import StoreKeys
@@ -38,6 +38,7 @@ class Settings(NamedTuple):
     batch: int
     limit: int | None
     dry_run: bool
+    allow_triggers: frozenset[str]
     progress: Callable[[Progress], object] | None
     stop: Callable[[], bool]
 
@@ -52,7 +53,7 @@ class Run:
         self.store = store
         self.settings = settings
         self.keys = None if ring is None else StoreKeys(ring, settings.upstream_key, settings.stop)
-        self.calls = StoreCalls(settings.stop)
+        self.calls = StoreCalls(store, settings.stop)
         self.time_slice = TimeSlice()
         self.batch = settings.batch
         """The most rows in one call. Fewer once others were found to change the same rows."""
@@ -72,6 +73,8 @@ class Run:
         self.started_at = _now()
         self._began = time.monotonic()
         self._clock_compared = False
+        self.most_changes: int | None = None
+        """The most rows that may be changed, where a change may add rows."""
         self.now = int(self.started_at)
         """The second that rows are measured against."""
 
@@ -148,6 +151,24 @@ class Run:
         """What the store answers, once waiting has helped."""
         return await self.calls.with_retries(call)
 
+    async def refuse_side_effects(self) -> None:
+        """Raise StoreError where the store does more than what it is told, unless that was allowed by name."""
+        found = await self.call(self.store.side_effects)
+        refused = [effect for effect in found if effect.name not in self.settings.allow_triggers]
+        if refused:
+            raise StoreError(
+                f"{self.store.location} has {_named(refused)}: what becomes of a row there is not this library's doing"
+                " alone, so that plaintext may be kept elsewhere, and more removed than was counted. Nothing was"
+                " changed. Take it away for the run, or allow it by its name (allow_triggers=, on the command line"
+                " --allow-trigger NAME)"
+            )
+        if found:
+            self.most_changes = await self.call(self.store.count)
+            self.notice(
+                f"allowed was {_named(found)}: so it cannot be promised that what was replaced or removed is kept"
+                " nowhere else, that what was written stays as it was, and that no other row was changed or removed"
+            )
+
     # Time.
 
     def refresh_now(self) -> int:
@@ -169,6 +190,11 @@ class Run:
                 " time would count as expired. Nothing was removed; compare the clocks (NTP), then run it again"
             )
         self._clock_compared = True
+
+
+def _named(effects: Sequence[SideEffect]) -> str:
+    more = len(effects) - MAX_FINDINGS
+    return ", ".join(map(str, effects[:MAX_FINDINGS])) + (f" and {more} more" if more > 0 else "")
 
 
 def _now() -> float:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["Block", "StoredRow", "WholeStore"]
+__all__ = ["Block", "SideEffect", "StoredRow", "WholeStore"]
 
 
 class StoredRow(NamedTuple):
@@ -44,6 +44,19 @@ class Block(NamedTuple):
 
     first: Any
     last: Any
+
+
+class SideEffect(NamedTuple):
+    """Something in a store that may do more, or other, than a change says: a trigger, say."""
+
+    #: What it is, such as "trigger".
+    kind: str
+    name: str
+    #: Where it is.
+    table: str
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.name}" + ("" if self.name == self.table else f" of {self.table}")
 
 
 class WholeStore(ABC):
@@ -84,6 +97,16 @@ class WholeStore(ABC):
     async def clock(self) -> float | None:
         """The store's own clock, in seconds since 1970; None where it has none but this machine's."""
         return None
+
+    async def side_effects(self) -> Sequence[SideEffect]:
+        """What there is in the store that may do more, or other, than `replace`, `remove` and `erase` say."""
+        return ()
+
+    def interrupt(self) -> None:  # noqa: B027 - a store that has nothing to break off
+        """Break off the call under way, which then raises. What it changed is undone.
+
+        It is called where a run is told to stop and a call does not end; what still goes on then is cancelled.
+        """
 
     @abstractmethod
     async def count(self) -> int:

@@ -10,6 +10,7 @@ from ..errors import checked, wrong_use
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
+    AllowTriggers,
     Batch,
     JsonLines,
     KeyPrefix,
@@ -59,6 +60,7 @@ def discard(
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
     limit: Limit = None,
+    allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -80,6 +82,7 @@ def discard(
         upstream_key=upstream_key,
         batch=batch,
         limit=limit,
+        allow_triggers=allow_trigger,
     )
     ring = options.open_ring()
     arguments = {"outcome": outcome, "export": export, "ttl": ttl, "dry_run": not yes, **options.for_writing()}

@@ -5,6 +5,7 @@ from ..common_options import CommonOptions
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
+    AllowTriggers,
     Batch,
     JsonLines,
     KeyPrefix,
@@ -36,6 +37,7 @@ def encrypt(
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
     limit: Limit = None,
+    allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -52,6 +54,7 @@ def encrypt(
         upstream_key=upstream_key,
         batch=batch,
         limit=limit,
+        allow_triggers=allow_trigger,
     )
     ring = options.open_ring()
     run_operation("encrypt", options, maintenance.encrypt_plaintext, ring, options.for_writing())

@@ -6,6 +6,7 @@ from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
     TTL,
+    AllowTriggers,
     Batch,
     JsonLines,
     KeyPrefix,
@@ -39,6 +40,7 @@ def purge(
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
     limit: Limit = None,
+    allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -55,6 +57,7 @@ def purge(
         upstream_key=upstream_key,
         batch=batch,
         limit=limit,
+        allow_triggers=allow_trigger,
     )
     ring = options.open_ring()
     arguments = {"ttl": ttl, "dry_run": not yes, **options.for_writing()}

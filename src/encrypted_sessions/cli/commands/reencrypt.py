@@ -10,6 +10,7 @@ from ..errors import checked
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
+    AllowTriggers,
     Batch,
     JsonLines,
     KeyPrefix,
@@ -50,6 +51,7 @@ def reencrypt(
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
     limit: Limit = None,
+    allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -68,6 +70,7 @@ def reencrypt(
         upstream_key=upstream_key,
         batch=batch,
         limit=limit,
+        allow_triggers=allow_trigger,
     )
     ring = options.open_ring()
     arguments = {"from_kid": checked(kid, from_kid, "--from"), **options.for_writing()}

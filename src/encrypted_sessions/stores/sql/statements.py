@@ -37,6 +37,21 @@ class Statements:
     clock = text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS float8)")
     estimate = text("SELECT CAST(reltuples AS bigint) FROM pg_class WHERE oid = to_regclass(:table)")
 
+    # A trigger that is switched off does nothing; those of foreign keys are the SDK's own.
+    side_effects = text(
+        "WITH RECURSIVE parts(part) AS (SELECT CAST(to_regclass(name) AS oid)"
+        " FROM unnest(CAST(:tables AS text[])) AS name"
+        " UNION SELECT inhrelid FROM parts JOIN pg_inherits ON inhparent = part)"
+        " SELECT what, name, relname FROM ("
+        "SELECT part, 'trigger' AS what, CAST(tgname AS text) AS name FROM parts"
+        " JOIN pg_trigger ON tgrelid = part AND NOT tgisinternal AND tgenabled <> 'D'"
+        " UNION ALL SELECT part, 'rule', CAST(rulename AS text) FROM parts"
+        " JOIN pg_rewrite ON ev_class = part AND ev_enabled <> 'D'"
+        " UNION ALL SELECT part, 'generated column', CAST(attname AS text) FROM parts"
+        " JOIN pg_attribute ON attrelid = part AND attgenerated <> '' AND NOT attisdropped"
+        ") AS found JOIN pg_class ON pg_class.oid = part ORDER BY relname, what, name"
+    )
+
     def __init__(self, tables: Tables) -> None:
         # A colon would begin the name of a value.
         messages, sessions = (quoted(name).replace(":", "\\:") for name in (tables.messages, tables.sessions))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..blocks import Extent, TableStore
 from ..tables import Tables, quoted
-from ..whole import Block, StoredRow
+from ..whole import Block, SideEffect, StoredRow
 from .connection import PostgreSQLConnections
 from .statements import Statements
 
@@ -43,6 +43,7 @@ class PostgreSQLStore(TableStore):
         self.location = self._connections.location
         self._tables = tables
         self._sql = Statements(tables)
+        self._counts_exactly = False
 
     async def open(self) -> None:
         """As `WholeStore.open`."""
@@ -59,10 +60,16 @@ class PostgreSQLStore(TableStore):
         ((seconds,),) = await self._fetch(self._sql.clock)
         return float(seconds)
 
+    async def side_effects(self) -> Sequence[SideEffect]:
+        """As `WholeStore.side_effects`: on the tables, and on their partitions."""
+        found = await self._fetch(self._sql.side_effects, tables=[quoted(name) for name in self._tables])
+        self._counts_exactly = bool(found)  # no more is changed then than there was
+        return [SideEffect(*one) for one in found]
+
     async def count(self) -> int:
-        """As `WholeStore.count`. A large table is not counted: the planner's estimate will do."""
+        """As `WholeStore.count`. A large table is not counted: the planner's estimate will do, mostly."""
         ((estimate,),) = await self._fetch(self._sql.estimate, table=quoted(self._tables.messages))
-        if estimate >= _COUNTED:
+        if estimate >= _COUNTED and not self._counts_exactly:
             return int(estimate)
         ((number,),) = await self._fetch(self._sql.count)
         return int(number)

@@ -16,10 +16,11 @@ from typing import Any
 
 from ..blocks import SIZE, Extent, TableStore
 from ..tables import Tables, quoted
-from ..whole import StoredRow
+from ..whole import SideEffect, StoredRow
 from .branches import forget_messages
 from .connection import SQLiteConnection
 from .erasing import erase_sessions
+from .side_effects import side_effects
 
 __all__ = ["SQLiteStore"]
 
@@ -79,6 +80,14 @@ class SQLiteStore(TableStore):
     async def aclose(self) -> None:
         """As `WholeStore.aclose`."""
         await self._connection.aclose()
+
+    async def side_effects(self) -> Sequence[SideEffect]:
+        """As `WholeStore.side_effects`."""
+        return await self._connection.run(lambda: side_effects(self._connection.sqlite, self._tables))
+
+    def interrupt(self) -> None:
+        """As `WholeStore.interrupt`."""
+        self._connection.interrupt()
 
     async def count(self) -> int:
         """As `WholeStore.count`."""
