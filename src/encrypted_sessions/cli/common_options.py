@@ -32,6 +32,7 @@ class CommonOptions:
     keys: str | None = None
     upstream_key: str | None = None
     batch: int = 500
+    max_row_bytes: int = 64 * 2**20
     limit: int | None = None
     allow_triggers: Sequence[str] | None = None
 
@@ -85,7 +86,7 @@ class CommonOptions:
     @redact_frames
     def for_reading(self) -> dict[str, Any]:
         """The arguments of an operation that opens rows."""
-        return {"upstream_key": self.upstream_secret(), "batch": self.batch}
+        return {"upstream_key": self.upstream_secret(), "batch": self.batch, "max_row_bytes": self.max_row_bytes}
 
     @redact_frames
     def for_writing(self) -> dict[str, Any]:

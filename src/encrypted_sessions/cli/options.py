@@ -18,6 +18,7 @@ __all__ = [
     "KeyPrefix",
     "KeysURL",
     "Limit",
+    "MaxRowBytes",
     "MessagesTable",
     "OptionalTTL",
     "SessionsTable",
@@ -58,6 +59,9 @@ Batch = Annotated[
 Limit = Annotated[
     int | None,
     typer.Option("--limit", metavar="ROWS", min=1, show_default=False, help="Rows changed at most.  [default: all]"),
+]
+MaxRowBytes = Annotated[
+    int, typer.Option("--max-row-bytes", metavar="BYTES", min=1, help="A row with more is too_large, and stays.")
 ]
 SessionsTable = Annotated[str, typer.Option("--sessions-table", metavar="NAME", help="The table of sessions.")]
 MessagesTable = Annotated[str, typer.Option("--messages-table", metavar="NAME", help="The table of messages.")]

@@ -39,8 +39,8 @@ class _Encrypt(Resealing):
             if classified.outcome in AUTHENTIC:
                 return self.reseal(classified)
             self.run.leave(classified.outcome, classified)
-        elif classified.outcome == "malformed":
-            self.run.leave("malformed", classified)
+        elif classified.outcome in ("malformed", "too_large"):
+            self.run.leave(classified.outcome, classified)
         return None
 
     def _seal(self, classified: ClassifiedRow) -> str | None:
@@ -65,6 +65,7 @@ async def encrypt_plaintext(
     *,
     upstream_key: str | None = None,
     batch: int = 500,
+    max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
     allow_triggers: Sequence[str] = (),
     progress: Callable[[Progress], object] | None = None,
@@ -84,6 +85,7 @@ async def encrypt_plaintext(
         keys: The keys that rows are opened with; its active key is the one to seal with.
         upstream_key: The string that the SDK's own class was given, to seal its rows too (kid "hkdf-v1").
         batch: Rows changed at once, at most.
+        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         limit: Rows changed in all, at most.
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
@@ -102,6 +104,7 @@ async def encrypt_plaintext(
     settings = arguments.settings(
         upstream_key=upstream_key,
         batch=batch,
+        max_row_bytes=max_row_bytes,
         limit=limit,
         allow_triggers=allow_triggers,
         progress=progress,

@@ -64,6 +64,7 @@ async def purge(
     dry_run: bool = False,
     upstream_key: str | None = None,
     batch: int = 500,
+    max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
     allow_triggers: Sequence[str] = (),
     progress: Callable[[Progress], object] | None = None,
@@ -82,6 +83,7 @@ async def purge(
         dry_run: Only count what would be removed.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         batch: Rows removed at once, at most.
+        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         limit: Rows removed in all, at most.
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
@@ -103,6 +105,7 @@ async def purge(
         ttl=ttl,
         upstream_key=upstream_key,
         batch=batch,
+        max_row_bytes=max_row_bytes,
         limit=limit,
         dry_run=dry_run,
         allow_triggers=allow_triggers,

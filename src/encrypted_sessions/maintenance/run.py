@@ -12,7 +12,7 @@ from keyproviders import KeyRing
 from ..core.outcomes import MAX_FINDINGS, shown_kid
 from ..errors import StoreError
 from ..history.classified import CLOCK_SKEW_S, TimeSlice
-from ..stores.whole import SideEffect, WholeStore
+from ..stores.whole import PAGE_BYTES, SideEffect, WholeStore
 from .classified_row import ClassifiedRow
 from .interruption import InterruptedRunError
 from .keys import StoreKeys
@@ -22,8 +22,8 @@ from .store_calls import StoreCalls
 
 __all__ = ["MOST_BYTES", "STAYS_DONE", "Run", "Settings"]
 
-#: A row can be megabytes: so many bytes are read at once, and held until they are written.
-MOST_BYTES = 4 * 2**20
+#: So many bytes are held until they are written.
+MOST_BYTES = PAGE_BYTES
 
 STAYS_DONE = "what was done so far stays done"
 
@@ -38,6 +38,7 @@ class Settings(NamedTuple):
     batch: int
     limit: int | None
     dry_run: bool
+    max_row_bytes: int
     allow_triggers: frozenset[str]
     progress: Callable[[Progress], object] | None
     stop: Callable[[], bool]
@@ -51,6 +52,7 @@ class Run:
 
     def __init__(self, store: WholeStore, ring: KeyRing | None, settings: Settings) -> None:
         self.store = store
+        store.max_row_bytes = settings.max_row_bytes
         self.settings = settings
         self.keys = None if ring is None else StoreKeys(ring, settings.upstream_key, settings.stop)
         self.calls = StoreCalls(store, settings.stop)
@@ -181,13 +183,21 @@ class Run:
 
         The store's clock is asked for once in a run.
         """
+        await self._compare_clocks(1, "ahead of", "what is in time would count as expired")
+
+    async def refuse_a_slow_clock(self) -> None:
+        """Raise StoreError where this machine's clock is behind: what is in time would count as from the future."""
+        await self._compare_clocks(-1, "behind", "what is in time would count as from the future")
+
+    async def _compare_clocks(self, sign: int, how: str, harm: str) -> None:
         if self._clock_compared:
             return
         ours, theirs = _now(), await self.call(self.store.clock)
-        if theirs is not None and ours > theirs + CLOCK_SKEW_S:
+        ahead = 0.0 if theirs is None else (ours - theirs) * sign
+        if ahead > CLOCK_SKEW_S:
             raise StoreError(
-                f"this machine's clock is {ours - theirs:,.0f} s ahead of that of {self.store.location}, so what is in"
-                " time would count as expired. Nothing was removed; compare the clocks (NTP), then run it again"
+                f"this machine's clock is {ahead:,.0f} s {how} that of {self.store.location}, so {harm}. Nothing was"
+                " removed; compare the clocks (NTP), then run it again"
             )
         self._clock_compared = True
 

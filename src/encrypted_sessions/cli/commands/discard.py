@@ -16,6 +16,7 @@ from ..options import (
     KeyPrefix,
     KeysURL,
     Limit,
+    MaxRowBytes,
     MessagesTable,
     OptionalTTL,
     SessionsTable,
@@ -27,7 +28,7 @@ from ..running import run_operation
 
 __all__ = ["HELP", "discard"]
 
-HELP = f"""Remove the rows of one outcome that nobody can read, after writing them to a file.
+HELP = f"""Remove the rows of one outcome that nobody can read now, after writing them to a file.
 
 The file must not exist yet; only you may read it. One JSON object per row. Without --yes nothing is
 removed or written.
@@ -36,7 +37,10 @@ removed or written.
 
 {EXIT_CODES_HELP}"""
 
-_OUTCOMES = "erased, expired_unverified (with --ttl), malformed, plaintext, unauthentic, unknown_key, unsupported"
+_OUTCOMES = (
+    "erased, expired_unverified (with --ttl), malformed, not_yet_valid, plaintext, unauthentic, unknown_key,"
+    " unsupported"
+)
 
 
 def discard(
@@ -59,6 +63,7 @@ def discard(
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
+    max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
     allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
@@ -81,6 +86,7 @@ def discard(
         keys=keys,
         upstream_key=upstream_key,
         batch=batch,
+        max_row_bytes=max_row_bytes,
         limit=limit,
         allow_triggers=allow_trigger,
     )

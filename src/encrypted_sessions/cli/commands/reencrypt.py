@@ -16,6 +16,7 @@ from ..options import (
     KeyPrefix,
     KeysURL,
     Limit,
+    MaxRowBytes,
     MessagesTable,
     SessionsTable,
     StoreURL,
@@ -50,6 +51,7 @@ def reencrypt(
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
+    max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
     allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
@@ -69,6 +71,7 @@ def reencrypt(
         keys=keys,
         upstream_key=upstream_key,
         batch=batch,
+        max_row_bytes=max_row_bytes,
         limit=limit,
         allow_triggers=allow_trigger,
     )
