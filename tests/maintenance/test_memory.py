@@ -59,7 +59,7 @@ async def test_the_peak_at_a_larger_store_is_that_of_a_smaller_one(request: pyte
     assert large <= 1.2 * small, f"{small / 1e6:.0f} MB for {SMALL:,} rows, {large / 1e6:.0f} MB for {LARGE:,}"
 
 
-LARGE_ROWS, ROW = (120, 6_000_000) if FULL else (40, 6_000_000)
+LARGE_ROWS, ROW = (120, 6_000_000) if FULL else (12, 6_000_000)
 COMMANDS = ("inventory", "verify", "encrypt", "reencrypt", "purge", "discard")
 
 
