@@ -7,7 +7,7 @@ position, and else a little before it.
 
 from __future__ import annotations
 
-__all__ = ["ERASE", "LOOK", "PART", "REMOVE", "REPLACE", "note_of"]
+__all__ = ["ERASE", "PART", "REMOVE", "REPLACE", "note_of"]
 
 #: How far before its position an element is looked for: others may have purged so many meanwhile.
 _LOOK_BACK = 5_000
@@ -88,24 +88,6 @@ if marked > 0 then
   redis.call('LREM', KEYS[1], nearer_to_the_end and -marked or marked, mark)
 end
 {_DONE}"""
-
-#: Lists, each with its session's hash; 1 to measure them -> of each: its length (-1: no list), whose hash that is
-#: (nothing where it is no hash, or says nothing), and the bytes that the list takes, -1 where that is not known.
-LOOK = """
-local found = {}
-local function ask(...)
-  local reply = redis.pcall(...)
-  if type(reply) ~= 'table' then return reply end
-  if string.sub(reply.err, 1, 9) == 'WRONGTYPE' then return false end
-  return redis.call(...)
-end
-for i = 1, #KEYS, 2 do
-  local length, owner = ask('LLEN', KEYS[i]), ask('HGET', KEYS[i + 1], 'session_id')
-  local size = ARGV[1] == '1' and redis.pcall('MEMORY', 'USAGE', KEYS[i], 'SAMPLES', 0)
-  found[#found + 1] = {length or -1, owner, type(size) == 'number' and size or -1}
-end
-return found
-"""
 
 #: First and last position, the bytes of a page, the most bytes of an element, 1 to begin with the last -> the position
 #: of the element that came first, and the elements in that order; of one that is too large, its size.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ..whole import PAGE_BYTES, Block, StoredRow, WholeStore
 from .changes import ListPosition, ScriptedChanges
 from .connection import Command, RedisConnection
-from .scripts import ERASE, LOOK, PART, REMOVE, REPLACE
+from .scripts import ERASE, PART, REMOVE, REPLACE
 
 __all__ = ["RedisStore"]
 
@@ -109,15 +109,21 @@ class RedisStore(WholeStore):
 
     async def _look(self, keys: Sequence[bytes], *, measure: bool = True) -> dict[bytes, _List]:
         """Those of the lists that are sessions' of this prefix."""
-        if not keys:
-            return {}
-        pairs = [name for key in keys for name in (key, key[: -len(_MESSAGES)])]
-        (replies,) = await self._run([("EVAL", LOOK, len(pairs), *pairs, int(measure))])
+        commands: list[Command] = []
+        for key in keys:
+            commands += [("LLEN", key), ("HGET", key[: -len(_MESSAGES)], "session_id")]
+        measures: list[Command] = [("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys if measure]
+        replies = await self._run(commands + measures, of_any_type=True)
+        lengths, owners, sizes = (
+            replies[: len(commands) : 2],
+            replies[1 : len(commands) : 2],
+            replies[len(commands) :] or [None] * len(keys),
+        )
         return {
-            key: _List(length, size)
-            for key, (length, owner, size) in zip(keys, replies, strict=True)
+            key: _List(length, -1 if size is None else size)
+            for key, length, owner, size in zip(keys, lengths, owners, sizes, strict=True)
             # The list may have become something else, and the hash may be missing or something else.
-            if length >= 0 and owner in (None, self._session_of(key))
+            if length is not None and owner in (None, self._session_of(key))
         }
 
     def _session_of(self, key: bytes) -> bytes:
@@ -168,13 +174,17 @@ class RedisStore(WholeStore):
         """Elements of one list as far as they fit into a page, from the first on, or from the last."""
         command = ("EVAL", PART, 1, key, first, last, PAGE_BYTES, self.max_row_bytes, int(backwards))
         (reply,) = await self._run([command], of_any_type=True)
-        begin, elements = reply or (0, [])
+        if reply is None:  # no script may be run: one by one then, for sizes are not known before
+            begin = last if backwards else first
+            (elements,) = await self._run([("LRANGE", key, begin, begin)], of_any_type=True)
+        else:
+            begin, elements = reply
         session_id, step = self._session_of(key).decode("utf-8", "surrogateescape"), -1 if backwards else 1
         return [
             StoredRow(ListPosition(key, begin + step * number), session_id, b"", None, element)
             if isinstance(element, int)
             else StoredRow(ListPosition(key, begin + step * number), session_id, element, None)
-            for number, element in enumerate(elements)
+            for number, element in enumerate(elements or ())
         ]
 
     async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:
