@@ -16,7 +16,16 @@ from encrypted_sessions_tests.sealed_rows import OUTCOMES, SESSION, TTL, Sealer,
 from encrypted_sessions_tests.stores import StoreLocation, raw_rows
 from encrypted_sessions_tests.whole_stores import fill, whole
 
-DISCARDABLE = ("erased", "expired_unverified", "malformed", "plaintext", "unauthentic", "unknown_key", "unsupported")
+DISCARDABLE = (
+    "erased",
+    "expired_unverified",
+    "malformed",
+    "not_yet_valid",
+    "plaintext",
+    "unauthentic",
+    "unknown_key",
+    "unsupported",
+)
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -128,7 +137,7 @@ async def test_a_dry_run_needs_no_file_and_makes_none(file: StoreLocation, seale
     [
         ("ok", "it can be read"),
         ("expired", "purge removes it"),
-        ("not_yet_valid", "clocks"),
+        ("too_large", "raise max_row_bytes"),
         ("key_disabled", "its key may come back"),
         ("nonsense", "must be one of erased, expired_unverified"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ class CommonOptions:
     keys: str | None = None
     upstream_key: str | None = None
     batch: int = 500
+    max_row_bytes: int = 64 * 2**20
     limit: int | None = None
+    allow_triggers: Sequence[str] | None = None
 
     def __repr__(self) -> str:
         return "CommonOptions()"  # a store's URL may hold what nobody shall see
@@ -83,9 +86,9 @@ class CommonOptions:
     @redact_frames
     def for_reading(self) -> dict[str, Any]:
         """The arguments of an operation that opens rows."""
-        return {"upstream_key": self.upstream_secret(), "batch": self.batch}
+        return {"upstream_key": self.upstream_secret(), "batch": self.batch, "max_row_bytes": self.max_row_bytes}
 
     @redact_frames
     def for_writing(self) -> dict[str, Any]:
         """The arguments of an operation that changes rows."""
-        return {**self.for_reading(), "limit": self.limit}
+        return {**self.for_reading(), "limit": self.limit, "allow_triggers": list(self.allow_triggers or ())}

@@ -12,11 +12,13 @@ __all__ = [
     "EXIT_CODES_HELP",
     "STORE_HELP",
     "TTL",
+    "AllowTriggers",
     "Batch",
     "JsonLines",
     "KeyPrefix",
     "KeysURL",
     "Limit",
+    "MaxRowBytes",
     "MessagesTable",
     "OptionalTTL",
     "SessionsTable",
@@ -58,11 +60,23 @@ Limit = Annotated[
     int | None,
     typer.Option("--limit", metavar="ROWS", min=1, show_default=False, help="Rows changed at most.  [default: all]"),
 ]
+MaxRowBytes = Annotated[
+    int, typer.Option("--max-row-bytes", metavar="BYTES", min=1, help="A row with more is too_large, and stays.")
+]
 SessionsTable = Annotated[str, typer.Option("--sessions-table", metavar="NAME", help="The table of sessions.")]
 MessagesTable = Annotated[str, typer.Option("--messages-table", metavar="NAME", help="The table of messages.")]
 KeyPrefix = Annotated[str, typer.Option("--key-prefix", metavar="TEXT", help="In Redis: how the keys begin.")]
 JsonLines = Annotated[
     bool, typer.Option("--json", help="Print lines of JSON: progress, and the report as the last one.")
+]
+AllowTriggers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-trigger",
+        metavar="NAME",
+        show_default=False,
+        help="A trigger, generated column or virtual table that may be there. May be given several times.",
+    ),
 ]
 TTL = Annotated[int, _TTL]
 OptionalTTL = Annotated[int | None, _TTL]

@@ -41,6 +41,7 @@ _MEANS: Mapping[str, str] = {
     "unauthentic": "altered, or sealed with another key or for another session",
     "plaintext": "not encrypted",
     "malformed": "damaged, or written by something else",
+    "too_large": "larger than --max-row-bytes, so nobody looked what they are",
     "unsupported": "written by a later release",
     "not_opened": "no reason to open them, or no key at hand",
 }
@@ -49,7 +50,10 @@ _MEANS: Mapping[str, str] = {
 _TO_DO: Mapping[str, str] = {
     "expired_unverified": "bring the key back, or: discard --outcome expired_unverified --ttl SECONDS",
     "erased": "nobody can read them again: discard --outcome erased",
-    "not_yet_valid": "compare the clocks (NTP), then run it again",
+    "not_yet_valid": (
+        "compare the clocks (NTP), then run it again; if they agree,"
+        " discard --outcome not_yet_valid removes them, and keeps a copy"
+    ),
     "key_disabled": "enable the key at its place; or destroy it for good, then: discard --outcome erased",
     "unknown_key": (
         "add the old key, or its place, to --keys; rows of the SDK's class (hkdf-v1) need --upstream-key; if nobody has"
@@ -58,6 +62,7 @@ _TO_DO: Mapping[str, str] = {
     "unauthentic": "look at the rows below; discard --outcome unauthentic removes them, and keeps a copy",
     "plaintext": "encrypt seals them; discard --outcome plaintext removes them, and keeps a copy",
     "malformed": "look at the rows below; discard --outcome malformed removes them, and keeps a copy",
+    "too_large": "run it with a larger --max-row-bytes, where there is the memory for it",
     "unsupported": "upgrade encrypted-sessions, then run it again",
     "key_not_asked": "remove such rows, or run it again: each run asks for a hundred such keys",
 }

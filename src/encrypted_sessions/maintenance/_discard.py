@@ -29,8 +29,13 @@ class _Discard(Operation):
     async def begin_page(self) -> None:
         if self._outcome == "expired_unverified":
             await self.run.refuse_a_fast_clock()  # what it removes for good is judged by the clock
+        elif self._outcome == "not_yet_valid":
+            await self.run.refuse_a_slow_clock()
 
     def decide(self, classified: ClassifiedRow) -> Action | None:
+        if classified.outcome == "too_large":  # nobody knows what it is
+            self.run.leave("too_large", classified)
+            return None
         return REMOVE if classified.outcome == self._outcome else None
 
     async def before_writing(self, rows: Sequence[StoredRow]) -> None:
@@ -49,11 +54,13 @@ async def discard(
     dry_run: bool = False,
     upstream_key: str | None = None,
     batch: int = 500,
+    max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
+    allow_triggers: Sequence[str] = (),
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> DiscardReport:
-    """Remove the rows of one `outcome` that nobody can read, after they were written to `export`.
+    """Remove the rows of one `outcome` that nobody can read now, after they were written to `export`.
 
     Only the file's owner may read it. It has one JSON object per line: "session_id", "id", "created_at"
     (seconds, or null), and the exact bytes as "data", or as "data_base64" where they are no UTF-8. A row
@@ -63,14 +70,17 @@ async def discard(
     Args:
         store: A store from `open_store`, entered with `async with`.
         keys: The keys that rows are opened with. Whether a key is unknown is asked of their places only.
-        outcome: One of erased, expired_unverified (needs `ttl`), malformed, plaintext, unauthentic,
-            unknown_key, unsupported.
+        outcome: One of erased, expired_unverified (needs `ttl`), malformed, not_yet_valid, plaintext,
+            unauthentic, unknown_key, unsupported.
         export: The path of a file that does not exist yet. None is for dry runs only.
         ttl: Seconds after which an item expires.
         dry_run: Only count what would be removed.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         batch: Rows removed at once, at most.
+        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         limit: Rows removed in all, at most.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
+            What they make of a row is then not promised; any other one ends the run before it changes anything.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -81,15 +91,23 @@ async def discard(
     Raises:
         TypeError: An argument is of the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store cannot be worked on, or its clock is behind this machine's: what is in time
-            would count as expired.
+        StoreError: The store has triggers or the like that were not allowed, or cannot be worked on, or its
+            clock is behind this machine's: what is in time would count as expired.
         ProviderConfigError: A provider cannot be worked with as it is set up.
         FileExistsError: There is a file at `export` already.
         OSError: The file cannot be made, or written.
     """
     outcome = arguments.discardable(outcome, ttl)
     settings = arguments.settings(
-        ttl=ttl, upstream_key=upstream_key, batch=batch, limit=limit, dry_run=dry_run, progress=progress, stop=stop
+        ttl=ttl,
+        upstream_key=upstream_key,
+        batch=batch,
+        max_row_bytes=max_row_bytes,
+        limit=limit,
+        dry_run=dry_run,
+        allow_triggers=allow_triggers,
+        progress=progress,
+        stop=stop,
     )
     path = arguments.new_file(export, "export", needed=not dry_run)
     ring, whole = arguments.keys(keys), arguments.store(store)

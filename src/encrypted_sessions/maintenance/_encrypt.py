@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from keyproviders import KeyRing, redact_frames
 
@@ -39,8 +39,8 @@ class _Encrypt(Resealing):
             if classified.outcome in AUTHENTIC:
                 return self.reseal(classified)
             self.run.leave(classified.outcome, classified)
-        elif classified.outcome == "malformed":
-            self.run.leave("malformed", classified)
+        elif classified.outcome in ("malformed", "too_large"):
+            self.run.leave(classified.outcome, classified)
         return None
 
     def _seal(self, classified: ClassifiedRow) -> str | None:
@@ -65,7 +65,9 @@ async def encrypt_plaintext(
     *,
     upstream_key: str | None = None,
     batch: int = 500,
+    max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
+    allow_triggers: Sequence[str] = (),
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> EncryptReport:
@@ -83,7 +85,10 @@ async def encrypt_plaintext(
         keys: The keys that rows are opened with; its active key is the one to seal with.
         upstream_key: The string that the SDK's own class was given, to seal its rows too (kid "hkdf-v1").
         batch: Rows changed at once, at most.
+        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         limit: Rows changed in all, at most.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
+            What they make of a row is then not promised; any other one ends the run before it changes anything.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -93,10 +98,18 @@ async def encrypt_plaintext(
     Raises:
         TypeError: An argument is of the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store cannot be worked on.
+        StoreError: The store has triggers or the like that were not allowed, or cannot be worked on.
         ProviderConfigError: A provider cannot be worked with as it is set up.
     """
-    settings = arguments.settings(upstream_key=upstream_key, batch=batch, limit=limit, progress=progress, stop=stop)
+    settings = arguments.settings(
+        upstream_key=upstream_key,
+        batch=batch,
+        max_row_bytes=max_row_bytes,
+        limit=limit,
+        allow_triggers=allow_triggers,
+        progress=progress,
+        stop=stop,
+    )
     run = Run(arguments.store(store), arguments.keys(keys), settings)
     operation = _Encrypt(run, upstream=upstream_key is not None)
     await Engine(operation).execute()

@@ -53,7 +53,12 @@ class _Erasure:
 
 @redact_frames
 async def erase(
-    store: WholeStore, sessions: Sequence[str], *, dry_run: bool = False, stop: Callable[[], bool] | None = None
+    store: WholeStore,
+    sessions: Sequence[str],
+    *,
+    dry_run: bool = False,
+    allow_triggers: Sequence[str] = (),
+    stop: Callable[[], bool] | None = None,
 ) -> EraseReport:
     """Remove every trace of these sessions: messages, the session's own row, what else the SDK noted.
 
@@ -64,6 +69,8 @@ async def erase(
         store: A store from `open_store`, entered with `async with`.
         sessions: The ids of sessions, one at least.
         dry_run: Only count what would be erased.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
+            What they make of a row is then not promised; any other one ends the run before it changes anything.
         stop: Asked between sessions; the run ends once it returns True.
 
     Returns:
@@ -73,12 +80,13 @@ async def erase(
     Raises:
         TypeError: An argument is of the wrong type.
         ValueError: No session is named.
-        StoreError: The store refuses to erase any of them.
+        StoreError: The store refuses to erase any of them, or has triggers or the like that were not allowed.
     """
     whole, ids = arguments.store(store), arguments.sessions(sessions)
-    run = Run(whole, None, arguments.settings(dry_run=dry_run, stop=stop))
+    run = Run(whole, None, arguments.settings(dry_run=dry_run, allow_triggers=allow_triggers, stop=stop))
     erasure = _Erasure(run)
     try:
+        await run.refuse_side_effects()
         for session_id in ids:  # one by one, so that it is known which had no trace
             run.raise_if_interrupted()
             await erasure.erase(session_id)

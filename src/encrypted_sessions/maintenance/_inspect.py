@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..arguments import session_id as checked_id
 from ..core.envelope import Envelope, parse_row
 from ..core.outcomes import shown_kid
-from ..stores.whole import StoredRow, WholeStore
+from ..stores.whole import HAS_NULL, StoredRow, WholeStore
 
 __all__ = ["Inspected", "inspect_session"]
 
@@ -21,7 +21,7 @@ class Inspected(NamedTuple):
 
     Attributes:
         row_id: The primary key, or the place in a Redis list.
-        form: "version 1", "plaintext", "malformed" or "unsupported".
+        form: "version 1", "plaintext", "malformed", "too_large" or "unsupported".
         kid: The kid that it names; None where it names none, or something that is no kid.
         timestamp: When it says it was sealed, in seconds since 1970.
         age_s: The seconds since then.
@@ -51,8 +51,11 @@ async def inspect_session(store: WholeStore, session_id: str) -> list[Inspected]
 
 
 def _inspected(row: StoredRow, now: float) -> Inspected:
-    parsed = parse_row(row.data)
     row_id = str(row.id[-1] if isinstance(row.id, tuple) else row.id)
+    if row.unread is not None:
+        form = "malformed" if row.unread == HAS_NULL else "too_large"
+        return Inspected(row_id, form, None, None, None, row.created_at, row.size)
+    parsed = parse_row(row.data)
     if isinstance(parsed, Envelope):
         stamp, form = parsed.timestamp, f"version {parsed.version}"
         return Inspected(row_id, form, shown_kid(parsed.kid), stamp, now - stamp, row.created_at, row.size)

@@ -30,6 +30,8 @@ class _Inventory(ReadOnlyOperation):
 
     def decide(self, classified: ClassifiedRow) -> Action | None:
         self.rows.add(classified)
+        if classified.outcome == "too_large":
+            self.run.leave("too_large", classified)
         if classified.outcome not in UNOPENED:
             return None
         self.mislabelled.note(classified)
@@ -48,6 +50,7 @@ async def inventory(
     ttl: int | None = None,
     upstream_key: str | None = None,
     batch: int = 500,
+    max_row_bytes: int = 64 * 2**20,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> InventoryReport:
@@ -65,6 +68,7 @@ async def inventory(
             conclusion gives the age of the youngest row per key.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         batch: Rows read at once, at most.
+        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -77,7 +81,14 @@ async def inventory(
         StoreError: The store cannot be worked on.
         ProviderConfigError: A provider cannot be worked with as it is set up.
     """
-    settings = arguments.settings(ttl=ttl, upstream_key=upstream_key, batch=batch, progress=progress, stop=stop)
+    settings = arguments.settings(
+        ttl=ttl,
+        upstream_key=upstream_key,
+        batch=batch,
+        max_row_bytes=max_row_bytes,
+        progress=progress,
+        stop=stop,
+    )
     ring = None if keys is None else arguments.keys(keys)
     run = Run(arguments.store(store), ring, settings)
     operation = _Inventory(run)

@@ -64,7 +64,9 @@ async def purge(
     dry_run: bool = False,
     upstream_key: str | None = None,
     batch: int = 500,
+    max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
+    allow_triggers: Sequence[str] = (),
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> PurgeReport:
@@ -81,7 +83,10 @@ async def purge(
         dry_run: Only count what would be removed.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         batch: Rows removed at once, at most.
+        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         limit: Rows removed in all, at most.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
+            What they make of a row is then not promised; any other one ends the run before it changes anything.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -91,13 +96,21 @@ async def purge(
     Raises:
         TypeError: An argument is of the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store cannot be worked on, or its clock is behind this machine's: what is in time
-            would count as expired.
+        StoreError: The store has triggers or the like that were not allowed, or cannot be worked on, or its
+            clock is behind this machine's: what is in time would count as expired.
         ProviderConfigError: A provider cannot be worked with as it is set up.
     """
     ttl = arguments.retention(ttl)
     settings = arguments.settings(
-        ttl=ttl, upstream_key=upstream_key, batch=batch, limit=limit, dry_run=dry_run, progress=progress, stop=stop
+        ttl=ttl,
+        upstream_key=upstream_key,
+        batch=batch,
+        max_row_bytes=max_row_bytes,
+        limit=limit,
+        dry_run=dry_run,
+        allow_triggers=allow_triggers,
+        progress=progress,
+        stop=stop,
     )
     run = Run(arguments.store(store), arguments.keys(keys), settings)
     operation = _Purge(run)

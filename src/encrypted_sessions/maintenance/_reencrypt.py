@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from keyproviders import KeyRing, redact_frames
 
@@ -50,6 +50,9 @@ class _Reencrypt(Resealing):
         if classified.kid == self._to.kid:  # in a text of another form
             self.already += self.run.first_pass
             return None
+        if classified.outcome == "too_large":  # nobody looked which key it names
+            self.run.leave("too_large", classified)
+            return None
         if classified.outcome == "plaintext" or (self._from is not None and classified.kid != self._from.kid):
             return None
         self.met = True
@@ -68,7 +71,9 @@ async def reencrypt(
     from_kid: str | None = None,
     upstream_key: str | None = None,
     batch: int = 500,
+    max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
+    allow_triggers: Sequence[str] = (),
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> ReencryptReport:
@@ -84,7 +89,10 @@ async def reencrypt(
         from_kid: Only what this key sealed; None for every key but the active one.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         batch: Rows changed at once, at most.
+        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         limit: Rows changed in all, at most.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
+            What they make of a row is then not promised; any other one ends the run before it changes anything.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -94,11 +102,19 @@ async def reencrypt(
     Raises:
         TypeError: An argument is of the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store cannot be worked on.
+        StoreError: The store has triggers or the like that were not allowed, or cannot be worked on.
         ProviderConfigError: A provider cannot be worked with as it is set up.
     """
     from_kid = arguments.kid(from_kid, "from_kid")
-    settings = arguments.settings(upstream_key=upstream_key, batch=batch, limit=limit, progress=progress, stop=stop)
+    settings = arguments.settings(
+        upstream_key=upstream_key,
+        batch=batch,
+        max_row_bytes=max_row_bytes,
+        limit=limit,
+        allow_triggers=allow_triggers,
+        progress=progress,
+        stop=stop,
+    )
     run = Run(arguments.store(store), arguments.keys(keys), settings)
     operation = _Reencrypt(run, from_kid)
     await Engine(operation).execute()

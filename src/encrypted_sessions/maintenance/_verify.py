@@ -32,6 +32,7 @@ async def verify(
     ttl: int | None = None,
     upstream_key: str | None = None,
     batch: int = 500,
+    max_row_bytes: int = 64 * 2**20,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> VerifyReport:
@@ -43,6 +44,7 @@ async def verify(
         ttl: Seconds after which an item expires. Without it nothing counts as expired.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         batch: Rows read at once, at most.
+        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -56,7 +58,14 @@ async def verify(
         StoreError: The store cannot be worked on.
         ProviderConfigError: A provider cannot be worked with as it is set up.
     """
-    settings = arguments.settings(ttl=ttl, upstream_key=upstream_key, batch=batch, progress=progress, stop=stop)
+    settings = arguments.settings(
+        ttl=ttl,
+        upstream_key=upstream_key,
+        batch=batch,
+        max_row_bytes=max_row_bytes,
+        progress=progress,
+        stop=stop,
+    )
     run = Run(arguments.store(store), arguments.keys(keys), settings)
     operation = _Verify(run)
     await Engine(operation).execute()

@@ -20,20 +20,24 @@ __all__ = ["discardable", "flag", "keys", "kid", "new_file", "retention", "sessi
 #: Rows of one batch at most: a page of rows and its changes are in memory at once.
 _MOST_IN_A_BATCH = 10_000
 
-#: What may be discarded: nobody can read it, or nobody knows who wrote it.
+#: What may be discarded: nobody can read it now, or nobody knows who wrote it.
 DISCARDABLE = (
     "erased",
     "expired_unverified",
     "malformed",
+    "not_yet_valid",
     "plaintext",
     "unauthentic",
     "unknown_key",
     "unsupported",
 )
+#: A row with a picture of 3 MiB is some 5.6 MB.
+DEFAULT_MAX_ROW_BYTES = 64 * 2**20
+
 _NOT_DISCARDABLE = {
     "ok": "it can be read; to remove whole sessions there is erase",
     "expired": "purge removes it, and needs no export",
-    "not_yet_valid": "it can be read once the clocks agree; compare them (NTP)",
+    "too_large": "nobody has looked what it is; raise max_row_bytes (--max-row-bytes)",
     "key_disabled": "its key may come back; enable the key, or destroy it for good, which makes it erased",
 }
 
@@ -59,6 +63,8 @@ def settings(
     batch: object = 500,
     limit: object = None,
     dry_run: object = False,
+    max_row_bytes: object = DEFAULT_MAX_ROW_BYTES,
+    allow_triggers: object = (),
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Settings:
@@ -69,6 +75,8 @@ def settings(
         _count(batch, "batch", _MOST_IN_A_BATCH),
         None if limit is None else _count(limit, "limit"),
         flag(dry_run, "dry_run"),
+        _count(max_row_bytes, "max_row_bytes", of="bytes"),
+        _names(allow_triggers, "allow_triggers"),
         None if progress is None else _callable(progress, "progress"),
         _never if stop is None else _callable(stop, "stop"),
     )
@@ -138,12 +146,21 @@ def discardable(outcome: object, ttl: int | None) -> str:
     return outcome
 
 
-def _count(value: object, argument: str, most: int | None = None) -> int:
+def _count(value: object, argument: str, most: int | None = None, *, of: str = "rows") -> int:
     if type(value) is not int:
-        raise TypeError(f"{argument} must be an int of rows, not {kind_of(value)}")
+        raise TypeError(f"{argument} must be an int of {of}, not {kind_of(value)}")
     if value <= 0 or (most is not None and value > most):
         raise ValueError(f"{argument} must be {'1 or more' if most is None else f'from 1 to {most}'}, not {value}")
     return value
+
+
+def _names(value: object, argument: str) -> frozenset[str]:
+    if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
+        raise TypeError(f"{argument} must be a list of names, not {kind_of(value)}")
+    for name in value:
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} must be a list of names, each a str, not of {kind_of(name)}")
+    return frozenset(value)
 
 
 def _callable(value: _Callable, argument: str) -> _Callable:

@@ -57,9 +57,11 @@ class BatchWriter:
         """Begin to write what is pending, once the write before has ended."""
         await self.finish()
         if self._pending:
+            is_large = self._pending_bytes > MOST_BYTES
             pending, self._pending, self._pending_bytes = self._pending, [], 0
             self._writing = asyncio.ensure_future(self._write_out(pending))
-            if not self._run.store.overlaps:
+            del pending  # large rows go as soon as they are written
+            if is_large or not self._run.store.overlaps:
                 await self.finish()
 
     async def finish(self) -> None:

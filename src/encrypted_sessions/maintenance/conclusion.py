@@ -82,7 +82,13 @@ def _mislabelled(use: KeyUse) -> str:
 def _doubts(groups: Sequence[Group], unauthentic: int) -> list[str]:
     doubtful = [group for group in groups if group.outcome in IN_DOUBT]
     unsupported = sum(group.items for group in groups if group.outcome == "unsupported")
+    too_large = sum(group.items for group in groups if group.outcome == "too_large")
     doubts = []
+    if too_large:
+        doubts.append(
+            f"{_rows(too_large)} {'is' if too_large == 1 else 'are'} larger than max_row_bytes: which keys they need is"
+            " not known"
+        )
     if unauthentic:
         doubts.append(
             f"{_rows(unauthentic)} open{_s(unauthentic)} under no key that this process holds: altered,"

@@ -16,7 +16,7 @@ from ..core.outcomes import shown_kid
 from ..errors import StoreUnavailableError
 from ..history.classified import GROUP, Classifier, ReadPolicy
 from ..history.results import Classification
-from ..stores.whole import Block, StoredRow
+from ..stores.whole import HAS_NULL, Block, StoredRow
 from .batch_writer import BatchWriter, Change
 from .classified_row import ClassifiedRow
 from .interruption import InterruptedRunError, wait
@@ -79,6 +79,8 @@ class Engine:
 
     async def _go_through_store(self) -> None:
         run = self._run
+        if self._operation.changes:
+            await run.refuse_side_effects()
         await self._operation.begin_page()  # what cannot work at all shall say so at once, whatever the store holds
         ticker = Ticker(run.settings.progress, await run.call(run.store.count))
         try:
@@ -137,24 +139,31 @@ class Engine:
         run, operation, time_slice = self._run, self._operation, self._run.time_slice
         await operation.begin_page()
         looked_at = []
+        most = run.settings.max_row_bytes
         for row in rows:
-            if operation.skips(row):
+            if row.unread is not None or len(row.data) > most:
+                if not self._decide(block, ClassifiedRow(row, "malformed" if row.unread == HAS_NULL else "too_large")):
+                    return
+            elif operation.skips(row):
                 run.count("not_opened")
             else:
                 looked_at.append(row)
         for start in range(0, len(looked_at), GROUP):
             group = looked_at[start : start + GROUP]
             for row, classification in zip(group, await self._classifier.classify(group), strict=True):
-                classified = self._classified(row, classification)
-                run.count(classified.outcome)
-                change = operation.decide(classified)
-                if change is not None and not self._schedule(Change(block, row, classified.outcome, change)):
+                if not self._decide(block, self._classified(row, classification)):
                     return
                 if time_slice.is_used_up():
                     await time_slice.checkpoint()
         self._rows_since_release += len(rows)
         if self._rows_since_release >= _DEFERRED_FOR_ROWS or self._deferred_bytes > MOST_BYTES:
             await self._release_deferred()
+
+    def _decide(self, block: Block, classified: ClassifiedRow) -> bool:
+        """Count a row and do with it what the operation says, unless that were more than the limit."""
+        self._run.count(classified.outcome)
+        change = self._operation.decide(classified)
+        return change is None or self._schedule(Change(block, classified.row, classified.outcome, change))
 
     def _policy(self) -> ReadPolicy:
         return ReadPolicy(self._run.refresh_now(), self._run.settings.ttl, read_plaintext=True)
@@ -189,6 +198,11 @@ class Engine:
             return True
         if run.scheduled == run.settings.limit:
             run.end("limit", f"{run.scheduled} rows were changed, as many as limit= allows; there are more")
+            return False
+        if run.scheduled == run.most_changes:
+            run.end(
+                "limit", f"{run.scheduled} rows were changed, as many as there were at the start: more came in since"
+            )
             return False
         self._writer.add(change)
         return True

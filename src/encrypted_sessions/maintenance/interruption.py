@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
-__all__ = ["InterruptedRunError", "wait"]
+__all__ = ["LOOK_S", "InterruptedRunError", "wait"]
 
 #: Seconds between two looks at whether the run shall stop.
-_LOOK_S = 0.1
+LOOK_S = 0.1
 
 
 class InterruptedRunError(Exception):
@@ -23,5 +23,5 @@ async def wait(seconds: float, stop: Callable[[], bool]) -> None:
         left = ends - time.monotonic()
         if left <= 0:
             return
-        await asyncio.sleep(min(left, _LOOK_S))
+        await asyncio.sleep(min(left, LOOK_S))
     raise InterruptedRunError

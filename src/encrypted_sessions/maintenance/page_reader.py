@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from .._support.shielding import shield
 from ..stores.whole import Block, StoredRow
@@ -18,14 +18,15 @@ __all__ = ["PageReader", "Unread"]
 #: So many rows are read first, and then as many as make MOST_BYTES together.
 _FIRST_PAGE = 8
 
-_T = TypeVar("_T")
-
 
 class Unread(NamedTuple):
     """So many rows of a block all begin with one of these, and were not read."""
 
     openings: tuple[str, ...]
     rows: int
+
+
+_Page = tuple[Block, list[StoredRow] | Unread]
 
 
 class PageReader:
@@ -50,9 +51,7 @@ class PageReader:
             if isinstance(blocks, AsyncGenerator):
                 await blocks.aclose()
 
-    def pages(
-        self, blocks: AsyncGenerator[Block, None]
-    ) -> AsyncGenerator[tuple[Block, list[StoredRow] | Unread], None]:
+    def pages(self, blocks: AsyncGenerator[Block, None]) -> AsyncGenerator[_Page, None]:
         """The rows of these blocks. Where the store can, the next page is read while one is worked on."""
         pages = self._pages(blocks)
         return _one_ahead(pages) if self._run.store.overlaps else pages
@@ -78,9 +77,7 @@ class PageReader:
             count = min(self._count, run.batch)
             rows = await run.call(partial(store.rows, block, rows[-1], count))
 
-    async def _pages(
-        self, blocks: AsyncGenerator[Block, None]
-    ) -> AsyncGenerator[tuple[Block, list[StoredRow] | Unread], None]:
+    async def _pages(self, blocks: AsyncGenerator[Block, None]) -> AsyncGenerator[_Page, None]:
         async with aclosing(blocks):
             async for block in blocks:
                 async with aclosing(self.pages_of(block, self._operation.skipped_openings())) as pages:
@@ -88,12 +85,17 @@ class PageReader:
                         yield block, page
 
 
-async def _one_ahead(pages: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None]:
+async def _one_ahead(pages: AsyncGenerator[_Page, None]) -> AsyncGenerator[_Page, None]:
     coming = asyncio.ensure_future(_next(pages))
     try:
         while (page := await shield(coming)) is not None:
-            coming = asyncio.ensure_future(_next(pages))
-            yield page
+            if _is_large(page):  # two of them at once would be too much
+                yield page
+                del page
+                coming = asyncio.ensure_future(_next(pages))
+            else:
+                coming = asyncio.ensure_future(_next(pages))
+                yield page
     finally:
         # A call of a store is not broken off: it would lose its connection.
         with suppress(Exception):
@@ -101,5 +103,10 @@ async def _one_ahead(pages: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None
         await pages.aclose()
 
 
-async def _next(pages: AsyncGenerator[_T, None]) -> _T | None:
+async def _next(pages: AsyncGenerator[_Page, None]) -> _Page | None:
     return await anext(pages, None)
+
+
+def _is_large(page: _Page) -> bool:
+    rows = page[1]
+    return not isinstance(rows, Unread) and sum(len(row.data) for row in rows) > MOST_BYTES

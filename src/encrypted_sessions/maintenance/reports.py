@@ -164,11 +164,12 @@ class InventoryReport(Report):
 
     @property
     def ok(self) -> bool:
-        """Whether the whole store was looked at, and no row is unauthentic: which key that one needs is in doubt.
+        """Whether the whole store was looked at, and no row is unauthentic or too large: what it needs is in doubt.
 
         What else it found is for the reader to judge.
         """
-        return self.stopped is None and not any(self.left.get(reason) for reason in ("mislabelled", "unauthentic"))
+        in_doubt = ("mislabelled", "too_large", "unauthentic")
+        return self.stopped is None and not any(self.left.get(reason) for reason in in_doubt)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from keyproviders import KeyRing
@@ -12,7 +12,7 @@ from keyproviders import KeyRing
 from ..core.outcomes import MAX_FINDINGS, shown_kid
 from ..errors import StoreError
 from ..history.classified import CLOCK_SKEW_S, TimeSlice
-from ..stores.whole import WholeStore
+from ..stores.whole import PAGE_BYTES, SideEffect, WholeStore
 from .classified_row import ClassifiedRow
 from .interruption import InterruptedRunError
 from .keys import StoreKeys
@@ -22,8 +22,8 @@ from .store_calls import StoreCalls
 
 __all__ = ["MOST_BYTES", "STAYS_DONE", "Run", "Settings"]
 
-#: A row can be megabytes: so many bytes are read at once, and held until they are written.
-MOST_BYTES = 4 * 2**20
+#: So many bytes are held until they are written.
+MOST_BYTES = PAGE_BYTES
 
 STAYS_DONE = "what was done so far stays done"
 
@@ -38,6 +38,8 @@ class Settings(NamedTuple):
     batch: int
     limit: int | None
     dry_run: bool
+    max_row_bytes: int
+    allow_triggers: frozenset[str]
     progress: Callable[[Progress], object] | None
     stop: Callable[[], bool]
 
@@ -50,9 +52,10 @@ class Run:
 
     def __init__(self, store: WholeStore, ring: KeyRing | None, settings: Settings) -> None:
         self.store = store
+        store.max_row_bytes = settings.max_row_bytes
         self.settings = settings
         self.keys = None if ring is None else StoreKeys(ring, settings.upstream_key, settings.stop)
-        self.calls = StoreCalls(settings.stop)
+        self.calls = StoreCalls(store, settings.stop)
         self.time_slice = TimeSlice()
         self.batch = settings.batch
         """The most rows in one call. Fewer once others were found to change the same rows."""
@@ -72,6 +75,8 @@ class Run:
         self.started_at = _now()
         self._began = time.monotonic()
         self._clock_compared = False
+        self.most_changes: int | None = None
+        """The most rows that may be changed, where a change may add rows."""
         self.now = int(self.started_at)
         """The second that rows are measured against."""
 
@@ -148,6 +153,24 @@ class Run:
         """What the store answers, once waiting has helped."""
         return await self.calls.with_retries(call)
 
+    async def refuse_side_effects(self) -> None:
+        """Raise StoreError where the store does more than what it is told, unless that was allowed by name."""
+        found = await self.call(self.store.side_effects)
+        refused = [effect for effect in found if effect.name not in self.settings.allow_triggers]
+        if refused:
+            raise StoreError(
+                f"{self.store.location} has {_named(refused)}: what becomes of a row there is not this library's doing"
+                " alone, so that plaintext may be kept elsewhere, and more removed than was counted. Nothing was"
+                " changed. Take it away for the run, or allow it by its name (allow_triggers=, on the command line"
+                " --allow-trigger NAME)"
+            )
+        if found:
+            self.most_changes = await self.call(self.store.count)
+            self.notice(
+                f"allowed was {_named(found)}: so it cannot be promised that what was replaced or removed is kept"
+                " nowhere else, that what was written stays as it was, and that no other row was changed or removed"
+            )
+
     # Time.
 
     def refresh_now(self) -> int:
@@ -160,15 +183,28 @@ class Run:
 
         The store's clock is asked for once in a run.
         """
+        await self._compare_clocks(1, "ahead of", "what is in time would count as expired")
+
+    async def refuse_a_slow_clock(self) -> None:
+        """Raise StoreError where this machine's clock is behind: what is in time would count as from the future."""
+        await self._compare_clocks(-1, "behind", "what is in time would count as from the future")
+
+    async def _compare_clocks(self, sign: int, how: str, harm: str) -> None:
         if self._clock_compared:
             return
         ours, theirs = _now(), await self.call(self.store.clock)
-        if theirs is not None and ours > theirs + CLOCK_SKEW_S:
+        ahead = 0.0 if theirs is None else (ours - theirs) * sign
+        if ahead > CLOCK_SKEW_S:
             raise StoreError(
-                f"this machine's clock is {ours - theirs:,.0f} s ahead of that of {self.store.location}, so what is in"
-                " time would count as expired. Nothing was removed; compare the clocks (NTP), then run it again"
+                f"this machine's clock is {ahead:,.0f} s {how} that of {self.store.location}, so {harm}. Nothing was"
+                " removed; compare the clocks (NTP), then run it again"
             )
         self._clock_compared = True
+
+
+def _named(effects: Sequence[SideEffect]) -> str:
+    more = len(effects) - MAX_FINDINGS
+    return ", ".join(map(str, effects[:MAX_FINDINGS])) + (f" and {more} more" if more > 0 else "")
 
 
 def _now() -> float:

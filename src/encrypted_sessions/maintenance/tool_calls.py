@@ -76,6 +76,8 @@ class ExpiredCalls:
         while rows := await run.call(partial(run.store.later_rows, call, last, _LATER_ROWS)):
             run.raise_if_interrupted()
             last = rows[-1]
+            if any(row.unread is not None and row.unread > run.settings.max_row_bytes for row in rows):
+                return pairs  # it may answer any of them
             in_time = [row for row in rows if not policy.claims_to_be_expired(row.data)]
             for classification in await classifier.classify(in_time):
                 answers.add(classification)

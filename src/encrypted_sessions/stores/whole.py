@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["Block", "StoredRow", "WholeStore"]
+__all__ = ["HAS_NULL", "PAGE_BYTES", "Block", "SideEffect", "StoredRow", "WholeStore"]
+
+
+#: A row can be megabytes: a page has about so many bytes at most, whatever number of rows was asked for.
+PAGE_BYTES = 4 * 2**20
+
+#: In `StoredRow.unread`: the row's session id or its data is NULL.
+HAS_NULL = -1
 
 
 class StoredRow(NamedTuple):
@@ -27,14 +34,18 @@ class StoredRow(NamedTuple):
     id: Any
     #: With lone surrogates for bytes that are no UTF-8: such a row belongs to no session.
     session_id: str
-    #: What is stored: bytes (SQLite, Redis) or text (PostgreSQL).
+    #: What is stored: bytes (SQLite, Redis) or text (PostgreSQL). Empty where it was not fetched, and for NULL.
     data: str | bytes
     #: Seconds since 1970 in UTC, by the store's own reckoning; None where it keeps no time.
     created_at: float | None
+    #: None for a row that was fetched; the size of data that is larger than `max_row_bytes`; or HAS_NULL.
+    unread: int | None = None
 
     @property
     def size(self) -> int:
         """The stored bytes."""
+        if self.unread is not None:
+            return max(self.unread, 0)
         data = self.data
         return len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode("utf-8", "surrogatepass"))
 
@@ -46,6 +57,19 @@ class Block(NamedTuple):
     last: Any
 
 
+class SideEffect(NamedTuple):
+    """Something in a store that may do more, or other, than a change says: a trigger, say."""
+
+    #: What it is, such as "trigger".
+    kind: str
+    name: str
+    #: Where it is.
+    table: str
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.name}" + ("" if self.name == self.table else f" of {self.table}")
+
+
 class WholeStore(ABC):
     """Every row of a store. Entered before use; one task at a time.
 
@@ -54,6 +78,9 @@ class WholeStore(ABC):
 
     #: Where the store is, in words for messages: no password, no option.
     location: str
+
+    #: Larger data is not fetched, where the store can tell before. Whoever works with the store sets it.
+    max_row_bytes: int = 64 * 2**20
 
     #: Whether a call goes on while its caller works on something else. Where a thread of this process does the
     #: work, the two would mostly wait for each other.
@@ -85,6 +112,16 @@ class WholeStore(ABC):
         """The store's own clock, in seconds since 1970; None where it has none but this machine's."""
         return None
 
+    async def side_effects(self) -> Sequence[SideEffect]:
+        """What there is in the store that may do more, or other, than `replace`, `remove` and `erase` say."""
+        return ()
+
+    def interrupt(self) -> None:  # noqa: B027 - a store that has nothing to break off
+        """Break off the call under way, which then raises. What it changed is undone.
+
+        It is called where a run is told to stop and a call does not end; what still goes on then is cancelled.
+        """
+
     @abstractmethod
     async def count(self) -> int:
         """How many rows there are, roughly: for a measure of progress."""
@@ -100,6 +137,9 @@ class WholeStore(ABC):
     @abstractmethod
     async def rows(self, block: Block, after: StoredRow | None, count: int) -> list[StoredRow]:
         """The next rows of a block, up to `count`, after the last one of the call before; [] at its end.
+
+        A store that can tell sizes before it fetches gives fewer where they are large, so that a page has not many
+        more bytes than PAGE_BYTES, and a row above `max_row_bytes` without its data, as `unread`.
 
         The order is the store's own: by primary key; in Redis list by list, each from its newest
         element to its oldest, so that what is removed meanwhile makes no element be passed over

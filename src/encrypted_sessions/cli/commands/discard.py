@@ -10,11 +10,13 @@ from ..errors import checked, wrong_use
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
+    AllowTriggers,
     Batch,
     JsonLines,
     KeyPrefix,
     KeysURL,
     Limit,
+    MaxRowBytes,
     MessagesTable,
     OptionalTTL,
     SessionsTable,
@@ -26,7 +28,7 @@ from ..running import run_operation
 
 __all__ = ["HELP", "discard"]
 
-HELP = f"""Remove the rows of one outcome that nobody can read, after writing them to a file.
+HELP = f"""Remove the rows of one outcome that nobody can read now, after writing them to a file.
 
 The file must not exist yet; only you may read it. One JSON object per row. Without --yes nothing is
 removed or written.
@@ -35,7 +37,10 @@ removed or written.
 
 {EXIT_CODES_HELP}"""
 
-_OUTCOMES = "erased, expired_unverified (with --ttl), malformed, plaintext, unauthentic, unknown_key, unsupported"
+_OUTCOMES = (
+    "erased, expired_unverified (with --ttl), malformed, not_yet_valid, plaintext, unauthentic, unknown_key,"
+    " unsupported"
+)
 
 
 def discard(
@@ -58,7 +63,9 @@ def discard(
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
+    max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
+    allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -79,7 +86,9 @@ def discard(
         keys=keys,
         upstream_key=upstream_key,
         batch=batch,
+        max_row_bytes=max_row_bytes,
         limit=limit,
+        allow_triggers=allow_trigger,
     )
     ring = options.open_ring()
     arguments = {"outcome": outcome, "export": export, "ttl": ttl, "dry_run": not yes, **options.for_writing()}

@@ -5,11 +5,13 @@ from ..common_options import CommonOptions
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
+    AllowTriggers,
     Batch,
     JsonLines,
     KeyPrefix,
     KeysURL,
     Limit,
+    MaxRowBytes,
     MessagesTable,
     SessionsTable,
     StoreURL,
@@ -35,7 +37,9 @@ def encrypt(
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
+    max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
+    allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -51,7 +55,9 @@ def encrypt(
         keys=keys,
         upstream_key=upstream_key,
         batch=batch,
+        max_row_bytes=max_row_bytes,
         limit=limit,
+        allow_triggers=allow_trigger,
     )
     ring = options.open_ring()
     run_operation("encrypt", options, maintenance.encrypt_plaintext, ring, options.for_writing())

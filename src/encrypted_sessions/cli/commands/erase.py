@@ -8,7 +8,17 @@ import typer
 from ... import maintenance
 from ..common_options import CommonOptions
 from ..errors import checked
-from ..options import EXIT_CODES_HELP, STORE_HELP, JsonLines, KeyPrefix, MessagesTable, SessionsTable, StoreURL, Yes
+from ..options import (
+    EXIT_CODES_HELP,
+    STORE_HELP,
+    AllowTriggers,
+    JsonLines,
+    KeyPrefix,
+    MessagesTable,
+    SessionsTable,
+    StoreURL,
+    Yes,
+)
 from ..running import run_operation
 
 if TYPE_CHECKING:
@@ -34,6 +44,7 @@ def erase(
         typer.Option("--session", metavar="ID", show_default=False, help="A session's id. May be given several times."),
     ],
     yes: Yes = False,
+    allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -53,6 +64,6 @@ def erase(
 
     async def erase_all(store: "WholeStore", *_: object, stop: Callable[[], bool], **__: object) -> "Report":
         # Session by session: there is no progress to show.
-        return await maintenance.erase(store, session, dry_run=not yes, stop=stop)
+        return await maintenance.erase(store, session, dry_run=not yes, allow_triggers=allow_trigger or (), stop=stop)
 
     run_operation("erase", options, erase_all, None, {})

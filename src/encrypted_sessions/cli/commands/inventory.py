@@ -9,6 +9,7 @@ from ..options import (
     JsonLines,
     KeyPrefix,
     KeysURL,
+    MaxRowBytes,
     MessagesTable,
     OptionalTTL,
     SessionsTable,
@@ -36,6 +37,7 @@ def inventory(
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
+    max_row_bytes: MaxRowBytes = 64 * 2**20,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -51,6 +53,7 @@ def inventory(
         keys=keys,
         upstream_key=upstream_key,
         batch=batch,
+        max_row_bytes=max_row_bytes,
     )
     ring = options.open_ring() if keys else None
     run_operation("inventory", options, maintenance.inventory, ring, {"ttl": ttl, **options.for_reading()})

@@ -6,11 +6,13 @@ from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
     TTL,
+    AllowTriggers,
     Batch,
     JsonLines,
     KeyPrefix,
     KeysURL,
     Limit,
+    MaxRowBytes,
     MessagesTable,
     SessionsTable,
     StoreURL,
@@ -38,7 +40,9 @@ def purge(
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
+    max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
+    allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -54,7 +58,9 @@ def purge(
         keys=keys,
         upstream_key=upstream_key,
         batch=batch,
+        max_row_bytes=max_row_bytes,
         limit=limit,
+        allow_triggers=allow_trigger,
     )
     ring = options.open_ring()
     arguments = {"ttl": ttl, "dry_run": not yes, **options.for_writing()}

@@ -10,11 +10,13 @@ from ..errors import checked
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
+    AllowTriggers,
     Batch,
     JsonLines,
     KeyPrefix,
     KeysURL,
     Limit,
+    MaxRowBytes,
     MessagesTable,
     SessionsTable,
     StoreURL,
@@ -49,7 +51,9 @@ def reencrypt(
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
+    max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
+    allow_trigger: AllowTriggers = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -67,7 +71,9 @@ def reencrypt(
         keys=keys,
         upstream_key=upstream_key,
         batch=batch,
+        max_row_bytes=max_row_bytes,
         limit=limit,
+        allow_triggers=allow_trigger,
     )
     ring = options.open_ring()
     arguments = {"from_kid": checked(kid, from_kid, "--from"), **options.for_writing()}

@@ -9,6 +9,7 @@ from ..options import (
     JsonLines,
     KeyPrefix,
     KeysURL,
+    MaxRowBytes,
     MessagesTable,
     OptionalTTL,
     SessionsTable,
@@ -33,6 +34,7 @@ def verify(
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
     batch: Batch = 500,
+    max_row_bytes: MaxRowBytes = 64 * 2**20,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -48,6 +50,7 @@ def verify(
         keys=keys,
         upstream_key=upstream_key,
         batch=batch,
+        max_row_bytes=max_row_bytes,
     )
     ring = options.open_ring()
     run_operation("verify", options, maintenance.verify, ring, {"ttl": ttl, **options.for_reading()})

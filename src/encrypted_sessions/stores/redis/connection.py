@@ -52,7 +52,10 @@ class RedisConnection:
         await self.pool.disconnect()
 
     async def run(self, commands: Sequence[Command], *, of_any_type: bool = False) -> list[Any]:
-        """The replies to commands that are sent together; None for a key `of_any_type` that is of another."""
+        """The replies to commands that are sent together; None for a key `of_any_type` that is of another.
+
+        Of these also None for what not every user may run, and can do without: to measure, and reading by a script.
+        """
         if not commands:
             return []
         pipeline = self._connected().pipeline(transaction=False)
@@ -62,7 +65,7 @@ class RedisConnection:
         if of_any_type:
             for number, reply in enumerate(replies):
                 if isinstance(reply, Exception):
-                    if not str(reply).startswith("WRONGTYPE"):  # what cannot be read is not to pass for empty
+                    if not _can_do_without(commands[number], reply):  # what cannot be read is not to pass for empty
                         raise self._problem(reply)
                     replies[number] = None
         return replies
@@ -90,6 +93,12 @@ class RedisConnection:
         if self._client is None:
             raise RuntimeError("the store is not open; use it in 'async with'")
         return self._client
+
+
+def _can_do_without(command: Command, error: Exception) -> bool:
+    if str(error).startswith("WRONGTYPE") or command[0] == "MEMORY":
+        return True
+    return command[0] == "EVAL" and isinstance(error, exceptions.NoPermissionError)
 
 
 def _pool_of(url: str, timeout_s: float) -> ConnectionPool:

@@ -7,7 +7,7 @@ position, and else a little before it.
 
 from __future__ import annotations
 
-__all__ = ["ERASE", "REMOVE", "REPLACE", "note_of"]
+__all__ = ["ERASE", "PART", "REMOVE", "REPLACE", "note_of"]
 
 #: How far before its position an element is looked for: others may have purged so many meanwhile.
 _LOOK_BACK = 5_000
@@ -88,6 +88,33 @@ if marked > 0 then
   redis.call('LREM', KEYS[1], nearer_to_the_end and -marked or marked, mark)
 end
 {_DONE}"""
+
+#: First and last position, the bytes of a page, the most bytes of an element, 1 to begin with the last -> the position
+#: of the element that came first, and the elements in that order; of one that is too large, its size.
+PART = """
+local from, to, left, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local backwards, begin, found, step = ARGV[5] == '1', -1, {}, 1
+while from <= to and left > 0 do
+  local first = backwards and math.max(from, to - step + 1) or from
+  local last = backwards and to or math.min(to, from + step - 1)
+  local some, largest = redis.call('LRANGE', KEYS[1], first, last), 1
+  for i = 1, #some do
+    local at = backwards and #some - i + 1 or i
+    if left > 0 then
+      if begin < 0 then begin = first + at - 1 end
+      largest = math.max(largest, #some[at])
+      if #some[at] > most then found[#found + 1] = #some[at]
+      else
+        found[#found + 1] = some[at]
+        left = left - #some[at]
+      end
+    end
+  end
+  if backwards then to = first - 1 else from = last + 1 end
+  step = math.max(1, math.min(2 * step, 16, math.floor(left / largest)))
+end
+return {begin, found}
+"""
 
 #: The session's hash, list and counter; its id, and 1 to remove them -> how many there are of each.
 ERASE = """

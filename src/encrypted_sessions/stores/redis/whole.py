@@ -13,12 +13,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import aclosing
 from itertools import count as count_from
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..whole import Block, StoredRow, WholeStore
+from ..whole import PAGE_BYTES, Block, StoredRow, WholeStore
 from .changes import ListPosition, ScriptedChanges
 from .connection import Command, RedisConnection
-from .scripts import ERASE, REMOVE, REPLACE
+from .scripts import ERASE, PART, REMOVE, REPLACE
 
 __all__ = ["RedisStore"]
 
@@ -39,6 +39,13 @@ _SAMPLED = 2_000
 _shuffle = secrets.SystemRandom().shuffle
 
 
+class _List(NamedTuple):
+    """How long a list is, and how many bytes it takes: -1 where that is not known."""
+
+    length: int
+    size: int
+
+
 class RedisStore(WholeStore):
     """The lists under one prefix."""
 
@@ -48,8 +55,8 @@ class RedisStore(WholeStore):
         self._changes = ScriptedChanges(self._connection)
         self.location = self._connection.location
         self._prefix = key_prefix.encode("utf-8") + b":"
-        # The lists of the block that is being read, with their lengths when it was begun.
-        self._lists: tuple[Block | None, dict[bytes, int]] = (None, {})
+        # The lists of the block that is being read, as they were when it was begun.
+        self._lists: tuple[Block | None, dict[bytes, _List]] = (None, {})
 
     async def open(self) -> None:
         """As `WholeStore.open`. A cluster is refused."""
@@ -71,7 +78,7 @@ class RedisStore(WholeStore):
             async for keys in pages:
                 looked_at += _SCANNED
                 sessions += len(keys)
-                rows += sum(length for _, length in await self._lengths(keys))
+                rows += sum(found.length for found in (await self._look(keys, measure=False)).values())
                 if sessions >= _SAMPLED:
                     (keys_in_all,) = await self._run([("DBSIZE",)])
                     return max(rows, rows * int(keys_in_all) // looked_at)
@@ -100,18 +107,24 @@ class RedisStore(WholeStore):
             if int(cursor) == 0:
                 return
 
-    async def _lengths(self, keys: Sequence[bytes]) -> list[tuple[bytes, int]]:
-        """Those of the lists that are sessions' of this prefix, with their lengths."""
+    async def _look(self, keys: Sequence[bytes], *, measure: bool = True) -> dict[bytes, _List]:
+        """Those of the lists that are sessions' of this prefix."""
         commands: list[Command] = []
         for key in keys:
             commands += [("LLEN", key), ("HGET", key[: -len(_MESSAGES)], "session_id")]
-        replies = await self._run(commands, of_any_type=True)
-        return [
-            (key, length)
-            for key, length, owner in zip(keys, replies[::2], replies[1::2], strict=True)
+        measures: list[Command] = [("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys if measure]
+        replies = await self._run(commands + measures, of_any_type=True)
+        lengths, owners, sizes = (
+            replies[: len(commands) : 2],
+            replies[1 : len(commands) : 2],
+            replies[len(commands) :] or [None] * len(keys),
+        )
+        return {
+            key: _List(length, -1 if size is None else size)
+            for key, length, owner, size in zip(keys, lengths, owners, sizes, strict=True)
             # The list may have become something else, and the hash may be missing or something else.
             if length is not None and owner in (None, self._session_of(key))
-        ]
+        }
 
     def _session_of(self, key: bytes) -> bytes:
         return key[len(self._prefix) : -len(_MESSAGES)]
@@ -120,8 +133,9 @@ class RedisStore(WholeStore):
         """As `WholeStore.rows`."""
         keys: tuple[bytes, ...] = block.first
         if after is None or self._lists[0] is not block:
-            self._lists = (block, dict(await self._lengths(keys)))
-        ends = dict(self._lists[1])
+            self._lists = (block, await self._look(keys))
+        lists = self._lists[1]
+        ends = {key: found.length for key, found in lists.items()}
         if after is not None:
             keys = keys[keys.index(after.id.key) :]
             ends[after.id.key] = after.id.offset
@@ -130,21 +144,56 @@ class RedisStore(WholeStore):
             parts = _last_parts(keys, ends, count)
             if not parts:
                 break
-            replies = await self._run([("LRANGE", key, first, end - 1) for key, first, end in parts], of_any_type=True)
-            for (key, first, _), elements in zip(parts, replies, strict=True):
-                if elements:
-                    found += self._stored(key, first, elements)[::-1]
-                ends[key] = first  # nothing is found where a list has become shorter: go on before that
+            small = self._small_enough(parts, lists)
+            if small:
+                commands = [("LRANGE", key, first, end - 1) for key, first, end in small]
+                for (key, first, _), elements in zip(small, await self._run(commands, of_any_type=True), strict=True):
+                    if elements:
+                        found += self._stored(key, first, elements)[::-1]
+                    ends[key] = first  # nothing is found where a list has become shorter: go on before that
+            else:
+                key, first, end = parts[0]
+                found = await self._part(key, first, end - 1, backwards=True)
+                ends[key] = first
         return found
+
+    def _small_enough(
+        self, parts: Sequence[tuple[bytes, int, int]], lists: Mapping[bytes, _List]
+    ) -> list[tuple[bytes, int, int]]:
+        """The first of these parts whose lists are, taken together, no larger than a page."""
+        small, left = [], min(PAGE_BYTES, self.max_row_bytes)
+        for part in parts:
+            size = lists[part[0]].size
+            left -= size
+            if size < 0 or left < 0:
+                break
+            small.append(part)
+        return small
+
+    async def _part(self, key: bytes, first: int, last: int, *, backwards: bool = False) -> list[StoredRow]:
+        """Elements of one list as far as they fit into a page, from the first on, or from the last."""
+        command = ("EVAL", PART, 1, key, first, last, PAGE_BYTES, self.max_row_bytes, int(backwards))
+        (reply,) = await self._run([command], of_any_type=True)
+        if reply is None:  # no script may be run: one by one then, for sizes are not known before
+            begin = last if backwards else first
+            (elements,) = await self._run([("LRANGE", key, begin, begin)], of_any_type=True)
+        else:
+            begin, elements = reply
+        session_id, step = self._session_of(key).decode("utf-8", "surrogateescape"), -1 if backwards else 1
+        return [
+            StoredRow(ListPosition(key, begin + step * number), session_id, b"", None, element)
+            if isinstance(element, int)
+            else StoredRow(ListPosition(key, begin + step * number), session_id, element, None)
+            for number, element in enumerate(elements or ())
+        ]
 
     async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:
         """As `WholeStore.session_rows`."""
         key = self._prefix + session_id.encode("utf-8") + _MESSAGES
-        if not await self._lengths([key]):
+        if not await self._look([key], measure=False):
             return []
         first = 0 if after is None else after.id.offset + 1
-        (elements,) = await self._run([("LRANGE", key, first, first + count - 1)])
-        return self._stored(key, first, elements)
+        return await self._part(key, first, first + count - 1)
 
     async def later_rows(self, row: StoredRow, last: StoredRow | None, count: int) -> list[StoredRow]:
         """As `WholeStore.later_rows`: from the newest element back to this one. Places move, and bytes do not."""

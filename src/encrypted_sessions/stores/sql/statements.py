@@ -7,6 +7,7 @@ from sqlalchemy import TextClause, text
 
 from ..blocks import SIZE
 from ..tables import Tables, quoted
+from ..whole import HAS_NULL
 
 __all__ = ["PART", "Statements"]
 
@@ -16,10 +17,10 @@ PART = 5_000
 # Arrays taken apart in a list of results: behind FROM each text would be put aside first.
 _READ = "unnest(CAST(:ids AS bigint[])) AS id, unnest(CAST(:old AS text[])) AS old"
 _IDS = "id BETWEEN CAST(:first AS bigint) AND CAST(:last AS bigint)"
-# The text itself is compared, byte by byte whatever the column's collation. The number of the transaction that wrote
-# it (xmin) would be cheaper, and is no proof: PostgreSQL gives numbers out again after a crash or a failover in which
-# commits were lost.
-_AS_READ = 'm.id = c.id AND m.message_data = c.old COLLATE "C"'
+# The text itself is compared, byte by byte whatever the column's collation, and NULL as an empty one. The number of the
+# transaction that wrote it (xmin) would be cheaper, and is no proof: PostgreSQL gives numbers out again after a crash
+# or a failover in which commits were lost.
+_AS_READ = "m.id = c.id AND COALESCE(m.message_data, '') = c.old COLLATE \"C\""
 _OF_SESSIONS = "session_id = ANY(CAST(:sessions AS text[]))"
 # A time without a zone is taken to be in the connection's; one with a zone stays what it is.
 _TIME = "CAST(created_at AS timestamptz)"
@@ -37,35 +38,49 @@ class Statements:
     clock = text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS float8)")
     estimate = text("SELECT CAST(reltuples AS bigint) FROM pg_class WHERE oid = to_regclass(:table)")
 
+    # A trigger that is switched off does nothing; those of foreign keys are the SDK's own.
+    side_effects = text(
+        "WITH RECURSIVE parts(part) AS (SELECT CAST(to_regclass(name) AS oid)"
+        " FROM unnest(CAST(:tables AS text[])) AS name"
+        " UNION SELECT inhrelid FROM parts JOIN pg_inherits ON inhparent = part)"
+        " SELECT what, name, relname FROM ("
+        "SELECT part, 'trigger' AS what, CAST(tgname AS text) AS name FROM parts"
+        " JOIN pg_trigger ON tgrelid = part AND NOT tgisinternal AND tgenabled <> 'D'"
+        " UNION ALL SELECT part, 'rule', CAST(rulename AS text) FROM parts"
+        " JOIN pg_rewrite ON ev_class = part AND ev_enabled <> 'D'"
+        " UNION ALL SELECT part, 'generated column', CAST(attname AS text) FROM parts"
+        " JOIN pg_attribute ON attrelid = part AND attgenerated <> '' AND NOT attisdropped"
+        ") AS found JOIN pg_class ON pg_class.oid = part ORDER BY relname, what, name"
+    )
+
     def __init__(self, tables: Tables) -> None:
         # A colon would begin the name of a value.
         messages, sessions = (quoted(name).replace(":", "\\:") for name in (tables.messages, tables.sessions))
         # PostgreSQL knows times without an end, which no clock shows. date_part is sooner done than extract,
         # which gives a numeric.
         time = f"CASE WHEN isfinite(created_at) THEN date_part('epoch', {_TIME}) END"
-        rows = f"SELECT id, session_id, message_data, {time} FROM {messages}"
-        session = f"{rows} WHERE session_id = :session"
-        in_order = f"ORDER BY {_TIME}, id LIMIT :count"
+        session = "session_id = :session"
+        in_order = f"{_TIME}, id"
         self.count = text(f"SELECT count(*) FROM {messages}")
         within = f"FROM {messages} WHERE {_IDS}"
         self.look = text(
             f"SELECT (SELECT min(id) {within}), (SELECT max(id) {within}),"
             f" (SELECT count(*) FROM (SELECT id {within} ORDER BY id LIMIT {SIZE + 1}) AS a_few)"
         )
-        self.rows = text(f"{rows} WHERE {_IDS} ORDER BY id LIMIT :count")
+        by_id = _page(messages, time, _IDS, "id")
+        self.rows = text(by_id)
         # The first row that begins otherwise ends the look; in order, so that the index is used. Where there is
         # none, one row comes, with a number and no session.
         self.rows_unless = text(
-            f'WITH other AS (SELECT id {within} AND NOT message_data COLLATE "C" ^@ ANY(CAST(:openings AS text[]))'
-            " ORDER BY id LIMIT 1)"
-            f" ({rows} WHERE {_IDS} AND EXISTS (SELECT FROM other) ORDER BY id LIMIT :count)"
-            f" UNION ALL SELECT count(*), NULL, NULL, NULL {within} AND NOT EXISTS (SELECT FROM other)"
+            f'WITH other AS (SELECT id {within} AND (message_data COLLATE "C" ^@ ANY(CAST(:openings AS text[]))'
+            " IS NOT TRUE OR session_id IS NULL) ORDER BY id LIMIT 1)"
+            f" ({_page(messages, time, f'{_IDS} AND EXISTS (SELECT FROM other)', 'id')})"
+            f" UNION ALL SELECT count(*), NULL, NULL, NULL, NULL {within} AND NOT EXISTS (SELECT FROM other)"
             " HAVING count(*) > 0"
         )
-        self.session_rows = text(f"{session} {in_order}")
-        self.session_rows_after = text(
-            f"{session} AND ({_TIME}, id) > (COALESCE(to_timestamp(CAST(:time AS float8)), 'infinity'), :id) {in_order}"
-        )
+        self.session_rows = text(_page(messages, time, session, in_order))
+        after = f"({_TIME}, id) > (COALESCE(to_timestamp(CAST(:time AS float8)), 'infinity'), :id)"
+        self.session_rows_after = text(_page(messages, time, f"{session} AND {after}", in_order))
         self.replace = _all_ids(
             f"UPDATE {messages} AS m SET message_data = c.new"
             f" FROM (SELECT {_READ}, unnest(CAST(:new AS text[])) AS new) AS c"
@@ -86,6 +101,22 @@ class Statements:
             tables.messages: text(f"DELETE FROM {messages} WHERE {_OF_SESSIONS}"),
             tables.sessions: text(f"DELETE FROM {sessions} WHERE {_OF_SESSIONS}"),
         }
+
+
+def _page(messages: str, time: str, condition: str, order: str) -> str:
+    """A query of the next rows in an order: `:count` at most, and no more once those before have `:page` bytes.
+
+    A row above `:most` bytes comes without its data. Sizes are told by what points at the data, which is not read.
+    """
+    large = "size > CAST(:most AS bigint)"
+    taken = f"sum(CASE WHEN {large} THEN 0 ELSE size END) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING)"
+    sized = f"SELECT *, COALESCE(octet_length(message_data), 0) AS size FROM {messages}"
+    return (
+        f"SELECT id, COALESCE(session_id, ''), CASE WHEN {large} THEN '' ELSE COALESCE(message_data, '') END, {time},"
+        f" CASE WHEN session_id IS NULL OR message_data IS NULL THEN {HAS_NULL} WHEN {large} THEN size END"
+        f" FROM (SELECT *, {taken} - size AS before FROM ({sized} WHERE {condition} ORDER BY {order} LIMIT :count)"
+        f" AS next) AS page WHERE before < CAST(:page AS bigint) ORDER BY {order}"
+    )
 
 
 def _all_ids(change: str) -> TextClause:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..blocks import Extent, TableStore
 from ..tables import Tables, quoted
-from ..whole import Block, StoredRow
+from ..whole import PAGE_BYTES, Block, SideEffect, StoredRow
 from .connection import PostgreSQLConnections
 from .statements import Statements
 
@@ -43,6 +43,7 @@ class PostgreSQLStore(TableStore):
         self.location = self._connections.location
         self._tables = tables
         self._sql = Statements(tables)
+        self._counts_exactly = False
 
     async def open(self) -> None:
         """As `WholeStore.open`."""
@@ -59,10 +60,16 @@ class PostgreSQLStore(TableStore):
         ((seconds,),) = await self._fetch(self._sql.clock)
         return float(seconds)
 
+    async def side_effects(self) -> Sequence[SideEffect]:
+        """As `WholeStore.side_effects`: on the tables, and on their partitions."""
+        found = await self._fetch(self._sql.side_effects, tables=[quoted(name) for name in self._tables])
+        self._counts_exactly = bool(found)  # no more is changed then than there was
+        return [SideEffect(*one) for one in found]
+
     async def count(self) -> int:
-        """As `WholeStore.count`. A large table is not counted: the planner's estimate will do."""
+        """As `WholeStore.count`. A large table is not counted: the planner's estimate will do, mostly."""
         ((estimate,),) = await self._fetch(self._sql.estimate, table=quoted(self._tables.messages))
-        if estimate >= _COUNTED:
+        if estimate >= _COUNTED and not self._counts_exactly:
             return int(estimate)
         ((number,),) = await self._fetch(self._sql.count)
         return int(number)
@@ -72,13 +79,15 @@ class PostgreSQLStore(TableStore):
         return None if found[0] is None else Extent(*found)
 
     async def _between(self, first: int, last: int, count: int) -> list[StoredRow]:
-        found = await self._fetch(self._sql.rows, first=first, last=last, count=count)
-        return list(map(StoredRow._make, found))
+        return list(map(StoredRow._make, await self._rows(self._sql.rows, first=first, last=last, count=count)))
+
+    async def _rows(self, statement: TextClause, **values: object) -> Sequence[Any]:
+        return await self._fetch(statement, most=self.max_row_bytes, page=PAGE_BYTES, **values)
 
     async def rows_unless(self, block: Block, openings: Sequence[str], count: int) -> list[StoredRow] | int:
         """As `WholeStore.rows_unless`: what need not be looked at does not travel."""
         values = {"first": block.first, "last": block.last, "openings": list(openings), "count": count}
-        found = await self._fetch(self._sql.rows_unless, **values)
+        found = await self._rows(self._sql.rows_unless, **values)
         if found and found[0][1] is None:
             return int(found[0][0])
         return list(map(StoredRow._make, found))
@@ -86,9 +95,9 @@ class PostgreSQLStore(TableStore):
     async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:
         """As `WholeStore.session_rows`."""
         if after is None:
-            found = await self._fetch(self._sql.session_rows, session=session_id, count=count)
+            found = await self._rows(self._sql.session_rows, session=session_id, count=count)
         else:
-            found = await self._fetch(
+            found = await self._rows(
                 self._sql.session_rows_after, session=session_id, time=after.created_at, id=after.id, count=count
             )
         return list(map(StoredRow._make, found))

@@ -78,6 +78,11 @@ class SQLiteConnection:
         """All rows that a statement gives."""
         return await self.run(lambda: self.sqlite.execute(statement, values).fetchall())
 
+    def interrupt(self) -> None:
+        """Have the statement under way fail; its transaction is rolled back. From any thread."""
+        if self._opened is not None:
+            self._opened.interrupt()
+
     @property
     def sqlite(self) -> sqlite3.Connection:
         """The connection itself, for work that runs in the worker."""

@@ -16,15 +16,19 @@ from typing import Any
 
 from ..blocks import SIZE, Extent, TableStore
 from ..tables import Tables, quoted
-from ..whole import StoredRow
+from ..whole import HAS_NULL, PAGE_BYTES, SideEffect, StoredRow
 from .branches import forget_messages
 from .connection import SQLiteConnection
 from .erasing import erase_sessions
+from .side_effects import side_effects
 
 __all__ = ["SQLiteStore"]
 
 #: How long a call waits for others who write. Then it gives up, and whoever called may try again.
 _TIMEOUT_S = 10.0
+
+#: Before this release SQLite has to read a text to tell how many bytes it has.
+_KNOWS_SIZES = sqlite3.sqlite_version_info >= (3, 43)
 
 #: Seconds between two tries to empty the log.
 _RETRY_S = 0.02
@@ -42,13 +46,16 @@ class SQLiteStore(TableStore):
         self._timeout_s = timeout_s
         self._connection = SQLiteConnection(self._path, self.location, timeout_s)
         messages = quoted(tables.messages)
-        # As a BLOB: text that is not UTF-8 cannot be fetched as text.
+        # As a BLOB: text that is not UTF-8 cannot be fetched as text. NULL counts as empty.
+        data = "COALESCE(CAST(message_data AS BLOB), x'')"
+        size = "octet_length(message_data)" if _KNOWS_SIZES else "length(CAST(message_data AS BLOB))"
         self._rows = (
-            "SELECT id, CAST(session_id AS TEXT), CAST(message_data AS BLOB),"
-            f" CAST(strftime('%s', created_at) AS REAL) FROM {messages}"
+            f"SELECT id, COALESCE(CAST(session_id AS TEXT), ''), CASE WHEN {size} > ?1 THEN x'' ELSE {data} END,"
+            " CAST(strftime('%s', created_at) AS REAL), CASE WHEN session_id IS NULL OR message_data IS NULL"
+            f" THEN {HAS_NULL} WHEN {size} > ?1 THEN {size} END FROM {messages}"
         )
-        self._replace_row = f"UPDATE {messages} SET message_data = ? WHERE id = ? AND CAST(message_data AS BLOB) = ?"
-        self._remove_row = f"DELETE FROM {messages} WHERE id = ? AND CAST(message_data AS BLOB) = ?"
+        self._replace_row = f"UPDATE {messages} SET message_data = ? WHERE id = ? AND {data} = ?"
+        self._remove_row = f"DELETE FROM {messages} WHERE id = ? AND {data} = ?"
         # Two questions: the least and the greatest together would be looked for row by row.
         within = f"FROM {messages} WHERE id BETWEEN ?1 AND ?2"
         self._look_at = (
@@ -79,6 +86,14 @@ class SQLiteStore(TableStore):
     async def aclose(self) -> None:
         """As `WholeStore.aclose`."""
         await self._connection.aclose()
+
+    async def side_effects(self) -> Sequence[SideEffect]:
+        """As `WholeStore.side_effects`."""
+        return await self._connection.run(lambda: side_effects(self._connection.sqlite, self._tables))
+
+    def interrupt(self) -> None:
+        """As `WholeStore.interrupt`."""
+        self._connection.interrupt()
 
     async def count(self) -> int:
         """As `WholeStore.count`."""
@@ -160,9 +175,18 @@ class SQLiteStore(TableStore):
         return (notice,)
 
     async def _stored(self, statement: str, *values: object) -> list[StoredRow]:
-        return await self._connection.run(
-            lambda: list(map(StoredRow._make, self._connection.sqlite.execute(statement, values)))
-        )
+        return await self._connection.run(self._page, statement, values)
+
+    def _page(self, statement: str, values: Sequence[object]) -> list[StoredRow]:
+        found = []
+        left = PAGE_BYTES
+        # One by one, so that none is fetched that is too much.
+        for row in map(StoredRow._make, self._connection.sqlite.execute(statement, (self.max_row_bytes, *values))):
+            found.append(row)
+            left -= len(row.data)
+            if left <= 0:
+                break
+        return found
 
 
 def _fold(name: str) -> str:
