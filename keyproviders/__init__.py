@@ -5,8 +5,8 @@ For users: `KeyRing`, its `CachePolicy` and `RetryPolicy`, `Key`, `open_provider
 operators: `open_keyset`, which changes the keyset that a fleet shares.
 
 For authors of providers: `KeyProvider` is what a provider must do, `decode_key_text` reads key
-material strictly, `parse_kid` splits a public id, and `redact_frames` keeps secrets out of
-tracebacks.
+material strictly, `weakness_of` tells a placeholder from a random key, `parse_kid` splits a public
+id, and `redact_frames` keeps secrets out of tracebacks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ._support.redaction import redact_frames
 from .errors import (
+    InsecurePermissionsWarning,
     InvalidKeyError,
     KeyAccessDeniedError,
     KeyDestroyedError,
@@ -25,11 +26,13 @@ from .errors import (
     KeyProviderError,
     KeyUnavailableError,
     ProviderConfigError,
+    WeakKeyWarning,
 )
 from .key import Key, decode_key_text, parse_kid
 from .provider import KeyProvider
 
 if TYPE_CHECKING:
+    from .key_strength import weakness_of
     from .keyset import open_keyset
     from .registry import known_schemes, looks_like_provider_url, open_provider
     from .ring.events import KeyEvent
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CachePolicy",
+    "InsecurePermissionsWarning",
     "InvalidKeyError",
     "Key",
     "KeyAccessDeniedError",
@@ -53,6 +57,7 @@ __all__ = [
     "ProviderConfigError",
     "RetryPolicy",
     "RingHealth",
+    "WeakKeyWarning",
     "decode_key_text",
     "known_schemes",
     "looks_like_provider_url",
@@ -60,6 +65,7 @@ __all__ = [
     "open_provider",
     "parse_kid",
     "redact_frames",
+    "weakness_of",
 ]
 
 # Loaded when first asked for (PEP 562): the ring and what it stands on are half of what there is to
@@ -74,6 +80,7 @@ _HOMES = {
     "looks_like_provider_url": "registry",
     "open_keyset": "keyset",
     "open_provider": "registry",
+    "weakness_of": "key_strength",
 }
 
 

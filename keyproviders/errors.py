@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import isfinite
 
 __all__ = [
+    "InsecurePermissionsWarning",
     "InvalidKeyError",
     "KeyAccessDeniedError",
     "KeyDestroyedError",
@@ -19,6 +20,7 @@ __all__ = [
     "KeyProviderError",
     "KeyUnavailableError",
     "ProviderConfigError",
+    "WeakKeyWarning",
 ]
 
 
@@ -104,3 +106,11 @@ class ProviderConfigError(KeyProviderError, ValueError):
     A bad URL, a missing extra, a missing variable, TLS that is not verified: a person has to
     change a setting.
     """
+
+
+class InsecurePermissionsWarning(UserWarning):
+    """Others than its owner may read a file of keys or credentials, or put another in its place."""
+
+
+class WeakKeyWarning(UserWarning):
+    """A key is not 32 random bytes: whoever copies the store can guess it."""

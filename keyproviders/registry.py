@@ -12,6 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._support.redaction import redact_frames
+from ._support.strictness import strictness
+from ._support.transport_security import checked_allow_insecure
 from .errors import ProviderConfigError
 from .provider import KeyProvider
 
@@ -94,7 +96,7 @@ def looks_like_provider_url(text: str) -> bool:
 
 
 @redact_frames
-def open_provider(url: str, *, allow_insecure: bool = False) -> KeyProvider:
+def open_provider(url: str, *, allow_insecure: bool = False, strict: bool = False) -> KeyProvider:
     """The provider that reads keys at `url`, such as `env:SESSION_KEYS`. No I/O happens yet.
 
     Other packages offer providers through the entry-point group `keyproviders`: the name is the
@@ -103,6 +105,8 @@ def open_provider(url: str, *, allow_insecure: bool = False) -> KeyProvider:
     Args:
         url: Where the keys are. Secrets are never accepted in a URL.
         allow_insecure: Let the provider use a connection that is not protected; it warns then.
+        strict: Refuse what is warned of otherwise: files that others may read or replace, and
+            `allow_insecure`. ENCRYPTED_SESSIONS_STRICT=1 does so everywhere.
 
     Returns:
         The provider.
@@ -113,9 +117,11 @@ def open_provider(url: str, *, allow_insecure: bool = False) -> KeyProvider:
     """
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
-    if not isinstance(allow_insecure, bool):
-        raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
-    url = url.strip()
+    with strictness(strict):
+        return _provider_of(url.strip(), allow_insecure=checked_allow_insecure(allow_insecure))
+
+
+def _provider_of(url: str, *, allow_insecure: bool) -> KeyProvider:
     scheme = scheme_of(url)
     if scheme is None:
         # Nothing of it is shown: it may well be the key itself.

@@ -215,7 +215,7 @@ async def test_a_key_that_another_process_would_not_find_fails_the_look_up(fake:
 
 async def test_the_age_of_a_key_is_told_where_the_place_knows_it(fake: FakeKeyProvider) -> None:
     made = datetime.now(timezone.utc) - timedelta(days=40, minutes=1)
-    fake._keys["1"] = Key("1", bytes(range(32)), made)
+    fake._keys["1"] = Key("1", bytes(n * n % 251 for n in range(32)), made)
     found = await examine("fake:")
     assert (found.key_created_at, found.ok) == (made, True)
     assert "The key's age: 40 days (made " in doctor_report.format_text(found)
@@ -245,7 +245,8 @@ async def test_what_the_provider_warns_of_is_told(tmp_path: Path) -> None:
     found = await examine(f"file:{path}")
     assert found.ok
     (warning,) = found.warnings
-    assert "chmod go-w" in warning
+    assert "others than the owner may write" in warning
+    assert "chmod go-rwx" in warning
     assert warning in doctor_report.format_text(found)
 
 
@@ -322,7 +323,7 @@ async def test_what_is_no_list_of_sentences_is_left_out(answer: Any, monkeypatch
 
 
 async def test_a_key_of_this_minute_is_said_to_be_so(fake: FakeKeyProvider) -> None:
-    fake._keys["1"] = Key("1", bytes(range(32)), datetime.now(timezone.utc))
+    fake._keys["1"] = Key("1", bytes(n * n % 251 for n in range(32)), datetime.now(timezone.utc))
     assert "The key's age: less than a minute (made " in doctor_report.format_text(await examine("fake:"))
 
 

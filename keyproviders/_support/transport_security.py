@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
-from inspect import currentframe
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-__all__ = ["is_insecure", "is_loopback", "warn_insecure_transport"]
+from ..errors import ProviderConfigError
+from .strictness import is_strict
+from .warnings import warn_caller
 
-_OURS = frozenset({"keyproviders", "encrypted_sessions"})
+__all__ = ["checked_allow_insecure", "is_insecure", "is_loopback", "warn_insecure_transport"]
+
+
+def checked_allow_insecure(allow_insecure: object) -> bool:
+    """It. Raises TypeError, and ProviderConfigError where it is given and everything is strict."""
+    if not isinstance(allow_insecure, bool):
+        raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
+    if allow_insecure and is_strict():
+        raise ProviderConfigError("allow_insecure=True is refused, since this is strict; leave out one of the two")
+    return allow_insecure
 
 
 def warn_insecure_transport(problem: str) -> None:
     """Warn of what `allow_insecure=True` lets be, at the line of the caller outside of this project."""
-    frame, level = currentframe(), 1
-    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _OURS:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(f"allow_insecure=True: {problem}", UserWarning, stacklevel=level)
+    warn_caller(f"allow_insecure=True: {problem}", UserWarning)
 
 
 def is_insecure(url: str) -> bool:

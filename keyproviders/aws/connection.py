@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from .._support.extras import import_sdk
 from .._support.redaction import redact_frames
-from .._support.transport_security import is_insecure, is_loopback, warn_insecure_transport
+from .._support.transport_security import checked_allow_insecure, is_insecure, is_loopback, warn_insecure_transport
 from ..errors import KeyProviderError, ProviderConfigError
 from .sdk import CredentialsExpiredError, ErrorRule, botocore_session, region_of, translating_errors
 
@@ -58,8 +58,7 @@ class AwsConnection:
         options = {"region": region, "profile": profile, "endpoint_url": endpoint_url}
         for name, value in options.items():
             check_text(name, value)
-        if not isinstance(allow_insecure, bool):
-            raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
+        checked_allow_insecure(allow_insecure)
         self._service = service
         self._method = method
         self._place = place

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .._support.redaction import redact_frames
+from .._support.transport_security import checked_allow_insecure
 from .._support.urls import split_url
 from ..errors import ProviderConfigError
 from ..registry import find_wrapper_type, scheme_of, wrapper_schemes
@@ -38,8 +39,7 @@ def open_keyset_url(url: str, *, allow_insecure: bool = False) -> OpenedURL:
     """
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
-    if not isinstance(allow_insecure, bool):
-        raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
+    checked_allow_insecure(allow_insecure)
     url = url.strip()
     scheme = scheme_of(url)
     wrapper_type = find_wrapper_type(scheme) if scheme is not None else None

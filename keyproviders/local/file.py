@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 
+from .._support.files import check_directory, read_file
 from .._support.paths import path_in_url, path_text
 from .._support.redaction import redact_frames
+from .._support.strictness import is_strict
 from ..errors import (
     InvalidKeyError,
     KeyAccessDeniedError,
@@ -37,7 +38,8 @@ class FileKeyProvider:
 
     The content is read anew whenever it has changed, also when a symbolic link has been moved to
     another place. Then what does not exist is KeyUnavailableError, since it may be rendered late; what
-    is half-written or no list of keys is InvalidKeyError. Warns once when others may write to it.
+    is half-written or no list of keys is InvalidKeyError. Warns InsecurePermissionsWarning, once a path,
+    when others than the owner may read or replace it, unless it is mounted read-only.
 
     As a URL: `file:/etc/keys/sessions` or `file:///etc/keys/sessions`.
 
@@ -61,7 +63,7 @@ class FileKeyProvider:
         self._path = text
         self.place = f"file:{text}"
         self._read: tuple[object, KeyList] | None = None
-        self._warned = False
+        self._strict = is_strict()
 
     @classmethod
     @redact_frames
@@ -95,7 +97,7 @@ class FileKeyProvider:
                 known = self._read
                 if known is not None and known[0] == before:
                     return known[1]
-                contents = _contents(self._path)
+                contents = self._contents()
                 unchanged = _stamp(self._path) == before
             except FileNotFoundError:
                 problem: KeyProviderError = KeyUnavailableError(
@@ -108,7 +110,6 @@ class FileKeyProvider:
                 break
             if unchanged:
                 keys = self._understood(contents)
-                self._warn_of_writers()
                 self._read = (before, keys)
                 return keys
         else:
@@ -122,22 +123,19 @@ class FileKeyProvider:
             return KeyList(read_entries(entries, self.place), self.place)
         return KeyList(_keys_of_directory(contents, self.place), self.place)
 
-    def _warn_of_writers(self) -> None:
-        # On Windows the mode does not tell.
-        if self._warned or os.name != "posix":
-            return
-        paths = [self._path]
-        if os.path.isdir(self._path):  # noqa: PTH112 - as everywhere here: no pathlib at import
-            paths += [entry.path for entry in os.scandir(self._path) if _is_key_file(entry.name)]
-        for path in paths:
-            if _others_may_write(path):
-                self._warned = True
-                warnings.warn(
-                    f"{self.place}: others than the owner may write to {path}, so they may choose the key;"
-                    " take that right away (chmod go-w)",
-                    stacklevel=2,
-                )
-                return
+    def _contents(self) -> bytes | dict[str, bytes]:
+        if not os.path.isdir(self._path):  # noqa: PTH112 - as everywhere here: no pathlib at import
+            return self._bytes_of(self._path)
+        check_directory(self._path, what=self.place, strict=self._strict)
+        with os.scandir(self._path) as found:
+            return {
+                entry.name: self._bytes_of(entry.path)
+                for entry in found
+                if _is_key_file(entry.name) and not entry.is_dir()
+            }
+
+    def _bytes_of(self, path: str) -> bytes:
+        return read_file(path, _MOST_BYTES, what=self.place, secret=True, strict=self._strict)
 
     def __repr__(self) -> str:
         return f"<FileKeyProvider {self.place}>"
@@ -156,25 +154,6 @@ def _stamp(path: str) -> object:
 def _stamp_of(path: str) -> tuple[int, ...]:
     status = os.stat(path)  # noqa: PTH116 - follows links: what counts is where they point to
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _contents(path: str) -> bytes | dict[str, bytes]:
-    if not os.path.isdir(path):  # noqa: PTH112 - no pathlib at import
-        return _bytes_of(path)
-    with os.scandir(path) as found:
-        return {entry.name: _bytes_of(entry.path) for entry in found if _is_key_file(entry.name) and entry.is_file()}
-
-
-def _others_may_write(path: str) -> bool:
-    # In a sticky directory, such as /tmp, they may add files, and a key of their own is one.
-    may = os.stat(path).st_mode & 0o022 != 0  # noqa: PTH116 - no pathlib at import
-    # Kubernetes gives every right to the directory of a secret, and mounts it read-only.
-    return may and not os.statvfs(path).f_flag & os.ST_RDONLY
-
-
-def _bytes_of(path: str) -> bytes:
-    with open(path, "rb") as file:  # noqa: PTH123 - no pathlib at import
-        return file.read(_MOST_BYTES)
 
 
 def _is_key_file(name: str) -> bool:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 from .._support.clock import AgeClock
 from .._support.redaction import redact_frames
+from .._support.strictness import is_strict, strictness
 from ..key import Key
 from ..local.static import StaticKeyProvider
 from ..provider import KeyProvider
@@ -113,6 +114,7 @@ class KeyRing:
     ) -> None:
         if isinstance(also_read, str) or not isinstance(also_read, Iterable):
             raise TypeError(f"also_read must be a list of URLs or providers, not {type(also_read).__name__}")
+        self._strict = is_strict()
         first = _checked_provider(provider, "provider")
         others = [
             open_provider(one) if isinstance(one, str) else _checked_provider(one, "also_read") for one in also_read
@@ -143,6 +145,7 @@ class KeyRing:
         on_event: Callable[[KeyEvent], object] | None = None,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        strict: bool = False,
     ) -> Self:
         """A ring over the provider of `url`. No I/O happens yet.
 
@@ -150,20 +153,24 @@ class KeyRing:
             url: Where the keys come from, such as `env:SESSION_KEYS`.
             allow_insecure: Take http and TLS that is not verified, with a warning.
             also_read, cache, retry, on_event, clock, sleep: As for `KeyRing`.
+            strict: Refuse what is warned of otherwise: files that others may read or replace, keys that can be
+                guessed, `allow_insecure`; sessions over it refuse what they warn of, too.
+                ENCRYPTED_SESSIONS_STRICT=1 makes every ring so.
 
         Raises:
             TypeError: An argument is of the wrong type.
             ProviderConfigError: The URL is none of a provider, or misses something.
         """
-        return cls(
-            open_provider(url, allow_insecure=allow_insecure),
-            also_read=also_read,
-            cache=cache,
-            retry=retry,
-            on_event=on_event,
-            clock=clock,
-            sleep=sleep,
-        )
+        with strictness(strict):
+            return cls(
+                open_provider(url, allow_insecure=allow_insecure),
+                also_read=also_read,
+                cache=cache,
+                retry=retry,
+                on_event=on_event,
+                clock=clock,
+                sleep=sleep,
+            )
 
     @classmethod
     def ephemeral(cls) -> Self:
@@ -225,6 +232,11 @@ class KeyRing:
         elif not isfinite(wait_s) or wait_s < 0:
             raise ValueError(f"wait_s must be finite and 0 or more; {wait_s} was given")
         return find(self._engine, kid, asker, wait_s), wait_s
+
+    @property
+    def strict(self) -> bool:
+        """Whether it refuses what is warned of otherwise."""
+        return self._strict
 
     @property
     def deadline_s(self) -> float:

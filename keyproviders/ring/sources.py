@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
+from .._support.strictness import is_strict
 from ..errors import (
     InvalidKeyError,
     KeyDestroyedError,
@@ -14,6 +15,7 @@ from ..errors import (
     ProviderConfigError,
 )
 from ..key import Key
+from ..key_strength import check_strength
 from ..provider import KeyProvider
 from .events import log
 
@@ -43,18 +45,22 @@ class KeySource:
         self._warned: set[str] = set()
         self._renewing = threading.Lock()
         self._forked = False
+        self._strict = is_strict()
 
     def active(self) -> Key:
         """The provider's active key. One call; raises what the provider raises."""
         self._be_ready()
         key = self._checked(self._provider.active(), "active()")
+        check_strength(key, self.label, active=True, strict=self._strict)
         self._refuse_early_rotation()
         return key
 
     def get(self, name: str) -> Key:
         """The provider's key of that name. One call; raises what the provider raises."""
         self._be_ready()
-        return self._checked(self._provider.get(name), f"get({name!r})")
+        key = self._checked(self._provider.get(name), f"get({name!r})")
+        check_strength(key, self.label, active=False, strict=self._strict)
+        return key
 
     def warn_once(self, name: str, message: str) -> None:
         """Say something about a name that the source has, and not again: rows may ask for it as often as they like."""

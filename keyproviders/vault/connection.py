@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from .._support.extras import import_sdk
 from .._support.redaction import redact_frames
 from .._support.sdk_logging import quiet_sdk_logs
+from .._support.strictness import is_strict
+from .._support.transport_security import checked_allow_insecure, is_insecure
 from ..errors import KeyProviderError, ProviderConfigError
 from .address import RefusedRedirectError, redirect_target
 from .failures import Answer, client_failure, transport_failure
@@ -103,14 +105,14 @@ class VaultConnection:
         unknown = [name for name in given if name not in _ENDPOINT and name not in _LOGIN]
         if unknown:
             raise TypeError(f"a connection to Vault has no argument {unknown[0]!r}")
-        if not isinstance(allow_insecure, bool):
-            raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
+        checked_allow_insecure(allow_insecure)
         texts = {name: _as_text(name, given.get(name)) for name in (*_ENDPOINT, *_LOGIN)}
         auth = _as_text("auth", auth)
         also = _as_addresses(also_address)
         self._lock = threading.Lock()
         self._adapter: Any = None
         self._closed = False
+        self._strict = is_strict()
         self._orphaned = False
         self._client = client
         self._tokens: TokenManager | None = None
@@ -247,6 +249,11 @@ class VaultConnection:
             if not _is_client(client):
                 raise TypeError(f"the function given as client made no hvac.Client but {_kind(client)}")
             self._endpoint = _endpoint_of(client)
+            if self._strict and _verifies_nothing(client):
+                raise ProviderConfigError(
+                    f"the given client of {self._endpoint.label} does not verify its server, which is refused, since"
+                    " this is strict; give it https and the server's CA"
+                )
             return client.adapter
         endpoint = self._endpoint
         refuse_encrypted_key(endpoint.client_key or endpoint.client_cert)
@@ -304,6 +311,12 @@ class VaultConnection:
 
 def _is_client(client: Any) -> bool:
     return not isinstance(client, type) and hasattr(client, "adapter")
+
+
+def _verifies_nothing(client: Any) -> bool:
+    """Whether anybody on the way could answer this client."""
+    given = getattr(client.adapter, "_kwargs", {}).get("verify", True)
+    return given is False or is_insecure(str(getattr(client.adapter, "base_uri", "")))
 
 
 def _endpoint_of(client: Any) -> Endpoint:

@@ -6,11 +6,12 @@ import abc
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn, Protocol
 from urllib.parse import quote
 
+from .._support.files import read_file
 from .._support.redaction import redact_frames
+from .._support.strictness import is_strict
 from ..errors import KeyUnavailableError, ProviderConfigError
 from .failures import Answer, failure_of
 from .settings import from_environment
@@ -92,6 +93,7 @@ class GivenToken(Login):
 
     def __init__(self, token: str | None) -> None:
         self._token = token or from_environment("TOKEN")
+        self._file = _SecretFile(_TOKEN_FILE, "no token: set VAULT_TOKEN (or BAO_TOKEN), or choose another auth=")
         if token:
             self.label = "the token given in code"
         elif self._token:
@@ -102,9 +104,7 @@ class GivenToken(Login):
     @redact_frames
     def log_in(self, send: Send, server: str, /) -> TokenLease:
         """The token, with what it says of its own life: the one request that tells it."""
-        value = self._token or _read_secret(
-            Path(_TOKEN_FILE).expanduser(), "no token: set VAULT_TOKEN (or BAO_TOKEN), or choose another auth="
-        )
+        value = self._token or self._file.read()
         _check_header(value, self.label)
         action = f"looking up {self.label}"
         answer = send("get", "/v1/auth/token/lookup-self", action=action, token=value)
@@ -123,14 +123,14 @@ class TokenFile(Login):
     def __init__(self, token_file: str | None) -> None:
         if not token_file:
             raise ProviderConfigError("auth=token-file needs token_file=, the file that an agent writes its token to")
-        self._path = Path(token_file)
+        self._file = _SecretFile(token_file, "is the agent running, and may this process read its file?", may_come=True)
         self.label = f"the token of {token_file}"
         self.keeping = f"The token is read from {token_file} before each request: whoever keeps that file, keeps it."
 
     @redact_frames
     def log_in(self, _send: Send, _server: str, /) -> TokenLease:
         """The token that is in the file now."""
-        value = _read_secret(self._path, "is the agent running, and may this process read its file?", may_come=True)
+        value = self._file.read()
         _check_header(value, self.label)
         return TokenLease(value)
 
@@ -222,11 +222,11 @@ class Jwt(_PostedLogin):
                 raise ProviderConfigError("auth=kubernetes needs role=, the role of the login")
         if not jwt_file:
             raise ProviderConfigError("auth=jwt needs jwt_file=, the file with the token to log in with")
-        self._role, self._jwt_file = role, Path(jwt_file)
+        self._role, self._file = role, _SecretFile(jwt_file, "it holds the token to log in with")
         self.advice = f"check the role and the token in {jwt_file}"
 
     def _credential(self) -> dict[str, Any]:
-        credential = {"jwt": _read_secret(self._jwt_file, "it holds the token to log in with")}
+        credential = {"jwt": self._file.read()}
         if self._role:
             credential["role"] = self._role
         return credential
@@ -306,33 +306,43 @@ def _from_somewhere(name: str, value: str | None, file: str | None, variable: st
     if value and file:
         raise ProviderConfigError(f"{name} and {name}_file were both given; give one")
     if file:
-        path = Path(file)
-        return lambda: _read_secret(path, f"it holds the {name}")
+        return _SecretFile(file, f"it holds the {name}").read
     found = value or from_environment(variable)
     return (lambda: found) if found else None
 
 
-def _read_secret(path: Path, otherwise: str, *, may_come: bool = False) -> str:
-    """The stripped text of a file.
+class _SecretFile:
+    """A file with a token or a credential, which is read anew each time.
 
     One that is not there or is empty is a wrong setting, or with `may_come` an outage: whoever
     writes it may be about to.
     """
-    text, problem, comes = "", "is empty", may_come
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_MOST_CHARACTERS + 1).strip()
-    except FileNotFoundError:
-        problem = "does not exist"
-    except (OSError, UnicodeDecodeError) as error:
-        problem, comes = f"cannot be read ({getattr(error, 'strerror', None) or 'it is no UTF-8'})", False
-    if len(text) > _MOST_CHARACTERS:
-        text, problem, comes = "", f"is larger than {_MOST_CHARACTERS} characters", False
-    if text:
-        return text
-    if comes:
-        raise KeyUnavailableError(f"{os.fspath(path)} {problem} (yet); {otherwise}")
-    raise ProviderConfigError(f"{os.fspath(path)} {problem}; {otherwise}")
+
+    def __init__(self, path: str, otherwise: str, *, may_come: bool = False) -> None:
+        self._path = path
+        self._otherwise = otherwise
+        self._may_come = may_come
+        self._strict = is_strict()
+
+    @redact_frames
+    def read(self) -> str:
+        """Its stripped text. Raises ProviderConfigError or KeyUnavailableError."""
+        path = os.path.expanduser(self._path)  # noqa: PTH111 - the text of a path, as it is shown
+        text, problem, comes = "", "is empty", self._may_come
+        try:
+            content = read_file(path, _MOST_CHARACTERS + 1, what="a credential", secret=True, strict=self._strict)
+            text = content.decode("utf-8").strip()
+        except FileNotFoundError:
+            problem = "does not exist"
+        except (OSError, UnicodeDecodeError) as error:
+            problem, comes = f"cannot be read ({getattr(error, 'strerror', None) or 'it is no UTF-8'})", False
+        if len(text) > _MOST_CHARACTERS:
+            text, problem, comes = "", f"is larger than {_MOST_CHARACTERS} characters", False
+        if text:
+            return text
+        if comes:
+            raise KeyUnavailableError(f"{path} {problem} (yet); {self._otherwise}")
+        raise ProviderConfigError(f"{path} {problem}; {self._otherwise}")
 
 
 def _fits_header(value: str) -> bool:

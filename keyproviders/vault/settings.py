@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from .._support.files import read_file
 from .._support.transport_security import is_insecure, warn_insecure_transport
 from ..errors import ProviderConfigError
 from .address import ServerUrl
@@ -115,8 +116,8 @@ def read_endpoint(
 def refuse_encrypted_key(path: str | None) -> None:
     """Raise ProviderConfigError for a client key with a passphrase: OpenSSL would ask the terminal for it, and wait."""
     try:
-        with open(path or os.devnull, "rb") as file:  # noqa: PTH123 - no pathlib for one read
-            encrypted = b"ENCRYPTED" in file.read(_MOST_OF_A_KEY)
+        content = read_file(path, _MOST_OF_A_KEY, what="the client key", secret=False, strict=False) if path else b""
+        encrypted = b"ENCRYPTED" in content
     except OSError:
         return  # the client says so when it reads it
     if encrypted:

@@ -28,6 +28,7 @@ try:
     from .errors import (
         EncryptedSessionError,
         HistoryChangedError,
+        InsecurePermissionsWarning,
         LongSessionIdWarning,
         PurgeRefusedError,
         PutBackError,
@@ -59,6 +60,7 @@ __all__ = [
     "Finding",
     "History",
     "HistoryChangedError",
+    "InsecurePermissionsWarning",
     "InvalidKeyError",
     "Key",
     "KeyAccessDeniedError",

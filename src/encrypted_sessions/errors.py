@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from keyproviders import InsecurePermissionsWarning, WeakKeyWarning
+
 from .core.outcomes import EXPLANATIONS, Finding, describe
 
 __all__ = [
     "EncryptedSessionError",
     "HistoryChangedError",
+    "InsecurePermissionsWarning",
     "LongSessionIdWarning",
     "PurgeRefusedError",
     "PutBackError",
@@ -140,10 +143,6 @@ class PurgeRefusedError(EncryptedSessionError):
 
 class LongSessionIdWarning(UserWarning):
     """A session id has more than 64 bytes of UTF-8: another id can have the same session key."""
-
-
-class WeakKeyWarning(UserWarning):
-    """A string is used as a key that is not 32 random bytes: it can be guessed."""
 
 
 class StoreError(EncryptedSessionError):

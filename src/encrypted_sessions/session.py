@@ -517,7 +517,7 @@ def _keychain(encryption_key: str | KeyRing, upstream_key: str | None, session_i
     if arguments.is_key_ring(encryption_key):
         strict = bool(getattr(encryption_key, "strict", False))
         _warn_of_long_id(session_id, strict=strict)
-        if upstream_key is not None and not upstream_secret(upstream_key)[1]:
+        if upstream_key is not None and _is_weak(*upstream_secret(upstream_key)):
             _warn_of_weak_key(
                 "upstream_key", "move its rows to the ring with 'encrypted-sessions encrypt'", strict=strict
             )
@@ -530,11 +530,17 @@ def _keychain(encryption_key: str | KeyRing, upstream_key: str | None, session_i
     strict = os.environ.get("ENCRYPTED_SESSIONS_STRICT") == "1"
     _warn_of_long_id(session_id, strict=strict)
     secret, is_key = upstream_secret(text)
-    if not is_key:
+    if _is_weak(secret, is_key):
         _warn_of_weak_key(
             "encryption_key", "use the output of 'encrypted-sessions keygen', or a KeyRing", strict=strict
         )
     return StringKeychain(secret, session_id)
+
+
+def _is_weak(secret: bytes, is_key: bool) -> bool:  # noqa: FBT001 - the two that `upstream_secret` gives
+    from keyproviders import weakness_of  # noqa: PLC0415 - a ring looks itself
+
+    return not is_key or weakness_of(secret) is not None
 
 
 def _warn_of_weak_key(argument: str, way_out: str, *, strict: bool) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from keyproviders import KeyEvent, KeyRing, RetryPolicy
 from keyproviders.testing import FakeKeyProvider
+
+
+@pytest.fixture(autouse=True)
+def _files_are_for_their_owner() -> Iterator[None]:
+    """As a service that keeps keys or credentials in files has it; others are warned of."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
 
 
 class Time:

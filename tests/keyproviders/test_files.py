@@ -101,8 +101,8 @@ def test_a_file_is_read_again_when_it_changes_and_not_before(tmp_path: Path, mon
     from keyproviders.local import file as local
 
     reads = []
-    real = local._bytes_of
-    monkeypatch.setattr(local, "_bytes_of", lambda path: reads.append(path) or real(path))
+    real = local.read_file
+    monkeypatch.setattr(local, "read_file", lambda path, *how, **more: reads.append(path) or real(path, *how, **more))
     path = write(tmp_path / "keys", entry(A))
     provider = FileKeyProvider(path)
     for _ in range(3):
@@ -158,10 +158,10 @@ def test_permission_errors_are_denials_and_other_failures_of_the_system_outages(
     path = write(tmp_path / "keys", entry(A))
     for error, kind in ((PermissionError(13, "no"), KeyAccessDeniedError), (OSError(5, "I/O"), KeyUnavailableError)):
 
-        def fail(_: str, error: OSError = error) -> bytes:
-            raise error
+        def fail(*_: object, failure: OSError = error, **__: object) -> bytes:
+            raise failure
 
-        monkeypatch.setattr(local, "_bytes_of", fail)
+        monkeypatch.setattr(local, "read_file", fail)
         with pytest.raises(kind, match="cannot be read"):
             FileKeyProvider(path).active()
 
@@ -170,17 +170,17 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path, monk
     from keyproviders.local import file as local
 
     path = write(tmp_path / "keys", entry(A))
-    real = local._bytes_of
+    real = local.read_file
     rewritten: list[int] = []
 
-    def overtaken(name: str) -> bytes:
-        content = real(name)
+    def overtaken(name: str, *how: Any, **more: Any) -> bytes:
+        content = real(name, *how, **more)
         if len(rewritten) < 2:
             rewritten.append(1)
             write(tmp_path / "new", entry(B)).replace(path)
         return content
 
-    monkeypatch.setattr(local, "_bytes_of", overtaken)
+    monkeypatch.setattr(local, "read_file", overtaken)
     assert FileKeyProvider(path).active() == B
 
 
@@ -188,14 +188,14 @@ def test_a_file_that_never_rests_is_an_outage(tmp_path: Path, monkeypatch: pytes
     from keyproviders.local import file as local
 
     path = write(tmp_path / "keys", entry(A))
-    real = local._bytes_of
+    real = local.read_file
 
-    def overtaken(name: str) -> bytes:
-        content = real(name)
+    def overtaken(name: str, *how: Any, **more: Any) -> bytes:
+        content = real(name, *how, **more)
         write(tmp_path / "new", entry(B)).replace(path)
         return content
 
-    monkeypatch.setattr(local, "_bytes_of", overtaken)
+    monkeypatch.setattr(local, "read_file", overtaken)
     with pytest.raises(KeyUnavailableError, match="keeps changing"):
         FileKeyProvider(path).active()
 

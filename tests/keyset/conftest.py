@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,14 @@ import pytest
 
 from encrypted_sessions_tests.keyset_fixture import KeysetFixture
 from keyproviders.keyset import FileKeysetStore, KeysetStore, SqlKeysetStore
+
+
+@pytest.fixture(autouse=True)
+def _files_are_for_their_owner() -> Iterator[None]:
+    """As a service that keeps keys or credentials in files has it; others are warned of."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(params=["file", "sqlite"])

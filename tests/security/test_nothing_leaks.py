@@ -33,6 +33,7 @@ from encrypted_sessions import (
     EncryptedSession,
     EncryptedSessionError,
     Finding,
+    InsecurePermissionsWarning,
     InvalidKeyError,
     Key,
     KeyAccessDeniedError,
@@ -75,6 +76,7 @@ from keyproviders import (
     open_provider,
     parse_kid,
     redact_frames,
+    weakness_of,
 )
 from keyproviders.aws import AwsKmsKeyWrapper
 from keyproviders.keyset import FileKeysetStore
@@ -284,7 +286,7 @@ def damaged(text: str) -> list[str]:
     ]
 
 
-@case("decode_key_text", "parse_kid", "looks_like_provider_url", "known_schemes")
+@case("decode_key_text", "weakness_of", "parse_kid", "looks_like_provider_url", "known_schemes")
 def key_text(net: Net, folder: Path) -> None:
     for text in damaged(net.key_text):
         with net.raises(InvalidKeyError):
@@ -292,6 +294,9 @@ def key_text(net: Net, folder: Path) -> None:
         net.add("parsed", repr(parse_kid(text)))
     with net.raises(TypeError):
         decode_key_text(net.secret)  # type: ignore[arg-type]  # what is tested
+    net.add("weakness", str(weakness_of(net.secret)))
+    with net.raises(TypeError):
+        weakness_of(net.key_text)  # type: ignore[arg-type]  # what is tested
     assert not looks_like_provider_url(net.key_text)
     net.see(known_schemes())
 
@@ -549,7 +554,7 @@ async def keys_under_transit(net: Net, folder: Path) -> None:
 @case(
     *("KeyRing", "KeyRing.active", "KeyRing.active_sync", "KeyRing.get", "KeyRing.get_sync", "KeyRing.refresh"),
     *("KeyRing.health", "KeyRing.aclose", "KeyRing.close", "KeyRing.ephemeral", "KeyEvent", "RingHealth"),
-    *("KeyRing.deadline_s", "KeyRing.lease", "KeyNotAskedError"),
+    *("KeyRing.deadline_s", "KeyRing.lease", "KeyRing.strict", "KeyNotAskedError", "InsecurePermissionsWarning"),
 )
 async def a_ring(net: Net, folder: Path) -> None:
     events: list[KeyEvent] = []
@@ -574,6 +579,7 @@ async def a_ring(net: Net, folder: Path) -> None:
     with net.raises(KeyProviderError):
         await ring.active()
     net.see(KeyRing.ephemeral())
+    net.see(InsecurePermissionsWarning("others may read it"))
     assert events
     for event in events:
         net.see(event)

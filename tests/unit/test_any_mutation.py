@@ -25,9 +25,9 @@ from encrypted_sessions_tests.json_values import same, values
 from encrypted_sessions_tests.stores import PlainSession
 from keyproviders.local import StaticKeyProvider
 
-KEY = Key("test", bytes(range(32)))
-OLDER = Key("older", bytes(range(1, 33)))
-UNKNOWN = Key("unknown", bytes(range(2, 34)))
+KEY = Key("test", bytes(n * n % 251 for n in range(32)))
+OLDER = Key("older", bytes(n * n % 251 for n in range(1, 33)))
+UNKNOWN = Key("unknown", bytes(n * n % 251 for n in range(2, 34)))
 NOW = 1_800_000_000
 TTL = 600
 ITEM = {"role": "user", "content": "what was said"}

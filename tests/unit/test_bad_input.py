@@ -41,11 +41,12 @@ from keyproviders import (
     open_provider,
     parse_kid,
     redact_frames,
+    weakness_of,
 )
 from keyproviders.local import EnvKeyProvider, FileKeyProvider, StaticKeyProvider
 
 KEY_TEXT = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4="
-KEY = Key("test", bytes(range(32)))
+KEY = Key("test", bytes(n * n % 251 for n in range(32)))
 
 
 def store() -> PlainSession:
@@ -239,6 +240,9 @@ def wrong_key_material() -> list[Wrong]:
         (lambda: decode_key_text(KEY_TEXT[:-2]), InvalidKeyError, ["31 bytes", "32"]),
         (lambda: decode_key_text("!" + KEY_TEXT), InvalidKeyError, ["character", "base64"]),
         (lambda: parse_kid(5), TypeError, ["kid", "str", "int"]),
+        (lambda: weakness_of("text"), TypeError, ["secret", "bytes", "str"]),
+        (lambda: open_provider("env:X", strict="yes"), TypeError, ["strict", "bool", "str"]),
+        (lambda: KeyRing.from_url("env:X", strict=1), TypeError, ["strict", "bool", "int"]),
         (lambda: looks_like_provider_url(None), TypeError, ["text", "str", "NoneType"]),
         (lambda: StaticKeyProvider(None), TypeError, ["key 1 of 1", "Key or base64 text", "NoneType"]),
         (lambda: StaticKeyProvider(KEY, bytes(32)), TypeError, ["key 2 of 2", "Key or base64 text", "bytes"]),
@@ -502,6 +506,7 @@ GIVEN_OUT = {
     "History",
     "HistoryChangedError",
     "KeyEvent",
+    "InsecurePermissionsWarning",
     "LongSessionIdWarning",
     "PurgeRefusedError",
     "PutBackError",

@@ -24,7 +24,7 @@ from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions_tests.stores import PlainSession
 from keyproviders.local import StaticKeyProvider
 
-KEY = Key("test", bytes(range(32)))
+KEY = Key("test", bytes(n * n % 251 for n in range(32)))
 NOW = 1_800_000_000
 TTL = 600
 

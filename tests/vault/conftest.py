@@ -12,6 +12,14 @@ from encrypted_sessions_tests.scripted_vault import Reply, ScriptedVault
 
 
 @pytest.fixture(autouse=True)
+def _files_are_for_their_owner() -> Iterator[None]:
+    """As a service that keeps keys or credentials in files has it; others are warned of."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture(autouse=True)
 def _a_clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the settings, the token or the proxies of whoever runs it."""
     for name in os.environ:

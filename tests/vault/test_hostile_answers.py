@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import socket
 import threading
 import traceback
@@ -456,11 +457,15 @@ def test_a_renewal_that_grants_no_token_leads_to_a_new_login(vault, reply):
     provider.close()
 
 
-def test_a_file_without_end_is_no_token(asks, vault):
-    provider = VaultKvKeyProvider("x", address=vault.url, auth="token-file", token_file="/dev/zero")
-    with pytest.raises(ProviderConfigError, match="/dev/zero is larger than"):
-        provider.active()
-    provider.close()
+def test_a_file_without_end_is_no_token(asks, vault, tmp_path: Path):
+    large, pipe = tmp_path / "large", tmp_path / "pipe"
+    large.write_text("t" * 100_000)
+    os.mkfifo(pipe, 0o600)
+    for path, problem in ((Path("/dev/zero"), "is no file"), (pipe, "is no file"), (large, "is larger than")):
+        provider = VaultKvKeyProvider("x", address=vault.url, auth="token-file", token_file=path)
+        with pytest.raises(ProviderConfigError, match=f"{path} {problem}"):
+            provider.active()
+        provider.close()
 
 
 def test_random_bytes_are_an_outage_or_no_vault(raw, asks):

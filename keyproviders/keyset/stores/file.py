@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
+from ..._support.files import read_file
 from ..._support.paths import path_in_url, path_text
 from ..._support.redaction import redact_frames
+from ..._support.strictness import is_strict
 from ...errors import InvalidKeyError, KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
 from ...key import try_key_text
 from .base import MOST_BYTES, StoredKeyset
@@ -67,6 +69,7 @@ class FileKeysetStore:
         if try_key_text(text)[0] is not None:
             raise ProviderConfigError("a key was given where the path of a keyset's file belongs")
         self._path = text
+        self._strict = is_strict()
         self.place = f"file:{text}"
 
     @classmethod
@@ -109,16 +112,11 @@ class FileKeysetStore:
 
     def _content(self, path: str) -> bytes | None:
         try:
-            # Not to wait for the writer of a pipe.
-            file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+            return read_file(path, MOST_BYTES + 1, what=self.place, secret=False, strict=self._strict)
         except FileNotFoundError:
             if Path(path).parent.is_dir():
                 return None
             raise
-        with os.fdopen(file, "rb") as opened:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise ProviderConfigError(f"{self.place} is no file; give the path of the file that the keyset is in")
-            return opened.read(MOST_BYTES + 1)
 
     def _text(self, content: bytes) -> str:
         if len(content) > MOST_BYTES:

@@ -1,0 +1,67 @@
+"""Files of keys and credentials: read without waiting for anybody, and looked at for who else could."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..errors import InsecurePermissionsWarning, ProviderConfigError
+from .warnings import warn_caller
+
+__all__ = ["check_directory", "read_file"]
+
+_MAY_READ = 0o077
+_MAY_WRITE = 0o022
+
+# A path is told once in a process, whoever reads it.
+_told: set[str] = set()
+
+
+def read_file(path: str, most_bytes: int, *, what: str, secret: bool, strict: bool) -> bytes:
+    """The first bytes of a file. `what` names it in messages.
+
+    Warns InsecurePermissionsWarning, once a path, when others than its owner may replace it, or read it
+    where it is `secret`. Raises OSError, and ProviderConfigError for what is no file and, where it is
+    `strict`, for what it would warn of.
+    """
+    # Not to wait for the writer of a pipe.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    file = os.open(path, flags)
+    with os.fdopen(file, "rb") as opened:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise ProviderConfigError(f"{what}: {path} is no file; give the path of a file")
+        content = opened.read(most_bytes)
+    _check(path, status.st_mode, what=what, secret=secret, strict=strict)
+    folders = {os.path.dirname(one) or os.curdir for one in (path, os.path.realpath(path))}  # noqa: PTH120 - no pathlib at import
+    for folder in sorted(folders):
+        check_directory(folder, what=what, strict=strict, may_be_sticky=True)
+    return content
+
+
+def check_directory(path: str, *, what: str, strict: bool, may_be_sticky: bool = False) -> None:
+    """The same for a directory in which others may put files. In a sticky one they cannot replace those of others."""
+    mode = os.stat(path).st_mode  # noqa: PTH116 - likewise
+    if not (may_be_sticky and mode & stat.S_ISVTX):
+        _check(path, mode, what=what, secret=False, strict=strict)
+
+
+def _check(path: str, mode: int, *, what: str, secret: bool, strict: bool) -> None:
+    # On Windows the mode does not tell.
+    if os.name != "posix" or not mode & (_MAY_READ if secret else _MAY_WRITE):
+        return
+    # Kubernetes and Docker give every right to a secret, and mount it read-only for this process and no other.
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return
+    if mode & _MAY_WRITE:
+        problem = f"others than the owner may write to {path}, so they may choose what is read; take that right away"
+        way_out = "chmod go-rwx" if secret else "chmod go-w"
+    else:
+        problem = f"others than the owner may read {path}; take that right away"
+        way_out = "chmod go-rwx"
+    problem = f"{what}: {problem} ({way_out})"
+    if strict:
+        raise ProviderConfigError(f"{problem}; it is refused, since this is strict")
+    if path not in _told:
+        _told.add(path)
+        warn_caller(problem, InsecurePermissionsWarning)

@@ -1,0 +1,42 @@
+"""Whether what is merely warned of elsewhere is refused: `strict=True`, or ENCRYPTED_SESSIONS_STRICT=1."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from ..errors import ProviderConfigError
+
+__all__ = ["is_strict", "strictness"]
+
+_VARIABLE = "ENCRYPTED_SESSIONS_STRICT"
+
+_asked_for = ContextVar("strict", default=False)
+
+
+@contextmanager
+def strictness(strict: bool) -> Iterator[None]:  # noqa: FBT001 - the one thing that it is about
+    """What is made within it is strict if `strict` says so, or if what is around it is strict.
+
+    Not an argument of each provider, wrapper and store in between: packages of others make some of them.
+    """
+    if not isinstance(strict, bool):
+        raise TypeError(f"strict must be a bool, not {type(strict).__name__}")
+    token = _asked_for.set(strict or _asked_for.get())
+    try:
+        yield
+    finally:
+        _asked_for.reset(token)
+
+
+def is_strict() -> bool:
+    """Whether what is made now is to be strict. It keeps that for its life.
+
+    Raises ProviderConfigError for a variable that says neither yes nor no: somebody means to be strict.
+    """
+    text = os.environ.get(_VARIABLE, "")
+    if text not in {"", "0", "1"}:
+        raise ProviderConfigError(f"{_VARIABLE} is neither 1 nor 0 ({len(text)} characters); set it to 1, or unset it")
+    return text == "1" or _asked_for.get()

@@ -1,0 +1,73 @@
+"""Keys that somebody typed: a placeholder of an example, or a sentence."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from ._support.redaction import redact_frames
+from ._support.warnings import warn_caller
+from .errors import InvalidKeyError, WeakKeyWarning
+from .key import Key
+
+__all__ = ["check_strength", "weakness_of"]
+
+# Of 32 random bytes about 30 are different; so few are never drawn.
+_FEW = 8
+
+_told: set[str] = set()
+
+
+@redact_frames
+def weakness_of(secret: bytes) -> str | None:
+    """What makes these bytes guessable: a placeholder of an example, or a sentence. For authors of providers.
+
+    Random bytes are taken for one of these less than once in 10**9 keys.
+
+    Args:
+        secret: The bytes of a key.
+
+    Returns:
+        It in words without a part of them; None for what may be random.
+
+    Raises:
+        TypeError: What is given is no bytes.
+    """
+    if not isinstance(secret, bytes):
+        raise TypeError(f"secret must be bytes, not {type(secret).__name__}")
+    if not any(secret):
+        return "only zeros"
+    steps = {(after - before) % 256 for before, after in pairwise(secret)}
+    if len(steps) == 1:
+        return "one byte again and again" if steps == {0} else "bytes that count up or down"
+    if len(set(secret)) <= _FEW or secret[: len(secret) // 2] * 2 == secret:
+        return "the same few bytes again and again"
+    try:
+        text = secret.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return "a text that can be read" if text.isprintable() else None
+
+
+@redact_frames
+def check_strength(key: Key, where: str, *, active: bool, strict: bool) -> None:
+    """Warn WeakKeyWarning, once a key, of one that can be guessed.
+
+    Raises InvalidKeyError where nothing may be sealed with it: for zeros, and for each of them where it
+    is `strict`. What was sealed with it can still be opened.
+    """
+    weakness = weakness_of(key.secret)
+    if weakness is None:
+        return
+    problem = f"{where}: the key {key.kid} is {weakness} and no random key"
+    if active and (strict or not any(key.secret)):
+        raise InvalidKeyError(
+            f"{problem}, so nothing is sealed with it; put one of `encrypted-sessions keygen` before it, under another"
+            " name"
+        )
+    if key.kid not in _told:
+        _told.add(key.kid)
+        warn_caller(
+            f"{problem}: whoever copies the store can guess it; put one of `encrypted-sessions keygen` before it, and"
+            " seal again what it sealed (encrypted-sessions reencrypt)",
+            WeakKeyWarning,
+        )
