@@ -393,6 +393,7 @@ class Mount:
         folder.mkdir()
         for name, content in entries.items():
             (folder / name).write_text(content, encoding="ascii")
+            (folder / name).chmod(0o600)  # there it would be mounted read-only
         swap = self.path / "..data_tmp"
         swap.symlink_to(folder.name)
         swap.replace(self.path / "..data")

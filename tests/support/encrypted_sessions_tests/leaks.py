@@ -29,8 +29,8 @@ _ENCODED_PIECE: Final = 12
 class Sentinel:
     """Characters that are nowhere but where a test puts them: drawn anew, so that no source line shows them."""
 
-    def __init__(self, length: int) -> None:
-        self._hide("".join(secrets.choice(string.ascii_letters) for _ in range(length)))
+    def __init__(self, length: int, end: str = "") -> None:
+        self._hide("".join(secrets.choice(string.ascii_letters) for _ in range(length - len(end))) + end)
 
     @classmethod
     def of(cls, secret: bytes) -> Sentinel:
@@ -80,7 +80,7 @@ class Net:
     """Takes in all that a reader of logs, errors, tracebacks, reprs and pickles would see."""
 
     def __init__(self) -> None:
-        self.key = Sentinel(32)
+        self.key = Sentinel(32, end="\x7f")  # of letters alone it would be warned of, as a sentence
         self.text = Sentinel(40)
         self.others: list[Sentinel] = []
         self.caught: list[tuple[str, str]] = []
