@@ -62,6 +62,6 @@ def open_keyset_url(url: str, *, allow_insecure: bool = False) -> OpenedURL:
     if place is None:
         raise ProviderConfigError(f"the {scheme}: URL does not say where its keyset is; add {stores.EXAMPLES}")
     of_store = {option: options.pop(option) for option in stores.URL_OPTIONS if option in options}
-    store = stores.open_store(place, of_store, scheme)
+    store = stores.open_store(place, of_store, scheme, allow_insecure=allow_insecure)
     wrapper = wrapper_type.from_options(path, options, allow_insecure=allow_insecure)
     return OpenedURL(wrapper, store, name, keyset_id)

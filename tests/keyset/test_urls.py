@@ -20,7 +20,7 @@ from keyproviders.aws import AwsKmsKeyWrapper
 from keyproviders.keyset import FileKeysetStore, KeysetKeyProvider, KeysetManager, SqlKeysetStore, urls
 from keyproviders.vault import VaultTransitKeyWrapper
 
-DSN = "postgresql://agents:{}@db.internal/agents"
+DSN = "postgresql://agents:{}@db.internal/agents?sslmode=verify-full"
 
 
 @pytest.fixture

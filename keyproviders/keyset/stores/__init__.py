@@ -23,7 +23,7 @@ URL_OPTIONS: frozenset[str] = frozenset().union(*(store.URL_OPTIONS for store in
 EXAMPLES = "keyset=file:/etc/agents/keyset.json, or keyset=sql&dsn_env=DATABASE_URL"
 
 
-def open_store(place: str, options: Mapping[str, str], scheme: str) -> KeysetStore:
+def open_store(place: str, options: Mapping[str, str], scheme: str, *, allow_insecure: bool = False) -> KeysetStore:
     """The store that `keyset=place` names in a URL of that scheme, with the options of stores. No I/O happens yet.
 
     Raises ProviderConfigError.
@@ -39,4 +39,4 @@ def open_store(place: str, options: Mapping[str, str], scheme: str) -> KeysetSto
             raise ProviderConfigError(
                 f"{option} does nothing for a keyset in {store.KIND}; leave it out of the {scheme}: URL"
             )
-    return store.from_options(rest, options, scheme)
+    return store.from_options(rest, options, scheme, allow_insecure=allow_insecure)

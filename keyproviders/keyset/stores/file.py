@@ -73,7 +73,14 @@ class FileKeysetStore:
         self.place = f"file:{text}"
 
     @classmethod
-    def from_options(cls, path: str, options: Mapping[str, str], scheme: str) -> FileKeysetStore:  # noqa: ARG003 - all have it
+    def from_options(
+        cls,
+        path: str,
+        options: Mapping[str, str],  # noqa: ARG003 - all have it
+        scheme: str,  # noqa: ARG003 - likewise
+        *,
+        allow_insecure: bool = False,  # noqa: ARG003 - likewise; nothing here is insecure
+    ) -> FileKeysetStore:
         """The store of what follows `keyset=file:` in a URL. Raises ProviderConfigError."""
         return cls(path_in_url(path))
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ..._support.extras import import_sdk
 from ..._support.redaction import redact_frames
+from ..._support.transport_security import checked_allow_insecure
 from ...errors import InvalidKeyError, ProviderConfigError
 from ...key import try_key_text
 from .base import MOST_BYTES, StoredKeyset
@@ -46,6 +47,7 @@ class SqlKeysetStore:
     Args:
         dsn: A DSN of SQLAlchemy for SQLite, PostgreSQL or MariaDB, with a driver or without.
         table: The name of the table, 1 to 63 characters of `A-Z a-z 0-9 _`.
+        allow_insecure: Let a database off loopback be whose DSN does not ask for TLS; it warns then.
 
     Raises:
         TypeError: An argument is no str.
@@ -57,7 +59,7 @@ class SqlKeysetStore:
     KIND: ClassVar[str] = "an SQL database"
 
     @redact_frames
-    def __init__(self, dsn: str, *, table: str = "encrypted_sessions_keysets") -> None:
+    def __init__(self, dsn: str, *, table: str = "encrypted_sessions_keysets", allow_insecure: bool = False) -> None:
         for name, value in (("dsn", dsn), ("table", table)):
             if not isinstance(value, str):
                 raise TypeError(f"{name} must be a str, not {type(value).__name__}")
@@ -67,14 +69,17 @@ class SqlKeysetStore:
                 " and begins with none of 0-9"
             )
         self._database = Database(dsn.strip())
+        self._database.check_transport(allow_insecure=checked_allow_insecure(allow_insecure))
         self._table = _table(table)
         self.place = f"table {table} of {self._database.label}"
 
     @classmethod
     @redact_frames
-    def from_options(cls, _path: str, options: Mapping[str, str], scheme: str) -> SqlKeysetStore:
+    def from_options(
+        cls, _path: str, options: Mapping[str, str], scheme: str, *, allow_insecure: bool = False
+    ) -> SqlKeysetStore:
         """The store of `keyset=sql` in a URL, whose `dsn_env` names a variable. Raises ProviderConfigError."""
-        return cls(_dsn(options.get("dsn_env"), scheme))
+        return cls(_dsn(options.get("dsn_env"), scheme), allow_insecure=allow_insecure)
 
     @redact_frames
     def read(self, name: str) -> StoredKeyset | None:

@@ -12,7 +12,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ..._support.extras import import_sdk
 from ..._support.redaction import redact_frames
+from ..._support.strictness import is_strict
 from ..._support.text import single_line
+from ..._support.transport_security import is_loopback, warn_insecure_transport
 from ...errors import KeyAccessDeniedError, ProviderConfigError
 
 __all__ = ["Database"]
@@ -37,12 +39,13 @@ class _Driver(NamedTuple):
 class _Family(NamedTuple):
     """Databases that speak alike.
 
-    `before` are statements that come first in every transaction, `before_writing` in one that
-    writes. `engine` are settings of the engine.
+    `tls` is how a DSN asks for TLS. `before` are statements that come first in every transaction,
+    `before_writing` in one that writes. `engine` are settings of the engine.
     """
 
     name: str
     drivers: tuple[_Driver, ...]
+    tls: str = ""
     before: tuple[str, ...] = ()
     before_writing: tuple[str, ...] = ()
     engine: Mapping[str, Any] = {}
@@ -65,6 +68,7 @@ _POSTGRESQL = _Family(
         _Driver("psycopg", "psycopg", "psycopg[binary]", {**_LIBPQ, "prepare_threshold": None}),
         _Driver("psycopg2", "psycopg2", "psycopg2-binary", _LIBPQ),
     ),
+    tls="sslmode=verify-full (and sslrootcert=, the file of its CA)",
     before=(_TIMEOUTS_OF_POSTGRESQL,),
     engine={"use_native_hstore": False},  # which would cost a query
 )
@@ -74,6 +78,7 @@ _MARIADB = _Family(
         _Driver("pymysql", "pymysql", "pymysql", _SOCKET),
         _Driver("mysqldb", "MySQLdb", "mysqlclient", _SOCKET),
     ),
+    tls="ssl_ca=, the file of its CA",
     # Else the server would wait on, and write, after the driver has given up.
     before=(f"SET SESSION lock_wait_timeout = {_LOCK_TIMEOUT_S}, innodb_lock_wait_timeout = {_LOCK_TIMEOUT_S}",),
 )
@@ -134,6 +139,18 @@ class Database:
     def family(self) -> str:
         """`postgresql`, `mysql` or `sqlite`."""
         return self._family.name
+
+    def check_transport(self, *, allow_insecure: bool) -> None:
+        """Raise ProviderConfigError, or warn, where others on the way could put another keyset in its place."""
+        if not _is_in_the_clear(self._url, self._family, strict=is_strict()):
+            return
+        problem = (
+            f"{self.label} is off loopback, and the DSN does not ask for TLS: everybody on the way can change the"
+            f" keyset; add {self._family.tls}"
+        )
+        if not allow_insecure:
+            raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
+        warn_insecure_transport(problem)
 
     def before(self, *, writing: bool) -> tuple[str, ...]:
         """The statements that begin a transaction."""
@@ -275,6 +292,36 @@ def _of_a_file(url: Any) -> tuple[Any, str]:
         return url, os.path.abspath(unquote(urlsplit(name).path))  # noqa: PTH100 - a path as text, as it came
     path = os.path.abspath(name)  # noqa: PTH100 - likewise; here, so that a later chdir does not move it
     return url.set(database=path), path
+
+
+def _is_in_the_clear(url: Any, family: _Family, *, strict: bool) -> bool:
+    """Whether it leaves this machine without TLS, or where it is `strict`, to a server that is not verified."""
+    if family is _SQLITE:
+        return False
+    is_postgresql = family is _POSTGRESQL
+    hosts = [url.host] if url.host else _texts(url.query.get("hostaddr") or url.query.get("host"))
+    hosts = [one for text in hosts for one in text.split(",")]
+    if not hosts and is_postgresql:
+        hosts = os.environ.get("PGHOST", "").split(",")  # as libpq does
+    away = [host for host in hosts if host and not host.startswith(("/", "@")) and not _is_this_machine(host)]
+    if not away:
+        return False
+    if is_postgresql:
+        mode = "".join(_texts(url.query.get("sslmode"))) or os.environ.get("PGSSLMODE", "")
+        return mode not in {"verify-ca", "verify-full"} and (strict or mode != "require")
+    mode = "".join(_texts(url.query.get("ssl_mode"))).upper()
+    if mode in {"VERIFY_CA", "VERIFY_IDENTITY"} or (mode == "REQUIRED" and not strict):
+        return False
+    return not url.query.get("ssl_ca") and not url.query.get("ssl_capath")
+
+
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _is_this_machine(host: str) -> bool:
+    host = host.rpartition(":")[0] if host.count(":") == 1 else host  # one of several, with its port
+    return is_loopback(f"//[{host}]" if ":" in host else f"//{host}")
 
 
 def _driver(family: _Family, given: str, label: str) -> _Driver:
