@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
-from encrypted_sessions import KeyAccessDeniedError, KeyUnavailableError
-from encrypted_sessions.maintenance import keys, reencrypt, verify
+from encrypted_sessions import Key, KeyAccessDeniedError, KeyUnavailableError
+from encrypted_sessions.maintenance import discard, inventory, keys, purge, reencrypt, verify
 from encrypted_sessions.maintenance.keys import StoreKeys
+from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
 from encrypted_sessions_tests.memory_store import MemoryStore
-from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from keyproviders import InvalidKeyError, KeyRing, RetryPolicy
+from keyproviders.local import StaticKeyProvider
 
 
 class Waits:
@@ -66,18 +71,76 @@ async def test_a_run_waits_for_its_turns(sealer: Sealer, waits: Waits):
     ring.close()
 
 
-async def test_more_made_up_kids_than_one_run_asks_for_are_told_as_not_asked(
-    sealer: Sealer, waits: Waits, monkeypatch: pytest.MonkeyPatch
+async def test_a_name_is_asked_for_once_a_run_whatever_the_fingerprint(sealer: Sealer):
+    rows = [json.dumps({**sealer.envelope(message("a")), "kid": f"made-up~{n:08x}"}) for n in range(200)]
+    report = await verify(MemoryStore(SESSION, rows), sealer.ring, batch=10)
+    assert report.found == {"unknown_key": 200}
+    assert sorted(sealer.provider.asked) == ["active()", "made-up"]
+
+
+async def test_made_up_kids_take_no_more_than_the_time_of_a_run_and_what_most_rows_name_comes_first(
+    sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(keys, "_MOST_MISSES", 5)
-    rows = [sealer.row(message("a"), sealer.older), *(made_up(sealer, n) for n in range(30)), sealer.ok("b")]
-    store = MemoryStore(SESSION, rows)
-    ring = ring_of(sealer, waits)
-    report = await verify(store, ring, batch=1)
-    assert report.found == {"ok": 2, "unknown_key": 5, "not_opened": 25}
-    assert report.left == {"unknown_key": 5, "key_not_asked": 25}
-    assert waits.waited == []
-    assert sum(name.startswith("made-up") for name in sealer.provider.asked) == 5
+    monkeypatch.setattr(keys, "_WAITS_S", 1.0)
+    old = sealer.row(message("a"), sealer.older)
+    rows = [*(made_up(sealer, n) for n in range(6)), old, old, *(made_up(sealer, n) for n in range(6, 300))]
+    began = time.monotonic()
+    report = await verify(MemoryStore(SESSION, rows), sealer.ring, batch=500)
+    assert time.monotonic() - began < 8
+    assert report.stopped is None
+    assert report.found["ok"] == 2
+    assert report.left["key_not_asked"] == report.found["not_opened"] > 150
+    assert sealer.provider.asked[:2] == ["active()", "older"]
+    assert sum(name.startswith("made-up") for name in sealer.provider.asked) < 60
+
+
+async def test_purge_goes_on_over_made_up_kids(sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(keys, "_WAITS_S", 0.5)
+    rows = [*(made_up(sealer, n) for n in range(50)), sealer.expired()]
+    report = await purge(MemoryStore(SESSION, rows), sealer.ring, ttl=TTL)
+    assert (report.changed, report.stopped) == (1, None)
+
+
+async def test_a_name_that_is_met_after_the_time_is_spent_is_not_asked(sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(keys, "_WAITS_S", 0.0)
+    report = await verify(MemoryStore(SESSION, [sealer.row(message("a"), sealer.older), sealer.ok("b")]), sealer.ring)
+    assert (report.found, report.left) == ({"ok": 1, "not_opened": 1}, {"key_not_asked": 1})
+    assert sealer.provider.asked == ["active()"]
+
+
+async def test_keys_that_are_found_do_not_count_against_the_time(sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(keys, "_WAITS_S", 0.5)
+    others = [Key.generate(f"key-{number}") for number in range(12)]
+    ring = impatient_ring(ScriptedKeys(sealer.active, *others))  # it makes five look-ups a second
+    report = await verify(MemoryStore(SESSION, [sealer.row(message("a"), key) for key in others]), ring)
+    assert report.found == {"ok": 12}
+    ring.close()
+
+
+async def test_a_place_that_lists_its_names_answers_for_any_number_of_made_up_kids(sealer: Sealer):
+    ring = KeyRing(StaticKeyProvider(sealer.active, sealer.older))
+    rows = [*(made_up(sealer, n) for n in range(1_000)), sealer.row(message("a"), sealer.older)]
+    began = time.monotonic()
+    report = await verify(MemoryStore(SESSION, rows), ring)
+    assert report.found == {"unknown_key": 1_000, "ok": 1}
+    assert time.monotonic() - began < 5
+    ring.close()
+
+
+async def test_a_row_stamped_after_its_key_may_have_written_is_late_and_can_be_taken_out(
+    sealer: Sealer, tmp_path: Path
+):
+    until = datetime.fromtimestamp(sealer.now - 500, timezone.utc)
+    older = Key("older", sealer.older.secret, written_until=until)
+    ring = impatient_ring(ScriptedKeys(sealer.active, older))
+    store = MemoryStore(SESSION, [sealer.row(message("a"), older, age=age) for age in (100, 400, 450, 1000)])
+    assert (await verify(store, ring)).left == {"late_key": 2}
+    counted = await inventory(store, ring)
+    assert (counted.ok, counted.left) == (False, {"late_key": 2})
+    moved = await reencrypt(store, ring)
+    assert (moved.changed, moved.left) == (2, {"late_key": 2})
+    gone = await discard(store, ring, outcome="late_key", export=tmp_path / "gone")
+    assert (gone.ok, gone.changed, len(store.data)) == (True, 2, 2)
     ring.close()
 
 

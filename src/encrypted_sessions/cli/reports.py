@@ -39,6 +39,7 @@ _MEANS: Mapping[str, str] = {
     "key_disabled": "their key is disabled, and may come back",
     "unknown_key": "no place that was asked has their key",
     "unauthentic": "altered, or sealed with another key or for another session",
+    "late_key": "stamped more than 60 s after their key had stopped writing",
     "plaintext": "not encrypted",
     "malformed": "damaged, or written by something else",
     "too_large": "larger than --max-row-bytes, so nobody looked what they are",
@@ -60,11 +61,12 @@ _TO_DO: Mapping[str, str] = {
         " the key any more: discard --outcome unknown_key"
     ),
     "unauthentic": "look at the rows below; discard --outcome unauthentic removes them, and keeps a copy",
+    "late_key": "find out who still writes with that key; discard --outcome late_key removes them, and keeps a copy",
     "plaintext": "encrypt seals them; discard --outcome plaintext removes them, and keeps a copy",
     "malformed": "look at the rows below; discard --outcome malformed removes them, and keeps a copy",
     "too_large": "run it with a larger --max-row-bytes, where there is the memory for it",
     "unsupported": "upgrade encrypted-sessions, then run it again",
-    "key_not_asked": "remove such rows, or run it again: each run asks for a hundred such keys",
+    "key_not_asked": "remove such rows, or run it again: each run waits 10 s for such keys",
 }
 
 

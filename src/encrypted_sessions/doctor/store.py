@@ -94,7 +94,7 @@ async def examine_store(store: WholeStore, ring: KeyRing, *, upstream_key: str |
     keys = StoreKeys(ring, upstream_key, bool)
     checks: list[StoreCheck] = []
     problem = report.stopped_because
-    for (kid, outcome), rows in sorted(labels.items(), key=lambda pair: (pair[0][0] or "~", pair[0][1])):
+    for (kid, outcome), rows in labels.most_common():  # what most rows name is asked for first
         answer = _as_answer(outcome)
         if kid is not None:
             try:
@@ -106,6 +106,7 @@ async def examine_store(store: WholeStore, ring: KeyRing, *, upstream_key: str |
         if kid == UPSTREAM_KID and answer == "unknown_key":
             words = "rows of the SDK's class: sessions need upstream_key=, and this command --upstream-key"
         checks.append(StoreCheck(kid, rows, answer, words))
+    checks.sort(key=lambda check: (check.kid or "~", check.answer))
     return StoreDiagnosis(report.store, tuple(checks), problem)
 
 

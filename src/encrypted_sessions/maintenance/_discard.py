@@ -70,8 +70,8 @@ async def discard(
     Args:
         store: A store from `open_store`, entered with `async with`.
         keys: The keys that rows are opened with. Whether a key is unknown is asked of their places only.
-        outcome: One of erased, expired_unverified (needs `ttl`), malformed, not_yet_valid, plaintext,
-            unauthentic, unknown_key, unsupported.
+        outcome: One of erased, expired_unverified (needs `ttl`), late_key, malformed, not_yet_valid,
+            plaintext, unauthentic, unknown_key, unsupported.
         export: The path of a file that does not exist yet. None is for dry runs only.
         ttl: Seconds after which an item expires.
         dry_run: Only count what would be removed.

@@ -30,8 +30,8 @@ class _Inventory(ReadOnlyOperation):
 
     def decide(self, classified: ClassifiedRow) -> Action | None:
         self.rows.add(classified)
-        if classified.outcome == "too_large":
-            self.run.leave("too_large", classified)
+        if classified.outcome in ("late_key", "too_large"):
+            self.run.leave(classified.outcome, classified)
         if classified.outcome not in UNOPENED:
             return None
         self.mislabelled.note(classified)

@@ -24,6 +24,7 @@ _MOST_IN_A_BATCH = 10_000
 DISCARDABLE = (
     "erased",
     "expired_unverified",
+    "late_key",
     "malformed",
     "not_yet_valid",
     "plaintext",

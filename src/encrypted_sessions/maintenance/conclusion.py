@@ -83,7 +83,13 @@ def _doubts(groups: Sequence[Group], unauthentic: int) -> list[str]:
     doubtful = [group for group in groups if group.outcome in IN_DOUBT]
     unsupported = sum(group.items for group in groups if group.outcome == "unsupported")
     too_large = sum(group.items for group in groups if group.outcome == "too_large")
+    late = sum(group.items for group in groups if group.outcome == "late_key")
     doubts = []
+    if late:
+        doubts.append(
+            f"{_rows(late)} {'is' if late == 1 else 'are'} stamped after the time in which the key may have written:"
+            " find out who did before a key is destroyed"
+        )
     if too_large:
         doubts.append(
             f"{_rows(too_large)} {'is' if too_large == 1 else 'are'} larger than max_row_bytes: which keys they need is"

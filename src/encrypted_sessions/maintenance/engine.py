@@ -7,7 +7,7 @@ somebody else was faster is visited once more at the end.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
 from keyproviders import KeyProviderError, ProviderConfigError
@@ -20,7 +20,8 @@ from ..stores.whole import HAS_NULL, Block, StoredRow
 from .batch_writer import BatchWriter, Change
 from .classified_row import ClassifiedRow
 from .interruption import InterruptedRunError, wait
-from .keys import NOT_OPENED, NoKeys
+from .keys import NOT_OPENED
+from .labels import LabelReader
 from .operation import DEFER, REMOVE, Operation
 from .page_reader import PageReader, Unread
 from .progress import Ticker
@@ -47,8 +48,11 @@ class Engine:
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
         self._run: Run = operation.run
-        self._classifier: Classifier[StoredRow] = Classifier(
-            self._run.keys or NoKeys(), self._policy, self._run.time_slice, opens=operation.looks_inside
+        run = self._run
+        self._classifier: Classifier[StoredRow] | LabelReader = (
+            LabelReader(run.time_slice)
+            if run.keys is None
+            else Classifier(run.keys, self._policy, run.time_slice, opens=operation.looks_inside)
         )
         self._reader = PageReader(self._run, operation)
         self._writer = BatchWriter(self._run, operation)
@@ -136,18 +140,11 @@ class Engine:
             self._operation.skipped_unread(unread.rows)
 
     async def _work_on(self, block: Block, rows: list[StoredRow]) -> None:
-        run, operation, time_slice = self._run, self._operation, self._run.time_slice
-        await operation.begin_page()
-        looked_at = []
-        most = run.settings.max_row_bytes
-        for row in rows:
-            if row.unread is not None or len(row.data) > most:
-                if not self._decide(block, ClassifiedRow(row, "malformed" if row.unread == HAS_NULL else "too_large")):
-                    return
-            elif operation.skips(row):
-                run.count("not_opened")
-            else:
-                looked_at.append(row)
+        run, time_slice = self._run, self._run.time_slice
+        await self._operation.begin_page()
+        looked_at = self._rows_to_open(block, rows)
+        if run.keys is not None:
+            run.keys.begin_page(looked_at)
         for start in range(0, len(looked_at), GROUP):
             group = looked_at[start : start + GROUP]
             for row, classification in zip(group, await self._classifier.classify(group), strict=True):
@@ -158,6 +155,21 @@ class Engine:
         self._rows_since_release += len(rows)
         if self._rows_since_release >= _DEFERRED_FOR_ROWS or self._deferred_bytes > MOST_BYTES:
             await self._release_deferred()
+
+    def _rows_to_open(self, block: Block, rows: Sequence[StoredRow]) -> list[StoredRow]:
+        """Those of the rows that there is a reason to open; the others are counted, and decided on."""
+        to_open = []
+        most = self._run.settings.max_row_bytes
+        for row in rows:
+            if row.unread is not None or len(row.data) > most:
+                outcome = "malformed" if row.unread == HAS_NULL else "too_large"
+                if not self._decide(block, ClassifiedRow(row, outcome)):
+                    return []
+            elif self._operation.skips(row):
+                self._run.count("not_opened")
+            else:
+                to_open.append(row)
+        return to_open
 
     def _decide(self, block: Block, classified: ClassifiedRow) -> bool:
         """Count a row and do with it what the operation says, unless that were more than the limit."""

@@ -1,27 +1,31 @@
 """The keys of many sessions: from a kid and a session id to what opens, or why nothing does.
 
-Each kid that its place does not have is asked for once in a run, and a run waits for the ring's
-permits. Whoever writes to the store chooses which kids stand there, so what is asked for and what is
-remembered is bounded.
+Each name that its place does not have is asked for once in a run, and a run waits for these no longer
+than some seconds in all. Whoever writes to the store chooses which kids stand there, so what is asked
+for and what is remembered is bounded.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
+import secrets
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, NoReturn, TypeVar
 
 from keyproviders import (
     InvalidKeyError,
     Key,
     KeyAccessDeniedError,
+    KeyProviderError,
     KeyUnavailableError,
     parse_kid,
 )
 
 from ..core.cipher import Opener, SessionCipher
 from ..core.derivation import upstream_secret
-from ..core.envelope import UPSTREAM_KID, Envelope
+from ..core.envelope import UPSTREAM_KID, Envelope, parse_row
 from ..core.outcomes import Outcome
 from ..history.keychain import answer_for
 from .interruption import wait
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 
     from ..stores.whole import StoredRow
 
-__all__ = ["NOT_OPENED", "ActiveKey", "NoKeys", "NotOpened", "StoreKeys"]
+__all__ = ["NOT_OPENED", "ActiveKey", "NotOpened", "StoreKeys"]
 
 #: Why nobody knows whether a row opens. No outcome: the next run may know.
 NotOpened = Literal["key_not_answered", "key_not_asked"]
@@ -39,8 +43,12 @@ NotOpened = Literal["key_not_answered", "key_not_asked"]
 #: The same, with the word for a run without keys.
 NOT_OPENED = frozenset({"key_not_answered", "key_not_asked", "not_opened"})
 
-#: Kids without a key that one run asks for. Beyond the ring's permits each costs it 10 s.
-_MOST_MISSES = 100
+#: So many seconds a run waits in all for kids that no key comes for. Whoever writes to the store can invent kids;
+#: what was not asked for in that time is "key_not_asked".
+_WAITS_S = 10.0
+
+#: What places said of names is remembered for so many.
+_MOST_NAMES = 10_000
 
 #: A provider that does not answer is asked so often. Each time the ring waits up to its own deadline.
 _TRIES = 3
@@ -54,15 +62,14 @@ _KEPT = 1_024
 _T = TypeVar("_T")
 
 
-class NoKeys:
-    """Opens nothing: for a run that looks at labels alone."""
+class _Secret(NamedTuple):
+    """A master key's bytes, and until when it may have written, in seconds since 1970."""
 
-    async def prepare(self, envelopes: Iterable[Envelope]) -> None:
-        """Nothing is asked for."""
+    secret: bytes
+    written_until: float | None
 
-    def opener(self, envelope: Envelope, row: StoredRow) -> str:  # noqa: ARG002 - the same for all
-        """That it was not opened."""
-        return "not_opened"
+    def __repr__(self) -> str:
+        return "_Secret()"
 
 
 class _Recent(Generic[_T]):
@@ -117,10 +124,15 @@ class StoreKeys:
 
     def __init__(self, ring: KeyRing, upstream_key: str | None, stop: Callable[[], bool]) -> None:
         self._ring = ring
-        self._upstream = None if upstream_key is None else upstream_secret(upstream_key)[0]
+        self._upstream = None if upstream_key is None else _Secret(upstream_secret(upstream_key)[0], None)
         self._stop = stop
-        self._without: dict[str, Outcome | NotOpened] = {}
-        self._now: dict[str, bytes | Outcome | NotOpened] = {}
+        self._asker = f"maintenance {secrets.token_hex(8)}"  # in the ring it takes turns with sessions
+        self._left_s = _WAITS_S
+        self._said: dict[str, Outcome | NotOpened] = {}
+        self._found: set[str] = set()
+        self._has_asked = False
+        self._page: Sequence[StoredRow] = ()
+        self._now: dict[str, _Secret | Outcome | NotOpened] = {}
         self._openers: _Recent[Opener] = _Recent()
         self._active: ActiveKey | None = None
         self.refusals: dict[str, str] = {}
@@ -136,27 +148,38 @@ class StoreKeys:
             self._active = ActiveKey(key)
         return self._active
 
+    def begin_page(self, rows: Sequence[StoredRow]) -> None:
+        """Of which rows those are a part whose keys are asked for next."""
+        self._page = rows
+
     async def prepare(self, envelopes: Iterable[Envelope]) -> None:
         """Have an answer for the kids of these, and for no others: `opener` gives it then, without waiting.
 
         Raises what the ring raises, once waiting has not helped.
         """
-        self._now = {kid: await self.answer(kid) for kid in {found.kid for found in envelopes}}
+        kids = {found.kid for found in envelopes}
+        self._now = {kid: await self._at_hand(kid) for kid in kids}
+        unknown = {kid for kid, answer in self._now.items() if answer == "key_not_asked"}
+        if self._may_ask(unknown):
+            answers = await self._ask_for_page(unknown)
+            for kid in unknown:
+                self._now[kid] = answers[kid] if kid in answers else await self._at_hand(kid)
 
     def opener(self, envelope: Envelope, row: StoredRow) -> Opener | Outcome | NotOpened:
         """What opens the envelope of a row, or why nothing does."""
         kid, session_id = envelope.kid, row.session_id
-        secret = self._now[kid]
-        if isinstance(secret, str):
-            return secret
+        answer = self._now[kid]
+        if isinstance(answer, str):
+            return answer
         name = (kid, session_id, envelope.version)
         opener = self._openers.get(name)
         if opener is None:
             try:
-                opener = SessionCipher(secret, session_id, kid).opener(envelope.version)
+                opener = SessionCipher(answer.secret, session_id, kid).opener(envelope.version)
             except UnicodeEncodeError:  # no session can have such an id, so no key has sealed for it
                 return "unauthentic"
             self._openers.put(name, opener)
+        opener.written_until = answer.written_until
         return opener
 
     async def held(self) -> dict[str, bytes]:
@@ -165,33 +188,79 @@ class StoreKeys:
         Raises what the ring raises, once waiting has not helped.
         """
         kids = [UPSTREAM_KID, *self._ring.health().held]
-        answers = {kid: await self.answer(kid) for kid in kids}
-        return {kid: answer for kid, answer in answers.items() if isinstance(answer, bytes)}
+        answers = {kid: await self._at_hand(kid) for kid in kids}
+        return {kid: answer.secret for kid, answer in answers.items() if not isinstance(answer, str)}
 
-    async def answer(self, kid: str) -> bytes | Outcome | NotOpened:
-        """What the ring says of a kid: the master key's bytes, or why there are none.
-
-        Raises what the ring raises, once waiting has not helped.
-        """
-        known = self._without.get(kid)
-        if known is not None:
-            return known
-        could_be_asked = parse_kid(kid) is not None
-        if not could_be_asked and kid != UPSTREAM_KID:
-            return "unknown_key"
-        if could_be_asked and len(self._without) >= _MOST_MISSES and kid not in self._ring.health().held:
-            return "key_not_asked"
-        try:
-            answer: bytes | Outcome | NotOpened = await answer_for(kid, self._upstream, self._ask)
-        except (KeyAccessDeniedError, InvalidKeyError) as error:
-            answer = "key_not_answered"
-            self.refusals[kid] = str(error)
-        if could_be_asked and isinstance(answer, str):
-            self._without[kid] = answer
+    async def answer(self, kid: str) -> _Secret | Outcome | NotOpened:
+        """The same for one kid: its key, or why there is none."""
+        answer = await self._at_hand(kid)
+        if answer == "key_not_asked" and self._may_ask({kid}):
+            answer = (await self._ask_for_page({kid})).get(kid, answer)
         return answer
 
-    async def _ask(self, kid: str) -> bytes:
-        return (await self._patiently(lambda: self._ring.get(kid))).secret
+    def _may_ask(self, kids: Collection[str]) -> bool:
+        """Whether there is time left, or one of these kids was found before."""
+        return bool(kids) and (self._left_s > 0 or not self._found.isdisjoint(kids))
+
+    async def _at_hand(self, kid: str) -> _Secret | Outcome | NotOpened:
+        """What is known of a kid: without asking its place, "key_not_asked" where that would be needed."""
+        name = _name_of(kid)
+        if name is None and kid != UPSTREAM_KID:
+            return "unknown_key"
+        answer = await self._answer(kid, 0.0)
+        return self._said.get(name, answer) if answer == "key_not_asked" and name is not None else answer
+
+    async def _ask_for_page(self, wanted: Collection[str]) -> dict[str, _Secret | Outcome | NotOpened]:
+        """Ask for what the rows of the page name and nobody has asked for yet, what most of them name first."""
+        if not self._has_asked:  # most rows name the active key, which not every command asks for
+            self._has_asked = True
+            with suppress(KeyProviderError):
+                await self._ring.active()
+        page, self._page = self._page, ()
+        parsed = (parse_row(row.data) for row in page)
+        counts = Counter(found.kid for found in parsed if isinstance(found, Envelope))
+        counts.update(wanted)
+        answers = {}
+        for kid, _ in counts.most_common():
+            if self._may_ask({kid}) and (name := _name_of(kid)) is not None and name not in self._said:
+                answer = answers[kid] = await self._ask(kid)
+                if not isinstance(answer, str):
+                    self._found.add(kid)
+                elif answer != "key_not_asked":
+                    self._said[name] = answer
+                    if len(self._said) >= _MOST_NAMES:
+                        self._left_s = 0.0
+        return answers
+
+    async def _ask(self, kid: str) -> _Secret | Outcome | NotOpened:
+        """What the place of a kid says. What it takes is counted, unless it is a key."""
+        tries = 1
+        while True:
+            deadline_s, began = self._ring.deadline_s, time.monotonic()
+            wait_s = deadline_s if kid in self._found else min(self._left_s, deadline_s)
+            try:
+                answer = await self._answer(kid, wait_s)
+            except KeyUnavailableError as error:
+                if wait_s < deadline_s and time.monotonic() - began >= wait_s:
+                    self._left_s = 0.0  # no outage: what was left to wait was too little
+                    return "key_not_asked"
+                tries += 1
+                await self._before_trying_again(error, tries)
+            else:
+                if isinstance(answer, str):
+                    self._left_s = max(0.0, self._left_s - (time.monotonic() - began))
+                return answer
+
+    async def _answer(self, kid: str, wait_s: float) -> _Secret | Outcome | NotOpened:
+        async def ask(kid: str) -> _Secret:
+            key = await self._ring.get(kid, asker=self._asker, wait_s=wait_s)
+            return _Secret(key.secret, None if key.written_until is None else key.written_until.timestamp())
+
+        try:
+            return await answer_for(kid, self._upstream, ask)
+        except (KeyAccessDeniedError, InvalidKeyError) as error:
+            self.refusals[kid] = str(error)
+            return "key_not_answered"
 
     async def _patiently(self, ask: Callable[[], Awaitable[Key]]) -> Key:
         tries = 1
@@ -199,8 +268,18 @@ class StoreKeys:
             try:
                 return await ask()
             except KeyUnavailableError as error:
-                if tries == _TRIES:
-                    raise
-                wait_s = _WAIT_S if error.retry_after_s is None else error.retry_after_s
-            tries += 1
-            await wait(min(wait_s, _LONGEST_WAIT_S), self._stop)
+                tries += 1
+                await self._before_trying_again(error, tries)
+
+    async def _before_trying_again(self, error: KeyUnavailableError, tries: int) -> None:
+        """Wait. Raises the error instead, when it was tried often enough."""
+        if tries > _TRIES:
+            raise error
+        wait_s = _WAIT_S if error.retry_after_s is None else error.retry_after_s
+        await wait(min(wait_s, _LONGEST_WAIT_S), self._stop)
+
+
+def _name_of(kid: str) -> str | None:
+    """What the place is asked for: a name, or the fingerprint of a key without one. None for what is no kid."""
+    parts = parse_kid(kid)
+    return None if parts is None else parts[0] or kid

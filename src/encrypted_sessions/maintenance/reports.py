@@ -164,11 +164,11 @@ class InventoryReport(Report):
 
     @property
     def ok(self) -> bool:
-        """Whether the whole store was looked at, and no row is unauthentic or too large: what it needs is in doubt.
+        """Whether the whole store was looked at, and no row leaves in doubt what it needs.
 
-        What else it found is for the reader to judge.
+        That is a row that is unauthentic, or `late_key`, or too large. What else it found is for the reader to judge.
         """
-        in_doubt = ("mislabelled", "too_large", "unauthentic")
+        in_doubt = ("late_key", "mislabelled", "too_large", "unauthentic")
         return self.stopped is None and not any(self.left.get(reason) for reason in in_doubt)
 
 
@@ -257,7 +257,7 @@ LEFT: Mapping[str, str] = {
     "changed_meanwhile": "somebody else changed or removed them during the run; run the command again",
     "former_key": "the active key changed during the run, and they are under the one before; run the command again",
     "key_not_answered": "the key's place refused to answer for their key; see the notices",
-    "key_not_asked": "too many keys were asked for that do not exist; somebody may be writing made-up key ids",
+    "key_not_asked": "too many keys were named that do not exist; somebody may be writing made-up key ids",
     "mislabelled": "they name a key that does not open them, and another one does: somebody changed their labels",
     "not_exact": "plaintext that JSON cannot give back as it is (NaN, an infinity), or of a session id that is no text",
     "sessions_refused": "the store does not let these sessions be erased, see the notices; they are as they were",

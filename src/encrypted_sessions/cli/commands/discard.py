@@ -38,8 +38,8 @@ removed or written.
 {EXIT_CODES_HELP}"""
 
 _OUTCOMES = (
-    "erased, expired_unverified (with --ttl), malformed, not_yet_valid, plaintext, unauthentic, unknown_key,"
-    " unsupported"
+    "erased, expired_unverified (with --ttl), late_key, malformed, not_yet_valid, plaintext, unauthentic,"
+    " unknown_key, unsupported"
 )
 
 
