@@ -244,7 +244,9 @@ class Engine:
         `listed` says that those that list their names have done so since the kid was first wanted.
         """
         asked_for = name if name is not None else fingerprint
-        known = [names.missing(asked_for, kid, turn.now, listed=listed) for names in self.names]
+        known = [
+            names.missing(asked_for, kid, turn.now, listed=listed, later=turn.resume.append) for names in self.names
+        ]
         lookup = KeyLookup(self.sources, kid, name, fingerprint, known)
         refusal = lookup.refusal()
         if refusal is not None:

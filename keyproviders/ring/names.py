@@ -7,7 +7,8 @@ answers for those that it lacks by one reading.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ..errors import KeyNotFoundError
 from ..key import Key
@@ -31,10 +32,13 @@ class KnownNames:
         self._listed: Mapping[str, str | None] | None = None
         self._last_listing_failed = False
 
-    def missing(self, name: str, kid: str, now: float, *, listed: bool) -> KeyNotFoundError | None:
+    def missing(
+        self, name: str, kid: str, now: float, *, listed: bool, later: Callable[[Callable[[], object]], object]
+    ) -> KeyNotFoundError | None:
         """Why the source does not have that kid, if it need not be asked.
 
-        `listed` says that its last listing is newer than the question.
+        `listed` says that its last listing is newer than the question. `later` takes what is to be
+        called when no lock is held: to warn where the name means another key.
         """
         said, at = self._said.get(name, ("", -self._memory_s))
         if now - at >= self._memory_s:
@@ -46,7 +50,9 @@ class KnownNames:
         # A kid without a name stands for every key of its fingerprint.
         if not isinstance(said, str) or not said or said == kid or (kid[0] == "~" and said.endswith(kid)):
             return None
-        return KeyNotFoundError(another_key(self._source.label, name, said, kid))
+        message = another_key(self._source.label, name, said, kid)
+        later(partial(self._source.warn_once, name, message))
+        return KeyNotFoundError(message)
 
     def needs_listing(self, name: str) -> bool:
         """Whether the source lists its names, and did not have this one when it did last."""

@@ -91,7 +91,7 @@ async def test_a_place_that_does_not_answer_is_no_outcome(sealer: Sealer):
 
 async def test_a_row_sealed_after_its_key_had_stopped_writing_is_late_key(place: StoreLocation, sealer: Sealer):
     now = datetime.now(timezone.utc)
-    rotated = Key("rotated", bytes(range(32)), written_until=now - timedelta(seconds=300))
+    rotated = Key("rotated", Key.generate().secret, written_until=now - timedelta(seconds=300))
     ring = KeyRing(ScriptedKeys(sealer.active, rotated))
     try:
         rows = [

@@ -252,6 +252,7 @@ async def test_tables_may_have_other_names(kind: str, sealer: Sealer, request: p
 @pytest.mark.parametrize(
     "session_id", ["a b", "ä'; --", 'quote"s', "%s", "{}", "user:1:messages", "\U0001f511", "x" * 300]
 )
+@pytest.mark.filterwarnings("ignore::encrypted_sessions.LongSessionIdWarning")  # told once, and taken
 async def test_a_session_id_may_be_any_text(place: StoreLocation, session_id: str):
     sealer = Sealer(session_id)
     async with sealer.session(place) as session:

@@ -143,7 +143,21 @@ def _editable_folder(found: Iterable[metadata.Distribution]) -> Path | None:
             source = json.loads(dist.read_text("direct_url.json") or "{}")
             if source.get("dir_info", {}).get("editable"):
                 return Path(unquote(urlsplit(source["url"]).path)).resolve()
+            return next(_folders_on_the_path(dist), None)
     return None
+
+
+def _folders_on_the_path(dist: metadata.Distribution) -> Iterator[Path]:
+    """The folders with our package that a distribution puts on the import path: how a build tool makes a tree editable.
+
+    An installer that was given such a build as a wheel notes nowhere that it is one.
+    """
+    for file in dist.files or ():
+        if file.suffix == ".pth":
+            for line in Path(str(dist.locate_file(file))).read_text(encoding="utf-8").splitlines():
+                folder = Path(line).resolve()
+                if (folder / PACKAGE / "__init__.py").is_file():
+                    yield folder
 
 
 def _same_name(one: str | None, other: str) -> bool:
