@@ -60,7 +60,9 @@ class SessionCipher:
             decode_item(plaintext)
         except NotJsonError:
             raise NotAnItem from None
-        return pack_row(self.kid, self._of(WRITTEN.version).reseal(envelope, plaintext))
+        body = self._of(WRITTEN.version).reseal(envelope, plaintext)
+        del plaintext  # a row can be megabytes
+        return pack_row(self.kid, body)
 
     def opener(self, version: int) -> Opener:
         """What opens envelopes of a version that `parse` gives. Not for several threads at once."""

@@ -74,8 +74,9 @@ class PageReader:
             size = sum(len(row.data) for row in rows)
             self._count = max(1, min(2 * count, count * MOST_BYTES // max(size, 1)))
             yield rows
-            count = min(self._count, run.batch)
-            rows = await run.call(partial(store.rows, block, rows[-1], count))
+            count, last = min(self._count, run.batch), rows[-1]
+            del rows  # before others come: they can be large
+            rows = await run.call(partial(store.rows, block, last, count))
 
     async def _pages(self, blocks: AsyncGenerator[Block, None]) -> AsyncGenerator[_Page, None]:
         async with aclosing(blocks):
