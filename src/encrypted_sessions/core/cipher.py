@@ -60,9 +60,7 @@ class SessionCipher:
             decode_item(plaintext)
         except NotJsonError:
             raise NotAnItem from None
-        body = self._of(WRITTEN.version).reseal(envelope, plaintext)
-        del plaintext  # a row can be megabytes
-        return pack_row(self.kid, body)
+        return pack_row(self.kid, self._of(WRITTEN.version).reseal(envelope, plaintext))
 
     def opener(self, version: int) -> Opener:
         """What opens envelopes of a version that `parse` gives. Not for several threads at once."""

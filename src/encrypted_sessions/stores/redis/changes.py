@@ -15,6 +15,9 @@ __all__ = ["Change", "ListPosition", "ScriptedChanges"]
 #: A row, and what comes in its place.
 Change = tuple[StoredRow, bytes]
 
+#: Elements that have more bytes, on average, go as arguments of their own.
+_LARGE = 2**16
+
 #: The most elements that one script changes.
 _CHUNK = 500
 
@@ -84,4 +87,5 @@ def _command(script: str, chunk: _Chunk, changes: Sequence[Change]) -> Command:
         lengths.append(f"{row.id.offset},{len(old)},{len(new)}")
     offsets = [changes[index][0].id.offset for index in chunk.rows]
     head = (script, 1, chunk.key, chunk.number, min(offsets), max(offsets))
-    return ("EVAL", *head, " ".join(lengths), b"".join(elements))
+    are_large = sum(map(len, elements)) > _LARGE * len(elements)  # then they are not copied once more
+    return ("EVAL", *head, " ".join(lengths), *(elements if are_large else [b"".join(elements)]))

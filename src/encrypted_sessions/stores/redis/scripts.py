@@ -28,15 +28,16 @@ return outcome
 
 # Calls `change(offset, new)` for each element that is there, and notes which are. What was read and
 # what is to come stand one after another in ARGV[5], their positions and lengths in ARGV[4]: so many arguments
-# would take longer to send than to work on.
+# would take longer to send than to work on. Large ones go on in further arguments.
 _EACH = f"""
 local from, to = tonumber(ARGV[2]), tonumber(ARGV[3])
 local done, lost, missing = {{}}, {{}}, 0
 local there = redis.call('TYPE', KEYS[1]).ok == 'list' and redis.call('LRANGE', KEYS[1], from, to) or {{}}
 local number, ends = 0, 0
+local all = ARGV[6] and table.concat(ARGV, '', 5) or ARGV[5]
 for offset, old, new in string.gmatch(ARGV[4], '(%d+),(%d+),(%d+)') do
-  local element = string.sub(ARGV[5], ends + 1, ends + old)
-  local other = string.sub(ARGV[5], ends + old + 1, ends + old + new)
+  local element = string.sub(all, ends + 1, ends + old)
+  local other = string.sub(all, ends + old + 1, ends + old + new)
   number, ends = number + 1, ends + old + new
   if there[offset - from + 1] == element then
     change(offset, other)
