@@ -622,6 +622,7 @@ async def test_a_sealed_server_stops_nobody_who_has_the_keys_and_nobody_else_sta
 
 
 async def test_items_of_before_open_after_every_kind_of_rotation(keyset, tmp_path: Path):
+    keyset.clock.now = datetime.now(timezone.utc).timestamp()  # what is sealed has the time of this machine
     manager = keyset.manager()
     manager.create(key_name="k1")
     store = SQLiteSession("user-123", tmp_path / "agents.db")
