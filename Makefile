@@ -13,6 +13,9 @@ ROUNDS ?= tenth
 # More words for pytest, the demo or the benchmark: make test ARGS='-k pop'
 ARGS ?=
 
+# Each program of a test would compile anew what it imports: a second and a half for the SDK alone.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 WHEEL_VENV := .venv-wheel

@@ -37,7 +37,7 @@ def net(capfd: pytest.CaptureFixture[str]) -> Iterator[Net]:
     finally:
         # A ring's calls tell the log after they have told who waits.
         for thread in threading.enumerate():
-            if thread.name.startswith("keyproviders"):
+            if thread.name == "keyproviders-call":
                 thread.join(5)
         for logger in ends:
             logger.removeHandler(handler)
