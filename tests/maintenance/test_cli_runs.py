@@ -26,6 +26,7 @@ DELETING: dict[str, tuple[str, ...]] = {
     "erase": ("--session", SESSION),
 }
 PASSWORD = "".join(("open", "-", "sesame"))
+UNTIL = ["verify", "sqlite:///a.db", "--keys", "env:A", "--upstream-key", "env:PATH", "--upstream-until"]
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +147,11 @@ def test_rows_of_the_sdks_class_are_sealed_with_its_string(
     asyncio.run(write())
     monkeypatch.setenv("UPSTREAM_STRING", secret)
     assert report_of(run(file, sealer, "encrypt", "--json"))["changed"] == 0
+    ended = ("--upstream-key", "env:UPSTREAM_STRING", "--upstream-until", "2026-01-01T09:00Z", "--json")
+    result = run(file, sealer, "encrypt", *ended)
+    assert (report_of(result)["changed"], report_of(result)["left"]) == (0, {"unauthentic": 1})
+    assert result.exit_code == 1
+    assert report_of(run(file, sealer, "verify", *ended))["left"] == {"unauthentic": 1}
     result = run(file, sealer, "encrypt", "--upstream-key", "env:UPSTREAM_STRING", "--json")
     assert (report_of(result)["upstream"], report_of(result)["changed"]) == (1, 1)
     assert run(file, sealer, "verify").exit_code == 0
@@ -338,6 +344,10 @@ def test_help_lists_the_commands_and_each_states_its_exit_codes():
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--batch", "0"], "--batch"),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--messages-table", ""], "messages_table"),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--upstream-key", PASSWORD], "give env:NAME"),
+        ([*UNTIL, "2026-12-01T09:00"], "give a time with its zone, such as 2026-12-01T09:00Z"),
+        ([*UNTIL, "yesterday"], "give a time with its zone"),
+        ([*UNTIL, ""], "give a time with its zone"),
+        (["verify", "sqlite:///a.db", "--keys", "env:A", "--upstream-until", "2026-12-01T09:00Z"], "--upstream-key"),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--upstream-key", "env:NOT_SET_ANYWHERE"], "is not set"),
         (["purge", "sqlite:///a.db", "--keys", "env:A"], "--ttl"),
         (["purge", "sqlite:///a.db", "--keys", "env:A", "--ttl", "5", "--limit", "0"], "--limit"),

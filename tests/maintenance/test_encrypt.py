@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from encrypted_sessions import Key
-from encrypted_sessions.maintenance import encrypt_plaintext
+from encrypted_sessions.maintenance import discard, encrypt_plaintext, inventory, purge, reencrypt, verify
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.bulk_rows import texts
 from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
@@ -96,6 +99,31 @@ async def test_rows_of_the_sdks_class_keep_their_tokens_time_and_are_left_withou
     assert timestamp_of(after[0]) == sealer.now - 77
     async with sealer.session(place, ttl=None) as session:
         assert texts(await session.get_items()) == ["theirs", "plain"]
+
+
+async def test_rows_of_the_sdks_class_stamped_after_upstream_until_are_never_blessed(
+    place: StoreLocation, sealer: Sealer, tmp_path: Path
+):
+    string = Key.generate("string")
+    old, forged = (
+        json.dumps({**sealer.envelope(message("theirs"), string, age=age), "kid": "hkdf-v1"}) for age in (2 * HOUR, 0)
+    )
+    await fill(place, {SESSION: [old, forged]})
+    ended = datetime.fromtimestamp(sealer.now - HOUR, timezone.utc)
+    options: dict[str, Any] = {"upstream_key": string.reveal_base64(), "upstream_until": ended}
+    async with whole(place) as store:
+        assert (await verify(store, sealer.ring, **options)).left == {"unauthentic": 1}
+        told = await inventory(store, sealer.ring, **options)
+        assert (told.ok, told.left) == (False, {"unauthentic": 1})
+        report = await encrypt_plaintext(store, sealer.ring, **options)
+        assert (report.ok, report.upstream, report.left) == (False, 1, {"unauthentic": 1})
+        assert [kid_of(row) for row in await raw_rows(place, SESSION)] == [sealer.active.kid, "hkdf-v1"]
+        report = await reencrypt(store, sealer.ring, **options)
+        assert (report.changed, report.left) == (0, {"unauthentic": 1})
+        assert (await purge(store, sealer.ring, ttl=60, dry_run=True, **options)).left["unauthentic"] == 1
+        gone = await discard(store, sealer.ring, outcome="unauthentic", export=tmp_path / "forged.jsonl", **options)
+        assert gone.changed == 1
+        assert (await verify(store, sealer.ring)).ok
 
 
 async def test_a_second_run_changes_nothing(file: StoreLocation, sealer: Sealer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -242,6 +243,9 @@ WRONG: list[tuple[str, Any, type[Exception], str]] = [
     ("batch", 10_001, ValueError, "batch"),
     ("upstream_key", b"k", TypeError, "upstream_key"),
     ("upstream_key", "", ValueError, "upstream_key is empty"),
+    ("upstream_until", "2026-12-01T09:00Z", TypeError, "upstream_until must be a datetime"),
+    ("upstream_until", datetime(2026, 12, 1), ValueError, "upstream_until has no time zone"),  # noqa: DTZ001 - that is it
+    ("upstream_until", datetime(2026, 12, 1, tzinfo=timezone.utc), ValueError, "goes with upstream_key"),
     ("progress", 5, TypeError, "progress must be callable or None, not int"),
     ("stop", "x", TypeError, "stop must be callable"),
     ("ttl", 0, ValueError, "ttl"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from keyproviders import ProviderConfigError, redact_frames
@@ -31,6 +32,7 @@ class CommonOptions:
     as_json: bool
     keys: str | None = None
     upstream_key: str | None = None
+    upstream_until: str | None = None
     batch: int = 500
     max_row_bytes: int = 64 * 2**20
     limit: int | None = None
@@ -83,10 +85,30 @@ class CommonOptions:
             raise wrong_use(f"the environment variable {name} is not set, or empty", "--upstream-key")
         return secret
 
+    def _upstream_end(self) -> datetime | None:
+        if self.upstream_until is None:
+            return None
+        if self.upstream_key is None:
+            raise wrong_use("goes with --upstream-key", "--upstream-until")
+        text = self.upstream_until
+        try:
+            # Z is what Python reads from 3.11 on.
+            moment = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+        except ValueError:
+            moment = None
+        if moment is None or moment.utcoffset() is None:
+            raise wrong_use("give a time with its zone, such as 2026-12-01T09:00Z", "--upstream-until")
+        return moment
+
     @redact_frames
     def for_reading(self) -> dict[str, Any]:
         """The arguments of an operation that opens rows."""
-        return {"upstream_key": self.upstream_secret(), "batch": self.batch, "max_row_bytes": self.max_row_bytes}
+        return {
+            "upstream_key": self.upstream_secret(),
+            "upstream_until": self._upstream_end(),
+            "batch": self.batch,
+            "max_row_bytes": self.max_row_bytes,
+        }
 
     @redact_frames
     def for_writing(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ __all__ = [
     "SessionsTable",
     "StoreURL",
     "UpstreamKey",
+    "UpstreamUntil",
     "Yes",
 ]
 
@@ -34,6 +35,8 @@ EXIT_CODES_HELP = """Exit codes: 0 all is well, 1 something was left that should
 (Ctrl-C or SIGTERM: it ends after the current batch, and the next run goes on)."""
 
 _UPSTREAM_HELP = "env:NAME, the variable that holds the string with which the SDK's class wrote rows."
+_UNTIL_HELP = """When the last process with that string was switched over, such as 2026-12-01T09:00Z: rows of the
+SDK's class stamped later are unauthentic."""
 
 _TTL = typer.Option(
     "--ttl", metavar="SECONDS", min=1, show_default=False, help="How long an item lives: the ttl of your sessions."
@@ -52,6 +55,9 @@ KeysURL = Annotated[
 ]
 UpstreamKey = Annotated[
     str | None, typer.Option("--upstream-key", metavar="env:NAME", show_default=False, help=_UPSTREAM_HELP)
+]
+UpstreamUntil = Annotated[
+    str | None, typer.Option("--upstream-until", metavar="TIME", show_default=False, help=_UNTIL_HELP)
 ]
 Batch = Annotated[
     int, typer.Option("--batch", metavar="ROWS", min=1, max=10_000, help="Rows read and changed at once.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
 
@@ -64,6 +65,7 @@ async def encrypt_plaintext(
     keys: KeyRing,
     *,
     upstream_key: str | None = None,
+    upstream_until: datetime | None = None,
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
@@ -84,6 +86,8 @@ async def encrypt_plaintext(
         store: A store from `open_store`, entered with `async with`.
         keys: The keys that rows are opened with; its active key is the one to seal with.
         upstream_key: The string that the SDK's own class was given, to seal its rows too (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
+            class stamped later are `unauthentic`. None for no end.
         batch: Rows changed at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         limit: Rows changed in all, at most.
@@ -103,6 +107,7 @@ async def encrypt_plaintext(
     """
     settings = arguments.settings(
         upstream_key=upstream_key,
+        upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
         limit=limit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
 
@@ -49,6 +50,7 @@ async def inventory(
     *,
     ttl: int | None = None,
     upstream_key: str | None = None,
+    upstream_until: datetime | None = None,
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
     progress: Callable[[Progress], object] | None = None,
@@ -67,6 +69,8 @@ async def inventory(
         ttl: Seconds after which an item expires. Without it nothing counts as expired, and the
             conclusion gives the age of the youngest row per key.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
+            class stamped later are `unauthentic`. None for no end.
         batch: Rows read at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         progress: Called now and then with how far the run is.
@@ -84,6 +88,7 @@ async def inventory(
     settings = arguments.settings(
         ttl=ttl,
         upstream_key=upstream_key,
+        upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
         progress=progress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
 
@@ -63,6 +64,7 @@ async def purge(
     ttl: int,
     dry_run: bool = False,
     upstream_key: str | None = None,
+    upstream_until: datetime | None = None,
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
@@ -82,6 +84,8 @@ async def purge(
         ttl: Seconds after which an item expires.
         dry_run: Only count what would be removed.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
+            class stamped later are `unauthentic`. None for no end.
         batch: Rows removed at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         limit: Rows removed in all, at most.
@@ -104,6 +108,7 @@ async def purge(
     settings = arguments.settings(
         ttl=ttl,
         upstream_key=upstream_key,
+        upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
         limit=limit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
 
@@ -70,6 +71,7 @@ async def reencrypt(
     *,
     from_kid: str | None = None,
     upstream_key: str | None = None,
+    upstream_until: datetime | None = None,
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
@@ -88,6 +90,8 @@ async def reencrypt(
         keys: The keys that rows are opened with; its active key is the one to seal with.
         from_kid: Only what this key sealed; None for every key but the active one.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
+            class stamped later are `unauthentic`. None for no end.
         batch: Rows changed at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         limit: Rows changed in all, at most.
@@ -108,6 +112,7 @@ async def reencrypt(
     from_kid = arguments.kid(from_kid, "from_kid")
     settings = arguments.settings(
         upstream_key=upstream_key,
+        upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
         limit=limit,

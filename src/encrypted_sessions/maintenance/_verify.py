@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
 
@@ -31,6 +32,7 @@ async def verify(
     *,
     ttl: int | None = None,
     upstream_key: str | None = None,
+    upstream_until: datetime | None = None,
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
     progress: Callable[[Progress], object] | None = None,
@@ -43,6 +45,8 @@ async def verify(
         keys: The keys that rows are opened with.
         ttl: Seconds after which an item expires. Without it nothing counts as expired.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
+            class stamped later are `unauthentic`. None for no end.
         batch: Rows read at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         progress: Called now and then with how far the run is.
@@ -61,6 +65,7 @@ async def verify(
     settings = arguments.settings(
         ttl=ttl,
         upstream_key=upstream_key,
+        upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
         progress=progress,

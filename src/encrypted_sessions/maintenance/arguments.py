@@ -61,6 +61,7 @@ def settings(
     *,
     ttl: object = None,
     upstream_key: object = None,
+    upstream_until: object = None,
     batch: object = 500,
     limit: object = None,
     dry_run: object = False,
@@ -70,9 +71,13 @@ def settings(
     stop: Callable[[], bool] | None = None,
 ) -> Settings:
     """The arguments that all commands share."""
+    ends_at = checks.moment(upstream_until, "upstream_until")
+    if ends_at is not None and upstream_key is None:
+        raise ValueError("upstream_until goes with upstream_key")
     return Settings(
         checks.ttl(ttl),
         None if upstream_key is None else checks.key_string(upstream_key, "upstream_key"),
+        ends_at,
         _count(batch, "batch", _MOST_IN_A_BATCH),
         None if limit is None else _count(limit, "limit"),
         flag(dry_run, "dry_run"),

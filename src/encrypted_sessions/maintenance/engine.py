@@ -178,7 +178,10 @@ class Engine:
         return change is None or self._schedule(Change(block, classified.row, classified.outcome, change))
 
     def _policy(self) -> ReadPolicy:
-        return ReadPolicy(self._run.refresh_now(), self._run.settings.ttl, read_plaintext=True)
+        settings = self._run.settings
+        return ReadPolicy(
+            self._run.refresh_now(), settings.ttl, read_plaintext=True, upstream_until=settings.upstream_until
+        )
 
     def _classified(self, row: StoredRow, found: Classification) -> ClassifiedRow:
         outcome, envelope = found.outcome, found.envelope

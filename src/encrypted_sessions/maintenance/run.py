@@ -35,6 +35,7 @@ class Settings(NamedTuple):
 
     ttl: int | None
     upstream_key: str | None
+    upstream_until: float | None
     batch: int
     limit: int | None
     dry_run: bool

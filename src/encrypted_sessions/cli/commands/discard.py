@@ -22,6 +22,7 @@ from ..options import (
     SessionsTable,
     StoreURL,
     UpstreamKey,
+    UpstreamUntil,
     Yes,
 )
 from ..running import run_operation
@@ -62,6 +63,7 @@ def discard(
     yes: Yes = False,
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
+    upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
     max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
@@ -85,6 +87,7 @@ def discard(
         as_json=as_json,
         keys=keys,
         upstream_key=upstream_key,
+        upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
         limit=limit,

@@ -16,6 +16,7 @@ from ..options import (
     SessionsTable,
     StoreURL,
     UpstreamKey,
+    UpstreamUntil,
 )
 from ..running import run_operation
 
@@ -36,6 +37,7 @@ def encrypt(
     *,
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
+    upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
     max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
@@ -54,6 +56,7 @@ def encrypt(
         as_json=as_json,
         keys=keys,
         upstream_key=upstream_key,
+        upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
         limit=limit,

@@ -17,6 +17,7 @@ from ..options import (
     SessionsTable,
     StoreURL,
     UpstreamKey,
+    UpstreamUntil,
     Yes,
 )
 from ..running import run_operation
@@ -39,6 +40,7 @@ def purge(
     yes: Yes = False,
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
+    upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
     max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
@@ -57,6 +59,7 @@ def purge(
         as_json=as_json,
         keys=keys,
         upstream_key=upstream_key,
+        upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
         limit=limit,

@@ -21,6 +21,7 @@ from ..options import (
     SessionsTable,
     StoreURL,
     UpstreamKey,
+    UpstreamUntil,
 )
 from ..running import run_operation
 
@@ -50,6 +51,7 @@ def reencrypt(
     ] = None,
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
+    upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
     max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
@@ -70,6 +72,7 @@ def reencrypt(
         as_json=as_json,
         keys=keys,
         upstream_key=upstream_key,
+        upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
         limit=limit,

@@ -15,6 +15,7 @@ from ..options import (
     SessionsTable,
     StoreURL,
     UpstreamKey,
+    UpstreamUntil,
 )
 from ..running import run_operation
 
@@ -33,6 +34,7 @@ def verify(
     ttl: OptionalTTL = None,
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
+    upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
     max_row_bytes: MaxRowBytes = 64 * 2**20,
     sessions_table: SessionsTable = "agent_sessions",
@@ -49,6 +51,7 @@ def verify(
         as_json=as_json,
         keys=keys,
         upstream_key=upstream_key,
+        upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
     )
