@@ -303,10 +303,10 @@ class PostgresServer(Server):
     def _initialise(self, folder: Path) -> None:
         # Anyone on this machine can reach the port.
         password = secrets.token_hex(16)
-        (folder / "password").write_text(password)
         verifier_file = folder / "verifier"
-        verifier_file.write_text(_quick_verifier(password))
-        self._give_to_user(verifier_file)
+        for file, text in ((folder / "password", password), (verifier_file, _quick_verifier(password))):
+            file.write_text(text)
+            self._give_to_user(file)  # whatever the umask of the test that is the first to ask for a server
         self._run(
             [
                 str(self.programs / "initdb"),
