@@ -47,9 +47,9 @@ from .workers import WORKERS
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Engine", "Turn"]
+__all__ = ["LISTING", "Engine", "Turn"]
 
-_LISTING = object()  # whose turn it is when names are read, whoever wants them
+LISTING = object()  # whose turn it is when names are read, whoever wants them
 
 
 class Turn:
@@ -257,10 +257,14 @@ class Engine:
         """The call for it, or one for the names that a source has, when that may save the other; joined for `asker`."""
         name = lookup.asked_for
         if not listed and any(self.names[at].needs_listing(name) for at in lookup.unanswered):
-            call = self.calls.get(NAMES) or self.calls.add_lookup(NAMES, Listing(self.sources))
-            asker = _LISTING
-        else:
-            call = self.calls.get(name) or self.calls.add_lookup(name, lookup, kid=lookup.kid)
+            return self.list_names(turn)
+        return self._join(turn, self.calls.get(name) or self.calls.add_lookup(name, lookup, kid=lookup.kid), asker)
+
+    def list_names(self, turn: Turn) -> InFlightCall:
+        """The call that reads the names of those sources that list theirs, joined."""
+        return self._join(turn, self.calls.get(NAMES) or self.calls.add_lookup(NAMES, Listing(self.sources)), LISTING)
+
+    def _join(self, turn: Turn, call: InFlightCall, asker: Hashable) -> InFlightCall:
         self.calls.join(call, asker)
         turn.start += self.calls.fill_slots(turn.now)
         return call

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from math import inf
 
 from ..errors import KeyNotFoundError, KeyProviderError, KeyUnavailableError
 from ..key import Key, parse_kid
 from .calls import ACTIVE, NAMES, InFlightCall
-from .engine import Engine
+from .engine import LISTING, Engine
 from .events import log
 from .sources import KeySource
 from .waiting import Flow, OneShotEvent
 
-__all__ = ["close", "find", "find_active", "refresh"]
+__all__ = ["close", "find", "find_active", "list_kids", "refresh"]
 
 # So long the use of a key waits that nobody has used, or asked for, in a long time.
 _ASK_FIRST_S = 3.0
@@ -103,6 +103,25 @@ def refresh(engine: Engine) -> Flow[Key]:
             return call.result()
 
 
+def list_kids(engine: Engine) -> Flow[tuple[str, ...]]:
+    """The public ids of all keys of those sources that list theirs, read after this."""
+    with engine.lock:
+        before = engine.calls.last_number
+    while any(source.lists_names for source in engine.sources):
+        with engine.turn() as turn:
+            engine.refuse_if_closed()
+            call = engine.list_names(turn)
+        yield from _until_looked_up(engine, call, "its names", LISTING, engine.deadline_s)
+        if call.number > before:
+            break
+    with engine.lock:
+        engine.refuse_if_closed()
+        kids = dict.fromkeys(kid for names in engine.names for kid in names.kids())
+    # Some places answer for a fingerprint alone as well.
+    named = {kid.rpartition("~")[2] for kid in kids if kid[0] != "~"}
+    return tuple(kid for kid in kids if kid[0] != "~" or kid[1:] not in named)
+
+
 def close(engine: Engine) -> Flow[None]:
     """Forget the keys, wait for calls that run, close the providers."""
     with engine.turn() as turn:
@@ -134,7 +153,7 @@ def _close_sources(sources: Sequence[KeySource], closed: OneShotEvent) -> None:
     closed.set()
 
 
-def _until_looked_up(engine: Engine, call: InFlightCall, kid: str, asker: str | None, wait_s: float) -> Flow[None]:
+def _until_looked_up(engine: Engine, call: InFlightCall, kid: str, asker: Hashable, wait_s: float) -> Flow[None]:
     asked = True
     try:
         if call.age_s() < engine.deadline_s:

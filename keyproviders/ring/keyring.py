@@ -35,7 +35,7 @@ from ..provider import KeyProvider
 from ..registry import open_provider
 from .engine import Engine
 from .events import LEVELS, EventSink, KeyEvent
-from .flows import close, find, find_active, refresh
+from .flows import close, find, find_active, list_kids, refresh
 from .policies import CachePolicy, RetryPolicy
 from .sources import KeySource
 from .waiting import Flow, run_async, run_sync
@@ -232,6 +232,21 @@ class KeyRing:
         elif not isfinite(wait_s) or wait_s < 0:
             raise ValueError(f"wait_s must be finite and 0 or more; {wait_s} was given")
         return find(self._engine, kid, asker, wait_s), wait_s
+
+    async def kids(self) -> tuple[str, ...]:
+        """The public ids of all keys that its providers say they have, whether held or not.
+
+        Only providers with `names()` say so: keys in code, `env:`, `file:` and keysets have it. What is in
+        here need not be to be had: keys that are disabled or destroyed are among them.
+
+        Returns:
+            The public ids. None of a provider that does not list its names, or could not now.
+
+        Raises:
+            KeyUnavailableError: They did not answer within the RetryPolicy's `deadline_s`.
+            KeyProviderError: The ring is closed.
+        """
+        return await run_async(list_kids(self._engine), self._engine.deadline_s)
 
     @property
     def strict(self) -> bool:

@@ -58,6 +58,10 @@ class KnownNames:
         """Whether the source lists its names, and did not have this one when it did last."""
         return self._source.lists_names and (self._listed is None or name not in self._listed)
 
+    def kids(self) -> list[str]:
+        """The public ids of what the source listed last, as far as it has their fingerprints at hand."""
+        return [_kid_of(name, fingerprint) for name, fingerprint in (self._listed or {}).items() if fingerprint]
+
     def remember(self, name: str, said: str | KeyNotFoundError, now: float) -> None:
         """The source said this of a name: the kid of its key, or why it has none."""
         self._said.pop(name, None)
@@ -81,10 +85,14 @@ class KnownNames:
             return ""
         if name in listed:
             fingerprint = listed[name]
-            return "" if fingerprint is None else f"{'' if name == fingerprint else name}~{fingerprint}"
+            return "" if fingerprint is None else _kid_of(name, fingerprint)
         more = len(listed) - _SHOWN_NAMES
         shown = ", ".join(list(listed)[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
         return KeyNotFoundError(f"{self._source.label} has no key {name!r}; it has {shown}")
+
+
+def _kid_of(name: str, fingerprint: str) -> str:
+    return f"{'' if name == fingerprint else name}~{fingerprint}"
 
 
 class Listing:

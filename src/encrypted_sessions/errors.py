@@ -67,6 +67,7 @@ class UnreadableItemsError(EncryptedSessionError):
         refused: Mapping[str, int],
         session_id: str,
         store: str,
+        advice: Sequence[str] = (),
         consequence: str = "Nothing was returned and nothing was deleted.",
         ways_out: str = (
             "To go on without such rows: on_unreadable='skip', or read(), which returns what can"
@@ -82,6 +83,7 @@ class UnreadableItemsError(EncryptedSessionError):
             ),
             *(f"  {name}: {EXPLANATIONS[name]}" for name in refused),
         ]
+        lines += [f"  {sentence}" for sentence in advice]
         if findings:
             places = ", ".join(finding.place() for finding in findings[:5])
             lines.append(f"  counted from the newest row (0): {places}")

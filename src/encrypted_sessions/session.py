@@ -135,11 +135,12 @@ class EncryptedSession:
                 " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
             )
         self._takes_wrapper = accepts_wrapper(underlying_session)
-        log = SessionLog(self._session_id, type(underlying_session).__name__)
+        keychain = _keychain(encryption_key, upstream_key, self.session_id)
+        log = SessionLog(self._session_id, type(underlying_session).__name__, keychain.advice)
         self._sealed = SealedHistory(
             underlying_session,
             store_beneath(underlying_session),
-            _keychain(encryption_key, upstream_key, self.session_id),
+            keychain,
             self._policy,
             ShieldedChanges(arguments.shield_s(shield_s), log),
             log,

@@ -656,6 +656,33 @@ def test_a_place_that_cannot_list_its_names_is_asked_for_each(still: Making) -> 
     assert s.place.asked == [older.name, "invented1"]
 
 
+async def test_the_kids_of_places_that_know_all_they_have_are_told_whether_held_or_not(still: Making) -> None:
+    listing, further, other = FakeKeyProvider(), FakeKeyProvider(), Unlisted()
+    s = still(provider=listing, also_read=[other, further])
+    older, active = listing.key(), listing.rotate()
+    listing.destroy(older.name or "")
+    assert await s.ring.kids() == (older.kid, active.kid, further.key().kid)
+    newer = listing.rotate()
+    assert newer.kid in await s.ring.kids()
+    assert s.ring.health().held == ()
+    assert listing.asked == other.asked == further.asked == []
+
+
+async def test_places_that_list_no_names_tell_no_kids(still: Making) -> None:
+    s = still(provider=Unlisted())
+    assert await s.ring.kids() == ()
+    assert s.place.asked == []
+
+
+async def test_a_place_that_cannot_list_its_names_now_tells_none_and_a_closed_ring_says_so(still: Making) -> None:
+    s = still(provider=FakeKeyProvider())
+    s.place.go_down()
+    assert await s.ring.kids() == ()
+    s.ring.close()
+    with pytest.raises(KeyProviderError, match="closed"):
+        await s.ring.kids()
+
+
 def test_only_the_places_that_do_not_know_all_they_have_are_asked(still: Making) -> None:
     listing, other = FakeKeyProvider(), Unlisted()
     s = still(provider=listing, also_read=[other])

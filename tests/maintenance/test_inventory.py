@@ -17,6 +17,8 @@ from encrypted_sessions.maintenance.distinct_counter import DistinctCounter
 from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
 from encrypted_sessions_tests.stores import StoreLocation, raw_rows
 from encrypted_sessions_tests.whole_stores import fill, whole
+from keyproviders import KeyRing
+from keyproviders.testing import FakeKeyProvider
 
 
 def group(report: InventoryReport, kid: str | None, outcome: str) -> Group:
@@ -150,6 +152,41 @@ async def test_a_key_that_a_wrongly_labelled_row_needs_is_never_told_as_free(
     assert f"1 row needs {sealer.older.kid} though the label says another key" in report.conclusion
     assert "depends on any key but" not in report.conclusion
     assert await raw_rows(place, SESSION) == rows
+
+
+@pytest.mark.parametrize("label", ["active", "destroyed", "unknown"])
+async def test_a_wrongly_labelled_row_is_told_with_the_key_that_its_place_lists_and_nobody_holds(
+    file: StoreLocation, label: str
+):
+    """The keys of a fresh process: it holds the active one alone."""
+    place = FakeKeyProvider()
+    older = place.key()
+    destroyed, active = place.rotate(), place.rotate()
+    place.destroy(destroyed.name or "")
+    kid = {"active": active, "destroyed": destroyed, "unknown": Key.generate("unknown")}[label].kid
+    sealer = Sealer()
+    rows = [relabelled(sealer.row(message("old"), older, age=50), kid), sealer.row(message("a"), active)]
+    await fill(file, {SESSION: rows})
+    async with KeyRing(place) as ring, whole(file) as store:
+        report = await inventory(store, ring, ttl=TTL)
+    assert (report.ok, report.left) == (False, {"mislabelled": 1})
+    (use,) = [use for use in report.keys if use.kid == older.kid]
+    assert (use.needed_by, use.mislabelled, use.newest) == (1, 1, sealer.now - 50)
+    assert f"1 row needs {older.kid} though the label says another key" in report.conclusion
+
+
+async def test_the_keys_of_a_place_are_fetched_only_where_a_row_is_in_doubt_and_once(file: StoreLocation):
+    place = FakeKeyProvider()
+    older, active = place.key(), place.rotate()
+    sealer = Sealer()
+    rows = [sealer.row(message("a"), active)]
+    await fill(file, {SESSION: rows})
+    async with KeyRing(place) as ring, whole(file) as store:
+        assert (await inventory(store, ring)).ok
+        assert place.asked == ["active"]
+        await fill(file, {SESSION: [relabelled(sealer.row(message("x"), Key.generate("y")), active.kid)] * 9})
+        assert (await inventory(store, ring, batch=2)).left["unauthentic"] == 9
+    assert place.asked.count(older.name or "") == 1
 
 
 async def test_a_row_of_the_sdks_class_that_names_the_active_key_needs_its_string(file: StoreLocation, sealer: Sealer):

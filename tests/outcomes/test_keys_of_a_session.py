@@ -37,6 +37,27 @@ class SlowPlace(KeyProvider):
         return self._keys[name]
 
 
+async def test_a_row_that_names_a_held_key_by_another_name_says_what_to_list(place: StoreLocation, sealer: Sealer):
+    """For instance after a key was given another name at its place."""
+    former = Key("former", sealer.active.secret)
+    row = sealer.row(message("old"), former)
+    async with sealer.session(place) as session:
+        await session.add_items([message("makes the tables")])
+        await write_rows(place, SESSION, [row, row, sealer.of("unknown_key")])
+        for refused in (session.get_items, session.pop_item):
+            if refused == session.pop_item:
+                await write_rows(place, SESSION, [row])
+            with pytest.raises(UnreadableItemsError) as raised:
+                await refused()
+            advice = (
+                f"the very key of {former.kid} is held as {sealer.active.kid}: if its rows are yours, list it under"
+            )
+            assert str(raised.value).count(advice) == 1
+            assert "under the name 'former' too" in str(raised.value)
+            assert str(raised.value).count("the very key of") == 1
+            assert former.reveal_base64() not in str(raised.value)
+
+
 async def test_invented_kids_end_a_read_in_time_and_as_not_asked(sealer: Sealer):
     rows: list[Any] = [
         {**sealer.envelope(message("junk")), "kid": f"invented-{number}~0badc0de"} for number in range(INVENTED)

@@ -554,7 +554,8 @@ async def keys_under_transit(net: Net, folder: Path) -> None:
 @case(
     *("KeyRing", "KeyRing.active", "KeyRing.active_sync", "KeyRing.get", "KeyRing.get_sync", "KeyRing.refresh"),
     *("KeyRing.health", "KeyRing.aclose", "KeyRing.close", "KeyRing.ephemeral", "KeyEvent", "RingHealth"),
-    *("KeyRing.deadline_s", "KeyRing.lease", "KeyRing.strict", "KeyNotAskedError", "InsecurePermissionsWarning"),
+    *("KeyRing.deadline_s", "KeyRing.kids", "KeyRing.lease", "KeyRing.strict", "KeyNotAskedError"),
+    "InsecurePermissionsWarning",
 )
 async def a_ring(net: Net, folder: Path) -> None:
     events: list[KeyEvent] = []
@@ -569,6 +570,7 @@ async def a_ring(net: Net, folder: Path) -> None:
             with net.raises(KeyNotFoundError):
                 ring.get_sync(kid)
         assert ring.deadline_s == 8
+        assert key.kid in await ring.kids()
         net.see(ring.lease(key))
         with net.raises(KeyNotAskedError):
             await ring.get("never~00000000", asker="user-1", wait_s=0)

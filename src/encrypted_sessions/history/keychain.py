@@ -19,6 +19,7 @@ from keyproviders import (
     KeyNotAskedError,
     KeyNotFoundError,
     KeyUnavailableError,
+    parse_kid,
 )
 
 from ..core.cipher import SessionCipher
@@ -73,6 +74,10 @@ class StringKeychain:
     #: Nothing is asked for.
     wait_s = 0.0
 
+    def advice(self, kid: str) -> str | None:  # noqa: ARG002 - as a ring's
+        """Nothing: the string opens whatever it can."""
+        return None
+
     async def find(self, kids: Iterable[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:  # noqa: ARG002 - as a ring's
         """The string's cipher for each."""
         return dict.fromkeys(kids, self._cipher)
@@ -96,6 +101,16 @@ class RingKeychain:
     async def active(self) -> SessionCipher:
         """The ring's active key."""
         return self._cipher(await self._ring.active())
+
+    def advice(self, kid: str) -> str | None:
+        """What to do about a kid that is not known, where the ring holds its very key under another name."""
+        name, fingerprint = parse_kid(kid) or (None, None)
+        if name is None:
+            return None
+        held = next((one for one in self._ring.health().held if one.endswith(f"~{fingerprint}")), None)
+        if held is None:
+            return None
+        return f"the very key of {kid} is held as {held}: if its rows are yours, list it under the name {name!r} too"
 
     @property
     def wait_s(self) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._support.session_names import logged_session
@@ -36,11 +36,12 @@ _WHY_PASSED_OVER: Mapping[str, str] = {
 
 
 class SessionLog:
-    """Writes about one session and the kind of its store."""
+    """Writes about one session and the kind of its store. `advice` says what to do about a kid that is not known."""
 
-    def __init__(self, session_id: str, store: str) -> None:
+    def __init__(self, session_id: str, store: str, advice: Callable[[str], str | None] = lambda _: None) -> None:
         self._session_id = session_id
         self.store = store
+        self._advice = advice
 
     def fields(self, **more: object) -> dict[str, Any]:
         """For a record's `extra`."""
@@ -50,8 +51,15 @@ class SessionLog:
         """The error for rows that were `refused`, which the log is told of first."""
         outcomes = counts.outcomes()
         self._tell(f"cannot be read: {describe(refused)}", counts, refused)
+        unknown = {one.kid for one in counts.findings if one.outcome == "unknown_key" and one.kid is not None}
         return UnreadableItemsError.of(
-            outcomes, counts.findings, refused=refused, session_id=self._session_id, store=self.store, **words
+            outcomes,
+            counts.findings,
+            refused=refused,
+            session_id=self._session_id,
+            store=self.store,
+            advice=[advice for advice in map(self._advice, sorted(unknown)) if advice is not None],
+            **words,
         )
 
     def left_out(self, counts: OutcomeCounts, refused: Mapping[str, int]) -> None:

@@ -60,7 +60,8 @@ async def inventory(
 
     With `keys` every row is opened, and the report's `conclusion` says which keys nothing depends on
     any more, and from when on expiry frees the others. A row that does not open under the key that it
-    names is tried with the others that are at hand: whoever can write to the store can write any label.
+    names is tried with the others that are at hand, and with those that their place lists: whoever can
+    write to the store can write any label.
     Without keys labels are counted, and it says that they are not proof.
 
     Args:

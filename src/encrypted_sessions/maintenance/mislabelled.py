@@ -6,6 +6,7 @@ row name the active key. It opens for nobody then, and yet the key that sealed i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..core.cipher import SessionCipher, Unauthentic
@@ -31,6 +32,7 @@ class MislabelledRows:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._noted: list[ClassifiedRow] = []
+        self._has_listed = False
         self.by_kid: dict[str, NeededAllTheSame] = {}
 
     def note(self, classified: ClassifiedRow) -> None:
@@ -38,25 +40,39 @@ class MislabelledRows:
         self._noted.append(classified)
 
     async def try_other_keys(self) -> None:
-        """Try every key that is at hand on the rows that were noted; then none is noted any more."""
+        """Try every key of the places on the rows that were noted; then none is noted any more.
+
+        First those at hand. The others that the places list are fetched once a run, where a row needs it.
+        """
         run, noted = self._run, self._noted
         self._noted = []
         if not noted:
             return
         assert run.keys is not None  # noqa: S101 - without keys no row has such an outcome
-        held = await run.keys.held()
+        noted = await self._try(noted, await run.keys.held())
+        if noted and not self._has_listed:
+            self._has_listed = True
+            noted = await self._try(noted, await run.keys.listed())
         for classified in noted:
-            kid = _opener(classified, held)
-            if kid is not None:
+            if classified.outcome == "unauthentic":
+                run.leave("unauthentic", classified)
+
+    async def _try(self, noted: Sequence[ClassifiedRow], keys: dict[str, bytes]) -> list[ClassifiedRow]:
+        """Which of the rows no key opens but, perhaps, the one that they name."""
+        run, left = self._run, []
+        for classified in noted:
+            kid = _opener(classified, keys)
+            if kid is None:
+                left.append(classified)
+            else:
                 assert classified.timestamp is not None  # noqa: S101 - it is an envelope
                 before = self.by_kid.get(kid, NeededAllTheSame(0, classified.timestamp))
                 self.by_kid[kid] = NeededAllTheSame(before.items + 1, max(before.newest, classified.timestamp))
                 run.leave("mislabelled", classified)
-            elif classified.outcome == "unauthentic":
-                run.leave("unauthentic", classified)
             if run.time_slice.is_used_up():
                 run.raise_if_interrupted()
                 await run.time_slice.checkpoint()
+        return left
 
 
 def _opener(classified: ClassifiedRow, keys: dict[str, bytes]) -> str | None:
