@@ -324,6 +324,73 @@ def test_a_disabled_or_destroyed_key_is_dropped_at_once(still: Making, error: Ex
     assert s.ring.health().held == ()
 
 
+# How soon a busy process stops. What is done to a key-encryption key is in tests/keyset/test_revocation.py.
+
+
+def stops_after(s: Any, *uses: Callable[[], Key]) -> float:
+    """A process that uses its keys every five seconds: how long until no use goes on."""
+    began = s.time.now
+    while sum(map(fails, uses)) < len(uses):
+        s.run(5, step=5)
+        assert s.time.now < began + 3 * HOUR
+    return float(s.time.now - began)
+
+
+def fails(use: Callable[[], Key]) -> bool:
+    try:
+        use()
+    except KeyProviderError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("jitter", [0.9, 1.0, 1.1])
+@pytest.mark.parametrize("after_s", [0, 5, 100, 235, 240, 260, 3_599, 7_000])
+@pytest.mark.parametrize("error", DENIALS, ids=ids(DENIALS))
+def test_a_busy_process_stops_within_11_minutes_after_its_access_was_revoked(
+    still: Making, error: Exception, after_s: int, jitter: float
+) -> None:
+    s, older, active = two_keys(still)
+    s.ring._engine.cache._jitter = lambda: jitter
+    for _ in range(after_s // 5):
+        s.run(5, step=5)
+        s.ring.active_sync()
+        s.ring.get_sync(older.kid)
+    s.place.errors["*"] = error
+    reads = [lambda kid=key.kid: s.ring.get_sync(kid) for key in (older, active)]
+    assert stops_after(s, s.ring.active_sync, *reads) <= 11 * 60
+
+
+@pytest.mark.parametrize("jitter", [0.9, 1.0, 1.1])
+@pytest.mark.parametrize("after_s", [0, 5, 100, 235, 240, 260, 3_599, 7_000])
+@pytest.mark.parametrize("error", ENDS, ids=ids(ENDS))
+def test_a_busy_process_stops_within_6_minutes_after_the_active_key_was_disabled_or_destroyed(
+    still: Making, error: Exception, after_s: int, jitter: float
+) -> None:
+    s, older, active = two_keys(still)
+    s.ring._engine.cache._jitter = lambda: jitter
+    for _ in range(after_s // 5):
+        s.run(5, step=5)
+        s.ring.active_sync()
+    s.place.errors["active"] = s.place.errors[active.name or ""] = error
+    assert stops_after(s, s.ring.active_sync, lambda: s.ring.get_sync(active.kid)) <= 6 * 60
+    assert s.ring.get_sync(older.kid) is older
+
+
+@pytest.mark.parametrize("after_s", [0, 5, 3_000, 3_595, 7_000])
+@pytest.mark.parametrize("error", ENDS, ids=ids(ENDS))
+def test_a_busy_process_reads_no_longer_than_62_minutes_with_an_older_key_that_was_disabled_or_destroyed(
+    still: Making, error: Exception, after_s: int
+) -> None:
+    s, older, active = two_keys(still)
+    for _ in range(after_s // 5):
+        s.run(5, step=5)
+        s.ring.get_sync(older.kid)
+    s.place.errors[older.name or ""] = error
+    assert stops_after(s, lambda: s.ring.get_sync(older.kid)) <= 62 * 60
+    assert s.ring.active_sync() is active
+
+
 def test_failures_that_a_person_must_mend_are_logged_as_errors_from_the_first(
     still: Making, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from encrypted_sessions.cli import application
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
+from encrypted_sessions_tests.keyset_fixture import make_format_1
 from encrypted_sessions_tests.leaks import Net
+from keyproviders.keyset import FileKeysetStore, WrappedKey
 
 VARIABLE = "SENTINEL_KEYS"
 
@@ -122,3 +126,52 @@ def test_keygen_prints_its_key_once_and_logs_nothing(net: Net) -> None:
     (printed,) = {shown.strip() for where, shown in net.caught if where.startswith("output")}
     assert len(printed) == 44
     assert not [where for where, shown in net.caught if where.startswith("log") and printed in shown]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_no_command_about_keys_prints_one(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, as_json: bool
+) -> None:
+    """`keys ...` and `doctor`, over a keyset whose every key is looked for, wrapped and plain."""
+
+    class Watched(FakeKeyWrapper):
+        def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
+            secret, wrapped = super().generate(context)
+            net.also(secret)
+            return secret, wrapped
+
+    monkeypatch.setattr("keyproviders.aws.kms.AwsKmsKeyWrapper", Watched)
+    url = f"aws-kms:fake/agents?keyset=file:{tmp_path}/keyset.json"
+    old = f"aws-kms:fake/agents?keyset=file:{tmp_path}/old.json"
+    store = FileKeysetStore(tmp_path / "old.json")
+    for secret in make_format_1(FakeKeyWrapper(), store, "first", "second", now=1_600_000_000).values():
+        net.also(secret)
+    json_too = ["--json"] if as_json else []
+
+    def keys(command: str, *arguments: str) -> int:
+        return run(net, "keys", command, *arguments, *json_too)
+
+    steps: list[Callable[[], int]] = [
+        lambda: keys("create", url, "--key-name", "first"),
+        lambda: keys("rotate", url, "--now", "--key-name", "second"),
+        lambda: keys("list", url),
+        lambda: keys("rewrap", url),
+        lambda: keys("upgrade", url),
+        lambda: keys("list", old),
+        lambda: keys("upgrade", old),
+        lambda: keys("retire", old, "first"),
+        lambda: keys("restore", old, "first"),
+        lambda: keys("retire", old, "first"),
+        lambda: keys("destroy", old, "first", "--yes"),
+        lambda: run(net, "doctor", url, *json_too),
+        lambda: run(net, "doctor", old, *json_too),
+    ]
+    assert [step() for step in steps] == [0] * len(steps)
+    refusals: list[Callable[[], int]] = [
+        lambda: keys("create", url),
+        lambda: keys("retire", url, "second"),
+        lambda: keys("destroy", url, "first", "--yes"),
+        lambda: keys("list", f"{url}&keyset_id={'0' * 32}"),
+        lambda: run(net, "doctor", f"{url}&keyset_id={'0' * 32}", *json_too),
+    ]
+    assert [step() for step in refusals] == [1] * len(refusals)

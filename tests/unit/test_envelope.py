@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +16,11 @@ from hypothesis import strategies as st
 from encrypted_sessions.core.envelope import Envelope, pack, parse, parse_row
 from encrypted_sessions.core.suites.fernet_v1 import decode_base64url, encode_base64url
 from encrypted_sessions_tests.json_values import values
+from encrypted_sessions_tests.soak import Rounds, Seed
+
+TEXTS = 220_000
+AT_LEAST = 22_000
+"""In every run, which takes a tenth of a second."""
 
 BASE64_URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
@@ -57,6 +65,46 @@ def nearly_base64() -> st.SearchStrategy[str]:
 def test_decoding_accepts_what_encoding_gives_and_nothing_else(text: str) -> None:
     # What is no ASCII is refused before it comes here (`parse`).
     assert decode_base64url(text.encode("utf-8", "surrogatepass")) == strictly_decoded(text)
+
+
+def texts_at_random(count: int, chance: random.Random) -> Iterator[str]:
+    """Good base64, the same with one character exchanged, put in or taken out, and texts of its characters."""
+    characters = BASE64_URL + "=+/\n *\0"
+    for _ in range(count):
+        good = base64.urlsafe_b64encode(chance.randbytes(chance.randrange(40))).decode("ascii")
+        at = chance.randrange(len(good) + 1)
+        odd = chance.choice(characters)
+        kind = chance.randrange(6)
+        if kind == 0:
+            yield good
+        elif kind == 1:
+            yield good[:at] + odd + good[at + 1 :]
+        elif kind == 2:
+            yield good[:at] + odd + good[at:]
+        elif kind == 3:
+            yield good[:at] + good[at + 1 :]
+        elif kind == 4:  # the last group alone decides about spare bits and padding
+            yield good[:-2] + chance.choice(BASE64_URL) + chance.choice(["=", "==", odd])
+        else:
+            yield "".join(chance.choices(characters, k=chance.randrange(24)))
+
+
+@pytest.mark.parametrize("_", ["few", pytest.param("all", marks=pytest.mark.soak)])
+def test_base64_is_taken_exactly_where_it_is_what_encoding_gives(_: str, rounds: Rounds, seed: Seed) -> None:
+    count = max(rounds.of(TEXTS), AT_LEAST)
+    taken = 0
+    for text in texts_at_random(count, random.Random(seed)):
+        expected = strictly_decoded(text)
+        assert decode_base64url(text.encode("ascii")) == expected, text
+        taken += expected is not None
+    assert count // 5 < taken < count // 2
+
+
+@pytest.mark.parametrize("padding", ["", "=", "=="])
+def test_every_last_group_there_can_be_is_taken_exactly_where_its_spare_bits_are_zero(padding: str) -> None:
+    for last in itertools.product(BASE64_URL, repeat=2):
+        text = "QUFB" + ("AA" + "".join(last) if not padding else "A" * (2 - len(padding)) + "".join(last) + padding)
+        assert decode_base64url(text.encode("ascii")) == strictly_decoded(text), text
 
 
 @given(st.binary(max_size=200))
