@@ -85,8 +85,11 @@ async def test_a_file_that_exists_is_never_written_to(file: StoreLocation, seale
     there.write_text("mine")
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "nowhere")
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
     async with whole(file) as store:
-        for path in (there, link):
+        for path in (there, link, pipe, folder):
             with pytest.raises(FileExistsError, match=r"exists already; name a new one\. Nothing was removed"):
                 await discard(store, sealer.ring, outcome="unauthentic", export=path)
         with pytest.raises(FileNotFoundError):

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -1036,6 +1037,107 @@ async def terminal_escapes_in_rows(net: Net, folder: Path) -> None:
         assert said
         for shown in said:
             assert not set(ESCAPES[:1] + "\x07\u202e\x9b") & set(shown)
+
+
+def sealed_at(net: Net, key: Key, timestamp: float) -> dict[str, Any]:
+    """The sentinel text under a key, for the session "session"."""
+    return pack(key.kid, FernetCipher.derive(key.secret, "session").seal(net.item(), int(timestamp)))
+
+
+@case("UnreadableItemsError", "EncryptedSession.add_items", "EncryptedSession.read", "Key")
+async def rows_that_are_too_large_too_late_or_from_the_future(net: Net, folder: Path) -> None:
+    now = time.time()
+    rotated = Key("rotated", net.secret, written_until=datetime(2001, 1, 1, tzinfo=timezone.utc))
+    active = Key.generate("active")
+    net.also(active.secret)
+    too_large = {"role": "user", "content": net.text.text * 200}
+    rows = {
+        "late_key": sealed_at(net, rotated, now),
+        "too_large": too_large,
+        "not_yet_valid": sealed_at(net, active, now + 10_000),
+    }
+    async for store in each_store(folder):
+        ring = KeyRing(StaticKeyProvider(active, rotated))
+        options: dict[str, Any] = {"ttl": 60, "max_row_bytes": 4_096}
+        session = EncryptedSession.wrap(store, ring, **options)
+        with net.raises(ValueError):
+            await session.add_items([net.item(), too_large])  # type: ignore[list-item]  # messages
+        with net.raises(ValueError):
+            await session._atomic_replace_items([too_large])
+        for outcome, row in rows.items():
+            await store.clear_session()
+            await store.add_items([row])
+            for use in (session.get_items, session.pop_item):
+                with net.raises(UnreadableItemsError):
+                    await use()
+            history = await session.read()
+            assert history.outcomes == {"ok": 0, outcome: 1}
+            net.see(list(history.findings))
+            lenient = EncryptedSession.wrap(store, ring, on_unreadable="skip", **options)
+            assert await lenient.get_items() == []
+        ring.close()
+
+
+@case("UnreadableItemsError", "KeyNotAskedError")
+async def rows_whose_key_was_not_asked_for(net: Net, folder: Path) -> None:
+    class Slow(FailingKeys):
+        def get(self, name: str) -> Key:
+            time.sleep(0.05)
+            raise KeyNotFoundError("no such key")
+
+    store = FailingStore()
+    key = net.master()
+    await store.add_items([{**sealed_at(net, key, time.time()), "kid": f"made-up-{n}~00000000"} for n in range(20)])
+    ring = KeyRing(Slow(key), retry=RetryPolicy(attempts=1, deadline_s=0.2))
+    session = EncryptedSession.wrap(store, ring, ttl=60)
+    with net.raises(UnreadableItemsError):
+        await session.get_items()
+    assert (await session.read()).outcomes["key_not_asked"] > 0
+    ring.close()
+
+
+@case("EncryptedSession", "StoreTimeoutError")
+async def a_call_that_is_let_go_while_its_store_hangs(net: Net, folder: Path) -> None:
+    store = FailingStore()
+    session = EncryptedSession.wrap(store, KeyRing(StaticKeyProvider(net.master())), ttl=60, shield_s=0.05)
+    await session.add_items([net.item()] * 2)  # type: ignore[list-item]  # messages
+    store.hanging = {"pop_item"}
+    popping = asyncio.ensure_future(session.pop_item())
+    await store.hangs.wait()
+    popping.cancel()
+    with net.raises(asyncio.CancelledError):
+        await popping
+    store.broken, store.hanging = {"add_items"}, set()
+    store.released.set()
+    with net.raises(EncryptedSessionError):  # the item, which the store did not take back
+        await session.get_items()
+
+
+@case("KeyRing.from_url", "open_provider", "WeakKeyWarning", "InsecurePermissionsWarning", "LongSessionIdWarning")
+async def what_is_warned_of_and_refused_where_it_is_strict(net: Net, folder: Path) -> None:
+    path = folder / "open"
+    path.touch(mode=0o600)
+    path.write_text(net.key_text)
+    path.chmod(0o666)
+    assert open_provider(f"file:{path}").active().secret == net.secret
+    with net.raises(ProviderConfigError):
+        open_provider(f"file:{path}", strict=True).active()
+    path.chmod(0o600)
+    weak = base64.b64encode(net.text.bytes[:32]).decode()  # letters alone: as a sentence is
+    (folder / "weak").touch(mode=0o600)
+    (folder / "weak").write_text(weak)
+    async with KeyRing.from_url(f"file:{folder}/weak") as ring:
+        await EncryptedSession.wrap(FailingStore(), ring, ttl=60, upstream_key=net.text.text).read()
+    with net.raises(InvalidKeyError):
+        await KeyRing.from_url(f"file:{folder}/weak", strict=True).active()
+    strict = KeyRing.from_url(f"file:{path}", strict=True)
+    with net.raises(ValueError):
+        EncryptedSession.wrap(FailingStore(), strict, ttl=60, upstream_key=net.text.text)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ENCRYPTED_SESSIONS_STRICT", "1")
+        with net.raises(ValueError):
+            EncryptedSession("session", FailingStore(), net.text.text)
+    strict.close()
 
 
 # -- Purging, and maintenance of a whole store ----------------------------------------------------
