@@ -21,9 +21,10 @@ class SQLiteStatements:
 
     def __init__(self, messages_table: str) -> None:
         self._table = table = messages_table
-        # What is surely too large comes as a number, which no BLOB is. Of text SQLite counts characters: where
-        # these have several bytes, the row is judged when it came.
-        data = "CASE WHEN length(message_data) > ? THEN 0 ELSE CAST(message_data AS BLOB) END"
+        # What is too large comes as a number, which no BLOB is. Bytes, and so of a BLOB: of text SQLite would count
+        # characters, which takes six times as long.
+        data = "CAST(message_data AS BLOB)"
+        data = f"CASE WHEN length({data}) > ? THEN 0 ELSE {data} END"
         self._rows = f"SELECT id, {data} FROM {table} WHERE session_id = ?"  # noqa: S608 - a table's name cannot be a parameter
         self.newest_id = f"SELECT max(id) FROM {table} WHERE session_id = ?"  # noqa: S608 - as above
         self.remove = (
