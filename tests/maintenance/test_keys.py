@@ -144,6 +144,21 @@ async def test_a_row_stamped_after_its_key_may_have_written_is_late_and_can_be_t
     ring.close()
 
 
+@pytest.mark.parametrize("until", [-500, 0, 900], ids=lambda seconds: f"until {seconds} s from now")
+async def test_a_row_from_the_future_under_a_key_that_has_stopped_by_then_is_not_sealed_again(
+    sealer: Sealer, until: int
+):
+    """Else who holds an old key would write today what opens tomorrow under the new one."""
+    older = Key("older", sealer.older.secret, written_until=datetime.fromtimestamp(sealer.now + until, timezone.utc))
+    ring = impatient_ring(ScriptedKeys(sealer.active, older))
+    rows = [sealer.row(message("forged"), older, age=-10_000), sealer.row(message("skewed"), older, age=-until - 30)]
+    store = MemoryStore(SESSION, rows)
+    report = await reencrypt(store, ring)
+    assert (report.ok, report.changed, report.left) == (False, 1, {"not_yet_valid": 1})
+    assert store.data[0] == rows[0].encode()
+    ring.close()
+
+
 async def test_what_is_no_kid_costs_no_question(sealer: Sealer):
     rows = [
         json.dumps({**sealer.envelope(message("a")), "kid": kid}) for kid in ("", "x", "a b~00000000", "x" * 10_000)

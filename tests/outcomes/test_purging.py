@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from encrypted_sessions import EncryptedSession, KeyUnavailableError
+from encrypted_sessions import EncryptedSession, Key, KeyRing, KeyUnavailableError
 from encrypted_sessions.errors import PurgeRefusedError
 from encrypted_sessions.stores.rows import RowStore
 from encrypted_sessions_tests.bulk_rows import counting, texts, write_rows
+from encrypted_sessions_tests.keyring_fakes import ScriptedKeys
 from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.stores import (
     KINDS,
@@ -97,6 +100,44 @@ async def test_rows_of_an_older_key_go_and_sealed_bytes_that_are_no_item_too(pla
         assert (await session.read()).outcomes == {"ok": 1, "expired": 2}
         assert await session.purge_expired() == 2
     assert await raw_rows(place, SESSION) == rows[2:]
+
+
+async def test_what_expired_goes_also_where_its_key_had_stopped_writing(place: StoreLocation, sealer: Sealer):
+    """Time comes before `late_key`: an expired call too is known as one, and stays while its output is in time."""
+    until = datetime.now(timezone.utc) - timedelta(seconds=AGE + 1_000)
+    rotated = Key("rotated", Key.generate().secret, written_until=until)
+    ring = KeyRing(ScriptedKeys(sealer.active, rotated))
+    rows = [
+        sealer.row(message("late and expired"), rotated, age=AGE),
+        sealer.row(CALL, rotated, age=AGE),
+        sealer.row(message("late"), rotated),
+        sealer.row(OUTPUT),
+    ]
+    await write(place, rows)
+    async with open_store(place, SESSION) as store:
+        session = EncryptedSession.wrap(store, ring, ttl=TTL)
+        assert await session.purge_expired() == 1
+        assert await raw_rows(place, SESSION) == rows[1:]
+        await session._purge_head()
+        assert await raw_rows(place, SESSION) == rows[1:]
+    ring.close()
+
+
+async def test_rows_of_the_sdk_that_were_stamped_too_late_are_not_purged(place: StoreLocation, sealer: Sealer):
+    """They are unauthentic for whoever reads, and what is not authentic stays."""
+    string = Key.generate().reveal_base64()
+    upstream = Key(None, base64.urlsafe_b64decode(string))
+    rows = [
+        json.dumps({**sealer.envelope(message(str(age)), upstream, age=age), "kid": "hkdf-v1"})
+        for age in (AGE, 2 * AGE)
+    ]
+    await write(place, rows)
+    until = datetime.now(timezone.utc) - timedelta(seconds=AGE + 1_000)
+    async with open_store(place, SESSION) as store:
+        session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL, upstream_key=string, upstream_until=until)
+        assert (await session.read()).outcomes == {"ok": 0, "unauthentic": 1, "expired": 1}
+        assert await session.purge_expired() == 1
+        assert await raw_rows(place, SESSION) == rows[:1]
 
 
 @pytest.mark.parametrize("count", [255, 256, 257, 513])

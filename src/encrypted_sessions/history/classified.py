@@ -19,7 +19,7 @@ from ..stores import TOO_LARGE, Cursor, Row
 from .keychain import Keychain
 from .results import Classification
 
-__all__ = ["CLOCK_SKEW_S", "GROUP", "Classifier", "HistoryWalk", "ReadPolicy", "SessionOpeners", "TimeSlice"]
+__all__ = ["CLOCK_SKEW_S", "GROUP", "Classifier", "HistoryWalk", "ReadPolicy", "SessionOpeners", "TimeSlice", "is_late"]
 
 #: A clock may be this many seconds behind the writer's before a row counts as from the future.
 CLOCK_SKEW_S = 60
@@ -52,9 +52,10 @@ class ReadPolicy:
     """What a row is measured against: the time, the session's ttl (None: no end), its policy.
 
     `upstream_until` and `plaintext_until`, in seconds since 1970, end what is let in for moving over.
+    Without `tells_late` a row counts as what else it is, also where its key had stopped writing.
     """
 
-    __slots__ = ("now", "plaintext_until", "read_plaintext", "ttl", "upstream_until")
+    __slots__ = ("now", "plaintext_until", "read_plaintext", "tells_late", "ttl", "upstream_until")
 
     def __init__(
         self,
@@ -64,12 +65,14 @@ class ReadPolicy:
         read_plaintext: bool,
         plaintext_until: float | None = None,
         upstream_until: float | None = None,
+        tells_late: bool = True,
     ) -> None:
         self.now = now
         self.ttl = ttl
         self.read_plaintext = read_plaintext
         self.plaintext_until = plaintext_until
         self.upstream_until = upstream_until
+        self.tells_late = tells_late
 
     def has_expired(self, timestamp: int) -> bool:
         """Whether what was sealed then is older than the ttl."""
@@ -208,7 +211,7 @@ class Classifier(Generic[RowT]):
                 return Classification("expired", envelope)
             if timestamp > policy.now + CLOCK_SKEW_S:
                 return Classification("not_yet_valid", envelope)
-            if opener.written_until is not None and timestamp > opener.written_until + CLOCK_SKEW_S:
+            if opener.written_until is not None and policy.tells_late and is_late(timestamp, opener):
                 return Classification("late_key", envelope)
             return Classification("ok", envelope, opener.open(envelope) if self._opens else None)
         except Unauthentic:
@@ -281,6 +284,12 @@ class HistoryWalk:
                 " max_scan_items, ask for fewer items with limit=, or remove old rows from the store."
             )
         return rows
+
+
+def is_late(timestamp: int, opener: Opener) -> bool:
+    """Whether that is after the opener's key had stopped writing."""
+    until = opener.written_until
+    return until is not None and timestamp > until + CLOCK_SKEW_S
 
 
 def _is_forged_upstream(envelope: Envelope, until: float) -> bool:

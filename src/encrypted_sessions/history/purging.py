@@ -107,8 +107,9 @@ async def _remove(history: SealedHistory, rows: RowStore, due: Sequence[Row]) ->
 
 
 def _classifier(history: SealedHistory, policy: ReadPolicy) -> Classifier[Row]:
-    # Without a ttl what is expired is opened, which says whether it is a call.
-    return history.classifier(ReadPolicy(policy.now, None, read_plaintext=True))
+    # Without a ttl what is expired is opened, which says whether it is a call. Time counts before a key that is late.
+    opening = ReadPolicy(policy.now, None, read_plaintext=True, upstream_until=policy.upstream_until, tells_late=False)
+    return history.classifier(opening)
 
 
 def _is_expired(classification: Classification, policy: ReadPolicy) -> bool:

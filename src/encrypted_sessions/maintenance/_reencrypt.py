@@ -7,6 +7,7 @@ from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
 
+from ..history.classified import is_late
 from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .classified_row import ClassifiedRow
@@ -57,11 +58,21 @@ class _Reencrypt(Resealing):
         if classified.outcome == "plaintext" or (self._from is not None and classified.kid != self._from.kid):
             return None
         self.met = True
-        if classified.outcome in AUTHENTIC:
+        if classified.outcome in AUTHENTIC and not _is_late(classified):
             return self.reseal(classified)
         if classified.outcome not in ("erased", "not_opened"):
             self.run.leave(classified.outcome, classified)
         return None
+
+
+def _is_late(classified: ClassifiedRow) -> bool:
+    """Whether an authentic row, from the future as it may be, is stamped after its key had stopped writing.
+
+    Under the active key nothing would tell any more, once its time has come.
+    """
+    assert classified.opener is not None  # noqa: S101 - it is authentic, so it had a key
+    assert classified.timestamp is not None  # noqa: S101 - likewise
+    return is_late(classified.timestamp, classified.opener)
 
 
 @redact_frames
