@@ -9,6 +9,7 @@ import pytest
 
 from encrypted_sessions import EncryptedSession, UnreadableItemsError
 from encrypted_sessions.stores import TOO_LARGE, RowStore
+from encrypted_sessions.stores.sizes import PAGE_BYTES
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.stores import ROW_ADDRESSABLE, PlainSession, StoreLocation, raw_rows
@@ -46,11 +47,64 @@ async def test_a_larger_row_is_judged_before_it_is_fetched(place: StoreLocation,
         tracemalloc.start()
         try:
             newest, oldest = await access.page(None, 5)
+            assert (newest, oldest) == tuple((await access.oldest(5))[::-1])
             assert tracemalloc.get_traced_memory()[1] < 5_000_000
         finally:
             tracemalloc.stop()
         assert newest.data is TOO_LARGE
         assert oldest.data is not TOO_LARGE
+
+
+@pytest.mark.parametrize("place", ROW_ADDRESSABLE, indirect=True)
+async def test_a_row_of_few_characters_and_many_bytes_is_judged_by_its_bytes_before_it_is_fetched(
+    place: StoreLocation, sealer: Sealer
+):
+    limit = 2_000_000
+    async with sealer.session(place, max_row_bytes=limit) as session:
+        access = session._sealed.rows
+        assert isinstance(access, RowStore)
+        await write_rows(place, SESSION, ['"' + "𝄞" * (limit - 100) + '"', '"' + "𝄞" * (limit // 4 - 100) + '"'])
+        for page in (await access.page(None, 5), (await access.oldest(5))[::-1]):
+            assert [row.data is TOO_LARGE for row in page] == [False, True]
+
+
+@pytest.mark.parametrize("place", ROW_ADDRESSABLE, indirect=True)
+async def test_large_rows_are_fetched_a_few_at_a_time(place: StoreLocation, sealer: Sealer):
+    """Nobody reads on what they were before: small rows come first, and last."""
+    small, large = [f'"{n}"' for n in range(20)], ['"' + "x" * 1_500_000 + f'{n}"' for n in range(12)]
+    rows = [*small, *large, *small]
+    async with sealer.session(place) as session:
+        access = session._sealed.rows
+        assert isinstance(access, RowStore)
+        await session.add_items([message("makes the tables")])
+        await session.clear_session()
+        await write_rows(place, SESSION, rows)
+        cursor, pages = access.cursor(), list[list[Any]]()
+        while not cursor.exhausted:
+            pages.append(await cursor.fetch(None))
+        found = [row.data for page in pages for row in page]
+        assert [data.decode() if isinstance(data, bytes) else data for data in found] == rows[::-1]
+        assert max(sum(len(row.data) for row in page[:-1]) for page in pages) < PAGE_BYTES
+        assert len(pages) < 10
+        assert cursor.fetched == len(rows)
+        assert [row.id for row in await access.oldest(256)] == [row.id for page in pages for row in page][::-1][:23]
+
+
+@pytest.mark.parametrize("place", ROW_ADDRESSABLE, indirect=True)
+async def test_a_conversation_of_large_rows_is_read_popped_and_purged_as_any(place: StoreLocation, sealer: Sealer):
+    large = "x" * 3_500_000
+    async with sealer.session(place) as session:
+        await session.add_items([message("makes the tables")])
+        await session.clear_session()
+        old = [sealer.expired(large), sealer.expired("small"), sealer.expired(large), sealer.expired(large)]
+        kept = [message(f"{n}{large}") for n in range(3)]
+        await write_rows(place, SESSION, [*old, *(sealer.row(item) for item in kept)])
+        assert await session.get_items(1) == kept[-1:]
+        assert await session.get_items() == kept
+        assert await session.purge_expired() == len(old)
+        assert await session.get_items() == kept
+        assert await session.pop_item() == kept[-1]
+        assert await session.get_items() == kept[:-1]
 
 
 async def test_a_row_of_many_bytes_in_few_characters_is_too_large(place: StoreLocation, sealer: Sealer):

@@ -16,7 +16,8 @@ from __future__ import annotations
 from .access import has_rows, rows_to_purge, store_beneath
 from .descriptor import StoreDescriptor, StoreNames, StoreUrl
 from .plain import PlainCursor, PlainStore
-from .rows import MAX_ROW_BYTES, PAGE, TOO_LARGE, HistoryMovedError, Row, RowCursor, RowStore
+from .rows import TOO_LARGE, CutPage, HistoryMovedError, Row, RowCursor, RowStore
+from .sizes import MAX_ROW_BYTES, PAGE
 from .whole import Block, StoredRow, WholeStore
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "TOO_LARGE",
     "Block",
     "Cursor",
+    "CutPage",
     "HistoryMovedError",
     "PlainStore",
     "Row",

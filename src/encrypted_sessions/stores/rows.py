@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
 
-__all__ = ["MAX_ROW_BYTES", "PAGE", "TOO_LARGE", "HistoryMovedError", "Row", "RowCursor", "RowStore", "TooLarge"]
+from .sizes import MAX_ROW_BYTES, PAGE, PAGE_BYTES
 
-#: The largest row that is looked at, unless the application says otherwise: far above a picture of 3 MiB.
-MAX_ROW_BYTES = 64 * 2**20
+__all__ = [
+    "TOO_LARGE",
+    "CutPage",
+    "HistoryMovedError",
+    "Row",
+    "RowCursor",
+    "RowStore",
+    "TooLarge",
+    "bytes_of_page",
+    "cut_by_size",
+    "mark_too_large",
+]
 
-#: Rows read at once. Small enough that a page is no burden to the event loop or to memory.
-PAGE = 256
+#: A page of rows that are no larger may be fetched without knowing what they have together.
+_SMALL = 64 * 2**10
+
+_DATA = itemgetter(1)
 
 
 class HistoryMovedError(Exception):
@@ -41,6 +54,10 @@ class Row(NamedTuple):
     data: object
 
 
+class CutPage(list[Row]):
+    """Rows that end before as many as were asked for, since these have PAGE_BYTES together: more may follow."""
+
+
 class RowStore(ABC):
     """One session's rows in a store that can address them."""
 
@@ -64,7 +81,11 @@ class RowStore(ABC):
 
     @abstractmethod
     async def page(self, upto: Row | None, count: int) -> list[Row]:
-        """Up to `count` rows, newest first: from the newest, or from `upto` on, itself included."""
+        """Up to `count` rows, newest first: from the newest, or from `upto` on, itself included.
+
+        A store that can tell sizes ends a page once its rows have PAGE_BYTES, `upto` not counted, and gives a
+        `CutPage` then.
+        """
 
     @abstractmethod
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
@@ -72,7 +93,7 @@ class RowStore(ABC):
 
     @abstractmethod
     async def oldest(self, count: int) -> list[Row]:
-        """Up to `count` rows from the oldest on, oldest first."""
+        """Up to `count` rows from the oldest on, oldest first. Fewer where they have PAGE_BYTES, as in `page`."""
 
     @abstractmethod
     async def remove_any(self, rows: Sequence[Row]) -> int:
@@ -104,6 +125,7 @@ class RowCursor:
     def __init__(self, store: RowStore) -> None:
         self._store = store
         self._last: Row | None = None
+        self._most = PAGE
         self.fetched = 0
         self.exhausted = False
 
@@ -114,18 +136,21 @@ class RowCursor:
         get on. `exhausted` is set with the rows after which there are no more. Raises
         HistoryMovedError when the row where the walk stood is no longer there.
         """
-        count = min(PAGE if count is None else count, PAGE if at_most is None else at_most, PAGE)
+        count = min(PAGE if count is None else count, PAGE if at_most is None else at_most, self._most)
         if count <= 0:
             return []
         last = self._last
         if last is None:
-            rows = await self._store.page(None, count)
+            rows = page = await self._store.page(None, count)
         else:
-            rows = await self._store.page(last, count + 1)
-            if not rows or not self._is_same(rows[0], last):
+            page = await self._store.page(last, count + 1)
+            if not page or not self._is_same(page[0], last):
                 raise HistoryMovedError
-            rows = rows[1:]
-        self.exhausted = len(rows) < count
+            rows = page[1:]
+        is_cut = bool(rows) and isinstance(page, CutPage)
+        self.exhausted = len(rows) < count and not is_cut
+        # Where rows are large, a store need not measure many for the few that make a page.
+        self._most = 2 * len(rows) if is_cut else min(PAGE, 2 * self._most)
         self.fetched += len(rows)
         if rows:
             self._last = rows[-1]
@@ -135,3 +160,38 @@ class RowCursor:
         # The same row may hold new bytes (sealed again under another key).
         same = bool(row.id == last.id)
         return same and (not self._store.IDS_ARE_POSITIONS or row.data == last.data)
+
+
+def bytes_of_page(upto: Row | None) -> int:
+    """After how many bytes a page ends that begins with `upto`, which does not count."""
+    return PAGE_BYTES + (len(upto.data) if upto is not None and isinstance(upto.data, (bytes, str)) else 0)
+
+
+async def cut_by_size(
+    fetch: Callable[[int, int], Awaitable[list[Row]]], upto: Row | None, count: int, max_row_bytes: int
+) -> list[Row]:
+    """A page for stores that fetch all of it at once, and so have to know first how much that is.
+
+    `fetch(count, most)` gives so many rows; of a row larger than `most` bytes it gives the size as its data.
+    """
+    rows = await fetch(count, min(_SMALL, max_row_bytes))
+    if int not in map(type, map(_DATA, rows)):
+        return rows
+    left, fit = bytes_of_page(upto), 0
+    for _, data in rows:
+        if left <= 0:
+            break
+        fit += 1
+        size = data if isinstance(data, int) else len(data)  # type: ignore[arg-type]  # such stores give bytes or text
+        left -= 0 if size > max_row_bytes else size
+    if fit == len(rows):
+        # Not only so many: somebody may have added some meanwhile.
+        return mark_too_large(await fetch(count, max_row_bytes))
+    return CutPage(mark_too_large(await fetch(fit, max_row_bytes)))
+
+
+def mark_too_large(rows: list[Row]) -> list[Row]:
+    """Rows whose size was given as their data, because it is too large, with TOO_LARGE instead."""
+    if int in map(type, map(_DATA, rows)):
+        return [row._replace(data=TOO_LARGE) if type(row.data) is int else row for row in rows]
+    return rows

@@ -11,16 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from .sizes import MAX_ROW_BYTES, PAGE_BYTES
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
 __all__ = ["HAS_NULL", "PAGE_BYTES", "Block", "SideEffect", "StoredRow", "WholeStore"]
-
-
-#: A row can be megabytes: a page has about so many bytes at most, whatever number of rows was asked for.
-PAGE_BYTES = 4 * 2**20
 
 #: In `StoredRow.unread`: the row's session id or its data is NULL.
 HAS_NULL = -1
@@ -80,7 +78,7 @@ class WholeStore(ABC):
     location: str
 
     #: Larger data is not fetched, where the store can tell before. Whoever works with the store sets it.
-    max_row_bytes: int = 64 * 2**20
+    max_row_bytes: int = MAX_ROW_BYTES
 
     #: Whether a call goes on while its caller works on something else. Where a thread of this process does the
     #: work, the two would mostly wait for each other.

@@ -12,23 +12,54 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from redis.client import NEVER_DECODE
 
-from ..rows import TOO_LARGE, Row, RowStore
+from ..rows import TOO_LARGE, CutPage, Row, RowStore, bytes_of_page
+from ..sizes import PAGE_BYTES
 
 if TYPE_CHECKING:
     from agents.extensions.memory import RedisSession
 
 __all__ = ["RedisRows"]
 
-# upto (-1: the newest), count, most bytes -> the position of the first element, elements oldest first; nil for a larger
-_PAGE = """
+# Elements from one position to another, in either direction, up to the bytes of a page; nil for one that is too large.
+# How large elements are only those say that were looked at: so there are few at first.
+_TAKE = """
+local function take(from, to, step, left, most)
+  local found, some, largest = {}, 1, 1
+  while left > 0 and (to - from) * step >= 0 do
+    local ends = step > 0 and math.min(to, from + some - 1) or math.max(to, from - some + 1)
+    local elements = redis.call('LRANGE', KEYS[1], math.min(from, ends), math.max(from, ends))
+    for i = 1, #elements do
+      local element = elements[step > 0 and i or #elements - i + 1]
+      largest = math.max(largest, #element)
+      if left > 0 then
+        if #element > most then found[#found + 1] = false
+        else
+          found[#found + 1] = element
+          left = left - #element
+        end
+      end
+    end
+    from = ends + step
+    some = math.max(1, math.min(4 * some, 64, math.floor(left / largest)))
+  end
+  return found
+end
+"""
+
+# upto (-1: the newest), count, bytes of the page, most bytes of an element -> the position of the newest element,
+# elements newest first, and how many there would have been
+_PAGE = f"""{_TAKE}
 local last = redis.call('LLEN', KEYS[1]) - 1
 local upto = tonumber(ARGV[1])
-if upto >= 0 and upto < last then last = upto elseif upto > last then return {-1, {}} end
+if upto >= 0 and upto < last then last = upto elseif upto > last then return {{-1, {{}}, 0}} end
 local first = math.max(0, last - tonumber(ARGV[2]) + 1)
-if last < 0 then return {0, {}} end
-local elements, most = redis.call('LRANGE', KEYS[1], first, last), tonumber(ARGV[3])
-for i, element in ipairs(elements) do if #element > most then elements[i] = false end end
-return {first, elements}
+return {{last, take(last, first, -1, tonumber(ARGV[3]), tonumber(ARGV[4])), last - first + 1}}
+"""
+
+# count, bytes of the page, most bytes of an element -> elements oldest first
+_OLDEST = f"""{_TAKE}
+local last = math.min(redis.call('LLEN', KEYS[1]), tonumber(ARGV[1])) - 1
+return take(0, last, 1, tonumber(ARGV[2]), tonumber(ARGV[3]))
 """
 
 # A client that lost the reply sends the script again (redis-py does so by itself). Each change has a
@@ -107,8 +138,11 @@ class RedisRows(RowStore):
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
-        first, elements = await self._run(_PAGE, -1 if upto is None else upto.id, count, self.max_row_bytes)
-        return [Row(first + offset, TOO_LARGE if data is None else data) for offset, data in enumerate(elements)][::-1]
+        newest, elements, wanted = await self._run(
+            _PAGE, -1 if upto is None else upto.id, count, bytes_of_page(upto), self.max_row_bytes
+        )
+        rows = [Row(newest - offset, TOO_LARGE if data is None else data) for offset, data in enumerate(elements)]
+        return rows if len(rows) == wanted else CutPage(rows)
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
@@ -117,8 +151,8 @@ class RedisRows(RowStore):
 
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""
-        elements = await self._command("LRANGE", self._session._messages_key, 0, count - 1)
-        return [Row(offset, data) for offset, data in enumerate(elements)]
+        elements = await self._run(_OLDEST, count, PAGE_BYTES, self.max_row_bytes)
+        return [Row(offset, TOO_LARGE if data is None else data) for offset, data in enumerate(elements)]
 
     async def remove_any(self, rows: Sequence[Row]) -> int:
         """As `RowStore.remove_any`."""

@@ -6,6 +6,7 @@ bind it back in another precision, so there it is read and compared as the text 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -32,13 +33,16 @@ from sqlalchemy import (
 )
 
 from ..._support.shielding import is_caller_gone
-from ..rows import TOO_LARGE, Row, RowStore
+from ..rows import Row, RowStore, cut_by_size, mark_too_large
 
 if TYPE_CHECKING:
     from agents.extensions.memory import SQLAlchemySession
     from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = ["RowId", "SQLAlchemyRows"]
+
+#: Before this release SQLite has to read a text to tell how many bytes it has.
+_SQLITE_KNOWS_SIZES = sqlite3.sqlite_version_info >= (3, 43)
 
 
 class RowId(NamedTuple):
@@ -70,37 +74,41 @@ class SQLAlchemyRows(RowStore):
             self._created_at: Any = type_coerce(columns.created_at, String)
             # Text that is not UTF-8 cannot be fetched as text.
             self._data: Any = cast(columns.message_data, LargeBinary)
-            self._size: Any = func.length(
-                columns.message_data
-            )  # of text in characters; the rest is judged when it came
+            self._size: Any = (
+                func.octet_length(columns.message_data) if _SQLITE_KNOWS_SIZES else func.length(self._data)
+            )
         else:
             self._created_at = columns.created_at
             self._data = columns.message_data
             self._size = func.octet_length(columns.message_data)
 
-    @property
-    def _fetched(self) -> tuple[Any, ...]:
-        """The columns of a row; of one that is too large, the last one says so, and its data stays where it is."""
-        is_too_large = self._size > self.max_row_bytes
-        return self._id, self._created_at, case((is_too_large, null()), else_=self._data), is_too_large
+    def _columns(self, most: int) -> tuple[Any, ...]:
+        """The columns of a row; of one with more than `most` bytes the last is its size, and its data stays there."""
+        is_large = self._size > most
+        return self._id, self._created_at, case((is_large, null()), else_=self._data), case((is_large, self._size))
 
-    def _newest_first(self, count: int) -> Select[Any]:
-        return select(*self._fetched).where(self._mine).order_by(self._created_at.desc(), self._id.desc()).limit(count)
+    def _newest_first(self, count: int, most: int) -> Select[Any]:
+        newest_first = self._created_at.desc(), self._id.desc()
+        return select(*self._columns(most)).where(self._mine).order_by(*newest_first).limit(count)
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
         await self._session._ensure_tables()
-        statement = self._newest_first(count)
-        if upto is not None:
-            # The first condition lets the database start from its index.
-            statement = statement.where(
-                and_(
-                    self._created_at <= upto.id.created_at,
-                    or_(self._created_at < upto.id.created_at, self._id <= upto.id.id),
-                )
-            )
         async with self._session._session() as connection:
-            return await _rows(connection, statement)
+
+            async def fetch(count: int, most: int) -> list[Row]:
+                statement = self._newest_first(count, most)
+                if upto is not None:
+                    # The first condition lets the database start from its index.
+                    statement = statement.where(
+                        and_(
+                            self._created_at <= upto.id.created_at,
+                            or_(self._created_at < upto.id.created_at, self._id <= upto.id.id),
+                        )
+                    )
+                return await _rows(connection, statement)
+
+            return await cut_by_size(fetch, upto, count, self.max_row_bytes)
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
@@ -108,7 +116,7 @@ class SQLAlchemyRows(RowStore):
         async def attempt() -> bool:
             async with self._session._session() as connection, connection.begin():
                 await self._session._lock_session(connection)
-                current = await _rows(connection, self._newest_first(1).with_for_update())
+                current = await _rows(connection, self._newest_first(1, self.max_row_bytes).with_for_update())
                 if [row.id for row in current] != [newest.id]:
                     return False
                 for row in rows:
@@ -145,9 +153,13 @@ class SQLAlchemyRows(RowStore):
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""
         await self._session._ensure_tables()
-        statement = select(*self._fetched).where(self._mine).order_by(self._created_at, self._id).limit(count)
         async with self._session._session() as connection:
-            return await _rows(connection, statement)
+
+            async def fetch(count: int, most: int) -> list[Row]:
+                oldest = select(*self._columns(most)).where(self._mine).order_by(self._created_at, self._id)
+                return await _rows(connection, oldest.limit(count))
+
+            return await cut_by_size(fetch, None, count, self.max_row_bytes)
 
     async def remove_any(self, rows: Sequence[Row]) -> int:
         """As `RowStore.remove_any`. SQLite overwrites their bytes."""
@@ -187,7 +199,8 @@ class SQLAlchemyRows(RowStore):
         async def attempt() -> bool:
             async with self._session._session() as connection, connection.begin():
                 await self._session._lock_session(connection, create=not expected)
-                current = await _rows(connection, self._newest_first(max(len(expected), 1)).with_for_update())
+                newest = self._newest_first(max(len(expected), 1), self.max_row_bytes)
+                current = mark_too_large(await _rows(connection, newest.with_for_update()))
                 if current[::-1] != list(expected):
                     return False
                 # One by one: a list of all ids can exceed what a statement may bind.
@@ -207,8 +220,6 @@ class SQLAlchemyRows(RowStore):
 
 
 async def _rows(connection: AsyncSession, statement: Select[Any]) -> list[Row]:
+    """Rows; of those that are larger than they may be, the size as their data."""
     found = await connection.execute(statement)
-    return [
-        Row(RowId(row_id, created_at), TOO_LARGE if is_too_large else data)
-        for row_id, created_at, data, is_too_large in found
-    ]
+    return [Row(RowId(row_id, created_at), data if size is None else size) for row_id, created_at, data, size in found]

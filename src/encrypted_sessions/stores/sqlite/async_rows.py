@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from ..._support.shielding import is_caller_gone
-from ..rows import Row
+from ..rows import Row, cut_by_size
 from .session_rows import SQLiteSessionRows
 from .statements import rows_of
 
 if TYPE_CHECKING:
-    import aiosqlite
     from agents.extensions.memory import AsyncSQLiteSession
 
 __all__ = ["AsyncSQLiteRows"]
@@ -25,11 +24,12 @@ class AsyncSQLiteRows(SQLiteSessionRows):
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
         async with self._session._locked_connection() as connection:
-            return await self._rows(connection, upto, count)
 
-    async def _rows(self, connection: aiosqlite.Connection, upto: Row | None, count: int) -> list[Row]:
-        statement, values = self._sql.page(self._session.session_id, upto, count, self.max_row_bytes)
-        return rows_of(await connection.execute_fetchall(statement, values))
+            async def fetch(count: int, most: int) -> list[Row]:
+                statement, values = self._sql.page(self._session.session_id, upto, count, most)
+                return list(map(Row._make, await connection.execute_fetchall(statement, values)))
+
+            return await cut_by_size(fetch, upto, count, self.max_row_bytes)
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
@@ -57,8 +57,12 @@ class AsyncSQLiteRows(SQLiteSessionRows):
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""
         async with self._session._locked_connection() as connection:
-            values = (self.max_row_bytes, self._session.session_id, count)
-            return rows_of(await connection.execute_fetchall(self._sql.oldest, values))
+
+            async def fetch(count: int, most: int) -> list[Row]:
+                values = (most, self._session.session_id, count)
+                return list(map(Row._make, await connection.execute_fetchall(self._sql.oldest, values)))
+
+            return await cut_by_size(fetch, None, count, self.max_row_bytes)
 
     async def remove_any(self, rows: Sequence[Row]) -> int:
         """As `RowStore.remove_any`. Their bytes are overwritten."""
@@ -77,7 +81,8 @@ class AsyncSQLiteRows(SQLiteSessionRows):
         session_id = self._session.session_id
         async with self._session._write_connection() as connection:
             await connection.execute("BEGIN IMMEDIATE")
-            current = await self._rows(connection, None, max(len(expected), 1))
+            statement, values = self._sql.page(session_id, None, max(len(expected), 1), self.max_row_bytes)
+            current = rows_of(await connection.execute_fetchall(statement, values))
             unchanged = current[::-1] == list(expected)
             if unchanged:
                 if expected:

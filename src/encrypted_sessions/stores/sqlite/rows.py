@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..._support.shielding import is_caller_gone
 from ..rows import Row
 from .session_rows import SQLiteSessionRows
-from .statements import rows_of
+from .statements import page_of, rows_of
 
 if TYPE_CHECKING:
     from agents import SQLiteSession
@@ -33,7 +33,7 @@ class SQLiteRows(SQLiteSessionRows):
     def _page(self, upto: Row | None, count: int) -> list[Row]:
         statement, values = self._sql.page(self._session.session_id, upto, count, self.max_row_bytes)
         with self._session._locked_connection() as connection:
-            return rows_of(connection.execute(statement, values))
+            return page_of(connection.execute(statement, values), upto)
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
@@ -70,7 +70,7 @@ class SQLiteRows(SQLiteSessionRows):
 
     def _oldest(self, count: int) -> list[Row]:
         with self._session._locked_connection() as connection:
-            return rows_of(connection.execute(self._sql.oldest, (self.max_row_bytes, self._session.session_id, count)))
+            return page_of(connection.execute(self._sql.oldest, (self.max_row_bytes, self._session.session_id, count)))
 
     async def remove_any(self, rows: Sequence[Row]) -> int:
         """As `RowStore.remove_any`. Their bytes are overwritten."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 from typing import Any
 
-from ..rows import TOO_LARGE, Row
+from ..rows import TOO_LARGE, CutPage, Row, bytes_of_page, mark_too_large
 
-__all__ = ["SQLiteStatements", "rows_of"]
+__all__ = ["KNOWS_SIZES", "SQLiteStatements", "page_of", "rows_of"]
 
-_DATA = itemgetter(1)
+#: Before this release SQLite has to read a text to tell how many bytes it has.
+KNOWS_SIZES = sqlite3.sqlite_version_info >= (3, 43)
 
 
 class SQLiteStatements:
@@ -21,17 +22,17 @@ class SQLiteStatements:
 
     def __init__(self, messages_table: str) -> None:
         self._table = table = messages_table
-        # What is too large comes as a number, which no BLOB is. Bytes, and so of a BLOB: of text SQLite would count
-        # characters, which takes six times as long.
-        data = "CAST(message_data AS BLOB)"
-        data = f"CASE WHEN length({data}) > ? THEN 0 ELSE {data} END"
-        self._rows = f"SELECT id, {data} FROM {table} WHERE session_id = ?"  # noqa: S608 - a table's name cannot be a parameter
+        # What is too large comes as its size: a number, which no BLOB is. Bytes, and so of a BLOB: of text SQLite would
+        # count characters, which takes six times as long.
+        size = "octet_length(message_data)" if KNOWS_SIZES else "length(CAST(message_data AS BLOB))"
+        data = f"CASE WHEN {size} > ?1 THEN {size} ELSE CAST(message_data AS BLOB) END"
+        self._rows = f"SELECT id, {data} FROM {table} WHERE session_id = ?2"  # noqa: S608 - a table's name cannot be a parameter
         self.newest_id = f"SELECT max(id) FROM {table} WHERE session_id = ?"  # noqa: S608 - as above
         self.remove = (
             f"DELETE FROM {table} WHERE id = ? AND session_id = ?"  # noqa: S608 - as above
             " AND CAST(message_data AS BLOB) = ?"
         )
-        self.oldest = f"{self._rows} ORDER BY id LIMIT ?"
+        self.oldest = f"{self._rows} ORDER BY id LIMIT ?3"
         # For this connection, from here on: SQLite else leaves deleted bytes where they lay.
         self.overwrite = "PRAGMA secure_delete = ON"
         self.remove_from = f"DELETE FROM {table} WHERE session_id = ? AND id >= ?"  # noqa: S608 - as above
@@ -44,13 +45,26 @@ class SQLiteStatements:
     def page(self, session_id: str, upto: Row | None, count: int, max_row_bytes: int) -> tuple[str, tuple[Any, ...]]:
         """The statement and values of a page of rows, newest first."""
         if upto is None:
-            return f"{self._rows} ORDER BY id DESC LIMIT ?", (max_row_bytes, session_id, count)
-        return f"{self._rows} AND id <= ? ORDER BY id DESC LIMIT ?", (max_row_bytes, session_id, upto.id, count)
+            return f"{self._rows} ORDER BY id DESC LIMIT ?3", (max_row_bytes, session_id, count)
+        return f"{self._rows} AND id <= ?4 ORDER BY id DESC LIMIT ?3", (max_row_bytes, session_id, count, upto.id)
 
 
 def rows_of(found: Iterable[Any]) -> list[Row]:
-    """Rows as `page` and `oldest` give them."""
-    rows = list(map(Row._make, found))
-    if int in map(type, map(_DATA, rows)):
-        return [row._replace(data=TOO_LARGE) if type(row.data) is int else row for row in rows]
+    """All rows that `page` or `oldest` gives."""
+    return mark_too_large(list(map(Row._make, found)))
+
+
+def page_of(found: Iterable[Any], upto: Row | None = None) -> list[Row]:
+    """The same, up to the bytes of a page. Fetches one by one, and no more."""
+    rows: list[Row] = []
+    left = bytes_of_page(upto)
+    for row in map(Row._make, found):
+        if left <= 0:
+            return CutPage(rows)
+        data: Any = row[1]
+        if type(data) is int:
+            rows.append(row._replace(data=TOO_LARGE))
+        else:
+            left -= len(data)
+            rows.append(row)
     return rows
