@@ -268,6 +268,21 @@ class OtherNumber(int):
         return 7
 
 
+class OtherFloat(float):
+    def __repr__(self) -> str:
+        return "0, 1"
+
+    def __float__(self) -> float:
+        return 7.0
+
+
+class NoPairs(tuple[Any, ...]):
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
 class NoElements(list[Any]):
     def __iter__(self) -> Any:
         return iter(())
@@ -278,6 +293,13 @@ class NoElements(list[Any]):
 
 class Level(enum.IntEnum):
     HIGH = 3
+
+
+class Role(str, enum.Enum):
+    USER = "user"
+
+    def __str__(self) -> str:
+        return "system"
 
 
 class Alike(str):
@@ -301,7 +323,10 @@ class Alike(str):
         (NoElements([1, 2]), [1, 2]),
         (OtherText("it"), "it"),
         (OtherNumber(5), 5),
+        (OtherFloat(0.5), 0.5),
+        (NoPairs((1, 2)), [1, 2]),
         (Level.HIGH, 3),
+        (Role.USER, "user"),
         (OrderedDict(a=1), {"a": 1}),
     ],
     ids=lambda value: type(value).__name__,
@@ -309,6 +334,41 @@ class Alike(str):
 def test_a_kind_of_a_type_that_lies_is_written_as_what_it_holds(odd: Any, holds: Any) -> None:
     assert decode_item(encode_item({"a": odd})) == {"a": holds}
     assert decode_item(encode_item({"a": [odd, (odd,)]})) == {"a": [holds, [holds]]}
+    if isinstance(odd, dict):
+        assert decode_item(encode_item(odd)) == holds
+
+
+class Watched:
+    """Any of its methods that is called fails: of an odd value none is asked what it holds."""
+
+    def _fail(self, *_: object) -> Any:
+        raise AssertionError("a method of the item was called")
+
+    __iter__ = __len__ = __eq__ = __hash__ = __str__ = __repr__ = __bool__ = __getitem__ = __contains__ = _fail
+    __int__ = __index__ = __float__ = __lt__ = __gt__ = __format__ = __reduce_ex__ = items = keys = values = _fail
+    isascii = encode = get = copy = _fail
+
+
+@pytest.mark.parametrize(
+    ("kind", "holds"), [(dict, {"a": 1}), (list, [1]), (tuple, (1,)), (str, "it"), (int, 5), (float, 0.5)]
+)
+def test_no_method_of_an_item_is_asked_what_it_holds(kind: type, holds: Any) -> None:
+    """Else it could show one thing to the checks, and another to what writes it."""
+    odd = type("Odd", (Watched, kind), {})(holds)
+    assert same(decode_item(encode_item({"a": odd, "b": [odd]})), given_back({"a": holds, "b": [holds]}))
+
+
+def test_no_method_of_a_key_is_asked_what_it_holds() -> None:
+    class Key(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "another"
+
+        def isascii(self) -> bool:
+            raise AssertionError
+
+    assert decode_item(encode_item({Key("it"): {Key("it"): 1}})) == {"it": {"it": 1}}
 
 
 def test_two_keys_that_json_writes_alike_are_refused() -> None:
