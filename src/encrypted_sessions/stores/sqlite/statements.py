@@ -8,10 +8,10 @@ from typing import Any
 
 from ..rows import TOO_LARGE, CutPage, Row, bytes_of_page, mark_too_large
 
-__all__ = ["KNOWS_SIZES", "SQLiteStatements", "page_of", "rows_of"]
+__all__ = ["SQLiteStatements", "page_of", "rows_of"]
 
 #: Before this release SQLite has to read a text to tell how many bytes it has.
-KNOWS_SIZES = sqlite3.sqlite_version_info >= (3, 43)
+_KNOWS_SIZES = sqlite3.sqlite_version_info >= (3, 43)
 
 
 class SQLiteStatements:
@@ -24,7 +24,7 @@ class SQLiteStatements:
         self._table = table = messages_table
         # What is too large comes as its size: a number, which no BLOB is. Bytes, and so of a BLOB: of text SQLite would
         # count characters, which takes six times as long.
-        size = "octet_length(message_data)" if KNOWS_SIZES else "length(CAST(message_data AS BLOB))"
+        size = "octet_length(message_data)" if _KNOWS_SIZES else "length(CAST(message_data AS BLOB))"
         data = f"CASE WHEN {size} > ?1 THEN {size} ELSE CAST(message_data AS BLOB) END"
         self._rows = f"SELECT id, {data} FROM {table} WHERE session_id = ?2"  # noqa: S608 - a table's name cannot be a parameter
         self.newest_id = f"SELECT max(id) FROM {table} WHERE session_id = ?"  # noqa: S608 - as above
