@@ -5,8 +5,9 @@ For users: `KeyRing`, its `CachePolicy` and `RetryPolicy`, `Key`, `open_provider
 operators: `open_keyset`, which changes the keyset that a fleet shares.
 
 For authors of providers: `KeyProvider` is what a provider must do, `decode_key_text` reads key
-material strictly, `weakness_of` tells a placeholder from a random key, `parse_kid` splits a public
-id, and `redact_frames` keeps secrets out of tracebacks.
+material strictly, `weakness_of` tells a placeholder from a random key, `is_strict` says whether what
+is warned of is to be refused, `parse_kid` splits a public id, and `redact_frames` keeps secrets out of
+tracebacks.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from .key import Key, decode_key_text, parse_kid
 from .provider import KeyProvider
 
 if TYPE_CHECKING:
+    from ._support.strictness import is_strict
     from .key_strength import weakness_of
     from .keyset import open_keyset
     from .registry import known_schemes, looks_like_provider_url, open_provider
@@ -59,6 +61,7 @@ __all__ = [
     "RingHealth",
     "WeakKeyWarning",
     "decode_key_text",
+    "is_strict",
     "known_schemes",
     "looks_like_provider_url",
     "open_keyset",
@@ -76,6 +79,7 @@ _HOMES = {
     "KeyRing": "ring.keyring",
     "RetryPolicy": "ring.policies",
     "RingHealth": "ring.keyring",
+    "is_strict": "_support.strictness",
     "known_schemes": "registry",
     "looks_like_provider_url": "registry",
     "open_keyset": "keyset",

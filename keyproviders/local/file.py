@@ -39,7 +39,8 @@ class FileKeyProvider:
     The content is read anew whenever it has changed, also when a symbolic link has been moved to
     another place. Then what does not exist is KeyUnavailableError, since it may be rendered late; what
     is half-written or no list of keys is InvalidKeyError. Warns InsecurePermissionsWarning, once a path,
-    when others than the owner may read or replace it, unless it is mounted read-only.
+    when others than the owner may read or replace it, or the owner is neither root nor the user of this
+    process, unless it is mounted read-only.
 
     As a URL: `file:/etc/keys/sessions` or `file:///etc/keys/sessions`.
 
@@ -126,7 +127,7 @@ class FileKeyProvider:
     def _contents(self) -> bytes | dict[str, bytes]:
         if not os.path.isdir(self._path):  # noqa: PTH112 - as everywhere here: no pathlib at import
             return self._bytes_of(self._path)
-        check_directory(self._path, what=self.place, strict=self._strict)
+        check_directory(self._path, what=self.place, owned=True, strict=self._strict)
         with os.scandir(self._path) as found:
             return {
                 entry.name: self._bytes_of(entry.path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import time
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -114,6 +113,7 @@ class EncryptedSession:
         Raises:
             TypeError: An argument is of the wrong type.
             ValueError: An argument has a value that is not allowed.
+            ProviderConfigError: `ENCRYPTED_SESSIONS_STRICT` is set to neither 1 nor 0.
         """
         _know_signatures()
         self._session_id = arguments.session_id(session_id)
@@ -528,7 +528,9 @@ def _keychain(encryption_key: str | KeyRing, upstream_key: str | None, session_i
         raise ValueError(
             "upstream_key goes with a KeyRing; with a string, encryption_key reads the rows that the SDK's class wrote"
         )
-    strict = os.environ.get("ENCRYPTED_SESSIONS_STRICT") == "1"
+    from keyproviders import is_strict  # noqa: PLC0415 - a ring knows itself
+
+    strict = is_strict()
     _warn_of_long_id(session_id, strict=strict)
     secret, is_key = upstream_secret(text)
     if _is_weak(secret, is_key):

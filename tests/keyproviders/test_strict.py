@@ -67,6 +67,53 @@ def test_a_key_file_that_others_may_read_or_write_is_warned_of_once_a_path_and_p
         FileKeyProvider(written(tmp_path / "others", mode=mode)).active()
 
 
+def give_to_another(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() == 0:
+        os.chown(path, 12_345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+
+
+@posix
+def test_a_key_file_of_another_user_is_warned_of_and_refused_where_it_is_strict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = written(tmp_path / "keys")
+    give_to_another(path, monkeypatch)
+    with pytest.warns(InsecurePermissionsWarning, match=f"{path} belongs to another user .*chown"):
+        assert FileKeyProvider(path).active().secret == KEY.secret
+    assert "belongs to another user" in refused(open_provider(f"file:{path}", strict=True).active)
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o700, 0o1777])
+def test_a_directory_of_another_user_with_keys_in_it_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+):
+    """Its owner may put another file in the place of one, in a sticky directory too."""
+    for kind in ("file", "directory"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        path = written(folder / "keys", KEY.reveal_base64())
+        folder.chmod(mode)
+        give_to_another(folder, monkeypatch)
+        of = path if kind == "file" or mode == 0o1777 else folder
+        with pytest.warns(InsecurePermissionsWarning, match=f"{folder} belongs to another user"):
+            FileKeyProvider(of).active()
+        refused(open_provider(f"file:{of}", strict=True).active)
+
+
+@posix
+def test_a_key_file_of_root_is_as_good_as_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = written(tmp_path / "keys")
+    owner = path.stat().st_uid
+    if owner == 0:
+        monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_provider(f"file:{path}", strict=True).active()
+
+
 @posix
 def test_a_directory_where_others_may_put_another_file_in_its_place_is_warned_of(tmp_path: Path):
     for mode in (0o770, 0o707, 0o777):

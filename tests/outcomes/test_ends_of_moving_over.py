@@ -13,7 +13,7 @@ from encrypted_sessions import EncryptedSession, LongSessionIdWarning, Unreadabl
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.stores import PlainSession, StoreLocation, open_store
-from keyproviders import Key, KeyRing
+from keyproviders import Key, KeyRing, ProviderConfigError
 from keyproviders.local import StaticKeyProvider
 
 NOW = datetime.now(timezone.utc)
@@ -151,6 +151,13 @@ def test_under_the_strict_variable_a_string_that_can_be_guessed_is_no_key(monkey
     with pytest.raises(ValueError, match=r"encryption_key .*strict"):
         EncryptedSession(SESSION, store, "hunter2")
     EncryptedSession(SESSION, store, Key.generate().reveal_base64())
+
+
+def test_a_strict_variable_that_says_neither_yes_nor_no_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """Somebody means to be strict: one rule for rings and for strings."""
+    monkeypatch.setenv("ENCRYPTED_SESSIONS_STRICT", "yes")
+    with pytest.raises(ProviderConfigError, match="ENCRYPTED_SESSIONS_STRICT is neither 1 nor 0"):
+        EncryptedSession(SESSION, PlainSession(SESSION, []), Key.generate().reveal_base64())
 
 
 async def test_what_is_sealed_is_read_whatever_plaintext_until_says(place: StoreLocation, sealer: Sealer):

@@ -71,6 +71,7 @@ from keyproviders import (
     RetryPolicy,
     RingHealth,
     decode_key_text,
+    is_strict,
     known_schemes,
     looks_like_provider_url,
     open_keyset,
@@ -287,7 +288,7 @@ def damaged(text: str) -> list[str]:
     ]
 
 
-@case("decode_key_text", "weakness_of", "parse_kid", "looks_like_provider_url", "known_schemes")
+@case("decode_key_text", "is_strict", "weakness_of", "parse_kid", "looks_like_provider_url", "known_schemes")
 def key_text(net: Net, folder: Path) -> None:
     for text in damaged(net.key_text):
         with net.raises(InvalidKeyError):
@@ -296,6 +297,7 @@ def key_text(net: Net, folder: Path) -> None:
     with net.raises(TypeError):
         decode_key_text(net.secret)  # type: ignore[arg-type]  # what is tested
     net.add("weakness", str(weakness_of(net.secret)))
+    assert is_strict() is False
     with net.raises(TypeError):
         weakness_of(net.key_text)  # type: ignore[arg-type]  # what is tested
     assert not looks_like_provider_url(net.key_text)
