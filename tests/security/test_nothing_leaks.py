@@ -1090,7 +1090,7 @@ async def rows_whose_key_was_not_asked_for(net: Net, folder: Path) -> None:
     store = FailingStore()
     key = net.master()
     await store.add_items([{**sealed_at(net, key, time.time()), "kid": f"made-up-{n}~00000000"} for n in range(20)])
-    ring = KeyRing(Slow(key), retry=RetryPolicy(attempts=1, deadline_s=0.2))
+    ring = KeyRing(Slow(key), retry=RetryPolicy(attempts=1, deadline_s=1.0))
     session = EncryptedSession.wrap(store, ring, ttl=60)
     with net.raises(UnreadableItemsError):
         await session.get_items()
