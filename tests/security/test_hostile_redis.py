@@ -77,9 +77,20 @@ async def redis_that_says(answer: Answer) -> AsyncIterator[str]:
         server.close()
 
 
-#: What a server may say to a script that asks for a page: first the position of its first element, then the elements.
+def page_of(*elements: bytes, newest: bytes | None = None, wanted: bytes | None = None) -> bytes:
+    """A page of these elements, the newest first, with a lie where one is given."""
+    count = len(elements)
+    return array(
+        b":%d\r\n" % (count - 1) if newest is None else newest,
+        array(*map(bulk, elements)),
+        b":%d\r\n" % count if wanted is None else wanted,
+    )
+
+
+#: What a server may say to a script that asks for a page: the position of the newest element, the elements from there
+#: on, and how many they would be if all had room in a page.
 PAGES: dict[str, Callable[[bytes], bytes]] = {
-    "as it should be": lambda good: array(b":0\r\n", array(bulk(good))),
+    "as it should be": page_of,
     "a number": lambda good: b":1\r\n",
     "nothing": lambda good: b"$-1\r\n",
     "no array": lambda good: b"*-1\r\n",
@@ -89,22 +100,26 @@ PAGES: dict[str, Callable[[bytes], bytes]] = {
     "a text": lambda good: bulk(b"\x1b[2J" + b"x" * 100_000),
     "a row as a text": bulk,
     "one part": lambda good: array(b":0\r\n"),
-    "three parts": lambda good: array(b":0\r\n", array(bulk(good)), b":5\r\n"),
-    "a position that is no number": lambda good: array(bulk(b"first"), array(bulk(good))),
-    "no position": lambda good: array(b"$-1\r\n", array(bulk(good))),
-    "a position below zero": lambda good: array(b":-7\r\n", array(bulk(good))),
-    "a position beyond all numbers": lambda good: array(b":9223372036854775807\r\n", array(bulk(good), bulk(good))),
-    "elements that are numbers": lambda good: array(b":0\r\n", array(b":5\r\n", b":6\r\n")),
-    "an element that is an array": lambda good: array(b":0\r\n", array(array(bulk(good)), bulk(good))),
-    "elements that are no array": lambda good: array(b":0\r\n", bulk(good)),
-    "a huge element": lambda good: array(b":0\r\n", array(bulk(b"x" * 5_000_000))),
-    "a huge envelope": lambda good: array(b":0\r\n", array(bulk(good[:-2] + b"A" * 5_000_000 + b'"}'))),
-    "many empty elements": lambda good: array(b":0\r\n", array(*[bulk(b"")] * 50)),
-    "more than was asked for": lambda good: array(b":0\r\n", array(*[bulk(good)] * 300)),
-    "a string that never ends": lambda good: array(b":0\r\n", b"*1\r\n$99999999999\r\nabc"),
-    "half an answer": lambda good: b"*2\r\n:0\r\n*1\r\n$",
+    "four parts": lambda good: array(b":0\r\n", array(bulk(good)), b":1\r\n", b":5\r\n"),
+    "a position that is no number": lambda good: page_of(good, newest=bulk(b"first")),
+    "no position": lambda good: page_of(good, newest=b"$-1\r\n"),
+    "a position below zero": lambda good: page_of(good, newest=b":-7\r\n"),
+    "a position beyond all numbers": lambda good: page_of(good, good, newest=b":9223372036854775807\r\n"),
+    "a position that may be a float": lambda good: page_of(good, newest=bulk(b"1.5")),
+    "elements that are numbers": lambda good: array(b":1\r\n", array(b":5\r\n", b":6\r\n"), b":2\r\n"),
+    "an element that is an array": lambda good: array(b":1\r\n", array(array(bulk(good)), bulk(good)), b":2\r\n"),
+    "elements that are no array": lambda good: array(b":0\r\n", bulk(good), b":1\r\n"),
+    "a huge element": lambda good: page_of(b"x" * 5_000_000),
+    "a huge envelope": lambda good: page_of(good[:-2] + b"A" * 5_000_000 + b'"}'),
+    "many empty elements": lambda good: page_of(*[b""] * 50),
+    "more than was asked for": lambda good: page_of(*[good] * 300),
+    "more to come than there is": lambda good: page_of(good, wanted=b":5\r\n"),
+    "nothing, and more to come": lambda good: page_of(wanted=b":5\r\n"),
+    "less than there is": lambda good: page_of(good, good, wanted=b":-1\r\n"),
+    "no number of what there is": lambda good: page_of(good, wanted=bulk(b"many")),
+    "a string that never ends": lambda good: b"*3\r\n:0\r\n*1\r\n$99999999999\r\nabc",
+    "half an answer": lambda good: b"*3\r\n:0\r\n*1\r\n$",
     "no protocol": lambda good: b"HTTP/1.1 200 OK\r\n\r\n",
-    "what may be a float": lambda good: array(bulk(b"1.5"), array(bulk(good))),
 }
 
 
