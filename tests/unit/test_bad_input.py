@@ -519,6 +519,7 @@ GIVEN_OUT = {
     "UnreadableItemsError",
     "WeakKeyWarning",
     "KeyProvider",
+    "is_strict",
     "known_schemes",
     *(name for name in maintenance.__all__ if name[0].isupper()),  # reports
 }
