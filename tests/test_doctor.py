@@ -28,6 +28,7 @@ from encrypted_sessions.doctor.diagnosis import Diagnosis
 from encrypted_sessions.doctor.examination import examine
 from encrypted_sessions.doctor.installed import Installation, whose_package
 from encrypted_sessions_tests.documents import ROOT
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from keyproviders import (
     CachePolicy,
     InvalidKeyError,
@@ -41,6 +42,7 @@ from keyproviders import (
     ProviderConfigError,
     RetryPolicy,
 )
+from keyproviders.keyset import FileKeysetStore, KeysetKeyProvider
 from keyproviders.testing import FakeKeyProvider
 
 IN_A_HURRY = RetryPolicy(attempts=2, deadline_s=2.0, wait_min_s=0.0, wait_max_s=0.01)
@@ -165,6 +167,21 @@ async def test_each_failure_has_its_advice(
     assert status_of(found)["seal and read"] == "not tried"
     assert advice in doctor_report.format_text(found)
     assert "Not well: fetch." in doctor_report.format_text(found)
+
+
+async def test_a_keyset_that_is_no_good_is_not_to_be_written_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keyset.json"
+    path.write_text("{}")
+    path.chmod(0o600)
+    provider = KeysetKeyProvider(FakeKeyWrapper(), FileKeysetStore(path))
+    monkeypatch.setattr(doctor, "open_provider", lambda url: provider)
+    found = await examine("some:where", retry=IN_A_HURRY)
+    (failed,) = (check for check in found.checks if check.status == "failed")
+    assert (failed.name, failed.error) == ("fetch", "InvalidKeyError")
+    assert "put back its last good copy" in str(failed.advice)
+    assert "keygen" not in str(failed.advice)
 
 
 async def test_it_says_how_often_a_place_was_asked_that_did_not_answer(fake: FakeKeyProvider) -> None:

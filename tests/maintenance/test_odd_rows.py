@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from encrypted_sessions import StoreError
+from encrypted_sessions import EncryptedSession, Finding, StoreError, UnreadableItemsError
 from encrypted_sessions.maintenance import discard, encrypt_plaintext, inventory, purge, reencrypt, verify
 from encrypted_sessions.maintenance._inspect import inspect_session
 from encrypted_sessions.stores.whole import HAS_NULL, PAGE_BYTES, WholeStore
@@ -66,6 +66,24 @@ async def test_null_as_session_id_or_data_is_malformed_and_the_run_goes_on(
         gone = await discard(store, sealer.ring, outcome="malformed", export=tmp_path / "gone")
         assert (gone.ok, gone.changed) == (True, 2)
         assert [row.unread for row in await all_rows(store)] == [None]
+
+
+async def test_a_row_of_null_is_malformed_for_a_session_and_the_rest_is_read(sql_place: StoreLocation, sealer: Sealer):
+    async with sealer.session(sql_place) as session:
+        await with_nulls(sql_place, sealer)
+        await session.add_items([message("later")])
+        found = await session.read()
+        assert (found.items, found.outcomes) == ([message("a"), message("later")], {"ok": 2, "malformed": 1})
+        assert found.findings == (Finding(1, "malformed", None),)
+        with pytest.raises(UnreadableItemsError, match="1 malformed") as raised:
+            await session.get_items()
+        assert raised.value.findings == found.findings
+        assert await session.purge_expired() == 0
+        assert await session.pop_item() == message("later")
+        with pytest.raises(UnreadableItemsError, match="malformed"):
+            await session.pop_item()
+        skipping = EncryptedSession.wrap(session.underlying_session, sealer.ring, ttl=TTL, on_unreadable="skip")
+        assert await skipping.get_items() == [message("a")]
 
 
 async def test_a_row_from_the_future_can_be_taken_out_with_a_copy(

@@ -41,12 +41,21 @@ _ADVICE: tuple[tuple[type[KeyProviderError], str], ...] = (
     ),
 )
 
+#: A keyset has no keys that anybody could write there.
+_INVALID_IN_A_KEYSET = (
+    "nothing is to be written there by hand: the keyset is damaged, another one, or older than one that was seen. Find"
+    " out who changed it, and put back its last good copy; where a copy was put back on purpose, start every process"
+    " again"
+)
+
 UNKNOWN_ERROR = (
     "this is no error that a provider should raise, and its words may hold anything, so they are not shown; report it"
     " to the provider's author"
 )
 
 
-def advice_for(error: KeyProviderError) -> str:
-    """A sentence without its full stop."""
+def advice_for(error: KeyProviderError, *, in_a_keyset: bool) -> str:
+    """A sentence without its full stop. `in_a_keyset` says that the keys are those of a keyset."""
+    if in_a_keyset and isinstance(error, InvalidKeyError):
+        return _INVALID_IN_A_KEYSET
     return next((advice for kind, advice in _ADVICE if isinstance(error, kind)), UNKNOWN_ERROR)

@@ -81,6 +81,7 @@ class _Examination:
         self._kid: str | None = None
         self._created_at: datetime | None = None
         self._remarks: list[str] = []
+        self._in_a_keyset = False
 
     def diagnosis(self, caught_warnings: tuple[str, ...]) -> Diagnosis:
         reached = {check.name for check in self._checks}
@@ -138,6 +139,7 @@ class _Examination:
         with self._step("open") as found:
             provider = open_provider(url)
             self._place = _place_of(provider)
+            self._in_a_keyset = hasattr(provider, "activation_delay_s")  # which keysets alone have
             found(f"{self._place}, read by {type(provider).__name__}")
         return url, provider
 
@@ -185,7 +187,7 @@ class _Examination:
         try:
             yield found.append
         except KeyProviderError as error:
-            problem = str(error) + _calls(ring), advice_for(error), type(error).__name__
+            problem = str(error) + _calls(ring), advice_for(error, in_a_keyset=self._in_a_keyset), type(error).__name__
         except EncryptedSessionError as error:
             problem = str(error), "report this: it should never happen", type(error).__name__
         except Exception as error:  # noqa: BLE001 - a provider of somebody else may raise anything

@@ -182,7 +182,7 @@ async def cut_by_size(
         if left <= 0:
             break
         fit += 1
-        size = data if isinstance(data, int) else len(data)  # type: ignore[arg-type]  # such stores give bytes or text
+        size = data if isinstance(data, int) else len(data or b"")  # type: ignore[arg-type]  # bytes, text, None for NULL
         left -= 0 if size > max_row_bytes else size
     if fit == len(rows):
         # Not only so many: somebody may have added some meanwhile.

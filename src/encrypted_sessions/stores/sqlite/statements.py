@@ -65,6 +65,6 @@ def page_of(found: Iterable[Any], upto: Row | None = None) -> list[Row]:
         if type(data) is int:
             rows.append(row._replace(data=TOO_LARGE))
         else:
-            left -= len(data)
+            left -= len(data or b"")  # which is None for NULL
             rows.append(row)
     return rows
