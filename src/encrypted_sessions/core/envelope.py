@@ -34,7 +34,8 @@ UPSTREAM_KID = "hkdf-v1"
 KID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
 _KID_BYTES = KID_CHARACTERS.encode("ascii")
 
-# How `pack`'s object looks in a store's JSON, without spaces, as `pack_row` writes it, and with them.
+# How `pack`'s object looks in a store's JSON: with spaces, as sessions write it (most rows, so looked for first), and
+# without them, as `pack_row` does.
 _COMMON_FORMS = tuple(
     (
         f'{{"__enc__":{_}1,{_}"v":{_}{suite.version},{_}"kid":{_}"'.encode(),
@@ -42,7 +43,7 @@ _COMMON_FORMS = tuple(
         suite,
     )
     for suite in SUITES.values()
-    for _ in ("", " ")
+    for _ in (" ", "")
 )
 
 #: A JSON object that is no envelope: plaintext.
@@ -63,8 +64,10 @@ def pack_row(kid: str, body: bytes, suite: Suite = WRITTEN) -> str:
 
 def openings(kid: str | None) -> tuple[str, ...]:
     """How the text of rows with this kid (None: any) commonly begins: a label, and proof of nothing."""
+    # First what maintenance wrote.
     return tuple(
-        opening.decode() + (f"{kid}{between.decode()}" if kid else "") for opening, between, _ in _COMMON_FORMS
+        opening.decode() + (f"{kid}{between.decode()}" if kid else "")
+        for opening, between, _ in reversed(_COMMON_FORMS)
     )
 
 

@@ -49,8 +49,7 @@ class SQLiteStore(TableStore):
         # As a BLOB: text that is not UTF-8 cannot be fetched as text. NULL counts as empty.
         data = "COALESCE(CAST(message_data AS BLOB), x'')"
         size = "octet_length(message_data)" if _KNOWS_SIZES else "length(CAST(message_data AS BLOB))"
-        # A character has four bytes at most: mostly no copy is made to measure it.
-        large = f"{size} > ?1" if _KNOWS_SIZES else f"(length(message_data) * 4 > ?1 AND {size} > ?1)"
+        large = f"{size} > ?1"
         self._rows = (
             f"SELECT id, COALESCE(CAST(session_id AS TEXT), ''), CASE WHEN {large} THEN x'' ELSE {data} END,"
             " CAST(strftime('%s', created_at) AS REAL), CASE WHEN session_id IS NULL OR message_data IS NULL"
