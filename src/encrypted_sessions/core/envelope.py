@@ -34,8 +34,7 @@ UPSTREAM_KID = "hkdf-v1"
 KID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
 _KID_BYTES = KID_CHARACTERS.encode("ascii")
 
-# How `pack`'s object looks in a store's JSON: with spaces, as sessions write it (most rows, so looked for first), and
-# without them, as `pack_row` does.
+# How `pack`'s object looks in JSON: with spaces, as most rows are, since sessions write so; and as `pack_row` writes.
 _COMMON_FORMS = tuple(
     (
         f'{{"__enc__":{_}1,{_}"v":{_}{suite.version},{_}"kid":{_}"'.encode(),
@@ -63,11 +62,9 @@ def pack_row(kid: str, body: bytes, suite: Suite = WRITTEN) -> str:
 
 
 def openings(kid: str | None) -> tuple[str, ...]:
-    """How the text of rows with this kid (None: any) commonly begins: a label, and proof of nothing."""
-    # First what maintenance wrote.
+    """How the text of rows with this kid (None: any) begins, maintenance's first: a label, and proof of nothing."""
     return tuple(
-        opening.decode() + (f"{kid}{between.decode()}" if kid else "")
-        for opening, between, _ in reversed(_COMMON_FORMS)
+        opening.decode() + (f"{kid}{between.decode()}" if kid else "") for opening, between, _ in _COMMON_FORMS[::-1]
     )
 
 

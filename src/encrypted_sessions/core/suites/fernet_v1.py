@@ -97,8 +97,7 @@ class FernetCipher:
 
     def _seal(self, plaintext: bytes, timestamp: int, iv: bytes) -> bytes:
         # A fresh context for every token: several threads may seal with one cipher.
-        encryptor = Cipher(self._aes, CBC(iv)).encryptor()
-        return self._token(timestamp, iv + encryptor.update(_padded(plaintext)))
+        return self._token(timestamp, iv, Cipher(self._aes, CBC(iv)).encryptor().update(_padded(plaintext)))
 
     def reseal(self, envelope: Envelope, plaintext: bytes) -> bytes:
         """A token of these bytes with the envelope's timestamp, by a context that is kept.
@@ -109,13 +108,14 @@ class FernetCipher:
         """
         if self._encryptor is None:
             self._encryptor = Cipher(self._aes, CBC(bytes(_IV_BYTES))).encryptor()
-        return self._token(envelope.timestamp, self._encryptor.update(os.urandom(_BLOCK) + _padded(plaintext)))
+        return self._token(envelope.timestamp, b"", self._encryptor.update(os.urandom(_BLOCK) + _padded(plaintext)))
 
-    def _token(self, timestamp: int, iv_and_ciphertext: bytes) -> bytes:
-        signed = b"".join((_TOKEN_VERSION.to_bytes(1, "big"), timestamp.to_bytes(8, "big"), iv_and_ciphertext))
+    def _token(self, timestamp: int, iv: bytes, ciphertext: bytes) -> bytes:
+        head = b"".join((_TOKEN_VERSION.to_bytes(1, "big"), timestamp.to_bytes(8, "big"), iv))
         signature = self._hmac.copy()
-        signature.update(signed)
-        return signed + signature.finalize()
+        signature.update(head)
+        signature.update(ciphertext)
+        return b"".join((head, ciphertext, signature.finalize()))  # one copy: it can be megabytes
 
     def opener(self) -> FernetOpener:
         """What opens tokens one after another."""
@@ -181,8 +181,8 @@ def _parse(kid: str, payload: bytes) -> FernetEnvelope | None:
 
 def encode_base64url(data: bytes) -> str:
     """Urlsafe base64 with padding (RFC 4648, section 5)."""
-    text = binascii.b2a_base64(data, newline=False)
-    return text.replace(b"+", b"-").replace(b"/", b"_").decode("ascii")
+    text = binascii.b2a_base64(data, newline=False).replace(b"+", b"-")
+    return text.replace(b"/", b"_").decode("ascii")
 
 
 def decode_base64url(raw: bytes) -> bytes | None:
