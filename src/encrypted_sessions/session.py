@@ -12,14 +12,12 @@ from keyproviders import redact_frames
 
 from . import arguments
 from ._support.warnings import warn_caller
-from .core.derivation import LONGEST_SALT, upstream_secret
-from .errors import LongSessionIdWarning, WeakKeyWarning
 from .history.classified import ReadPolicy
-from .history.keychain import Keychain, RingKeychain, StringKeychain
 from .history.results import History, OutcomeCounts
 from .history.sealed_history import SealedHistory
 from .history.session_log import SessionLog
 from .history.shielded import ShieldedChanges
+from .session_keys import keychain_of
 from .stores import MAX_ROW_BYTES, has_rows, store_beneath
 from .stores.plain import METHODS, accepts_wrapper, call, settings_limit
 
@@ -135,7 +133,7 @@ class EncryptedSession:
                 " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
             )
         self._takes_wrapper = accepts_wrapper(underlying_session)
-        keychain = _keychain(encryption_key, upstream_key, self.session_id)
+        keychain = keychain_of(encryption_key, upstream_key, self.session_id)
         log = SessionLog(self._session_id, type(underlying_session).__name__, keychain.advice)
         self._sealed = SealedHistory(
             underlying_session,
@@ -510,61 +508,3 @@ def _know_signatures() -> None:
     for method in METHODS:
         function = getattr(EncryptedSession, method)
         function.__signature__ = inspect.signature(function)  # what inspect looks at first
-
-
-def _keychain(encryption_key: str | KeyRing, upstream_key: str | None, session_id: str) -> Keychain:
-    if upstream_key is not None:
-        arguments.key_string(upstream_key, "upstream_key")
-    if arguments.is_key_ring(encryption_key):
-        strict = bool(getattr(encryption_key, "strict", False))
-        _warn_of_long_id(session_id, strict=strict)
-        if upstream_key is not None and _is_weak(*upstream_secret(upstream_key)):
-            _warn_of_weak_key(
-                "upstream_key", "move its rows to the ring with 'encrypted-sessions encrypt'", strict=strict
-            )
-        return RingKeychain(encryption_key, session_id, upstream_key)
-    text = arguments.key_string(encryption_key, "encryption_key")
-    if upstream_key is not None:
-        raise ValueError(
-            "upstream_key goes with a KeyRing; with a string, encryption_key reads the rows that the SDK's class wrote"
-        )
-    from keyproviders import is_strict  # noqa: PLC0415 - a ring knows itself
-
-    strict = is_strict()
-    _warn_of_long_id(session_id, strict=strict)
-    secret, is_key = upstream_secret(text)
-    if _is_weak(secret, is_key):
-        _warn_of_weak_key(
-            "encryption_key", "use the output of 'encrypted-sessions keygen', or a KeyRing", strict=strict
-        )
-    return StringKeychain(secret, session_id)
-
-
-def _is_weak(secret: bytes, is_key: bool) -> bool:  # noqa: FBT001 - the two that `upstream_secret` gives
-    from keyproviders import weakness_of  # noqa: PLC0415 - a ring looks itself
-
-    return not is_key or weakness_of(secret) is not None
-
-
-def _warn_of_weak_key(argument: str, way_out: str, *, strict: bool) -> None:
-    problem = f"{argument} is not 32 random bytes in base64"
-    if strict:
-        raise ValueError(f"{problem}, and can be guessed, which is refused here (strict): {way_out}")
-    warn_caller(
-        f"{problem}. It works, and whoever copies the store can try out passwords against it without limit: {way_out}",
-        WeakKeyWarning,
-    )
-
-
-def _warn_of_long_id(session_id: str, *, strict: bool) -> None:
-    # Few characters are few bytes, and that is known without counting these.
-    if len(session_id) * 4 <= LONGEST_SALT or len(session_id.encode("utf-8")) <= LONGEST_SALT:
-        return
-    problem = (
-        f"the session id has more than {LONGEST_SALT} bytes of UTF-8: another id can have the same session key, so"
-        " that a row copied from the one to the other would open"
-    )
-    if strict:
-        raise ValueError(f"{problem}, which is refused here (strict). Use a shorter id")
-    # The id is left out, so that Python tells it once a line of the application, and not once an id.
-    warn_caller(f"{problem}. Use ids that are shorter, such as UUIDs, for new sessions", LongSessionIdWarning)
