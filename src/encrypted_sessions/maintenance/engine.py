@@ -7,7 +7,7 @@ somebody else was faster is visited once more at the end.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 
 from keyproviders import KeyProviderError, ProviderConfigError
@@ -49,11 +49,12 @@ class Engine:
         self._operation = operation
         self._run: Run = operation.run
         run = self._run
-        self._classifier: Classifier[StoredRow] | LabelReader = (
-            LabelReader(run.time_slice)
-            if run.keys is None
-            else Classifier(run.keys, self._policy, run.time_slice, opens=operation.looks_inside)
-        )
+        self._classify: Callable[[Sequence[StoredRow]], Awaitable[list[ClassifiedRow]]]
+        if run.keys is None:
+            self._classify = LabelReader(run.time_slice).classify
+        else:
+            self._classifier = Classifier(run.keys, self._policy, run.time_slice, opens=operation.looks_inside)
+            self._classify = self._open
         self._reader = PageReader(self._run, operation)
         self._writer = BatchWriter(self._run, operation)
         self._deferred: list[Change] = []
@@ -147,8 +148,8 @@ class Engine:
             run.keys.begin_page(looked_at)
         for start in range(0, len(looked_at), GROUP):
             group = looked_at[start : start + GROUP]
-            for row, classification in zip(group, await self._classifier.classify(group), strict=True):
-                if not self._decide(block, self._classified(row, classification)):
+            for classified in await self._classify(group):
+                if not self._decide(block, classified):
                     return
                 if time_slice.is_used_up():
                     await time_slice.checkpoint()
@@ -159,13 +160,13 @@ class Engine:
     def _rows_to_open(self, block: Block, rows: Sequence[StoredRow]) -> list[StoredRow]:
         """Those of the rows that there is a reason to open; the others are counted, and decided on."""
         to_open = []
-        most = self._run.settings.max_row_bytes
+        most, skips = self._run.settings.max_row_bytes, self._operation.skips
         for row in rows:
             if row.unread is not None or len(row.data) > most:
                 outcome = "malformed" if row.unread == HAS_NULL else "too_large"
                 if not self._decide(block, ClassifiedRow(row, outcome)):
                     return []
-            elif self._operation.skips(row):
+            elif skips(row):
                 self._run.count("not_opened")
             else:
                 to_open.append(row)
@@ -182,6 +183,10 @@ class Engine:
         return ReadPolicy(
             self._run.refresh_now(), settings.ttl, read_plaintext=True, upstream_until=settings.upstream_until
         )
+
+    async def _open(self, rows: Sequence[StoredRow]) -> list[ClassifiedRow]:
+        found = await self._classifier.classify(rows)
+        return [self._classified(row, one) for row, one in zip(rows, found, strict=True)]
 
     def _classified(self, row: StoredRow, found: Classification) -> ClassifiedRow:
         outcome, envelope = found.outcome, found.envelope

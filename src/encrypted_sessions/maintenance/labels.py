@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..core.envelope import Envelope, parse_row
 from ..history.classified import TimeSlice
-from ..history.results import Classification
 from ..stores.whole import StoredRow
+from .classified_row import ClassifiedRow
 
 __all__ = ["LabelReader"]
 
@@ -18,18 +18,18 @@ class LabelReader:
     def __init__(self, time_slice: TimeSlice) -> None:
         self._time_slice = time_slice
 
-    async def classify(self, rows: Sequence[StoredRow]) -> list[Classification]:
-        """One classification for each row, in the same order."""
+    async def classify(self, rows: Sequence[StoredRow]) -> list[ClassifiedRow]:
+        """What each row is, in the same order."""
         time_slice = self._time_slice
-        classifications = []
+        classified = []
         for row in rows:
             found = parse_row(row.data)
             if isinstance(found, Envelope):
-                classifications.append(Classification("not_opened", found))
+                classified.append(ClassifiedRow(row, "not_opened", found.kid, found.timestamp, None, found))
             elif isinstance(found, dict):
-                classifications.append(Classification("plaintext", None, found))
+                classified.append(ClassifiedRow(row, "plaintext", item=found))
             else:
-                classifications.append(Classification(found))
+                classified.append(ClassifiedRow(row, found))
             if time_slice.is_used_up():
                 await time_slice.checkpoint()
-        return classifications
+        return classified
