@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from encrypted_sessions_tests.documents import ROOT, anchors, documents, links
+from encrypted_sessions_tests.documents import ROOT, anchors, documents, file_of, links
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
@@ -17,6 +17,7 @@ def test_the_links_of_a_document_lead_somewhere(path: Path) -> None:
         file, _, anchor = target.partition("#")
         aim = (path.parent / file).resolve() if file else path
         assert aim.is_relative_to(ROOT), target
+        aim = file_of(aim.relative_to(ROOT).as_posix())
         assert aim.exists(), target
         assert not anchor or anchor in anchors(aim), target
 

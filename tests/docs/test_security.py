@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from encrypted_sessions_tests.documents import ROOT, code_words, rows, section
+from encrypted_sessions_tests.documents import ROOT, code_words, file_of, rows, section
 
 PAGE = ROOT / "SECURITY.md"
 
@@ -43,7 +43,7 @@ def test_the_reading_order_begins_with_all_of_the_core_in_the_order_of_its_own_p
     named = [cells[0].strip("`") for cells in rows(section(PAGE, "Reading order"))]
     core = [name.removeprefix("core/") for name in named if name.startswith("core/")]
     assert named[: len(core)] == [f"core/{name}" for name in core]
-    folder = ROOT / "src" / "encrypted_sessions" / "core"
+    folder = file_of("src/encrypted_sessions/core")
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")} - {"__init__.py"}
     assert set(core) == there
     page = (folder / "README.md").read_text(encoding="utf-8")
@@ -54,6 +54,6 @@ def test_the_reading_order_begins_with_all_of_the_core_in_the_order_of_its_own_p
 def test_the_files_of_the_reading_order_are_about_as_long_as_it_says() -> None:
     for file, lines, _ in rows(section(PAGE, "Reading order")):
         name = file.strip("`")
-        path = ROOT / name if name.startswith("keyproviders/") else ROOT / "src" / "encrypted_sessions" / name
-        count = len(path.read_text(encoding="utf-8").splitlines())
+        path = name if name.startswith("keyproviders/") else f"src/encrypted_sessions/{name}"
+        count = len(file_of(path).read_text(encoding="utf-8").splitlines())
         assert abs(count - int(lines)) <= max(count // 5, 10), f"{name} has {count} lines"

@@ -11,11 +11,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import encrypted_sessions
+import keyproviders
+
 ROOT = Path(__file__).resolve().parents[3]
+
+# Where the packages lie: where wheels are tested, not in the tree.
+_PACKAGES = {
+    "src/encrypted_sessions/": Path(encrypted_sessions.__file__).parent,
+    "keyproviders/": Path(keyproviders.__file__).parent,
+}
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
+
+
+def file_of(name: str) -> Path:
+    """A file of the project by its path in the tree, of the packages too when they are installed."""
+    for folder, package in _PACKAGES.items():
+        if name.startswith(folder):
+            return package / name.removeprefix(folder)
+    return ROOT / name
 
 
 def documents() -> list[Path]:

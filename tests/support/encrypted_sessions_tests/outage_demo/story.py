@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,15 @@ def _agent() -> Agent[Any]:
     return Agent(name="patient", model=ScriptedModel([ModelStep.respond(respond)] * 1_000))
 
 
+async def _until_interrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Cancelled by a signal: up to Python 3.10, what is raised where one arrives is never retrieved from its task."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await asyncio.wait_for(work, _AT_MOST_S)
+
+
 def show(say: Callable[[str], None]) -> Outage:
     """Tell the story line by line through `say`, and give what was seen.
 
@@ -171,7 +181,9 @@ def show(say: Callable[[str], None]) -> Outage:
         try:
             story = _Story(server, say)
             story.log("key server", f"runs, process {server.pid}")
-            asyncio.run(asyncio.wait_for(story.run(store), _AT_MOST_S))
+            asyncio.run(_until_interrupted(story.run(store)))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
         finally:
             store.close()
     summarize(story.seen, say)
