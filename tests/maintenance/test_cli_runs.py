@@ -313,6 +313,16 @@ def test_an_empty_store_is_well(file: StoreLocation, sealer: Sealer):
     assert "Nothing was there." in run(file, sealer, "verify").stdout
 
 
+def test_a_command_has_large_blocks_of_freed_memory_returned(
+    file: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    filled(file, {})
+    asked_for = []
+    monkeypatch.setattr("encrypted_sessions.cli.running.return_freed_memory", lambda: asked_for.append(True))
+    assert run(file, sealer, "verify").exit_code == 0
+    assert asked_for == [True]
+
+
 # -- Wrong use, and what fails -------------------------------------------------------------------------
 
 

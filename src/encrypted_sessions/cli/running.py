@@ -16,6 +16,7 @@ from ..errors import StoreError
 from .common_options import CommonOptions
 from .errors import failed, interrupted, silence_loggers, wrong_use
 from .exit_codes import FAILED, INTERRUPTED
+from .memory import return_freed_memory
 from .signals import GracefulStop
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def run_operation(
     """Run an operation over the store, print its report, and end with its exit code."""
     from . import progress, reports  # noqa: PLC0415 - they load what maintenance works with, which `--help` needs not
 
+    return_freed_memory()
     store = options.open_store()
     stop = GracefulStop()
 

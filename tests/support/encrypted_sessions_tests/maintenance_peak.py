@@ -13,13 +13,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from encrypted_sessions.cli.memory import return_freed_memory
 from encrypted_sessions.maintenance import discard, encrypt_plaintext, inventory, purge, reencrypt, verify
 from encrypted_sessions_tests.history_of_keys import TTL, Keys
 from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_stores import whole
-
-#: Large pieces go back to the system when they are freed. glibc keeps some 20 MiB of them otherwise, thread by thread.
-_RETURNED = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 
 _STATUS = Path("/proc/self/status")
 
@@ -33,7 +31,7 @@ def peak_of(place: StoreLocation, keys: Keys, command: str = "") -> int:
     fields = {name: value for name, value in asdict(place).items() if name != "memory"}
     done = subprocess.run(
         [sys.executable, "-m", "encrypted_sessions_tests.maintenance_peak"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **_RETURNED},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         input=json.dumps([fields, keys.secrets, command]),
         capture_output=True,
         text=True,
@@ -71,6 +69,7 @@ async def _run_everything(place: StoreLocation, keys: Keys) -> None:
 
 
 def main() -> None:
+    return_freed_memory()  # as the commands do
     fields, secrets, command = json.load(sys.stdin)
     place, keys = StoreLocation(**fields), Keys(secrets)
     asyncio.run(_run(place, keys, command) if command else _run_everything(place, keys))
