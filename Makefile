@@ -43,8 +43,8 @@ COMPILE = $(UV_VENV)/bin/uv pip compile --quiet --universal --python-version 3.1
 EXTRAS := --extra agents --extra aws --extra cli --extra redis --extra sql --extra vault
 
 PYTEST_OPTIONS := -n $(WORKERS) --dist worksteal
-# The tests that coverage is measured with; and those among them that start programs, simulate days or try very many
-# values: they take a third of the time and reach no line that the others do not.
+# The tests that coverage is measured with, without those that start programs, simulate days or try very many values:
+# a third of the time for a line in a hundred.
 COVERING := $(addprefix tests/,unit keyproviders keyset outcomes maintenance stores aws vault agents test_cli.py test_cli_keys.py test_doctor.py)
 NOT_COVERING := $(addprefix --ignore=tests/,agents/test_runner.py aws/test_kms_commands.py keyproviders/test_ring_processes.py \
 	keyset/test_revocation.py keyset/test_rolling_fleet.py maintenance/test_cli_processes.py stores/test_own_store.py \
