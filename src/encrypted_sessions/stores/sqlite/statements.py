@@ -25,14 +25,14 @@ class SQLiteStatements:
         # What is too large comes as its size: a number, which no BLOB is. Bytes, and so of a BLOB: of text SQLite would
         # count characters, which takes six times as long.
         size = "octet_length(message_data)" if _KNOWS_SIZES else "length(CAST(message_data AS BLOB))"
-        data = f"CASE WHEN {size} > ?1 THEN {size} ELSE CAST(message_data AS BLOB) END"
-        self._rows = f"SELECT id, {data} FROM {table} WHERE session_id = ?2"  # noqa: S608 - a table's name cannot be a parameter
+        data = f"CASE WHEN {size} > ? THEN {size} ELSE CAST(message_data AS BLOB) END"
+        self._rows = f"SELECT id, {data} FROM {table} WHERE session_id = ?"  # noqa: S608 - a table's name cannot be a parameter
         self.newest_id = f"SELECT max(id) FROM {table} WHERE session_id = ?"  # noqa: S608 - as above
         self.remove = (
             f"DELETE FROM {table} WHERE id = ? AND session_id = ?"  # noqa: S608 - as above
             " AND CAST(message_data AS BLOB) = ?"
         )
-        self.oldest = f"{self._rows} ORDER BY id LIMIT ?3"
+        self.oldest = f"{self._rows} ORDER BY id LIMIT ?"
         # For this connection, from here on: SQLite else leaves deleted bytes where they lay.
         self.overwrite = "PRAGMA secure_delete = ON"
         self.remove_from = f"DELETE FROM {table} WHERE session_id = ? AND id >= ?"  # noqa: S608 - as above
@@ -45,8 +45,8 @@ class SQLiteStatements:
     def page(self, session_id: str, upto: Row | None, count: int, max_row_bytes: int) -> tuple[str, tuple[Any, ...]]:
         """The statement and values of a page of rows, newest first."""
         if upto is None:
-            return f"{self._rows} ORDER BY id DESC LIMIT ?3", (max_row_bytes, session_id, count)
-        return f"{self._rows} AND id <= ?4 ORDER BY id DESC LIMIT ?3", (max_row_bytes, session_id, count, upto.id)
+            return f"{self._rows} ORDER BY id DESC LIMIT ?", (max_row_bytes, session_id, count)
+        return f"{self._rows} AND id <= ? ORDER BY id DESC LIMIT ?", (max_row_bytes, session_id, upto.id, count)
 
 
 def rows_of(found: Iterable[Any]) -> list[Row]:

@@ -49,7 +49,7 @@ class SQLiteStore(TableStore):
         # As a BLOB: text that is not UTF-8 cannot be fetched as text. NULL counts as empty.
         data = "COALESCE(CAST(message_data AS BLOB), x'')"
         size = "octet_length(message_data)" if _KNOWS_SIZES else "length(CAST(message_data AS BLOB))"
-        large = f"{size} > ?1"
+        large = f"{size} > ?"
         self._rows = (
             f"SELECT id, COALESCE(CAST(session_id AS TEXT), ''), CASE WHEN {large} THEN x'' ELSE {data} END,"
             " CAST(strftime('%s', created_at) AS REAL), CASE WHEN session_id IS NULL OR message_data IS NULL"
@@ -58,7 +58,7 @@ class SQLiteStore(TableStore):
         self._replace_row = f"UPDATE {messages} SET message_data = ? WHERE id = ? AND CAST(message_data AS BLOB) = ?"
         self._remove_row = f"DELETE FROM {messages} WHERE id = ? AND {data} = ?"
         # Two questions: the least and the greatest together would be looked for row by row.
-        within = f"FROM {messages} WHERE id BETWEEN ?1 AND ?2"
+        within = f"FROM {messages} WHERE id BETWEEN ? AND ?"
         self._look_at = (
             f"SELECT (SELECT min(id) {within}), (SELECT max(id) {within}),"
             f" (SELECT count(*) FROM (SELECT id {within} LIMIT {SIZE + 1}))"
@@ -102,7 +102,7 @@ class SQLiteStore(TableStore):
         return int(number)
 
     async def _look(self, first: int, last: int) -> Extent | None:
-        (found,) = await self._connection.fetch(self._look_at, first, last)
+        (found,) = await self._connection.fetch(self._look_at, *(first, last) * 3)
         return None if found[0] is None else Extent(*found)
 
     async def _between(self, first: int, last: int, count: int) -> list[StoredRow]:
@@ -181,8 +181,10 @@ class SQLiteStore(TableStore):
     def _page(self, statement: str, values: Sequence[object]) -> list[StoredRow]:
         found = []
         left = PAGE_BYTES
+        # Sizes are compared in two of the columns.
+        most = (self.max_row_bytes,) * 2
         # One by one, so that none is fetched that is too much.
-        for row in map(StoredRow._make, self._connection.sqlite.execute(statement, (self.max_row_bytes, *values))):
+        for row in map(StoredRow._make, self._connection.sqlite.execute(statement, (*most, *values))):
             found.append(row)
             left -= len(row.data)
             if left <= 0:
