@@ -344,6 +344,16 @@ def fails(use: Callable[[], Key]) -> bool:
     return False
 
 
+def be_busy(s: Any, for_s: int, jitter: float, *older: str) -> None:
+    """Write, and read with these older keys, every five seconds."""
+    s.ring._engine.cache._jitter = lambda: jitter
+    for _ in range(for_s // 5):
+        s.run(5, step=5)
+        s.ring.active_sync()
+        for kid in older:
+            s.ring.get_sync(kid)
+
+
 @pytest.mark.parametrize("jitter", [0.9, 1.0, 1.1])
 @pytest.mark.parametrize("after_s", [0, 5, 100, 235, 240, 260, 3_599, 7_000])
 @pytest.mark.parametrize("error", DENIALS, ids=ids(DENIALS))
@@ -351,11 +361,7 @@ def test_a_busy_process_stops_within_11_minutes_after_its_access_was_revoked(
     still: Making, error: Exception, after_s: int, jitter: float
 ) -> None:
     s, older, active = two_keys(still)
-    s.ring._engine.cache._jitter = lambda: jitter
-    for _ in range(after_s // 5):
-        s.run(5, step=5)
-        s.ring.active_sync()
-        s.ring.get_sync(older.kid)
+    be_busy(s, after_s, jitter, older.kid)
     s.place.errors["*"] = error
     reads = [lambda kid=key.kid: s.ring.get_sync(kid) for key in (older, active)]
     assert stops_after(s, s.ring.active_sync, *reads) <= 11 * 60
@@ -368,10 +374,7 @@ def test_a_busy_process_stops_within_6_minutes_after_the_active_key_was_disabled
     still: Making, error: Exception, after_s: int, jitter: float
 ) -> None:
     s, older, active = two_keys(still)
-    s.ring._engine.cache._jitter = lambda: jitter
-    for _ in range(after_s // 5):
-        s.run(5, step=5)
-        s.ring.active_sync()
+    be_busy(s, after_s, jitter)
     s.place.errors["active"] = s.place.errors[active.name or ""] = error
     assert stops_after(s, s.ring.active_sync, lambda: s.ring.get_sync(active.kid)) <= 6 * 60
     assert s.ring.get_sync(older.kid) is older

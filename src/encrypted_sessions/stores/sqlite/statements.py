@@ -8,10 +8,13 @@ from typing import Any
 
 from ..rows import TOO_LARGE, CutPage, Row, bytes_of_page, mark_too_large
 
-__all__ = ["SQLiteStatements", "page_of", "rows_of"]
+__all__ = ["SIZE_OF_ROW", "SQLiteStatements", "page_of", "rows_of"]
 
-#: Before this release SQLite has to read a text to tell how many bytes it has.
-_KNOWS_SIZES = sqlite3.sqlite_version_info >= (3, 43)
+#: The bytes of a row. Before this release SQLite has to read a text to tell how many it has; counting its characters,
+#: as length() does of text, takes six times as long.
+SIZE_OF_ROW = (
+    "octet_length(message_data)" if sqlite3.sqlite_version_info >= (3, 43) else "length(CAST(message_data AS BLOB))"
+)
 
 
 class SQLiteStatements:
@@ -22,10 +25,8 @@ class SQLiteStatements:
 
     def __init__(self, messages_table: str) -> None:
         self._table = table = messages_table
-        # What is too large comes as its size: a number, which no BLOB is. Bytes, and so of a BLOB: of text SQLite would
-        # count characters, which takes six times as long.
-        size = "octet_length(message_data)" if _KNOWS_SIZES else "length(CAST(message_data AS BLOB))"
-        data = f"CASE WHEN {size} > ? THEN {size} ELSE CAST(message_data AS BLOB) END"
+        # What is too large comes as its size: a number, which no BLOB is.
+        data = f"CASE WHEN {SIZE_OF_ROW} > ? THEN {SIZE_OF_ROW} ELSE CAST(message_data AS BLOB) END"
         self._rows = f"SELECT id, {data} FROM {table} WHERE session_id = ?"  # noqa: S608 - a table's name cannot be a parameter
         self.newest_id = f"SELECT max(id) FROM {table} WHERE session_id = ?"  # noqa: S608 - as above
         self.remove = (

@@ -21,14 +21,12 @@ from .branches import forget_messages
 from .connection import SQLiteConnection
 from .erasing import erase_sessions
 from .side_effects import side_effects
+from .statements import SIZE_OF_ROW
 
 __all__ = ["SQLiteStore"]
 
 #: How long a call waits for others who write. Then it gives up, and whoever called may try again.
 _TIMEOUT_S = 10.0
-
-#: Before this release SQLite has to read a text to tell how many bytes it has.
-_KNOWS_SIZES = sqlite3.sqlite_version_info >= (3, 43)
 
 #: Seconds between two tries to empty the log.
 _RETRY_S = 0.02
@@ -48,12 +46,11 @@ class SQLiteStore(TableStore):
         messages = quoted(tables.messages)
         # As a BLOB: text that is not UTF-8 cannot be fetched as text. NULL counts as empty.
         data = "COALESCE(CAST(message_data AS BLOB), x'')"
-        size = "octet_length(message_data)" if _KNOWS_SIZES else "length(CAST(message_data AS BLOB))"
-        large = f"{size} > ?"
+        large = f"{SIZE_OF_ROW} > ?"
         self._rows = (
             f"SELECT id, COALESCE(CAST(session_id AS TEXT), ''), CASE WHEN {large} THEN x'' ELSE {data} END,"
             " CAST(strftime('%s', created_at) AS REAL), CASE WHEN session_id IS NULL OR message_data IS NULL"
-            f" THEN {HAS_NULL} WHEN {large} THEN {size} END FROM {messages}"
+            f" THEN {HAS_NULL} WHEN {large} THEN {SIZE_OF_ROW} END FROM {messages}"
         )
         self._replace_row = f"UPDATE {messages} SET message_data = ? WHERE id = ? AND CAST(message_data AS BLOB) = ?"
         self._remove_row = f"DELETE FROM {messages} WHERE id = ? AND {data} = ?"
