@@ -12,8 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._support.redaction import redact_frames
-from ._support.strictness import strictness
-from ._support.transport_security import checked_allow_insecure
+from ._support.strictness import checked_allow_insecure, strictness
 from .errors import ProviderConfigError
 from .provider import KeyProvider
 

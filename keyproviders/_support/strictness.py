@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 from ..errors import ProviderConfigError
 
-__all__ = ["is_strict", "strictness"]
+__all__ = ["checked_allow_insecure", "is_strict", "strictness"]
 
 _VARIABLE = "ENCRYPTED_SESSIONS_STRICT"
 
@@ -45,3 +45,12 @@ def is_strict() -> bool:
     if text not in {"", "0", "1"}:
         raise ProviderConfigError(f"{_VARIABLE} is neither 1 nor 0 ({len(text)} characters); set it to 1, or unset it")
     return text == "1" or _asked_for.get()
+
+
+def checked_allow_insecure(allow_insecure: object) -> bool:
+    """It. Raises TypeError, and ProviderConfigError where it is given and everything is strict."""
+    if not isinstance(allow_insecure, bool):
+        raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
+    if allow_insecure and is_strict():
+        raise ProviderConfigError("allow_insecure=True is refused, since this is strict; leave out one of the two")
+    return allow_insecure

@@ -5,20 +5,9 @@ from __future__ import annotations
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from ..errors import ProviderConfigError
-from .strictness import is_strict
 from .warnings import warn_caller
 
-__all__ = ["checked_allow_insecure", "is_insecure", "is_loopback", "warn_insecure_transport"]
-
-
-def checked_allow_insecure(allow_insecure: object) -> bool:
-    """It. Raises TypeError, and ProviderConfigError where it is given and everything is strict."""
-    if not isinstance(allow_insecure, bool):
-        raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
-    if allow_insecure and is_strict():
-        raise ProviderConfigError("allow_insecure=True is refused, since this is strict; leave out one of the two")
-    return allow_insecure
+__all__ = ["is_insecure", "is_loopback", "warn_insecure_transport"]
 
 
 def warn_insecure_transport(problem: str) -> None:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from .._support.extras import import_sdk
 from .._support.redaction import redact_frames
-from .._support.transport_security import checked_allow_insecure, is_insecure, is_loopback, warn_insecure_transport
+from .._support.strictness import checked_allow_insecure
+from .._support.transport_security import is_insecure, is_loopback, warn_insecure_transport
 from ..errors import KeyProviderError, ProviderConfigError
 from .sdk import CredentialsExpiredError, ErrorRule, botocore_session, region_of, translating_errors
 

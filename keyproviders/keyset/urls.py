@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .._support.redaction import redact_frames
-from .._support.transport_security import checked_allow_insecure
+from .._support.strictness import checked_allow_insecure
 from .._support.urls import split_url
 from ..errors import ProviderConfigError
 from ..registry import find_wrapper_type, scheme_of, wrapper_schemes

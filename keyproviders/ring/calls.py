@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from copy import copy
 from typing import TYPE_CHECKING
 
 from ..errors import KeyNotFoundError, KeyUnavailableError
@@ -102,6 +101,8 @@ def copy_of(error: BaseException) -> BaseException:
     Each raise writes to the exception: its traceback would grow by every waiter, and keep the
     frames of all of them. Only a foreign error that cannot be made anew is raised as it is.
     """
+    from copy import copy  # noqa: PLC0415 - only where something failed
+
     try:
         copied = copy(error)
     except Exception:  # noqa: BLE001 - whatever a foreign type's __init__ raises

@@ -30,7 +30,6 @@ from .._support.clock import AgeClock
 from .._support.redaction import redact_frames
 from .._support.strictness import is_strict, strictness
 from ..key import Key
-from ..local.static import StaticKeyProvider
 from ..provider import KeyProvider
 from ..registry import open_provider
 from .engine import Engine
@@ -175,6 +174,8 @@ class KeyRing:
     @classmethod
     def ephemeral(cls) -> Self:
         """A ring with a random key that is gone with the process: for notebooks and tests."""
+        from ..local.static import StaticKeyProvider  # noqa: PLC0415 - a ring of another place needs none
+
         return cls(StaticKeyProvider(Key.generate("ephemeral")))
 
     # Keys.

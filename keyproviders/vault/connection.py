@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from .._support.extras import import_sdk
 from .._support.redaction import redact_frames
 from .._support.sdk_logging import quiet_sdk_logs
-from .._support.strictness import is_strict
-from .._support.transport_security import checked_allow_insecure, is_insecure
+from .._support.strictness import checked_allow_insecure, is_strict
+from .._support.transport_security import is_insecure
 from ..errors import KeyProviderError, ProviderConfigError
 from .address import RefusedRedirectError, redirect_target
 from .failures import Answer, client_failure, transport_failure

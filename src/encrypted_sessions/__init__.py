@@ -8,6 +8,7 @@ session = EncryptedSession.wrap(SQLiteSession("user-123", "agents.db"), keys, tt
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 try:
@@ -40,8 +41,6 @@ try:
         UnreadableItemsError,
         WeakKeyWarning,
     )
-    from .history.results import History
-    from .session import EncryptedSession
 except ImportError as error:
     # Another distribution may have put a package of that name in place of ours.
     from .doctor.installed import whose_package
@@ -53,6 +52,9 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
+
+    from .history.results import History
+    from .session import EncryptedSession
 
 __all__ = [
     "EncryptedSession",
@@ -85,13 +87,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name != "KeyRing":  # the one name that is costly to import, and that not everybody needs
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from keyproviders import KeyRing  # noqa: PLC0415 - as was just said
+# Loaded when first asked for (PEP 562): a program that catches errors, or works on whole stores, makes no session.
+_HOMES = {
+    "EncryptedSession": ".session",
+    "History": ".history.results",
+    "KeyRing": "keyproviders",
+}
 
-    globals()[name] = KeyRing
-    return KeyRing
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(_HOMES[name], __name__), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -18,8 +18,9 @@ from .history.sealed_history import SealedHistory
 from .history.session_log import SessionLog
 from .history.shielded import ShieldedChanges
 from .session_keys import keychain_of
-from .stores import MAX_ROW_BYTES, has_rows, store_beneath
+from .stores.access import has_rows, store_beneath
 from .stores.plain import METHODS, accepts_wrapper, call, settings_limit
+from .stores.sizes import MAX_ROW_BYTES
 
 if TYPE_CHECKING:
     from datetime import datetime

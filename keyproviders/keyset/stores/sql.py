@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ..._support.extras import import_sdk
 from ..._support.redaction import redact_frames
-from ..._support.transport_security import checked_allow_insecure
+from ..._support.strictness import checked_allow_insecure
 from ...errors import InvalidKeyError, ProviderConfigError
 from ...key import try_key_text
 from .base import MOST_BYTES, StoredKeyset

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 from functools import cache
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 
 __all__ = ["PLAIN", "logged_session"]
 
@@ -17,9 +18,9 @@ def logged_session(session_id: str) -> str:
     """A session's name for the log: the same for each line of this process, and another in the next process."""
     if os.environ.get(PLAIN) == "plain":
         return session_id
-    return hmac.new(_key_of_this_process(), session_id.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[
-        :16
-    ]
+    name = HMAC(_key_of_this_process(), SHA256())
+    name.update(session_id.encode("utf-8", "surrogatepass"))
+    return name.finalize().hex()[:16]
 
 
 @cache

@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from .exact_json import NotJsonError, decode_json
+from .kids import KID_CHARACTERS
 from .suites import SUITES, WRITTEN
 from .suites.suite import Envelope, Suite
 
 __all__ = [
-    "KID_CHARACTERS",
     "UPSTREAM_KID",
     "Envelope",
     "NoEnvelope",
@@ -30,8 +30,6 @@ __all__ = [
 #: The kid that the Agents SDK's class writes, whatever the key.
 UPSTREAM_KID = "hkdf-v1"
 
-#: The characters of a kid that looks like one.
-KID_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
 _KID_BYTES = KID_CHARACTERS.encode("ascii")
 
 # How `pack`'s object looks in JSON: with spaces, as most rows are, since sessions write so; and as `pack_row` writes.

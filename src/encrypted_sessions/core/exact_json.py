@@ -26,8 +26,6 @@ __all__ = ["MAX_DEPTH", "NotExactError", "NotJsonError", "TooLongError", "decode
 
 #: Python reads no integer with more digits from text (sys.int_info.default_max_str_digits).
 _MAX_DIGITS = 4300
-_TOO_HIGH = 10**_MAX_DIGITS
-_TOO_LOW = -_TOO_HIGH
 
 #: Levels of nesting. Python's parser gives up at about 1,000, less what the caller's stack uses;
 #: half of that can be read from anywhere.
@@ -320,6 +318,11 @@ class _ExactCopies:
             raise _too_long(self._limit)
 
 
+@cache
+def _too_high() -> int:
+    return 10**_MAX_DIGITS  # type: ignore[no-any-return]  # not negative, so an int
+
+
 def _exact_leaf(value: Any) -> tuple[Any, int]:
     """A value that holds no other in its exact type, and how many characters it will have at least."""
     kind = type(value)  # as json asks: isinstance would take an object's word for what it is
@@ -328,7 +331,7 @@ def _exact_leaf(value: Any) -> tuple[Any, int]:
         return text, len(text)
     if issubclass(kind, int):
         number = value if kind is bool else int.__int__(value)
-        if not _TOO_LOW < number < _TOO_HIGH:
+        if abs(number) >= _too_high():
             raise NotExactError(f"an item holds an integer of more than {_MAX_DIGITS:,} digits")
         return number, 1
     if issubclass(kind, float):

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from .envelope import KID_CHARACTERS
-
 __all__ = [
     "EXPLANATIONS",
     "MAX_FINDINGS",
@@ -17,7 +15,6 @@ __all__ = [
     "Finding",
     "Outcome",
     "describe",
-    "shown_kid",
 ]
 
 Outcome = Literal[
@@ -89,10 +86,6 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
 
 MAX_FINDINGS = 20
 
-# A kid is shown only if it looks like one: rows can be written by anybody who can write the store.
-_KID_CHARACTERS = frozenset(KID_CHARACTERS)
-_LONGEST_KID = 128
-
 
 class Finding(NamedTuple):
     """One row that was not returned.
@@ -110,11 +103,6 @@ class Finding(NamedTuple):
     def place(self) -> str:
         """Position, outcome and kid in a few words."""
         return f"{self.position} {self.outcome}" + (f" (kid {self.kid})" if self.kid else "")
-
-
-def shown_kid(kid: str | None) -> str | None:
-    """A kid that may be shown: None for what does not look like one."""
-    return kid if kid and len(kid) <= _LONGEST_KID and _KID_CHARACTERS.issuperset(kid) else None
 
 
 def describe(counts: Mapping[str, int]) -> str:

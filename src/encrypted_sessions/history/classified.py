@@ -15,7 +15,8 @@ from typing import Generic, Literal, Protocol, TypeVar
 from ..core.cipher import NotAnItem, Opener, Unauthentic
 from ..core.envelope import UPSTREAM_KID, Envelope, NoEnvelope, Plain, parse, parse_row
 from ..errors import ScanBudgetError
-from ..stores import TOO_LARGE, Cursor, Row
+from ..stores.access import Cursor
+from ..stores.rows import TOO_LARGE, Row
 from .keychain import Keychain
 from .results import Classification
 

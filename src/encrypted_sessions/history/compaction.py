@@ -19,8 +19,8 @@ from keyproviders import redact_frames
 
 from ..core.outcomes import Outcome, describe
 from ..errors import HistoryChangedError
-from ..stores import PlainStore, Row
-from ..stores.plain import call
+from ..stores.plain import PlainStore, call
+from ..stores.rows import Row
 from .pairing import unpaired
 from .results import Classification, OutcomeCounts
 from .sealed_history import SealedHistory, start_again_while_it_moves

@@ -13,8 +13,8 @@ from typing import Any
 from ..core.exact_json import decode_json
 from ..core.outcomes import PASSED_OVER
 from ..errors import PutBackError, UnreadableItemsError
-from ..stores import HistoryMovedError, PlainStore, Row, RowStore
-from ..stores.plain import call
+from ..stores.plain import PlainStore, call
+from ..stores.rows import HistoryMovedError, Row, RowStore
 from .results import Classification, OutcomeCounts
 from .sealed_history import SealedHistory, start_again_while_it_moves
 

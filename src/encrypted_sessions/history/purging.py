@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from ..errors import PurgeRefusedError
-from ..stores import PAGE, HistoryMovedError, Row, RowStore, rows_to_purge
+from ..stores.access import rows_to_purge
 from ..stores.registry import other_purge_of_class
+from ..stores.rows import HistoryMovedError, Row, RowStore
+from ..stores.sizes import PAGE
 from .classified import Classifier, HistoryWalk, ReadPolicy
 from .expired_calls import AnswersInTime
 from .pairing import Pair, answer_to, answered_by

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..stores import Cursor, Row
+from ..stores.access import Cursor
+from ..stores.rows import Row
 from .classified import Classifier, HistoryWalk, ReadPolicy
 from .pairing import unpaired
 from .results import Classification, OutcomeCounts

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..core.envelope import Envelope
-from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding, Outcome, shown_kid
+from ..core.kids import shown_kid
+from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding, Outcome
 
 if TYPE_CHECKING:
     from agents import TResponseInputItem

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from ..core.exact_json import TooLongError
 from ..errors import HistoryChangedError
-from ..stores import Cursor, HistoryMovedError, PlainStore, Row, RowStore
+from ..stores.access import Cursor
+from ..stores.plain import PlainStore
+from ..stores.rows import HistoryMovedError, Row, RowStore
 from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
 from .keychain import Keychain
 from .reading import FoundItems, read_items

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..arguments import session_id as checked_id
 from ..core.envelope import Envelope, parse_row
-from ..core.outcomes import shown_kid
+from ..core.kids import shown_kid
 from ..stores.whole import HAS_NULL, StoredRow, WholeStore
 
 __all__ = ["Inspected", "inspect_session"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..core.outcomes import shown_kid
+from ..core.kids import shown_kid
 from .classified_row import ClassifiedRow
 from .distinct_counter import DistinctCounter
 from .reports import Group

@@ -12,7 +12,7 @@ from contextlib import aclosing
 
 from keyproviders import KeyProviderError, ProviderConfigError
 
-from ..core.outcomes import shown_kid
+from ..core.kids import shown_kid
 from ..errors import StoreUnavailableError
 from ..history.classified import GROUP, Classifier, ReadPolicy
 from ..history.results import Classification

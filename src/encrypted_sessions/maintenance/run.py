@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from keyproviders import KeyRing
 
-from ..core.outcomes import MAX_FINDINGS, shown_kid
+from ..core.kids import shown_kid
+from ..core.outcomes import MAX_FINDINGS
 from ..errors import StoreError
 from ..history.classified import CLOCK_SKEW_S, TimeSlice
 from ..stores.whole import PAGE_BYTES, SideEffect, WholeStore

@@ -13,12 +13,16 @@ promise that SECURITY.md describes, unless another package brings a store for it
 
 from __future__ import annotations
 
-from .access import has_rows, rows_to_purge, store_beneath
-from .descriptor import StoreDescriptor, StoreNames, StoreUrl
-from .plain import PlainCursor, PlainStore
-from .rows import TOO_LARGE, CutPage, HistoryMovedError, Row, RowCursor, RowStore
-from .sizes import MAX_ROW_BYTES, PAGE
-from .whole import Block, StoredRow, WholeStore
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .access import Cursor, has_rows, rows_to_purge, store_beneath
+    from .descriptor import StoreDescriptor, StoreNames, StoreUrl
+    from .plain import PlainStore
+    from .rows import TOO_LARGE, CutPage, HistoryMovedError, Row, RowStore
+    from .sizes import MAX_ROW_BYTES, PAGE
+    from .whole import Block, StoredRow, WholeStore
 
 __all__ = [
     "MAX_ROW_BYTES",
@@ -41,5 +45,36 @@ __all__ = [
     "store_beneath",
 ]
 
-#: A walk from the newest row to the oldest.
-Cursor = RowCursor | PlainCursor
+# Loaded when first asked for (PEP 562): a session needs one side of a store, maintenance the other.
+_HOMES = {
+    "MAX_ROW_BYTES": "sizes",
+    "PAGE": "sizes",
+    "TOO_LARGE": "rows",
+    "Block": "whole",
+    "Cursor": "access",
+    "CutPage": "rows",
+    "HistoryMovedError": "rows",
+    "PlainStore": "plain",
+    "Row": "rows",
+    "RowStore": "rows",
+    "StoreDescriptor": "descriptor",
+    "StoreNames": "descriptor",
+    "StoreUrl": "descriptor",
+    "StoredRow": "whole",
+    "WholeStore": "whole",
+    "has_rows": "access",
+    "rows_to_purge": "access",
+    "store_beneath": "access",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

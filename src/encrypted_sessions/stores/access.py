@@ -7,11 +7,14 @@ from typing import Any
 from .._support.warnings import warn_caller
 from ..errors import StoreConfigError
 from .descriptor import load
-from .plain import PlainStore
+from .plain import PlainCursor, PlainStore
 from .registry import qualified_name, store_of_class
-from .rows import RowStore
+from .rows import RowCursor, RowStore
 
-__all__ = ["has_rows", "rows_to_purge", "store_beneath"]
+__all__ = ["Cursor", "has_rows", "rows_to_purge", "store_beneath"]
+
+#: A walk from the newest row to the oldest.
+Cursor = RowCursor | PlainCursor
 
 
 def store_beneath(session: Any) -> RowStore | PlainStore:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from ..stores import HistoryMovedError, Row, RowStore, store_beneath
+from ..stores.access import store_beneath
+from ..stores.rows import HistoryMovedError, Row, RowStore
 from .support import expect, in_an_event_loop
 
 __all__ = ["RowStoreConformance"]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from ..stores import StoredRow, WholeStore
+from ..stores.whole import StoredRow, WholeStore
 from .support import expect, in_an_event_loop
 
 __all__ = ["WholeStoreConformance"]
