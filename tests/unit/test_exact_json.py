@@ -32,7 +32,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "with many brackets": {"more": [[[], {}, [{}]]] * 10},
     "with more brackets than are looked at at first": {"more": [[]] * (MAX_DEPTH + 1)},
     "with much text": {"more": "word " * 500},
+    "with much text within": {"more": ["word " * 500]},
     "with text beyond ASCII": {"more": "caf\u00e9"},
+    "with more elements than are not counted": {"more": [0] * 5_000},
 }
 
 
@@ -52,7 +54,17 @@ def test_what_is_written_is_compact_utf_8_json_that_any_parser_reads(item: dict[
     ).decode("utf-8")
 
 
-@pytest.mark.parametrize("item", [{"a": "\x7f"}, {"\x7f": 1}, {"a": [{"b": "\x7f" * 3}]}], ids=["text", "key", "deep"])
+DEL = "\x7f"
+WITH_DEL: dict[str, dict[str, Any]] = {
+    "text": {"a": DEL},
+    "key": {DEL: 1},
+    "deep": {"a": [{"b": DEL * 3}]},
+    "among much text": {"a": [{"b": "word " * 100 + DEL}]},
+    "key beside much text": {"a": [{DEL: "word " * 100}]},
+}
+
+
+@pytest.mark.parametrize("item", WITH_DEL.values(), ids=WITH_DEL)
 def test_the_character_del_is_written_as_it_is(item: dict[str, Any]) -> None:
     assert encode_item(item) == json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
 

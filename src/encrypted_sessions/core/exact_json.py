@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ _ONLY_STR = frozenset({str})
 #: The one ASCII character that json's encoder for ASCII writes otherwise than its encoder for any text.
 _DEL = "\x7f"
 
+#: Characters that texts have on average where it is worth a look whether they are ASCII.
+_LONG = 64
+
+#: A dict or list with more elements is counted: the same one may be in an item many times.
+_MANY = 4096
+_TOO_MANY = 1_000_000
 
 _TOO_DEEP = f"an item is nested deeper than {MAX_DEPTH} levels, or holds itself"
 _NOT_JSON = (
@@ -188,17 +194,53 @@ def _why_not_json(error: Exception) -> str:
 
 
 def _check_common(item: dict[str, Any], limit: int) -> bool | None:
-    """Whether all text in a common item is ASCII (and not DEL); None for an item that is not common.
+    """Whether all text in a common item is known to be ASCII (and not DEL); None for an item that is not common.
 
     Common are at most as many dicts and lists as there may be levels, of exact types, that are not
-    obviously too long. Runs for every item that is written, hence one plain loop.
+    obviously too long. Runs for every item that is written, hence two plain loops: this one for an item that holds
+    no other dict or list.
     """
+    if type(item) is not dict:
+        return None
+    in_ascii = True
+    length = len(item)  # at least so many characters
+    for value in item.values():
+        kind = type(value)
+        if kind is str:
+            length += len(value)
+            if _DEL in value or not value.isascii():
+                in_ascii = False
+        elif kind not in _LEAVES:
+            return _check_nested(item, limit)
+    if length > limit or not _ONLY_STR.issuperset(map(type, item)):
+        return None
+    keys = "".join(item)
+    return in_ascii and keys.isascii() and _DEL not in keys
+
+
+def _check_nested(item: dict[str, Any], limit: int) -> bool | None:
+    spread = _spread_out(item, limit)
+    if spread is None:
+        return None
+    dicts, texts = spread
+    length = sum(map(len, texts))
+    if length > limit or not _ONLY_STR.issuperset(map(type, chain.from_iterable(dicts))):
+        return None
+    if length < _LONG * len(texts):
+        return False  # to look at many short texts takes longer than the faster encoder saves
+    texts.extend(chain.from_iterable(dicts))
+    return all(map(str.isascii, texts)) and not any(map(str.__contains__, texts, repeat(_DEL)))
+
+
+def _spread_out(item: dict[str, Any], limit: int) -> tuple[list[dict[Any, Any]], list[str]] | None:
+    """The dicts in a common item, itself first, and the text among all values; None where it is not common."""
     containers: list[Any] = [item]
     dicts: list[dict[Any, Any]] = []
+    texts: list[str] = []
+    found, text, leaves = containers.append, texts.append, _LEAVES  # looked up once, since it is for each value
     values: Iterable[Any]
-    in_ascii = True
-    length = 0  # at least so many characters
-    for container in containers:  # which grows
+    many = 0
+    for container in islice(containers, MAX_DEPTH):  # which grows
         kind = type(container)
         if kind is dict:
             dicts.append(container)
@@ -207,22 +249,17 @@ def _check_common(item: dict[str, Any], limit: int) -> bool | None:
             values = container
         else:
             return None
-        length += len(container)
-        if length > limit or len(containers) > MAX_DEPTH:
-            return None
+        if len(container) > _MANY:
+            many += len(container)
+            if many > min(limit, _TOO_MANY):
+                return None
         for value in values:
             kind = type(value)
             if kind is str:
-                length += len(value)
-                if _DEL in value or not value.isascii():
-                    in_ascii = False
-            elif kind not in _LEAVES:
-                containers.append(value)
-    names: Iterable[Any] = dicts[0] if len(dicts) == 1 else [*chain.from_iterable(dicts)]
-    if length > limit or not _ONLY_STR.issuperset(map(type, names)):
-        return None
-    keys = "".join(names)
-    return in_ascii and keys.isascii() and _DEL not in keys
+                text(value)
+            elif kind not in leaves:
+                found(value)
+    return (dicts, texts) if len(containers) <= MAX_DEPTH else None
 
 
 def _writes_any_integer() -> bool:
