@@ -13,7 +13,7 @@ from unittest import mock
 from measuring import Samples, Table, Taken, in_turn, ms
 from subjects import OURS, SDK, all_three, message
 
-from encrypted_sessions.history import reading
+from encrypted_sessions.history import classified
 
 _ROWS = 10_000
 _TARGET_S = 0.010
@@ -96,8 +96,8 @@ async def _throughput(reads: dict[str, Read], rounds: int) -> Samples:
     samples = Samples()
     for order in in_turn([*reads, _UNINTERRUPTED], rounds):
         for name in order:
-            slice_s = 3600 if name == _UNINTERRUPTED else reading._SLICE_S
-            with mock.patch.object(reading, "_SLICE_S", slice_s):
+            slice_s = 3600 if name == _UNINTERRUPTED else classified._SLICE_S
+            with mock.patch.object(classified, "_SLICE_S", slice_s):
                 start = Taken.since()
                 await reads[OURS if name == _UNINTERRUPTED else name]()
                 samples.add(name, Taken.since(start))
