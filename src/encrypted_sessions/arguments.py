@@ -40,8 +40,7 @@ _COMPACTION_SESSION = "agents.memory.openai_responses_compaction_session.OpenAIR
 _OURS = "encrypted_sessions.session.EncryptedSession"
 
 _OTHER_WAY_ROUND = (
-    "Wrap the other way round: OpenAIResponsesCompactionSession(session_id,"
-    " EncryptedSession(session_id, store, ...))"
+    "Wrap the other way round: OpenAIResponsesCompactionSession(session_id, EncryptedSession(session_id, store, ...))"
 )
 
 #: Sessions may lie in each other in a circle.
@@ -106,12 +105,12 @@ def _refuse_compaction(store: Any, *, is_compacted: bool) -> None:
     while beneath is not None and depth < _DEEPEST:
         compacts = callable(getattr(beneath, "run_compaction", None))
         if (compacts or is_compacted) and _is_a(beneath, _OURS):
-            raise ValueError(  # noqa: TRY004 - a session it is, in the wrong place
+            raise ValueError(
                 "underlying_session seals already: there is an EncryptedSession in it, and a compaction session. Use"
                 " it as it is, without another EncryptedSession around it"
             )
         if compacts:
-            raise ValueError(  # noqa: TRY004 - as above
+            raise ValueError(
                 f"{type(beneath).__name__} compacts, and would have to read what is sealed above it. {_OTHER_WAY_ROUND}"
             )
         beneath, depth = getattr(beneath, "underlying_session", None), depth + 1

@@ -303,7 +303,8 @@ class EncryptedSession:
         """
         batch = arguments.items(items)
         if self._compaction_beneath is not None:
-            return await self._through_compaction("add_items", batch, wrapper=wrapper)
+            await self._through_compaction("add_items", batch, wrapper=wrapper)
+            return
         await self._settle()
         if batch:
             batch = await self._sealed.seal(batch)
@@ -364,7 +365,8 @@ class EncryptedSession:
             wrapper: The SDK's, passed on to a store that takes it.
         """
         if self._compaction_beneath is not None:
-            return await self._through_compaction("clear_session", wrapper=wrapper)
+            await self._through_compaction("clear_session", wrapper=wrapper)
+            return
         await self._settle()
         await call(self.underlying_session.clear_session, **self._keywords(wrapper))
 
@@ -390,7 +392,7 @@ class EncryptedSession:
 
         @property
         def session_settings(self) -> SessionSettings | None:
-            """The underlying session's settings; before them, those of a compaction session that was given around it."""
+            """The underlying session's settings, or those of a compaction session that was given, if it has any."""
             own = getattr(self._compaction_beneath, "session_settings", None)
             return getattr(self.underlying_session, "session_settings", None) if own is None else own
 

@@ -45,4 +45,6 @@ def _class_around(compaction_class: type) -> type:
         "__module__": compaction_class.__module__,
         "__qualname__": compaction_class.__qualname__,
     }
-    return types.new_class(compaction_class.__name__, (compaction_class,), exec_body=lambda names: names.update(members))
+    return types.new_class(
+        compaction_class.__name__, (compaction_class,), exec_body=lambda names: names.update(members)
+    )
