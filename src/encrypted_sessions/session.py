@@ -13,7 +13,7 @@ from keyproviders import redact_frames
 from . import arguments
 from ._support.warnings import warn_caller
 from .history.classified import ReadPolicy
-from .history.compaction_session import HOOKS, compaction_around
+from .history.compaction_session import HOOKS, compaction_around, let_go_when_cancelled
 from .history.results import History, OutcomeCounts
 from .history.sealed_history import SealedHistory
 from .history.session_log import SessionLog
@@ -148,6 +148,7 @@ class EncryptedSession:
             log,
             arguments.max_row_bytes(max_row_bytes),
         )
+        self._shield_s = float(shield_s)
         self._compactor: Compaction | None = None
         self._already_logged: set[str] = set()
         self._purge_again_at = 0.0
@@ -544,7 +545,10 @@ class EncryptedSession:
 
         def __getattr__(self, name: str) -> Any:
             if name in HOOKS and self._compaction_beneath is not None:
-                return getattr(self._compaction_above, name)
+                found = getattr(self._compaction_above, name)
+                if name != "run_compaction":
+                    return found
+                return let_go_when_cancelled(found, self._shield_s, self._compaction.break_off)
             message = f"EncryptedSession has no attribute {name!r}"
             beneath = self.__dict__.get("_underlying_session")
             if not name.startswith("__") and hasattr(beneath, name):

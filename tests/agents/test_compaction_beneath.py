@@ -19,7 +19,7 @@ from agents.memory import OpenAIResponsesCompactionSession
 from agents.run_internal import session_persistence
 from agents.testing import ScriptedModel, function_call
 
-from encrypted_sessions import EncryptedSession, KeyRing, UnreadableItemsError
+from encrypted_sessions import EncryptedSession, KeyRing, StoreTimeoutError, UnreadableItemsError
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.compaction import (
     CHAT,
@@ -275,6 +275,71 @@ async def test_a_store_that_fails_to_take_the_replacement_gets_its_old_rows_back
         assert rows == before
 
 
+class Hangs(stores.PlainSession):
+    """A store that commits what its next `add_items` gets, and does not answer until it is let."""
+
+    hangs_next = False
+    heeds_cancellation = True
+
+    def __init__(self, rows: list[Any]) -> None:
+        super().__init__(CHAT, rows)
+        self.written = asyncio.Event()
+        self.answers = asyncio.Event()
+
+    async def add_items(self, items: Any) -> None:
+        await super().add_items(items)
+        if self.hangs_next:
+            self.hangs_next = False
+            self.written.set()
+            while not self.answers.is_set():
+                try:
+                    await self.answers.wait()
+                except asyncio.CancelledError:
+                    if self.heeds_cancellation:
+                        raise
+
+
+async def cancelled_while_it_hangs(store: Hangs, session: Any) -> asyncio.CancelledError:
+    await session.add_items(questions("one", "two"))
+    store.hangs_next = True
+    compaction = asyncio.create_task(session.run_compaction({"force": True}))
+    await store.written.wait()
+    compaction.cancel()
+    with pytest.raises(asyncio.CancelledError) as raised:
+        await asyncio.wait_for(compaction, 5)
+    return raised.value
+
+
+async def test_a_cancelled_compaction_whose_store_hangs_is_broken_off_and_the_old_rows_are_put_back() -> None:
+    rows: list[Any] = []
+    async with KeyRing.ephemeral() as ring:
+        store = Hangs(rows)
+        session = EncryptedSession(CHAT, compacting(store, Compactor()), ring)
+        error = await cancelled_while_it_hangs(store, session)
+        assert error.__cause__ is None
+        await session.add_items(questions("three"))
+        assert await session.get_items() == questions("one", "two", "three")
+
+
+async def test_a_cancelled_compaction_whose_store_cannot_be_broken_off_is_let_go_after_shield_s(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with KeyRing.ephemeral() as ring:
+        store = Hangs([])
+        store.heeds_cancellation = False
+        session = EncryptedSession(CHAT, compacting(store, Compactor()), ring, shield_s=0.2)
+        error = await cancelled_while_it_hangs(store, session)
+        assert isinstance(error.__cause__, StoreTimeoutError)
+        assert error.__cause__.in_doubt
+        adding = asyncio.create_task(session.add_items(questions("three")))
+        await asyncio.sleep(0.05)
+        assert not adding.done(), "the session's next change waits for what goes on"
+        store.answers.set()
+        await adding
+        assert await session.get_items() == [*SUMMARY, *questions("three")]
+        assert "given up when its caller was cancelled has ended" in caplog.text
+
+
 # -- The caller's objects -----------------------------------------------------------------------
 
 
@@ -385,7 +450,6 @@ async def test_a_class_made_from_the_sdks_is_served(request: pytest.FixtureReque
         await session.run_compaction({"force": True})
         assert await session.get_items() == SUMMARY
         assert beneath.added == 2
-        assert isinstance(session.run_compaction.__self__, Counting)  # type: ignore[attr-defined]  # a bound method
         await assert_sealed(place)
 
 
