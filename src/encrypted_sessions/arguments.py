@@ -67,7 +67,7 @@ def underlying_session(value: Any) -> tuple[Any, Any]:
     Refuses what else compacts beneath the encryption.
     """
     _session(value, "underlying_session")
-    if not _is_a(type(value), _COMPACTION_SESSION):
+    if not _is_a(value, _COMPACTION_SESSION):
         _refuse_compaction(value, is_compacted=False)
         return value, None
     store = value.underlying_session
@@ -105,7 +105,7 @@ def _refuse_compaction(store: Any, *, is_compacted: bool) -> None:
     beneath, depth = store, 0
     while beneath is not None and depth < _DEEPEST:
         compacts = callable(getattr(beneath, "run_compaction", None))
-        if (compacts or is_compacted) and _is_a(type(beneath), _OURS):
+        if (compacts or is_compacted) and _is_a(beneath, _OURS):
             raise ValueError(
                 "underlying_session seals already: there is an EncryptedSession in it, and a compaction session. Use"
                 " it as it is, without another EncryptedSession around it"
@@ -117,9 +117,14 @@ def _refuse_compaction(store: Any, *, is_compacted: bool) -> None:
         beneath, depth = getattr(beneath, "underlying_session", None), depth + 1
 
 
+def _is_a(value: object, name: str) -> bool:
+    """Whether an object's class is the one of this name, or made from it. The SDK is not imported for that."""
+    session_class: type = type(value)
+    return _is_made_from(session_class, name)
+
+
 @lru_cache(maxsize=256)  # a session may be made for each request
-def _is_a(session_class: type, name: str) -> bool:
-    """Whether a class is the one of this name, or made from it. The SDK is not imported for that."""
+def _is_made_from(session_class: type, name: str) -> bool:
     return any(qualified_name(base) == name for base in session_class.__mro__)
 
 
