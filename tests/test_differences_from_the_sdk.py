@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import agents.memory
 import pytest
@@ -242,13 +243,45 @@ def test_a_store_at_openai_takes_no_sealed_items() -> None:
         EncryptedSession(SESSION_ID, store, KEY)
 
 
-@row("a store that compacts, beneath the encryption")
-def test_compaction_belongs_above_the_encryption() -> None:
-    compacting = CompactionSession(SESSION_ID, bare())
+@row("a class of your own that compacts, beneath the encryption")
+def test_a_foreign_compaction_belongs_above_the_encryption() -> None:
+    class Compacts(SettledSession):
+        async def run_compaction(self, args: Any = None) -> None: ...
+
+    class MadeFromTheSdks(OpenAIResponsesCompactionSession):
+        pass
+
+    compacting = Compacts(SESSION_ID, [])
     assert callable(SdkSession(SESSION_ID, compacting, KEY).run_compaction)
     with pytest.raises(ValueError, match="Wrap the other way round"):
         EncryptedSession(SESSION_ID, compacting, KEY)
-    assert CompactionSession(SESSION_ID, EncryptedSession(SESSION_ID, bare(), KEY))
+    for taken in (CompactionSession, MadeFromTheSdks):
+        session: Any = EncryptedSession(SESSION_ID, taken(SESSION_ID, bare()), KEY)
+        assert callable(session.run_compaction)
+
+
+@row("a compaction session that holds its store under a second name")
+async def test_there_is_no_second_way_to_the_store() -> None:
+    class SecondName(OpenAIResponsesCompactionSession):
+        def __init__(self, store: Any) -> None:
+            super().__init__(SESSION_ID, store)
+            self.database = store
+
+        async def add_items(self, items: list[Any]) -> None:
+            await self.database.add_items(items)
+
+    store = SettledSession(SESSION_ID, [])
+    await SdkSession(SESSION_ID, SecondName(store), KEY).add_items([says("one")])
+    assert "one" not in str(await store.get_items())
+    with pytest.raises(ValueError, match="SecondName holds its store as database too"):
+        EncryptedSession(SESSION_ID, SecondName(store), KEY)
+
+
+@row("a compaction session around an encrypted one, beneath another")
+def test_nothing_is_sealed_twice_around_a_compaction() -> None:
+    SdkSession(SESSION_ID, CompactionSession(SESSION_ID, SdkSession(SESSION_ID, bare(), KEY)), KEY)
+    with pytest.raises(ValueError, match="seals already"):
+        EncryptedSession(SESSION_ID, CompactionSession(SESSION_ID, EncryptedSession(SESSION_ID, bare(), KEY)), KEY)
 
 
 @row("a session id that is empty, or has a NUL")
@@ -689,6 +722,20 @@ async def test_a_limit_of_0_gives_nothing_and_asks_nobody() -> None:
     assert store.asked == 1
 
 
+@row("a `get_items` that was replaced on the store's object, as by a mock")
+async def test_rows_are_read_by_statements_of_this_library(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with both_over_one_store(request) as both:
+        await both.add(says("one"))
+        read = AsyncMock(return_value=[])
+        monkeypatch.setattr(both.ours.underlying_session, "get_items", read)
+        assert await both.theirs.get_items() == []
+        assert read.await_count == 1
+        assert texts(await both.ours.get_items()) == ["one"]
+        assert read.await_count == 1
+
+
 @row("what `max_scan_items` counts")
 async def test_the_budget_counts_each_row_once(request: pytest.FixtureRequest, clock: Clock) -> None:
     async with both_over_one_store(request, max_scan_items=8) as both:
@@ -922,6 +969,43 @@ async def test_compaction_replaces_a_part_of_a_redis_history(request: pytest.Fix
             session.session_settings = None
         assert texts(await both.theirs.get_items()) == ["one", "two", "a question", "an answer"]
         assert texts(await both.ours.get_items()) == ["one", "a summary"]
+
+
+@row("what a compaction session beneath is given to add")
+async def test_a_compaction_session_beneath_sees_items() -> None:
+    class Looks(OpenAIResponsesCompactionSession):
+        seen: Any = None
+
+        async def add_items(self, items: list[Any]) -> None:
+            self.seen = items
+            await super().add_items(items)
+
+    stores = SettledSession(SESSION_ID, []), SettledSession(SESSION_ID, [])
+    theirs, ours = (Looks(SESSION_ID, store) for store in stores)
+    await SdkSession(SESSION_ID, theirs, KEY).add_items([says("one")])
+    await EncryptedSession(SESSION_ID, ours, KEY).add_items([says("one")])
+    assert set(theirs.seen[0]) == {"__enc__", "v", "kid", "payload"}
+    assert ours.seen == [says("one")]
+    for store in stores:
+        assert set((await store.get_items())[0]) == {"__enc__", "v", "kid", "payload"}
+
+
+@row("`session.underlying_session`, with a compaction session beneath")
+def test_the_underlying_session_is_the_store() -> None:
+    store = bare()
+    beneath = CompactionSession(SESSION_ID, store)
+    assert SdkSession(SESSION_ID, beneath, KEY).underlying_session is beneath
+    assert EncryptedSession(SESSION_ID, beneath, KEY).underlying_session is store
+
+
+@row("the store of a compaction session beneath, replaced later")
+async def test_the_store_of_a_compaction_session_stays() -> None:
+    beneath = CompactionSession(SESSION_ID, SettledSession(SESSION_ID, []))
+    theirs, ours = SdkSession(SESSION_ID, beneath, KEY), EncryptedSession(SESSION_ID, beneath, KEY)
+    beneath.underlying_session = SettledSession(SESSION_ID, [])
+    assert await theirs.get_items() == []
+    with pytest.raises(RuntimeError, match="Make another wrapper"):
+        await ours.get_items()
 
 
 # -- The object ------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from .stores.plain import METHODS
+from .stores.registry import qualified_name
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
@@ -35,6 +37,16 @@ PLAINTEXT = ("raise", "read")
 
 _LEAST_ROW_BYTES = 4096
 
+_COMPACTION_SESSION = "agents.memory.openai_responses_compaction_session.OpenAIResponsesCompactionSession"
+_OURS = "encrypted_sessions.session.EncryptedSession"
+
+_OTHER_WAY_ROUND = (
+    "Wrap the other way round: OpenAIResponsesCompactionSession(session_id, EncryptedSession(session_id, store, ...))"
+)
+
+#: Sessions may lie in each other in a circle.
+_DEEPEST = 100
+
 
 def session_id(value: object) -> str:
     """A non-empty str that UTF-8 can hold and no store cuts short."""
@@ -49,8 +61,29 @@ def session_id(value: object) -> str:
     return value
 
 
-def underlying_session(value: Any) -> Any:
-    """A session: the five members. Refuses what compacts beneath the encryption."""
+def underlying_session(value: Any) -> tuple[Any, Any]:
+    """The session that stores, and the SDK's compaction session around it, None without one.
+
+    Refuses what else compacts beneath the encryption.
+    """
+    _session(value, "underlying_session")
+    if not _is_a(value, _COMPACTION_SESSION):
+        _refuse_compaction(value, is_compacted=False)
+        return value, None
+    store = value.underlying_session
+    _session(store, f"underlying_session of {type(value).__name__}")
+    _refuse_compaction(store, is_compacted=True)
+    for name, held in vars(value).items():
+        if held is store and name != "underlying_session":
+            raise ValueError(
+                f"{type(value).__name__} holds its store as {name} too, and could write to it past the encryption."
+                f" {_OTHER_WAY_ROUND}"
+            )
+    return store, value
+
+
+def _session(value: Any, what: str) -> None:
+    """Refuse what has not the five members."""
     if type(value).__qualname__ == "OpenAIConversationsSession":
         raise ValueError(
             "OpenAIConversationsSession keeps its items at OpenAI, which takes no sealed ones. Wrap a session that"
@@ -61,20 +94,38 @@ def underlying_session(value: Any) -> Any:
         missing.append("session_id")
     if missing or isinstance(value, type):
         raise TypeError(
-            "underlying_session must be a session (an object with session_id, get_items,"
+            f"{what} must be a session (an object with session_id, get_items,"
             f" add_items, pop_item and clear_session), not {kind_of(value)}"
             + (f", which has no {', '.join(missing)}" if missing else "")
         )
-    beneath, depth = value, 0
-    while beneath is not None and depth < 100:
-        if callable(getattr(beneath, "run_compaction", None)):
-            raise ValueError(  # noqa: TRY004 - a session it is, in the wrong place
-                f"{type(beneath).__name__} compacts, and would have to read what is sealed above"
-                " it. Wrap the other way round: OpenAIResponsesCompactionSession(session_id,"
-                " EncryptedSession(session_id, store, ...))"
+
+
+def _refuse_compaction(store: Any, *, is_compacted: bool) -> None:
+    """Refuse a store that compacts, or has something beneath that does, and what would be sealed twice around one."""
+    beneath, depth = store, 0
+    while beneath is not None and depth < _DEEPEST:
+        compacts = callable(getattr(beneath, "run_compaction", None))
+        if (compacts or is_compacted) and _is_a(beneath, _OURS):
+            raise ValueError(
+                "underlying_session seals already: there is an EncryptedSession in it, and a compaction session. Use"
+                " it as it is, without another EncryptedSession around it"
+            )
+        if compacts:
+            raise ValueError(
+                f"{type(beneath).__name__} compacts, and would have to read what is sealed above it. {_OTHER_WAY_ROUND}"
             )
         beneath, depth = getattr(beneath, "underlying_session", None), depth + 1
-    return value
+
+
+def _is_a(value: object, name: str) -> bool:
+    """Whether an object's class is the one of this name, or made from it. The SDK is not imported for that."""
+    session_class: type = type(value)
+    return _is_made_from(session_class, name)
+
+
+@lru_cache(maxsize=256)  # a session may be made for each request
+def _is_made_from(session_class: type, name: str) -> bool:
+    return any(qualified_name(base) == name for base in session_class.__mro__)
 
 
 def key_string(value: object, argument: str) -> str:

@@ -13,6 +13,7 @@ from keyproviders import redact_frames
 from . import arguments
 from ._support.warnings import warn_caller
 from .history.classified import ReadPolicy
+from .history.compaction_session import HOOKS, compaction_around, let_go_when_cancelled
 from .history.results import History, OutcomeCounts
 from .history.sealed_history import SealedHistory
 from .history.session_log import SessionLog
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agents import RunContextWrapper, TResponseInputItem
-    from agents.memory import SessionSettings
+    from agents.memory import OpenAIResponsesCompactionArgs, SessionSettings
 
     from keyproviders import KeyRing
 
@@ -89,7 +90,8 @@ class EncryptedSession:
         Args:
             session_id: The id that items are sealed for: not empty, no NUL, no lone surrogate.
             underlying_session: What stores the sealed items: any object with `session_id`, `get_items`,
-                `add_items`, `pop_item` and `clear_session`. The wrapper is one itself.
+                `add_items`, `pop_item` and `clear_session`. The wrapper is one itself. Around an
+                `OpenAIResponsesCompactionSession` it seals between that and its store, and compacts.
             encryption_key: A `KeyRing`, or a string with the Agents SDK's own rule for keys and bytes.
             ttl: Seconds that an item lives, None for no end. It has to exceed the longest time that a
                 run waits for an approval.
@@ -116,7 +118,8 @@ class EncryptedSession:
         """
         _know_signatures()
         self._session_id = arguments.session_id(session_id)
-        self._underlying_session = arguments.underlying_session(underlying_session)
+        underlying_session, self._compaction_beneath = arguments.underlying_session(underlying_session)
+        self._underlying_session = underlying_session
         self._ttl = arguments.ttl(ttl)
         self.max_scan_items = arguments.max_scan_items(max_scan_items)
         self._skip = arguments.choice(on_unreadable, "on_unreadable", arguments.ON_UNREADABLE) == "skip"
@@ -145,6 +148,7 @@ class EncryptedSession:
             log,
             arguments.max_row_bytes(max_row_bytes),
         )
+        self._shield_s = float(shield_s)
         self._compactor: Compaction | None = None
         self._already_logged: set[str] = set()
         self._purge_again_at = 0.0
@@ -176,7 +180,7 @@ class EncryptedSession:
         """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
 
         Args:
-            underlying_session: What stores the sealed items, and has the id.
+            underlying_session: What stores the sealed items, and has the id. As for the class.
             keys: The keys to seal and open with.
             ttl: Seconds that an item lives, None for no end.
             on_unreadable: As for the class.
@@ -242,6 +246,8 @@ class EncryptedSession:
         limit = self._limit(limit)
         if limit == 0:
             return []
+        if self._compaction_beneath is not None:
+            return await self._through_compaction("get_items", limit, wrapper=wrapper)  # type: ignore[no-any-return]  # the SDK's
         await self._settle()
         found = await self._sealed.read(limit, self._keywords(wrapper), budget=self.max_scan_items)
         self._report(found.counts, limit)
@@ -297,6 +303,9 @@ class EncryptedSession:
             KeyProviderError: The key provider has no active key to give; nothing was written.
         """
         batch = arguments.items(items)
+        if self._compaction_beneath is not None:
+            await self._through_compaction("add_items", batch, wrapper=wrapper)
+            return
         await self._settle()
         if batch:
             batch = await self._sealed.seal(batch)
@@ -320,6 +329,8 @@ class EncryptedSession:
             HistoryChangedError: Other writers changed the tail under every attempt.
             KeyProviderError: The key provider cannot answer.
         """
+        if self._compaction_beneath is not None:
+            return await self._through_compaction("pop_item", wrapper=wrapper)  # type: ignore[no-any-return]  # the SDK's
         await self._settle()
         from .history.popping import pop  # noqa: PLC0415 - few sessions pop
 
@@ -354,12 +365,15 @@ class EncryptedSession:
         Args:
             wrapper: The SDK's, passed on to a store that takes it.
         """
+        if self._compaction_beneath is not None:
+            await self._through_compaction("clear_session", wrapper=wrapper)
+            return
         await self._settle()
         await call(self.underlying_session.clear_session, **self._keywords(wrapper))
 
     @property
     def underlying_session(self) -> Any:
-        """The session that stores the sealed items."""
+        """The session that stores the sealed items, also where a compaction session was given around it."""
         return self._underlying_session
 
     if TYPE_CHECKING:
@@ -379,12 +393,14 @@ class EncryptedSession:
 
         @property
         def session_settings(self) -> SessionSettings | None:
-            """The underlying session's settings."""
-            return getattr(self.underlying_session, "session_settings", None)
+            """The underlying session's settings, or those of a compaction session that was given, if it has any."""
+            own = getattr(self._compaction_beneath, "session_settings", None)
+            return getattr(self.underlying_session, "session_settings", None) if own is None else own
 
         @session_settings.setter
         def session_settings(self, value: SessionSettings | None) -> None:
-            self.underlying_session.session_settings = value
+            beneath = self._compaction_beneath
+            (self.underlying_session if beneath is None else beneath).session_settings = value
 
     @property
     def ttl(self) -> int | None:
@@ -394,6 +410,38 @@ class EncryptedSession:
     @ttl.setter
     def ttl(self, value: int | None) -> None:
         self._ttl = arguments.ttl(value)
+
+    # -- Around a compaction session --------------------------------------------------------
+
+    if TYPE_CHECKING:
+
+        async def run_compaction(
+            self,
+            args: OpenAIResponsesCompactionArgs | None = None,
+            *,
+            wrapper: RunContextWrapper[Any] | None = None,
+        ) -> None:
+            """As the compaction session's. Only where one was given: the SDK takes any session that has it for one."""
+
+    @property
+    def _compaction_above(self) -> Any:
+        """The compaction session that was given, around the part of this session that seals and stores."""
+        if self._compaction_beneath.underlying_session is not self.underlying_session:
+            raise RuntimeError(
+                f"the {type(self._compaction_beneath).__name__} that was wrapped has another underlying_session now."
+                " Make another wrapper"
+            )
+        sealing = object.__new__(_Sealing)
+        sealing.__dict__ = self.__dict__
+        sealing._compaction_beneath = None
+        sealing._whole = self
+        return compaction_around(sealing, self._compaction_beneath)
+
+    async def _through_compaction(self, method: str, *given: Any, wrapper: RunContextWrapper[Any] | None) -> Any:
+        """Call a method of the compaction session, which calls the same of what it has beneath."""
+        compaction = self._compaction_above
+        keywords = {"wrapper": wrapper} if wrapper is not None and accepts_wrapper(compaction) else {}
+        return await getattr(compaction, method)(*given, **keywords)
 
     # -- What the SDK's compaction looks for ------------------------------------------------
 
@@ -454,7 +502,7 @@ class EncryptedSession:
     # -- Reading ----------------------------------------------------------------------------
 
     def _limit(self, limit: int | None) -> int | None:
-        return arguments.limit(settings_limit(self.underlying_session) if limit is None else limit)
+        return arguments.limit(settings_limit(self) if limit is None else limit)
 
     def _policy(self) -> ReadPolicy:
         return ReadPolicy(
@@ -495,12 +543,35 @@ class EncryptedSession:
 
     if not TYPE_CHECKING:  # a type checker shall know the attributes there are, and no others
 
-        def __getattr__(self, name: str) -> NoReturn:
+        def __getattr__(self, name: str) -> Any:
+            if name in HOOKS and self._compaction_beneath is not None:
+                found = getattr(self._compaction_above, name)
+                if name != "run_compaction":
+                    return found
+                return let_go_when_cancelled(found, self._shield_s, self._compaction.break_off)
             message = f"EncryptedSession has no attribute {name!r}"
             beneath = self.__dict__.get("_underlying_session")
             if not name.startswith("__") and hasattr(beneath, name):
                 message += f"; use session.underlying_session.{name}, which sees sealed items"
             raise AttributeError(message)
+
+
+class _Sealing(EncryptedSession):
+    """What a compaction session has beneath it: the same session, of which all attributes are one and the same."""
+
+    # A slot comes before the attribute of that name in the `__dict__`, which is that of the whole session.
+    __slots__ = ("_compaction_beneath", "_whole")
+
+    _whole: EncryptedSession
+
+    async def _read_compaction_items(
+        self, limit: int | None, *, wrapper: RunContextWrapper[Any] | None = None
+    ) -> tuple[list[Any], bool]:
+        found = await super()._read_compaction_items(limit, wrapper=wrapper)
+        if limit is None and type(self._whole).get_items is not EncryptedSession.get_items:
+            # A class made from this one may show less of a history. As with the SDK's, that is what compaction goes by.
+            return await self._whole.get_items(), False
+        return found
 
 
 @cache

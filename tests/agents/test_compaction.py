@@ -10,28 +10,31 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from agents import Agent, RunConfig, Runner, SessionSettings, function_tool
-from agents.memory import OpenAIResponsesCompactionSession
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents import SessionSettings, function_tool
+from agents.testing import function_call
 
 from encrypted_sessions import EncryptedSession, EncryptedSessionError, KeyRing, UnreadableItemsError
 from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.compaction import (
+    CHAT,
+    MARK,
+    SUMMARY,
+    Compactor,
+    agent_that_says,
+    assert_sealed,
+    compacting,
+    open_chat,
+    questions,
+    run,
+    say,
+    texts_of,
+)
 from encrypted_sessions_tests.fake_clock import NOW, FakeClock
-from encrypted_sessions_tests.stores import KINDS, ROW_ADDRESSABLE, Row, StoreLocation
-
-MARK = "quokka"
-CHAT = "chat"
-
-SUMMARY = [
-    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": f"{MARK} kept question"}]},
-    {"type": "compaction", "id": "cmp_1", "encrypted_content": f"{MARK} summary"},
-]
+from encrypted_sessions_tests.stores import KINDS, ROW_ADDRESSABLE, Row
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_policy = pytest.mark.parametrize("on_unreadable", ["raise", "skip"])
@@ -39,96 +42,10 @@ row_addressable = pytest.mark.parametrize("kind", ROW_ADDRESSABLE)
 without_rows = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ROW_ADDRESSABLE])
 
 
-class Compactor:
-    """Stands for the OpenAI client: `responses.compact` gives SUMMARY."""
-
-    def __init__(self, meanwhile: Callable[[], Awaitable[Any]] | None = None) -> None:
-        self.responses = self
-        self.requests: list[dict[str, Any]] = []
-        self._meanwhile = meanwhile
-
-    async def compact(self, **request: Any) -> Any:
-        self.requests.append(request)
-        if self._meanwhile is not None:
-            await self._meanwhile()
-        return SimpleNamespace(output=SUMMARY, usage=None)
-
-
-class Chat:
-    """One encrypted session that can compact, and the place where its rows lie."""
-
-    def __init__(self, place: StoreLocation, encrypted: EncryptedSession, compactor: Compactor, ring: KeyRing) -> None:
-        self.place = place
-        self.encrypted = encrypted
-        self.compactor = compactor
-        self.ring = ring
-        self.session = compacting(encrypted, compactor)
-
-    async def rows(self) -> list[Row]:
-        return await stores.raw_rows(self.place, CHAT)
-
-    async def elsewhere(self, *texts: str) -> None:
-        """Append from another process: other objects over the same rows."""
-        async with stores.open_store(self.place, CHAT) as store:
-            await EncryptedSession(CHAT, store, self.ring).add_items(questions(*texts))
-
-
-def compacting(session: Any, compactor: Any) -> OpenAIResponsesCompactionSession:
-    return OpenAIResponsesCompactionSession(
-        CHAT, session, client=compactor, should_trigger_compaction=lambda _: True, compaction_mode="input"
-    )
-
-
-@asynccontextmanager
-async def open_chat(
-    kind: str,
-    request: pytest.FixtureRequest,
-    *,
-    meanwhile: Callable[[], Awaitable[Any]] | None = None,
-    **options: Any,
-) -> AsyncIterator[Chat]:
-    place = stores.new_place(kind, request)
-    async with stores.open_store(place, CHAT) as store, KeyRing.ephemeral() as ring:
-        yield Chat(place, EncryptedSession(CHAT, store, ring, **options), Compactor(meanwhile), ring)
-
-
-def questions(*texts: str) -> list[Any]:
-    return [{"role": "user", "content": f"{MARK} {text}"} for text in texts]
-
-
-def say(text: str) -> Any:
-    return assistant_message(f"{MARK} {text}", item_id=f"msg_{text.replace(' ', '_')}")
-
-
-def agent_that_says(*answers: Any, **settings: Any) -> Agent[Any]:
-    return Agent(
-        f"{MARK} desk", model=ScriptedModel([[say(a)] if isinstance(a, str) else a for a in answers]), **settings
-    )
-
-
-async def run(agent: Agent[Any], text: str, session: Any, **settings: Any) -> Any:
-    return await Runner.run(
-        agent, f"{MARK} {text}", session=session, run_config=RunConfig(tracing_disabled=True, **settings)
-    )
-
-
-def texts_of(items: list[Any]) -> str:
-    return json.dumps(items)
-
-
 def timestamp_of(row: Row) -> int:
     """The Fernet token's time: bytes 1 to 8, big endian."""
     token = base64.urlsafe_b64decode(json.loads(row)["payload"])
     return int.from_bytes(token[1:9], "big")
-
-
-async def assert_sealed(place: StoreLocation) -> None:
-    """Nothing lies at rest but envelopes."""
-    rows = await stores.raw_rows(place, CHAT)
-    assert all(set(json.loads(row)) == {"__enc__", "v", "kid", "payload"} for row in rows)
-    at_rest = (await stores.everything_at_rest(place)).lower()
-    for plaintext in (MARK, "cmp_1", '"role"', "encrypted_content"):
-        assert plaintext.encode() not in at_rest
 
 
 # -- Unreadable rows, one of each kind ----------------------------------------------------------
@@ -665,10 +582,3 @@ async def test_a_store_that_fails_to_take_the_replacement_gets_its_old_rows_back
             await compacting(encrypted, Compactor()).run_compaction({"force": True})
         assert rows == before
         assert await encrypted.get_items() == questions("one", "two")
-
-
-async def test_a_session_that_can_compact_is_refused_as_the_underlying_one() -> None:
-    async with KeyRing.ephemeral() as ring:
-        inner = compacting(stores.PlainSession(CHAT, []), Compactor())
-        with pytest.raises((TypeError, ValueError), match=r"OpenAIResponsesCompactionSession\(.*EncryptedSession"):
-            EncryptedSession(CHAT, inner, ring)

@@ -78,6 +78,7 @@ async def a_session_is_one_of_the_sdk(store: SQLiteSession, keys: KeyRing) -> No
     items = await session.get_items(limit=3)
     await wrapped.add_items(items)
     await wrapped.add_items([{"role": "user", "content": "hello"}])
+    await wrapped.run_compaction({"force": True})
     popped = await wrapped.pop_item()
     assert popped is None or popped
     history = assert_type(await wrapped.read(), History)

@@ -191,7 +191,7 @@ def wrong_stores() -> list[Wrong]:
         ):
             expected = ["underlying_session", "must be a session", *words]
             cases.append((partial(make, underlying_session=value), TypeError, expected))
-        for value in (compacting(), Around(compacting()), Around(Around(compacting()))):
+        for value in (Around(compacting()), Around(Around(compacting()))):
             expected = ["OpenAIResponsesCompactionSession(session_id, EncryptedSession(session_id, store", "compacts"]
             cases.append((partial(make, underlying_session=value), ValueError, expected))
     return cases

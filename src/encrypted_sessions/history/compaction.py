@@ -9,6 +9,7 @@ longer for being summarised.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
@@ -138,6 +139,7 @@ class Compaction:
 
     def __init__(self, history: SealedHistory) -> None:
         self._history = history
+        self._adding: asyncio.Task[Any] | None = None
 
     async def read(
         self, limit: int | None, default_limit: int | None, keywords: dict[str, Any]
@@ -214,12 +216,21 @@ class Compaction:
         await call(session.clear_session)
         try:
             if sealed:
-                await call(session.add_items, sealed)
+                self._adding = asyncio.current_task()
+                try:
+                    await call(session.add_items, sealed)
+                finally:
+                    self._adding = None
         except BaseException:
             if old:
                 await call(session.clear_session)
                 await call(session.add_items, [row.data for row in old])
             raise
+
+    def break_off(self) -> None:
+        """Cancel the writing of a summary to a store without addressable rows: the old ones are put back."""
+        if self._adding is not None:
+            self._adding.cancel()
 
     async def _classify(self, limit: int | None, keywords: dict[str, Any]) -> _ClassifiedRows:
         """Rows from the newest on, until `limit` of them are items or there are no more."""
