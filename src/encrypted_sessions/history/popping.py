@@ -8,7 +8,14 @@ back what does not open.
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from keyproviders import KeyProviderError
 
 from ..core.exact_json import decode_json
 from ..core.outcomes import PASSED_OVER
@@ -22,6 +29,15 @@ __all__ = ["pop"]
 
 #: Expired rows removed in one step; a longer heap takes several.
 _REMOVED_AT_ONCE = 256
+
+#: How long a pop waits, by lot, when others took the newest row before it; and how often that doubles.
+_PAUSE_S = (0.001, 0.008)
+_DOUBLINGS = 3
+
+#: How long it waits for others in its event loop, which may wait for a store that does not answer.
+_LONGEST_WAIT_S = 0.5
+
+_uniform = secrets.SystemRandom().uniform
 
 
 async def pop(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, object] | None:
@@ -47,20 +63,85 @@ class _PopCandidate:
         self.complete = False
 
 
+class _Turn:
+    """What those share who pop from one history in one event loop: one at a time, and the newest row if it is known."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self.newest: Row | None = None
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Wait for one's turn, but not for long: without it the store still decides who gets what."""
+        if not self._lock.locked():
+            async with self._lock:
+                yield
+            return
+        waiting = asyncio.ensure_future(self._lock.acquire())
+        try:
+            await asyncio.wait({waiting}, timeout=_LONGEST_WAIT_S)
+            yield
+        finally:
+            if waiting.done() and not waiting.cancelled():
+                self._lock.release()
+            waiting.cancel()
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, _Turn]] = WeakKeyDictionary()
+
+
 async def _pop_row(history: SealedHistory, rows: RowStore) -> dict[str, object] | None:
+    turn = _turns.setdefault(asyncio.get_running_loop(), WeakValueDictionary()).setdefault(rows.place(), _Turn())
+    async with turn.taken():
+        return await _pop_in_turn(history, rows, turn)
+
+
+async def _pop_in_turn(history: SealedHistory, rows: RowStore, turn: _Turn) -> dict[str, object] | None:
+    conflicts = 0
+
     async def find_and_remove() -> _PopCandidate:
-        found = await _find_candidate(history)
-        if found.due and found.newest is not None and not await _remove(history, rows, found, found.newest):
-            raise HistoryMovedError
+        nonlocal conflicts
+        if conflicts > 1:
+            # What the answer to a first conflict told of the new tail is worth a try at once. If all went on so, they
+            # would only hinder each other: of those who wait by lot one gets through.
+            await asyncio.sleep(_uniform(*_PAUSE_S) * 2 ** min(conflicts - 2, _DOUBLINGS))
+            turn.newest = None
+        conflicts += 1
+        newest, turn.newest = turn.newest, None
+        found = await _foreseen(history, newest) or await _find_candidate(history)
+        if found.due and found.newest is not None:
+            removed = await _remove(history, rows, found, found.newest)
+            turn.newest = rows.foreseen()
+            if not removed:
+                raise HistoryMovedError
         return found
 
     while True:
         found = await start_again_while_it_moves(find_and_remove)
+        conflicts = 0
         if found.unreadable is not None:
             raise _refusal(history, found.unreadable, found.counts)
         if found.item is not None or found.complete:
             return found.item
         # Expired rows are gone now, as many as go in one step: what lies before them is next.
+
+
+async def _foreseen(history: SealedHistory, row: Row | None) -> _PopCandidate | None:
+    """What an answer of the store said is the newest row, if that is an item: no look is needed to try to remove it.
+
+    Anything else may be true no more, and is looked at.
+    """
+    if row is None:
+        return None
+    try:
+        (classification,) = await history.classifier().classify([row])
+    except KeyProviderError:
+        return None
+    if classification.item is None:
+        return None
+    found = _PopCandidate()
+    found.newest, found.due, found.item = row, [row], classification.item
+    return found
 
 
 async def _remove(history: SealedHistory, rows: RowStore, found: _PopCandidate, newest: Row) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..whole import StoredRow
 from .connection import Command, RedisConnection
-from .scripts import note_of
+from .notes import note_of
 
 __all__ = ["Change", "ListPosition", "ScriptedChanges"]
 
@@ -86,6 +86,6 @@ def _command(script: str, chunk: _Chunk, changes: Sequence[Change]) -> Command:
         elements += (old, new)  # type: ignore[arg-type] # an element of Redis is bytes
         lengths.append(f"{row.id.offset},{len(old)},{len(new)}")
     offsets = [changes[index][0].id.offset for index in chunk.rows]
-    head = (script, 1, chunk.key, chunk.number, min(offsets), max(offsets))
+    head = (script, 2, chunk.key, note_of(chunk.key, chunk.number), chunk.number, min(offsets), max(offsets))
     are_large = sum(map(len, elements)) > _LARGE * len(elements)  # then they are not copied once more
     return ("EVAL", *head, " ".join(lengths), *(elements if are_large else [b"".join(elements)]))

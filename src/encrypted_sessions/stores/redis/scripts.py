@@ -7,7 +7,7 @@ position, and else a little before it.
 
 from __future__ import annotations
 
-__all__ = ["ERASE", "PART", "REMOVE", "REPLACE", "note_of"]
+__all__ = ["ERASE", "PART", "REMOVE", "REPLACE"]
 
 #: How far before its position an element is looked for: others may have purged so many meanwhile.
 _LOOK_BACK = 5_000
@@ -16,13 +16,12 @@ _LOOK_BACK = 5_000
 # own, noted beside the list with its outcome, so that the second time it is only confirmed. The note goes
 # when the reply has come, else after ten minutes.
 _ONCE = """
-local noted = KEYS[1] .. ':change:' .. ARGV[1]
-local before = redis.pcall('GET', noted)
+local before = redis.pcall('GET', KEYS[2])
 if type(before) == 'string' then return before end
 """
 _DONE = """
 local outcome = table.concat(done)
-redis.pcall('SET', noted, outcome, 'PX', 600000)
+redis.pcall('SET', KEYS[2], outcome, 'PX', 600000)
 return outcome
 """
 
@@ -66,12 +65,8 @@ end
 """
 
 
-def note_of(key: bytes, number: str) -> bytes:
-    """The key of the note that a change leaves."""
-    return key + b":change:" + number.encode("ascii")
-
-
-#: Number, first and last position, "position,length,length of the new ...", the elements -> a 1 or 0 for each.
+#: The list, the note; number, first and last position, "position,length,length of the new ...", the elements ->
+#: a 1 or 0 for each.
 REPLACE = f"""{_ONCE}
 local function change(offset, new) redis.call('LSET', KEYS[1], offset, new) end
 {_EACH}{_DONE}"""
