@@ -55,7 +55,7 @@ class TestRowsThroughSessions(TestRows):
 
 
 class TestWhole(WholeStoreConformance):
-    @pytest.fixture(params=WHOLE, autouse=True)
+    @pytest.fixture(params=[*WHOLE, REDIS_WITHOUT_EVAL], autouse=True)
     def _place(self, request: pytest.FixtureRequest) -> None:
         self.place = new_place(request.param, request)
 

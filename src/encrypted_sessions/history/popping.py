@@ -32,7 +32,7 @@ _REMOVED_AT_ONCE = 256
 
 #: How long a pop waits, by lot, when others took the newest row before it; and how often that doubles.
 _PAUSE_S = (0.001, 0.008)
-_DOUBLINGS = 3
+_DOUBLINGS = 5
 
 #: How long it waits for others in its event loop, which may wait for a store that does not answer.
 _LONGEST_WAIT_S = 0.5
@@ -88,10 +88,12 @@ class _Turn:
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, _Turn]] = WeakKeyDictionary()
+_last_turn: WeakKeyDictionary[SealedHistory, _Turn] = WeakKeyDictionary()  # so that it is there for the next pop
 
 
 async def _pop_row(history: SealedHistory, rows: RowStore) -> dict[str, object] | None:
     turn = _turns.setdefault(asyncio.get_running_loop(), WeakValueDictionary()).setdefault(rows.place(), _Turn())
+    _last_turn[history] = turn
     async with turn.taken():
         return await _pop_in_turn(history, rows, turn)
 

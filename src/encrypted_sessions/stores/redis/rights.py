@@ -24,7 +24,7 @@ class MissingRightError(StoreError, exceptions.NoPermissionError):
 
 
 def own_words(error: Exception) -> str:
-    """What Redis said. A pipeline puts the command before that, with all it holds."""
+    """What Redis said. A pipeline puts the command before that, with all it holds, and a script its own name behind."""
     return str(error).rpartition(" of pipeline caused error: ")[2].partition(" script: ")[0].strip(" .,'\"()")
 
 

@@ -7,10 +7,13 @@ position, and else a little before it.
 
 from __future__ import annotations
 
-__all__ = ["ERASE", "PART", "REMOVE", "REPLACE"]
+__all__ = ["ERASE", "LOOK_BACK", "NOTED_MS", "PART", "REMOVE", "REPLACE"]
 
 #: How far before its position an element is looked for: others may have purged so many meanwhile.
-_LOOK_BACK = 5_000
+LOOK_BACK = 5_000
+
+#: How long a note is kept, where its reply does not come.
+NOTED_MS = 600_000
 
 # Who lost the reply sends the script again (redis-py does so by itself). Each change has a number of its
 # own, noted beside the list with its outcome, so that the second time it is only confirmed. The note goes
@@ -19,9 +22,9 @@ _ONCE = """
 local before = redis.pcall('GET', KEYS[2])
 if type(before) == 'string' then return before end
 """
-_DONE = """
+_DONE = f"""
 local outcome = table.concat(done)
-redis.pcall('SET', KEYS[2], outcome, 'PX', 600000)
+redis.pcall('SET', KEYS[2], outcome, 'PX', {NOTED_MS})
 return outcome
 """
 
@@ -50,7 +53,7 @@ for offset, old, new in string.gmatch(ARGV[4], '(%d+),(%d+),(%d+)') do
   end
 end
 if missing > 0 and #there > 0 then
-  local first = math.max(0, from - {_LOOK_BACK})
+  local first = math.max(0, from - {LOOK_BACK})
   local before = from > 0 and redis.call('LRANGE', KEYS[1], first, from - 1) or {{}}
   for offset = from + #there - 1, first, -1 do
     local element = offset >= from and there[offset - from + 1] or before[offset - first + 1]
