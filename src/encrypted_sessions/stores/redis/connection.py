@@ -86,6 +86,14 @@ class RedisConnection:
                     replies[number] = None
         return replies
 
+    async def run_if_allowed(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to commands that are sent together; None for one that was refused."""
+        pipeline = self._connected().pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies = await self._within_timeout(pipeline.execute(raise_on_error=False))
+        return [None if isinstance(reply, exceptions.ResponseError) else reply for reply in replies]
+
     async def run_scripts(self, commands: Sequence[Command]) -> list[Any] | None:
         """The replies to commands that run scripts, among others; None where the user may run none."""
         if self._may_run_scripts:

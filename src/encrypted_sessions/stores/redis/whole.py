@@ -19,6 +19,7 @@ from ..whole import PAGE_BYTES, Block, StoredRow, WholeStore
 from .by_watch import plan_erasure
 from .changes import ListPosition, ScriptedChanges
 from .connection import Command, RedisConnection
+from .persistence import persistence_notices
 from .scripts import ERASE, PART, REMOVE, REPLACE
 
 __all__ = ["RedisStore"]
@@ -71,6 +72,10 @@ class RedisStore(WholeStore):
         """As `WholeStore.clock`."""
         ((seconds, microseconds),) = await self._run([("TIME",)])
         return int(seconds) + int(microseconds) / 1e6
+
+    async def notices(self) -> Sequence[str]:
+        """As `WholeStore.notices`: where a server that is killed comes back empty."""
+        return await persistence_notices(self._connection)
 
     async def count(self) -> int:
         """As `WholeStore.count`: worked out from some thousand sessions."""
