@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from keyproviders import KeyProviderError
 
@@ -24,6 +21,7 @@ from ..stores.plain import PlainStore, call
 from ..stores.rows import HistoryMovedError, Row, RowStore
 from .results import Classification, OutcomeCounts
 from .sealed_history import SealedHistory, start_again_while_it_moves
+from .turns import Turn, turn_of
 
 __all__ = ["pop"]
 
@@ -34,8 +32,8 @@ _REMOVED_AT_ONCE = 256
 _PAUSE_S = (0.001, 0.008)
 _DOUBLINGS = 5
 
-#: How long it waits for others in its event loop, which may wait for a store that does not answer.
-_LONGEST_WAIT_S = 0.5
+#: How often others may take it, which is half a minute: then they never leave it time.
+_MOST_CONFLICTS = 200
 
 _uniform = secrets.SystemRandom().uniform
 
@@ -48,7 +46,9 @@ async def pop(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, obj
     """
     if isinstance(history.rows, PlainStore):
         return await _pop_whole(history, keywords)
-    return await _pop_row(history, history.rows)
+    turn = turn_of(history, history.rows)
+    async with turn.taken():
+        return await _pop_row(history, history.rows, turn)
 
 
 class _PopCandidate:
@@ -63,42 +63,7 @@ class _PopCandidate:
         self.complete = False
 
 
-class _Turn:
-    """What those share who pop from one history in one event loop: one at a time, and the newest row if it is known."""
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self.newest: Row | None = None
-
-    @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
-        """Wait for one's turn, but not for long: without it the store still decides who gets what."""
-        if not self._lock.locked():
-            async with self._lock:
-                yield
-            return
-        waiting = asyncio.ensure_future(self._lock.acquire())
-        try:
-            await asyncio.wait({waiting}, timeout=_LONGEST_WAIT_S)
-            yield
-        finally:
-            if waiting.done() and not waiting.cancelled():
-                self._lock.release()
-            waiting.cancel()
-
-
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, _Turn]] = WeakKeyDictionary()
-_last_turn: WeakKeyDictionary[SealedHistory, _Turn] = WeakKeyDictionary()  # so that it is there for the next pop
-
-
-async def _pop_row(history: SealedHistory, rows: RowStore) -> dict[str, object] | None:
-    turn = _turns.setdefault(asyncio.get_running_loop(), WeakValueDictionary()).setdefault(rows.place(), _Turn())
-    _last_turn[history] = turn
-    async with turn.taken():
-        return await _pop_in_turn(history, rows, turn)
-
-
-async def _pop_in_turn(history: SealedHistory, rows: RowStore, turn: _Turn) -> dict[str, object] | None:
+async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[str, object] | None:
     conflicts = 0
 
     async def find_and_remove() -> _PopCandidate:
@@ -107,19 +72,18 @@ async def _pop_in_turn(history: SealedHistory, rows: RowStore, turn: _Turn) -> d
             # What the answer to a first conflict told of the new tail is worth a try at once. If all went on so, they
             # would only hinder each other: of those who wait by lot one gets through.
             await asyncio.sleep(_uniform(*_PAUSE_S) * 2 ** min(conflicts - 2, _DOUBLINGS))
-            turn.newest = None
+            turn.note(None)
         conflicts += 1
-        newest, turn.newest = turn.newest, None
-        found = await _foreseen(history, newest) or await _find_candidate(history)
+        found = await _foreseen(history, turn.newest()) or await _find_candidate(history)
         if found.due and found.newest is not None:
             removed = await _remove(history, rows, found, found.newest)
-            turn.newest = rows.foreseen()
+            turn.note(rows.foreseen())
             if not removed:
                 raise HistoryMovedError
         return found
 
     while True:
-        found = await start_again_while_it_moves(find_and_remove)
+        found = await start_again_while_it_moves(find_and_remove, _MOST_CONFLICTS)
         conflicts = 0
         if found.unreadable is not None:
             raise _refusal(history, found.unreadable, found.counts)

@@ -30,9 +30,6 @@ _T = TypeVar("_T")
 #: Seconds after which a user who might run no script is tried once more: the right may have been given.
 _TRY_SCRIPTS_AGAIN_S = 60.0
 
-#: Seconds for which the newest row is worth a try that came with the reply to a removal.
-_FORESEEN_S = 1.0
-
 
 class _Connection:
     """How a session's commands reach its server."""
@@ -66,7 +63,7 @@ class RedisRows(RowStore):
         self._scripts = ListByScript(connection.send, self._key)
         self._transactions = ListByTransaction(connection.client, self._key)
         self._no_scripts_until = 0.0
-        self._foreseen: tuple[Row | None, float] = (None, 0.0)
+        self._foreseen: Row | None = None
 
     async def _ask(self, question: Callable[[ListAccess], Awaitable[_T]]) -> _T:
         """By script, or in a transaction where the user may run none. Raises an error that names a missing right."""
@@ -104,7 +101,7 @@ class RedisRows(RowStore):
         """As `RowStore.remove`."""
         number, data = _new_number(), newest.data
         found = await self._ask(lambda access: access.remove(number, data, rows))  # type: ignore[arg-type] # bytes
-        self._foreseen = (found.newest, time.monotonic())
+        self._foreseen = found.newest
         return found.done
 
     def place(self) -> Hashable:
@@ -115,8 +112,8 @@ class RedisRows(RowStore):
 
     def foreseen(self) -> Row | None:
         """As `RowStore.foreseen`: the newest row after the last removal, or that hindered it."""
-        (row, seen_at), self._foreseen = self._foreseen, (None, 0.0)
-        return row if time.monotonic() - seen_at < _FORESEEN_S else None
+        row, self._foreseen = self._foreseen, None
+        return row
 
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""
