@@ -511,3 +511,21 @@ async def test_elements_that_moved_are_found_without_scripts_too(request: pytest
         await client.sadd(place.redis_key("odd"), "something else")
         with pytest.raises(StoreError, match=f"{place.redis_key('odd')} is no list but a set: nothing of that"):
             await store.erase(["odd"])
+
+
+@pytest.mark.parametrize("way", [["+eval"], TRANSACTIONS], ids=["with EVAL", "without EVAL"])
+async def test_a_right_that_is_missing_leaves_every_row_as_it_was(place: StoreLocation, client: Any, way: list[str]):
+    """A script that is stopped half-way leaves what it did: so it is not to be stopped there."""
+    await fill(place, {"mine": numbers(5)})
+    for missing in ("+lset", "+lrem"):
+        rights = [right for right in (*MAINTENANCE, *ERASURE, *way) if right != missing]
+        await client.execute_command(
+            "ACL", "SETUSER", "worker", "reset", "on", ">worker", "~*", "+@connection", *rights
+        )
+        try:
+            async with RedisStore(place.where.replace("redis://", "redis://worker:worker@"), place.prefix) as store:
+                with pytest.raises(StoreError, match=r"(this command|run the 'l\w+' command).*See that the user"):
+                    await store.remove(await rows_of(store, "mine"))
+            assert await raw_rows(place, "mine") == numbers(5)
+        finally:
+            await client.acl_deluser("worker")

@@ -151,7 +151,7 @@ class RedisConnection:
             return _ScriptsForbiddenError(text)
         refused = isinstance(error, (exceptions.AuthenticationError, exceptions.ResponseError))
         if refused and not isinstance(error, _PASSING_ERRORS) and not words.startswith(_PASSING):
-            rights = "SCAN, EVAL (or WATCH, MULTI and EXEC) and the commands of lists"
+            rights = "SCAN, EVAL (or WATCH, MULTI and EXEC) and the commands of lists (docs/redis.md)"
             return StoreError(f"{text}. See that the user of the URL may run {rights}")
         return StoreUnavailableError(f"{text}. Try again when it answers")
 

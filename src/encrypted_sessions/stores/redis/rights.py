@@ -8,7 +8,7 @@ from redis import exceptions
 
 from ...errors import StoreError
 
-__all__ = ["MissingRightError", "forbids_scripts", "missing_right", "own_words"]
+__all__ = ["MissingRightError", "forbids_scripts", "missing_right", "own_words", "stopped_a_script"]
 
 _NO_COMMAND = re.compile(r"no permissions to run the '([\w|.-]+)' command")
 _NO_KEY = re.compile(r"no permissions to access (a key|one of the keys)", re.IGNORECASE)
@@ -29,10 +29,15 @@ def own_words(error: Exception) -> str:
 
 
 def forbids_scripts(error: exceptions.ResponseError) -> bool:
-    """Whether it was that no script may be run, or not what this one calls: then transactions may do, or say more."""
+    """Whether it was that no script may be run."""
     words = str(error)
-    command = _NO_COMMAND.search(words) or _UNKNOWN.search(words)
-    return bool(_IN_A_SCRIPT.search(words)) or (command is not None and command[1].lower() in ("eval", ""))
+    command = None if _IN_A_SCRIPT.search(words) else _NO_COMMAND.search(words) or _UNKNOWN.search(words)
+    return command is not None and command[1].lower() in ("eval", "")
+
+
+def stopped_a_script(error: exceptions.ResponseError) -> bool:
+    """Whether it was that a script may not run what it calls."""
+    return bool(_IN_A_SCRIPT.search(str(error)))
 
 
 def missing_right(error: exceptions.ResponseError) -> MissingRightError | None:

@@ -18,7 +18,7 @@ from ..sizes import PAGE_BYTES
 from .by_script import ListByScript
 from .by_transaction import ListByTransaction
 from .lists import ListAccess
-from .rights import forbids_scripts, missing_right
+from .rights import forbids_scripts, missing_right, stopped_a_script
 
 if TYPE_CHECKING:
     from agents.extensions.memory import RedisSession
@@ -71,13 +71,13 @@ class RedisRows(RowStore):
             try:
                 return await question(self._scripts)
             except exceptions.ResponseError as error:
-                if not forbids_scripts(error):
+                problem = None
+                if forbids_scripts(error) or stopped_a_script(error):  # a transaction says what stopped it
+                    self._no_scripts_until = time.monotonic() + _TRY_SCRIPTS_AGAIN_S
+                else:
                     problem = missing_right(error)
                     if problem is None:
                         raise
-                else:
-                    problem = None
-                    self._no_scripts_until = time.monotonic() + _TRY_SCRIPTS_AGAIN_S
             if problem is not None:
                 raise problem
         try:

@@ -77,6 +77,7 @@ local function change(offset, new) redis.call('LSET', KEYS[1], offset, new) end
 #: The same with new elements that have no length.
 REMOVE = f"""{_ONCE}
 local mark, marked = 'removed:' .. ARGV[1], 0
+redis.call('LREM', KEYS[2], 0, mark)  -- nothing lies there: a missing right shows before anything is changed
 local function change(offset)
   redis.call('LSET', KEYS[1], offset, mark)
   marked = marked + 1
