@@ -119,7 +119,8 @@ class RedisConnection:
                 await proof.execute()
             self._is_multi_proven = True
         for _ in range(_ATTEMPTS):
-            async with client.pipeline(transaction=True) as pipe:
+            pipeline: Any = client.pipeline(transaction=True)  # its methods have no types
+            async with pipeline as pipe:
                 try:
                     await pipe.watch(*keys)
                     commands, result = await plan(pipe)
