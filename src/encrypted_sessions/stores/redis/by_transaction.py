@@ -124,19 +124,22 @@ class ListByTransaction(ListAccess):
     async def remove(self, number: str, newest: bytes, rows: Sequence[Row]) -> Removal:
         """As `ListAccess.remove`."""
         first, seen = min(row.id for row in rows), None
+        begin = max(0, first - 1)  # what lies before them is the newest then, if they are all that comes after it
 
         async def plan(watched: Any) -> tuple[list[_Command], int]:
             nonlocal seen
-            elements = await watched.execute_command("LRANGE", self._key, first, -1, **{NEVER_DECODE: True})
-            if elements[-1:] != [newest] or not all(_is_there(row, first, elements) for row in rows):
-                seen = Row(first + len(elements) - 1, elements[-1]) if elements else None
+            seen = None
+            elements = await watched.execute_command("LRANGE", self._key, begin, -1, **{NEVER_DECODE: True})
+            if elements[-1:] != [newest] or not all(_is_there(row, begin, elements) for row in rows):
+                seen = Row(begin + len(elements) - 1, elements[-1]) if elements else None
                 return [], 0
-            if len(rows) == len(elements):
+            if len(rows) == len(elements) - (first - begin):
+                seen = Row(begin, elements[0]) if begin < first else None
                 return [("RPOP", self._key)] * len(rows), 1
             return self._removal(number, rows, -len(rows)), 1
 
         done = bool(await self._change(number, plan))
-        return Removal(done, None if done or seen is None or len(seen.data) > MOST_FORESEEN else seen)  # type: ignore[arg-type] # bytes
+        return Removal(done, None if seen is None or len(seen.data) > MOST_FORESEEN else seen)  # type: ignore[arg-type] # bytes
 
     async def remove_any(self, number: str, rows: Sequence[Row]) -> int:
         """As `ListAccess.remove_any`."""
