@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from encrypted_sessions.doctor import store_report
+from encrypted_sessions.doctor.store import examine_store
 from encrypted_sessions.errors import StoreError, StoreUnavailableError
 from encrypted_sessions.stores.redis.whole import RedisStore
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.cutting_proxy import Moment, proxy_to
-from encrypted_sessions_tests.sealed_rows import message
+from encrypted_sessions_tests.sealed_rows import Sealer, message
 from encrypted_sessions_tests.servers import RedisServer, Server, free_port
 from encrypted_sessions_tests.stores import REDIS_WITHOUT_EVAL, StoreLocation, database_of, new_place, raw_rows
 from encrypted_sessions_tests.stores import open_store as open_session
@@ -424,7 +426,13 @@ async def test_a_session_whose_keys_are_of_another_type_is_named_and_not_erased(
 @pytest.mark.private_servers
 async def test_a_server_that_keeps_nothing_on_disk_is_a_notice(place: StoreLocation, client: Any):
     """And what a user may not see is said."""
-    async with whole(place) as store:
+    sealer = Sealer()
+    await fill(place, {"mine": [sealer.ok("one")]})
+    async with whole(place) as store, sealer.ring:
+        found = await examine_store(store, sealer.ring)
+        assert found.ok
+        assert f"Note: {found.notices[0]}." in store_report.format_text(found)
+        assert store_report.as_dict(found)["notices"] == list(found.notices)
         (notice,) = await store.notices()
         assert "comes back as an empty history" in notice
         await client.config_set("save", "900 1")
