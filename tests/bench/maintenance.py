@@ -68,7 +68,7 @@ async def measure(*, quick: bool) -> Table:
         " turns. PostgreSQL has the settings that it comes with; a table in it is vacuumed before each, as autovacuum"
         " would have done. CPU time is that of this process, without the servers.",
     )
-    async for place in _places(table):
+    async for place in places(table):
         for name, size in _SIZES:
             keys = [Key.generate("one"), Key.generate("two")]
             there = place._replace(name=f"r{size}").place()
@@ -119,7 +119,7 @@ async def measure_two(*, quick: bool) -> Table:
         met = ("", "") if label.startswith("redis") else table.judged(label, target / ratio, 1.0, words)
         return f"{ratio:.2f}", *met
 
-    async for place in _places(table):
+    async for place in places(table):
         for name, size in _SIZES:
             keys = [Key.generate("one"), Key.generate("two")]
             there = place._replace(name=f"t{size}").place()
@@ -160,7 +160,7 @@ async def measure_commands(*, quick: bool) -> Table:
         " row: `purge` rows that expired, `encrypt` and `discard` plaintext. `inventory` is without and with keys.",
     )
     cells: dict[str, list[str]] = {command: [] for command in _COMMANDS}
-    async for place in _places(table):
+    async for place in places(table):
         for _, size in _SIZES:
             keys = [Key.generate("one"), Key.generate("two")]
             there = place._replace(name=f"c{size}").place()
@@ -186,7 +186,7 @@ async def measure_memory(*, quick: bool) -> Table:
         ("store", f"{few:,} rows", f"{many:,} rows", "ratio", "target", "met"),
         f"Largest resident size of a process of its own (Linux: VmHWM), items of 200 B in sessions of {_LONG:,}.",
     )
-    async for place in _places(table):
+    async for place in places(table):
         keys = [Key.generate("one"), Key.generate("two")]
         peaks = []
         for count in (few, many):
@@ -219,7 +219,7 @@ class _Where(NamedTuple):
         return StoreLocation(self.kind, where, f"bench{self.name}")
 
 
-async def _places(table: Table) -> AsyncIterator[_Where]:
+async def places(table: Table) -> AsyncIterator[_Where]:
     """One of each kind that this machine has a server for."""
     for kind in _KINDS:
         with contextlib.ExitStack() as stack:

@@ -30,6 +30,7 @@ import imports
 import kms
 import maintenance
 import memory
+import poppers
 import providers
 import ring
 from measuring import Table
@@ -40,6 +41,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "imports": imports.measure,
     "batches": batches.measure,
     "single": batches.measure_single,
+    "poppers": poppers.measure,
     "agent-loop": agent_loop.measure,
     "event-loop": event_loop.measure,
     "expired": expired.measure,

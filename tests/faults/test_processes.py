@@ -15,10 +15,18 @@ from encrypted_sessions_tests.bulk_rows import write_rows
 from encrypted_sessions_tests.sealed_rows import Sealer
 from encrypted_sessions_tests.session_fork_harness import SESSION, items_of
 from encrypted_sessions_tests.soak import Rounds, Seed, one_cheap_and_soak
-from encrypted_sessions_tests.stores import ROW_ADDRESSABLE, StoreLocation, database_of, new_place, open_store, raw_rows
+from encrypted_sessions_tests.stores import (
+    REDIS_WITHOUT_EVAL,
+    ROW_ADDRESSABLE,
+    StoreLocation,
+    database_of,
+    new_place,
+    open_store,
+    raw_rows,
+)
 
 
-@pytest.fixture(params=one_cheap_and_soak(ROW_ADDRESSABLE))
+@pytest.fixture(params=one_cheap_and_soak([*ROW_ADDRESSABLE, REDIS_WITHOUT_EVAL]))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 

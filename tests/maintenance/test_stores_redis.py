@@ -10,13 +10,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from encrypted_sessions.doctor import store_report
+from encrypted_sessions.doctor.store import examine_store
 from encrypted_sessions.errors import StoreError, StoreUnavailableError
 from encrypted_sessions.stores.redis.whole import RedisStore
 from encrypted_sessions_tests import stores
-from encrypted_sessions_tests.cutting_proxy import proxy_to
-from encrypted_sessions_tests.sealed_rows import message
+from encrypted_sessions_tests.cutting_proxy import Moment, proxy_to
+from encrypted_sessions_tests.sealed_rows import Sealer, message
 from encrypted_sessions_tests.servers import RedisServer, Server, free_port
-from encrypted_sessions_tests.stores import StoreLocation, database_of, new_place, raw_rows
+from encrypted_sessions_tests.stores import REDIS_WITHOUT_EVAL, StoreLocation, database_of, new_place, raw_rows
 from encrypted_sessions_tests.stores import open_store as open_session
 from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, rows_of, whole
 
@@ -416,3 +418,122 @@ async def test_a_session_whose_keys_are_of_another_type_is_named_and_not_erased(
         with pytest.raises(StoreError, match=f": {place.redis_key('mine')} is no list but a set: nothing of that"):
             await store.erase(["mine"])
         assert await client.type(place.redis_key("mine")) == b"set"
+
+
+# -- Whether it keeps what it has -------------------------------------------------------------------
+
+
+@pytest.mark.private_servers
+async def test_a_server_that_keeps_nothing_on_disk_is_a_notice(place: StoreLocation, client: Any):
+    """And what a user may not see is said."""
+    sealer = Sealer()
+    await fill(place, {"mine": [sealer.ok("one")]})
+    async with whole(place) as store, sealer.ring:
+        found = await examine_store(store, sealer.ring)
+        assert found.ok
+        assert f"Note: {found.notices[0]}." in store_report.format_text(found)
+        assert store_report.as_dict(found)["notices"] == list(found.notices)
+        (notice,) = await store.notices()
+        assert "comes back as an empty history" in notice
+        await client.config_set("save", "900 1")
+        assert list(await store.notices()) == []
+        await client.config_set("save", "")
+        await client.config_set("appendonly", "yes")
+        assert list(await store.notices()) == []
+        await client.config_set("appendonly", "no")
+    for forbidden, words in (
+        ("-config", "whether it saves snapshots could not be seen"),
+        ("-config -info", "may not ask"),
+    ):
+        await client.execute_command(
+            "ACL", "SETUSER", "half", "reset", "on", ">half", "~*", "+@all", *forbidden.split()
+        )
+        async with RedisStore(place.where.replace("redis://", "redis://half:half@"), place.prefix) as store:
+            (notice,) = await store.notices()
+            assert words in notice
+    await client.acl_deluser("half")
+
+
+# -- Without scripts --------------------------------------------------------------------------------
+
+
+MAINTENANCE = ["+info", "+scan", "+llen", "+lrange", "+hget", "+dbsize", "+time", "+get", "+set", "+lset", "+lrem"]
+ERASURE = ["+type", "+exists", "+del", "+unlink"]
+TRANSACTIONS = ["+watch", "+unwatch", "+multi", "+exec", "+ping"]
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with EVAL", "without EVAL"])
+async def test_the_rights_that_the_docs_list_are_enough(place: StoreLocation, client: Any, scripts: bool):
+    await fill(place, {"mine": numbers(20), "other": numbers(3)})
+    rights = [*MAINTENANCE, *ERASURE, *(["+eval"] if scripts else TRANSACTIONS)]
+    await client.execute_command(
+        "ACL", "SETUSER", "worker", "reset", "on", ">worker", f"~{place.prefix}:*", "+@connection", *rights
+    )
+    try:
+        async with RedisStore(place.where.replace("redis://", "redis://worker:worker@"), place.prefix) as store:
+            rows = await rows_of(store, "mine")
+            assert all(await store.replace([(row, f"new {as_text(row)}") for row in rows[:5]]))
+            assert all(await store.remove(rows[10:]))
+            assert await store.erase(["other"]) == {"session": 0, "messages": 3, "counter": 0}
+            assert await store.clock() is not None
+            await store.count()
+            await store.checkpoint()
+            assert await client.keys(f"{place.prefix}:*:change:*") == []
+        assert await raw_rows(place, "mine") == [f"new {text}" for text in numbers(5)] + numbers(10)[5:]
+    finally:
+        await client.acl_deluser("worker")
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_transaction_whose_reply_was_lost_is_made_once(
+    request: pytest.FixtureRequest, moment: Moment, client: Any
+):
+    place = new_place(REDIS_WITHOUT_EVAL, request)
+    await fill(place, {"mine": ["same"] * 6})
+    port = urlsplit(place.where).port
+    assert port is not None
+    async with proxy_to(port) as proxy:
+        url = place.where.replace(f":{port}/", f":{proxy.port}/")
+        async with RedisStore(url, place.prefix) as store:
+            rows = await rows_of(store, "mine")
+            proxy.cut(moment, b"LREM")
+            assert await store.remove(rows[:2]) == [True, True]
+            rows = await rows_of(store, "mine")
+            proxy.cut(moment, b"LSET")
+            assert await store.replace([(rows[0], "new")]) == [True]
+            assert proxy.cuts == 2
+    assert await raw_rows(place, "mine") == ["new", "same", "same", "same"]
+
+
+async def test_elements_that_moved_are_found_without_scripts_too(request: pytest.FixtureRequest, client: Any):
+    place = new_place(REDIS_WITHOUT_EVAL, request)
+    await fill(place, {"mine": numbers(2_000)})
+    async with whole(place) as store:
+        rows = await rows_of(store, "mine", 2_000)
+        await client.ltrim(place.redis_key("mine"), 700, -1)
+        some = rows[600:1_000]
+        assert await store.replace([(row, f"new {as_text(row)}") for row in some]) == [False] * 100 + [True] * 300
+        assert await store.remove(rows[650:750] + rows[1_900:]) == [False] * 100 + [True] * 100
+        left = await raw_rows(place, "mine")
+        assert left == [f"new element {number}" for number in range(700, 1_000)] + numbers(2_000)[1_000:1_900]
+        await client.sadd(place.redis_key("odd"), "something else")
+        with pytest.raises(StoreError, match=f"{place.redis_key('odd')} is no list but a set: nothing of that"):
+            await store.erase(["odd"])
+
+
+@pytest.mark.parametrize("way", [["+eval"], TRANSACTIONS], ids=["with EVAL", "without EVAL"])
+async def test_a_right_that_is_missing_leaves_every_row_as_it_was(place: StoreLocation, client: Any, way: list[str]):
+    """A script that is stopped half-way leaves what it did: so it is not to be stopped there."""
+    await fill(place, {"mine": numbers(5)})
+    for missing in ("+lset", "+lrem"):
+        rights = [right for right in (*MAINTENANCE, *ERASURE, *way) if right != missing]
+        await client.execute_command(
+            "ACL", "SETUSER", "worker", "reset", "on", ">worker", "~*", "+@connection", *rights
+        )
+        try:
+            async with RedisStore(place.where.replace("redis://", "redis://worker:worker@"), place.prefix) as store:
+                with pytest.raises(StoreError, match=r"(this command|run the 'l\w+' command).*See that the user"):
+                    await store.remove(await rows_of(store, "mine"))
+            assert await raw_rows(place, "mine") == numbers(5)
+        finally:
+            await client.acl_deluser("worker")

@@ -15,6 +15,7 @@ from encrypted_sessions.testing import RowStoreConformance, WholeStoreConformanc
 from encrypted_sessions_tests.bulk_rows import as_json
 from encrypted_sessions_tests.memory_store import MemoryStore
 from encrypted_sessions_tests.stores import (
+    REDIS_WITHOUT_EVAL,
     ROW_ADDRESSABLE,
     new_place,
     open_store,
@@ -28,7 +29,7 @@ from encrypted_sessions_tests.whole_stores import WHOLE, fill, whole
 class TestRows(RowStoreConformance):
     """Written, changed and read past the store, as an attacker or another program would."""
 
-    @pytest.fixture(params=ROW_ADDRESSABLE, autouse=True)
+    @pytest.fixture(params=[*ROW_ADDRESSABLE, REDIS_WITHOUT_EVAL], autouse=True)
     def _place(self, request: pytest.FixtureRequest) -> None:
         self.place = new_place(request.param, request)
 
@@ -54,7 +55,7 @@ class TestRowsThroughSessions(TestRows):
 
 
 class TestWhole(WholeStoreConformance):
-    @pytest.fixture(params=WHOLE, autouse=True)
+    @pytest.fixture(params=[*WHOLE, REDIS_WITHOUT_EVAL], autouse=True)
     def _place(self, request: pytest.FixtureRequest) -> None:
         self.place = new_place(request.param, request)
 

@@ -67,11 +67,15 @@ class StoreCheck(NamedTuple):
 
 
 class StoreDiagnosis(NamedTuple):
-    """What was found in `place`; `problem` says why there may be more, None if that was all."""
+    """What was found in `place`; `problem` says why there may be more, None if that was all.
+
+    `notices` are sentences on how the store keeps its rows. They make a diagnosis no bad one.
+    """
 
     place: str
     checks: tuple[StoreCheck, ...]
     problem: str | None
+    notices: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -107,7 +111,7 @@ async def examine_store(store: WholeStore, ring: KeyRing, *, upstream_key: str |
             words = "rows of the SDK's class: sessions need upstream_key=, and this command --upstream-key"
         checks.append(StoreCheck(kid, rows, answer, words))
     checks.sort(key=lambda check: (check.kid or "~", check.answer))
-    return StoreDiagnosis(report.store, tuple(checks), problem)
+    return StoreDiagnosis(report.store, tuple(checks), problem, tuple(await store.notices()))
 
 
 def _as_answer(name: str) -> Answer:

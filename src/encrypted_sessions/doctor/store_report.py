@@ -23,6 +23,7 @@ def format_text(found: StoreDiagnosis) -> str:
         lines.append("A process with these keys can read what is there, by the labels of the rows.")
     else:
         lines.append("A process with these keys cannot read all that is there.")
+    lines += [f"Note: {notice}." for notice in found.notices]
     lines.append("Labels are no proof; `encrypted-sessions verify` opens every row.")
     return "\n".join(lines)
 
@@ -30,4 +31,11 @@ def format_text(found: StoreDiagnosis) -> str:
 def as_dict(found: StoreDiagnosis) -> dict[str, object]:
     """The same for programs."""
     checks = [{**check._asdict(), "ok": check.ok} for check in found.checks]
-    return {"ok": found.ok, "place": found.place, "rows": found.rows, "checks": checks, "problem": found.problem}
+    return {
+        "ok": found.ok,
+        "place": found.place,
+        "rows": found.rows,
+        "checks": checks,
+        "problem": found.problem,
+        "notices": list(found.notices),
+    }

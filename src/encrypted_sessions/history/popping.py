@@ -8,7 +8,11 @@ back what does not open.
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from typing import Any
+
+from keyproviders import KeyProviderError
 
 from ..core.exact_json import decode_json
 from ..core.outcomes import PASSED_OVER
@@ -17,11 +21,21 @@ from ..stores.plain import PlainStore, call
 from ..stores.rows import HistoryMovedError, Row, RowStore
 from .results import Classification, OutcomeCounts
 from .sealed_history import SealedHistory, start_again_while_it_moves
+from .turns import Turn, turn_of
 
 __all__ = ["pop"]
 
 #: Expired rows removed in one step; a longer heap takes several.
 _REMOVED_AT_ONCE = 256
+
+#: How long a pop waits, by lot, when others took the newest row before it; and how often that doubles.
+_PAUSE_S = (0.001, 0.008)
+_DOUBLINGS = 5
+
+#: How often others may take it, which is half a minute: then they never leave it time.
+_MOST_CONFLICTS = 200
+
+_uniform = secrets.SystemRandom().uniform
 
 
 async def pop(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, object] | None:
@@ -32,7 +46,9 @@ async def pop(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, obj
     """
     if isinstance(history.rows, PlainStore):
         return await _pop_whole(history, keywords)
-    return await _pop_row(history, history.rows)
+    turn = turn_of(history, history.rows)
+    async with turn.taken():
+        return await _pop_row(history, history.rows, turn)
 
 
 class _PopCandidate:
@@ -47,20 +63,51 @@ class _PopCandidate:
         self.complete = False
 
 
-async def _pop_row(history: SealedHistory, rows: RowStore) -> dict[str, object] | None:
+async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[str, object] | None:
+    conflicts = 0
+
     async def find_and_remove() -> _PopCandidate:
-        found = await _find_candidate(history)
-        if found.due and found.newest is not None and not await _remove(history, rows, found, found.newest):
-            raise HistoryMovedError
+        nonlocal conflicts
+        if conflicts > 1:
+            # What the answer to a first conflict told of the new tail is worth a try at once. If all went on so, they
+            # would only hinder each other: of those who wait by lot one gets through.
+            await asyncio.sleep(_uniform(*_PAUSE_S) * 2 ** min(conflicts - 2, _DOUBLINGS))
+            turn.note(None)
+        conflicts += 1
+        found = await _foreseen(history, turn.newest()) or await _find_candidate(history)
+        if found.due and found.newest is not None:
+            removed = await _remove(history, rows, found, found.newest)
+            turn.note(rows.foreseen())
+            if not removed:
+                raise HistoryMovedError
         return found
 
     while True:
-        found = await start_again_while_it_moves(find_and_remove)
+        found = await start_again_while_it_moves(find_and_remove, _MOST_CONFLICTS)
+        conflicts = 0
         if found.unreadable is not None:
             raise _refusal(history, found.unreadable, found.counts)
         if found.item is not None or found.complete:
             return found.item
         # Expired rows are gone now, as many as go in one step: what lies before them is next.
+
+
+async def _foreseen(history: SealedHistory, row: Row | None) -> _PopCandidate | None:
+    """What an answer of the store said is the newest row, if that is an item: no look is needed to try to remove it.
+
+    Anything else may be true no more, and is looked at.
+    """
+    if row is None:
+        return None
+    try:
+        (classification,) = await history.classifier().classify([row])
+    except KeyProviderError:
+        return None
+    if classification.item is None:
+        return None
+    found = _PopCandidate()
+    found.newest, found.due, found.item = row, [row], classification.item
+    return found
 
 
 async def _remove(history: SealedHistory, rows: RowStore, found: _PopCandidate, newest: Row) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -119,17 +120,18 @@ def _too_large(max_row_bytes: int) -> ValueError:
     )
 
 
-async def start_again_while_it_moves(attempt: Callable[[], Awaitable[_T]]) -> _T:
-    """What `attempt` gives, begun again whenever it raises HistoryMovedError.
+async def start_again_while_it_moves(attempt: Callable[[], Awaitable[_T]], most: int = sys.maxsize) -> _T:
+    """What `attempt` gives, begun again whenever it raises HistoryMovedError: `most` times, where that is less.
 
     Raises HistoryChangedError when other writers never left it time to finish.
     """
-    for _ in range(_ATTEMPTS):
+    attempts = min(_ATTEMPTS, most)
+    for _ in range(attempts):
         try:
             return await attempt()
         except HistoryMovedError:
             await asyncio.sleep(0)
     raise HistoryChangedError(
-        f"other writers changed the history under each of {_ATTEMPTS} attempts. Nothing was lost;"
+        f"other writers changed the history under each of {attempts} attempts. Nothing was lost;"
         " try again when they are done"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
 
@@ -105,6 +105,17 @@ class RowStore(ABC):
 
         Both are oldest first; an empty `expected` stands for an empty history. All or nothing.
         """
+
+    def place(self) -> Hashable:
+        """What two objects over the same rows have in common, where that is known: they then pop in turn."""
+        return id(self)
+
+    def foreseen(self) -> Row | None:
+        """The newest row, where the last removal's answer told it and it may still be true; told once.
+
+        For whoever is about to remove it only if it is: that saves a look.
+        """
+        return None
 
     async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
         """When each of `rows` was added, in seconds since 1970; None where the store does not say."""

@@ -110,6 +110,10 @@ class WholeStore(ABC):
         """The store's own clock, in seconds since 1970; None where it has none but this machine's."""
         return None
 
+    async def notices(self) -> Sequence[str]:
+        """What one should know of how the store keeps its rows, in sentences without full stops."""
+        return ()
+
     async def side_effects(self) -> Sequence[SideEffect]:
         """What there is in the store that may do more, or other, than `replace`, `remove` and `erase` say."""
         return ()

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 ROW_ADDRESSABLE: Final = ("sqlite", "async-sqlite", "sqlalchemy-sqlite", "sqlalchemy-postgres", "redis")
 KINDS: Final = (*ROW_ADDRESSABLE, "advanced-sqlite", "plain")
 
+REDIS_WITHOUT_EVAL: Final = "redis-without-eval"
+"""Places of the kind "redis" whose user may do all but run scripts."""
+
+WITHOUT_EVAL: Final = ("~*", "+@all", "-eval", "-evalsha", "-script", "-@scripting")
+
 Row = str | bytes
 
 
@@ -68,12 +73,38 @@ def new_place(kind: str, request: pytest.FixtureRequest) -> StoreLocation:
         return StoreLocation(kind, request.getfixturevalue("postgres_url"), prefix)
     if kind == "redis":
         return StoreLocation(kind, request.getfixturevalue("redis_url"), prefix)
+    if kind == REDIS_WITHOUT_EVAL:
+        return StoreLocation("redis", redis_user(request, *WITHOUT_EVAL), prefix)
     if kind == "plain":
         return StoreLocation(kind, "", prefix)
     if kind not in KINDS:
         raise ValueError(f"no store of the kind {kind!r}; the kinds are {', '.join(KINDS)}")
     folder: Path = request.getfixturevalue("tmp_path")
     return StoreLocation(kind, str(folder / f"{prefix}.db"), prefix)
+
+
+def redis_user(request: pytest.FixtureRequest, *rights: str) -> str:
+    """The URL of this test's database of Redis for a user with these rights, who is gone after the test."""
+    import redis
+
+    url: str = request.getfixturevalue("redis_url")
+    name = f"u{uuid.uuid4().hex[:12]}"
+    set_redis_rights(url, name, *rights)
+
+    def remove() -> None:
+        with redis.Redis.from_url(url) as client, contextlib.suppress(redis.ConnectionError):
+            client.acl_deluser(name)
+
+    request.addfinalizer(remove)
+    return url.replace("redis://", f"redis://{name}:{name}@")
+
+
+def set_redis_rights(url: str, name: str, *rights: str) -> None:
+    """Give a user these rights and no other; `url` is that of somebody who may do so."""
+    import redis
+
+    with redis.Redis.from_url(url) as client:
+        client.execute_command("ACL", "SETUSER", name, "reset", "on", f">{name}", *rights)
 
 
 def database_of(place: StoreLocation) -> str:

@@ -1,14 +1,19 @@
-"""Changes to elements of lists: which scripts make them, and what is known of those whose reply was lost."""
+"""Changes to elements of lists: which scripts make them, and what is known of those whose reply was lost.
+
+Where the user may run no script, the same changes are made by WATCH, MULTI and EXEC, under the same numbers.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..whole import StoredRow
+from .by_watch import plan_change
 from .connection import Command, RedisConnection
-from .scripts import note_of
+from .notes import note_of
+from .scripts import REMOVE
 
 __all__ = ["Change", "ListPosition", "ScriptedChanges"]
 
@@ -53,7 +58,12 @@ class ScriptedChanges:
         _, _, chunks = self._in_doubt
         commands: list[Command] = [("UNLINK", *self._notes)] if self._notes else []
         commands += [_command(script, chunk, changes) for chunk in chunks]
-        outcomes = (await self._connection.run(commands))[len(commands) - len(chunks) :]
+        replies = await self._connection.run_scripts(commands)
+        if replies is None:
+            outcomes = [await self._by_watch(script, chunk, changes) for chunk in chunks]
+            await self.remove_notes()
+        else:
+            outcomes = replies[len(commands) - len(chunks) :]
         self._in_doubt = None
         self._notes = [note_of(chunk.key, chunk.number) for chunk in chunks]
         changed = [False] * len(changes)
@@ -61,6 +71,14 @@ class ScriptedChanges:
             for index, done in zip(chunk.rows, outcome, strict=True):
                 changed[index] = done == ord("1")
         return changed
+
+    async def _by_watch(self, script: str, chunk: _Chunk, changes: Sequence[Change]) -> bytes:
+        note, some = note_of(chunk.key, chunk.number), [changes[index] for index in chunk.rows]
+
+        async def plan(watched: Any) -> tuple[list[Command], bytes]:
+            return await plan_change(watched, chunk.key, note, chunk.number, some, removes=script is REMOVE)
+
+        return await self._connection.transact((chunk.key, note), plan)
 
     async def remove_notes(self) -> None:
         """Remove what was noted beside the lists."""
@@ -86,6 +104,6 @@ def _command(script: str, chunk: _Chunk, changes: Sequence[Change]) -> Command:
         elements += (old, new)  # type: ignore[arg-type] # an element of Redis is bytes
         lengths.append(f"{row.id.offset},{len(old)},{len(new)}")
     offsets = [changes[index][0].id.offset for index in chunk.rows]
-    head = (script, 1, chunk.key, chunk.number, min(offsets), max(offsets))
+    head = (script, 2, chunk.key, note_of(chunk.key, chunk.number), chunk.number, min(offsets), max(offsets))
     are_large = sum(map(len, elements)) > _LARGE * len(elements)  # then they are not copied once more
     return ("EVAL", *head, " ".join(lengths), *(elements if are_large else [b"".join(elements)]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from redis import exceptions
@@ -11,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ...errors import StoreConfigError, StoreError, StoreUnavailableError
+from .rights import forbids_scripts, own_words
 
 __all__ = ["Command", "RedisConnection"]
 
@@ -26,6 +29,17 @@ _PASSING_ERRORS = (exceptions.OutOfMemoryError, exceptions.ClusterDownError, exc
 _PASSING = ("BUSY ", "LOADING ", "MASTERDOWN ", "NOREPLICAS ", "OOM ", "TRYAGAIN ")
 
 
+#: How often a transaction is tried, and how long it waits when others changed what it has looked at.
+_ATTEMPTS = 1000
+_PAUSE_S = (0.001, 0.008)
+
+_uniform = secrets.SystemRandom().uniform
+
+
+class _ScriptsForbiddenError(StoreError):
+    """The user may run no scripts: what they do can be done otherwise."""
+
+
 class RedisConnection:
     """One database, named by its URL. A cluster is refused: the SDK does not write to one either."""
 
@@ -33,6 +47,8 @@ class RedisConnection:
         self.pool = _pool_of(url, timeout_s)
         self.location = f"the Redis database {_shown(self.pool.connection_kwargs)}"
         self._client: Redis | None = None
+        self._is_multi_proven = False
+        self._may_run_scripts = True
 
     async def open(self) -> None:
         """Connect. Raises StoreError for a cluster."""
@@ -70,6 +86,55 @@ class RedisConnection:
                     replies[number] = None
         return replies
 
+    async def run_if_allowed(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to commands that are sent together; None for one that was refused."""
+        pipeline = self._connected().pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies = await self._within_timeout(pipeline.execute(raise_on_error=False))
+        return [None if isinstance(reply, exceptions.ResponseError) else reply for reply in replies]
+
+    async def run_scripts(self, commands: Sequence[Command]) -> list[Any] | None:
+        """The replies to commands that run scripts, among others; None where the user may run none."""
+        if self._may_run_scripts:
+            try:
+                return await self.run(commands)
+            except _ScriptsForbiddenError:
+                self._may_run_scripts = False
+        return None
+
+    async def transact(self, keys: Sequence[bytes], plan: Callable[[Any], Awaitable[tuple[list[Command], _T]]]) -> _T:
+        """Run the commands that `plan` gives for what it finds, if nothing of `keys` has changed since; its result.
+
+        `plan` is asked again where something has, or where a reply was lost.
+        """
+        return await self._within_timeout(self._transact(keys, plan))
+
+    async def _transact(self, keys: Sequence[bytes], plan: Callable[[Any], Awaitable[tuple[list[Command], _T]]]) -> _T:
+        client = self._connected()
+        if not self._is_multi_proven:
+            # Were MULTI forbidden alone, what follows it would be run all the same, command by command.
+            async with client.pipeline(transaction=True) as proof:
+                proof.execute_command("PING")
+                await proof.execute()
+            self._is_multi_proven = True
+        for _ in range(_ATTEMPTS):
+            pipeline: Any = client.pipeline(transaction=True)  # its methods have no types
+            async with pipeline as pipe:
+                try:
+                    await pipe.watch(*keys)
+                    commands, result = await plan(pipe)
+                    if commands:
+                        pipe.multi()
+                        for command in commands:
+                            pipe.execute_command(*command)
+                        await pipe.execute()
+                except exceptions.WatchError:
+                    await asyncio.sleep(_uniform(*_PAUSE_S))
+                else:
+                    return result
+        raise StoreUnavailableError(f"{self.location}: others changed a list under each of {_ATTEMPTS} attempts")
+
     async def _within_timeout(self, answer: Awaitable[_T]) -> _T:
         """What the server answers, within the time limits of its connections."""
         try:
@@ -79,14 +144,16 @@ class RedisConnection:
         raise problem
 
     def _problem(self, error: Exception) -> StoreError:
-        # A pipeline puts the command before Redis's own words, with all it holds, and a script its own name behind.
-        words = str(error).rpartition(" of pipeline caused error: ")[2].partition(" script: ")[0].strip(" .,'\"()")
+        words = own_words(error)
         if words.startswith("NOTOURS "):
             return StoreError(f"{self.location}: {words.removeprefix('NOTOURS ')}: nothing of that session was removed")
         text = f"{self.location}: {words or type(error).__name__}"
+        if isinstance(error, exceptions.ResponseError) and forbids_scripts(error):
+            return _ScriptsForbiddenError(text)
         refused = isinstance(error, (exceptions.AuthenticationError, exceptions.ResponseError))
         if refused and not isinstance(error, _PASSING_ERRORS) and not words.startswith(_PASSING):
-            return StoreError(f"{text}. See that the user of the URL may run SCAN, EVAL and the commands of lists")
+            rights = "SCAN, EVAL (or WATCH, MULTI and EXEC) and the commands of lists (docs/redis.md)"
+            return StoreError(f"{text}. See that the user of the URL may run {rights}")
         return StoreUnavailableError(f"{text}. Try again when it answers")
 
     def _connected(self) -> Redis:
@@ -98,7 +165,7 @@ class RedisConnection:
 def _can_do_without(command: Command, error: Exception) -> bool:
     if str(error).startswith("WRONGTYPE") or command[0] == "MEMORY":
         return True
-    return command[0] == "EVAL" and isinstance(error, exceptions.NoPermissionError)
+    return command[0] == "EVAL" and isinstance(error, exceptions.ResponseError) and forbids_scripts(error)
 
 
 def _pool_of(url: str, timeout_s: float) -> ConnectionPool:

@@ -7,22 +7,24 @@ position, and else a little before it.
 
 from __future__ import annotations
 
-__all__ = ["ERASE", "PART", "REMOVE", "REPLACE", "note_of"]
+__all__ = ["ERASE", "LOOK_BACK", "NOTED_MS", "PART", "REMOVE", "REPLACE"]
 
 #: How far before its position an element is looked for: others may have purged so many meanwhile.
-_LOOK_BACK = 5_000
+LOOK_BACK = 5_000
+
+#: How long a note is kept, where its reply does not come.
+NOTED_MS = 600_000
 
 # Who lost the reply sends the script again (redis-py does so by itself). Each change has a number of its
 # own, noted beside the list with its outcome, so that the second time it is only confirmed. The note goes
 # when the reply has come, else after ten minutes.
 _ONCE = """
-local noted = KEYS[1] .. ':change:' .. ARGV[1]
-local before = redis.pcall('GET', noted)
+local before = redis.pcall('GET', KEYS[2])
 if type(before) == 'string' then return before end
 """
-_DONE = """
+_DONE = f"""
 local outcome = table.concat(done)
-redis.pcall('SET', noted, outcome, 'PX', 600000)
+redis.pcall('SET', KEYS[2], outcome, 'PX', {NOTED_MS})
 return outcome
 """
 
@@ -51,7 +53,7 @@ for offset, old, new in string.gmatch(ARGV[4], '(%d+),(%d+),(%d+)') do
   end
 end
 if missing > 0 and #there > 0 then
-  local first = math.max(0, from - {_LOOK_BACK})
+  local first = math.max(0, from - {LOOK_BACK})
   local before = from > 0 and redis.call('LRANGE', KEYS[1], first, from - 1) or {{}}
   for offset = from + #there - 1, first, -1 do
     local element = offset >= from and there[offset - from + 1] or before[offset - first + 1]
@@ -66,12 +68,8 @@ end
 """
 
 
-def note_of(key: bytes, number: str) -> bytes:
-    """The key of the note that a change leaves."""
-    return key + b":change:" + number.encode("ascii")
-
-
-#: Number, first and last position, "position,length,length of the new ...", the elements -> a 1 or 0 for each.
+#: The list, the note; number, first and last position, "position,length,length of the new ...", the elements ->
+#: a 1 or 0 for each.
 REPLACE = f"""{_ONCE}
 local function change(offset, new) redis.call('LSET', KEYS[1], offset, new) end
 {_EACH}{_DONE}"""
@@ -79,6 +77,7 @@ local function change(offset, new) redis.call('LSET', KEYS[1], offset, new) end
 #: The same with new elements that have no length.
 REMOVE = f"""{_ONCE}
 local mark, marked = 'removed:' .. ARGV[1], 0
+redis.call('LREM', KEYS[2], 0, mark)  -- nothing lies there: a missing right shows before anything is changed
 local function change(offset)
   redis.call('LSET', KEYS[1], offset, mark)
   marked = marked + 1

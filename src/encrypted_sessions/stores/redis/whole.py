@@ -1,4 +1,4 @@
-"""Redis: the lists of RedisSession, found by SCAN and changed by scripts.
+"""Redis: the lists of RedisSession, found by SCAN and changed by scripts, or by WATCH where none may be run.
 
 A session's key is `{prefix}:{session id}`, which may read the same for two prefixes; the hash that
 the SDK keeps there says whose it is.
@@ -16,8 +16,10 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 from ..whole import PAGE_BYTES, Block, StoredRow, WholeStore
+from .by_watch import plan_erasure
 from .changes import ListPosition, ScriptedChanges
 from .connection import Command, RedisConnection
+from .persistence import persistence_notices
 from .scripts import ERASE, PART, REMOVE, REPLACE
 
 __all__ = ["RedisStore"]
@@ -70,6 +72,10 @@ class RedisStore(WholeStore):
         """As `WholeStore.clock`."""
         ((seconds, microseconds),) = await self._run([("TIME",)])
         return int(seconds) + int(microseconds) / 1e6
+
+    async def notices(self) -> Sequence[str]:
+        """As `WholeStore.notices`: where a server that is killed comes back empty."""
+        return await persistence_notices(self._connection)
 
     async def count(self) -> int:
         """As `WholeStore.count`: worked out from some thousand sessions."""
@@ -220,15 +226,31 @@ class RedisStore(WholeStore):
         """As `WholeStore.erase`."""
         found = Counter[str](session=0, messages=0, counter=0)
         for start in range(0, len(session_ids), _ERASED):
-            commands: list[Command] = []
-            for session_id in session_ids[start : start + _ERASED]:
-                key = self._prefix + session_id.encode("utf-8")
-                commands.append(
-                    ("EVAL", ERASE, 3, key, key + _MESSAGES, key + b":counter", session_id, int(not dry_run))
-                )
-            for counts in await self._run(commands):
+            some = session_ids[start : start + _ERASED]
+            keys = [self._keys_of(session_id) for session_id in some]
+            commands: list[Command] = [
+                ("EVAL", ERASE, 3, *three, session_id, int(not dry_run))
+                for three, session_id in zip(keys, some, strict=True)
+            ]
+            counts_of_some = await self._connection.run_scripts(commands)
+            if counts_of_some is None:
+                counts_of_some = [
+                    await self._erase_by_watch(three, session_id, dry_run=dry_run)
+                    for three, session_id in zip(keys, some, strict=True)
+                ]
+            for counts in counts_of_some:
                 found.update(dict(zip(found, counts, strict=True)))
         return found
+
+    def _keys_of(self, session_id: str) -> tuple[bytes, bytes, bytes]:
+        key = self._prefix + session_id.encode("utf-8")
+        return key, key + _MESSAGES, key + b":counter"
+
+    async def _erase_by_watch(self, keys: tuple[bytes, bytes, bytes], session_id: str, *, dry_run: bool) -> list[int]:
+        async def plan(watched: Any) -> tuple[list[Command], list[int]]:
+            return await plan_erasure(watched, keys, session_id, dry_run=dry_run)
+
+        return await self._connection.transact(keys, plan)
 
     async def checkpoint(self) -> Sequence[str]:
         """As `WholeStore.checkpoint`: memory holds nothing old. Files of Redis are its operator's business."""

@@ -1,0 +1,114 @@
+"""1, 4 and 16 poppers on one list: tasks of one process, and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import statistics
+import time
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
+
+from maintenance import places
+from measuring import Table, in_turn
+from subjects import BARE, OURS, SESSION, message, session_of
+
+from encrypted_sessions import Key
+from encrypted_sessions_tests.stores import StoreLocation, open_store
+from keyproviders import decode_key_text
+
+_POPPERS = (1, 4, 16)
+_ITEMS = 1_500
+
+
+class _Popped(NamedTuple):
+    """How many one popper got, and when it got the last one."""
+
+    count: int
+    last_at: float
+
+
+async def measure(*, quick: bool) -> Table:
+    """Items popped in a second."""
+    table = Table(
+        "Poppers",
+        ("store, poppers", BARE, OURS, "ours / bare"),
+        f"{_ITEMS:,} items of 200 B in one list, popped until none is left; items in a second, from the word to begin"
+        " to the last item. Medians of rounds that take turns; the ratio is that within the rounds. The bare store"
+        " pops what lies there; this library looks at the newest row, opens it, and removes it only if it still is"
+        " the newest. No target: on few cores, processes share these with the server.",
+    )
+    rounds, items = (1, 300) if quick else (5, _ITEMS)
+    async for where in places(table):
+        place = where._replace(name="poppers").place()
+        for how in ("tasks", "processes"):
+            for poppers in _POPPERS:
+                taken: dict[str, list[float]] = {BARE: [], OURS: []}
+                for order in in_turn((BARE, OURS), rounds):
+                    for subject in order:
+                        taken[subject].append(await _rate(place, subject, how, poppers, items))
+                ratio = statistics.median(ours / bare for ours, bare in zip(taken[OURS], taken[BARE], strict=True))
+                rates = (f"{statistics.median(taken[subject]):,.0f}/s" for subject in (BARE, OURS))
+                table.add(f"{where.kind}, {poppers} {how}", *rates, f"{ratio:.2f}")
+    return table
+
+
+async def _rate(place: StoreLocation, subject: str, how: str, poppers: int, items: int) -> float:
+    key = Key.generate("bench")
+    async with open_store(place, SESSION) as store:
+        session = session_of(subject, store, key)
+        await session.clear_session()
+        await session.add_items([message(200)] * items)
+    if how == "tasks":
+        began, popped = await _tasks(place, subject, key, poppers)
+    else:
+        began, popped = _processes(place, subject, key, poppers)  # nothing else is to run meanwhile
+    assert sum(one.count for one in popped) == items, (place.kind, subject, popped)
+    return items / (max(one.last_at for one in popped) - began)
+
+
+async def _tasks(place: StoreLocation, subject: str, key: Key, poppers: int) -> tuple[float, list[_Popped]]:
+    async with AsyncExitStack() as stack:
+        sessions = []
+        for _ in range(poppers):
+            sessions.append(session_of(subject, await stack.enter_async_context(open_store(place, SESSION)), key))
+            await sessions[-1].get_items(1)
+        began = time.time()
+        return began, await asyncio.gather(*map(_pop_all, sessions))
+
+
+async def _pop_all(session: Any) -> _Popped:
+    count, last_at = 0, time.time()
+    while await session.pop_item() is not None:
+        count, last_at = count + 1, time.time()
+    return _Popped(count, last_at)
+
+
+def _processes(place: StoreLocation, subject: str, key: Key, poppers: int) -> tuple[float, list[_Popped]]:
+    context = multiprocessing.get_context("fork")  # which imports nothing anew, 16 times
+    ready, begin, popped = context.Semaphore(0), context.Event(), context.Queue()
+    arguments = (place, subject, key.reveal_base64(), ready, begin, popped)
+    children = [context.Process(target=_child, args=arguments) for _ in range(poppers)]
+    for child in children:
+        child.start()
+    for _ in children:
+        if not ready.acquire(timeout=120):
+            raise RuntimeError("a popper did not start")
+    began = time.time()
+    begin.set()
+    found = [popped.get(timeout=120) for _ in children]
+    for child in children:
+        child.join()
+    return began, found
+
+
+def _child(place: StoreLocation, subject: str, secret: str, ready: Any, begin: Any, popped: Any) -> None:
+    async def run() -> None:
+        async with open_store(place, SESSION) as store:
+            session = session_of(subject, store, Key("bench", decode_key_text(secret)))
+            await session.get_items(1)
+            ready.release()
+            begin.wait()
+            popped.put(await _pop_all(session))
+
+    asyncio.run(run())

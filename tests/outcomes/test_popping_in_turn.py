@@ -1,0 +1,123 @@
+"""Many who pop from one history: what an answer of the store tells spares a look, and nobody waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from encrypted_sessions import HistoryChangedError, UnreadableItemsError
+from encrypted_sessions.history import popping
+from encrypted_sessions.stores import RowStore
+from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
+from encrypted_sessions_tests.stores import REDIS_WITHOUT_EVAL, StoreLocation, new_place, raw_rows
+
+
+@pytest.fixture(params=["redis", REDIS_WITHOUT_EVAL])
+def place(request: pytest.FixtureRequest) -> StoreLocation:
+    return new_place(request.param, request)
+
+
+@pytest.fixture
+def sealer() -> Iterator[Sealer]:
+    sealer = Sealer()
+    yield sealer
+    sealer.ring.close()
+
+
+def looks_of(session: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by the count of each page that the session asks for."""
+    rows, looks = session._sealed.rows, list[int]()
+    really = rows.page
+
+    async def page(upto: Any, count: int) -> Any:
+        looks.append(count)
+        return await really(upto, count)
+
+    monkeypatch.setattr(rows, "page", page)
+    return looks
+
+
+async def test_a_pop_that_lost_needs_no_look_of_its_own(
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(3)])
+    async with sealer.session(place) as session, sealer.session(place) as other:
+        looks = looks_of(session, monkeypatch)
+        rows: Any = session._sealed.rows
+        really = rows.remove
+
+        async def remove(*arguments: Any) -> bool:
+            monkeypatch.setattr(rows, "remove", really)
+            await other.add_items([message("came in between")])
+            return bool(await really(*arguments))
+
+        monkeypatch.setattr(rows, "remove", remove)
+        assert await session.pop_item() == message("came in between")
+        assert looks == [1]
+
+
+async def test_what_was_told_of_the_tail_is_looked_at_again_where_it_is_no_item(place: StoreLocation, sealer: Sealer):
+    """Somebody may have removed it, or put something upon it, since it was told."""
+    await write_rows(place, SESSION, [sealer.ok("one"), sealer.of("unauthentic"), sealer.ok("two")])
+    async with sealer.session(place) as session, sealer.session(place) as other:
+        assert await session.pop_item() == message("two")  # and what was told is the row that opens for nobody
+        await other.add_items([message("three")])
+        assert await session.pop_item() == message("three")
+        with pytest.raises(UnreadableItemsError):
+            await session.pop_item()
+    assert len(await raw_rows(place, SESSION)) == 2
+
+
+async def test_what_was_told_of_the_tail_counts_only_while_it_is_true(place: StoreLocation, sealer: Sealer):
+    await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(6)])
+    async with sealer.session(place) as session, sealer.session(place) as other:
+        assert await session.pop_item() == message("5")
+        await other.clear_session()
+        assert await session.pop_item() is None
+        await other.add_items([message("new"), message("newest")])
+        assert await session.pop_item() == message("newest")
+        await other.add_items([message("later")])
+        assert [await session.pop_item() for _ in range(3)] == [message("later"), message("new"), None]
+
+
+async def test_a_pop_behind_one_that_hangs_waits_no_longer_than_half_a_second(
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    await write_rows(place, SESSION, [sealer.ok("one")])
+    async with sealer.session(place) as hanging, sealer.session(place) as session:
+
+        async def hang(*_: Any) -> Any:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(hanging._sealed.rows, "page", hang)
+        waiting = asyncio.create_task(hanging.pop_item())
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        assert await session.pop_item() == message("one")
+        assert 0.3 < time.monotonic() - began < 5
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert await session.pop_item() is None
+
+
+async def test_a_pop_that_always_loses_ends_with_an_error(
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(popping, "_MOST_CONFLICTS", 5)
+    await write_rows(place, SESSION, [sealer.ok("one")])
+    async with sealer.session(place) as session:
+        rows: Any = session._sealed.rows
+        assert isinstance(rows, RowStore)
+
+        async def remove(*_: Any) -> bool:
+            return False
+
+        monkeypatch.setattr(rows, "remove", remove)
+        with pytest.raises(HistoryChangedError, match="each of 5 attempts"):
+            await session.pop_item()
+    assert len(await raw_rows(place, SESSION)) == 1
