@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ...errors import StoreConfigError, StoreError, StoreUnavailableError
+from ..driver_errors import trouble_of, words_of
 
 __all__ = ["Command", "RedisConnection"]
 
@@ -20,10 +21,6 @@ _T = TypeVar("_T")
 Command = tuple[object, ...]
 
 _CONNECT_TIMEOUT_S = 5.0
-
-#: What passes, though Redis answers it like a wrong command.
-_PASSING_ERRORS = (exceptions.OutOfMemoryError, exceptions.ClusterDownError, exceptions.TryAgainError)
-_PASSING = ("BUSY ", "LOADING ", "MASTERDOWN ", "NOREPLICAS ", "OOM ", "TRYAGAIN ")
 
 
 class RedisConnection:
@@ -79,13 +76,11 @@ class RedisConnection:
         raise problem
 
     def _problem(self, error: Exception) -> StoreError:
-        # A pipeline puts the command before Redis's own words, with all it holds, and a script its own name behind.
-        words = str(error).rpartition(" of pipeline caused error: ")[2].partition(" script: ")[0].strip(" .,'\"()")
+        words = words_of(error).strip(" .,'\"()")
         if words.startswith("NOTOURS "):
             return StoreError(f"{self.location}: {words.removeprefix('NOTOURS ')}: nothing of that session was removed")
-        text = f"{self.location}: {words or type(error).__name__}"
-        refused = isinstance(error, (exceptions.AuthenticationError, exceptions.ResponseError))
-        if refused and not isinstance(error, _PASSING_ERRORS) and not words.startswith(_PASSING):
+        text, trouble = f"{self.location}: {words or type(error).__name__}", trouble_of(error)
+        if trouble is not None and not trouble.passes:
             return StoreError(f"{text}. See that the user of the URL may run SCAN, EVAL and the commands of lists")
         return StoreUnavailableError(f"{text}. Try again when it answers")
 
