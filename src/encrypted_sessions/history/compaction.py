@@ -19,7 +19,7 @@ from keyproviders import redact_frames
 
 from ..core.outcomes import Outcome, describe
 from ..errors import HistoryChangedError
-from ..stores.plain import PlainStore, call
+from ..stores.plain import PlainStore
 from ..stores.rows import Row
 from .pairing import unpaired
 from .results import Classification, OutcomeCounts
@@ -207,18 +207,17 @@ class Compaction:
 
     async def _replace_whole(self, old: list[Row], sealed: list[dict[str, Any]]) -> None:
         """Clear and add, and put the old rows back if adding fails."""
-        session = self._history.session
-        replace = getattr(type(session), "_atomic_replace_items", None)
-        if replace is not None and await replace(session, sealed):
+        store = self._history.store
+        if await store.replace_items(sealed):
             return
-        await call(session.clear_session)
+        await store.clear_session()
         try:
             if sealed:
-                await call(session.add_items, sealed)
+                await store.add_items(sealed)
         except BaseException:
             if old:
-                await call(session.clear_session)
-                await call(session.add_items, [row.data for row in old])
+                await store.clear_session()
+                await store.add_items([row.data for row in old])
             raise
 
     async def _classify(self, limit: int | None, keywords: dict[str, Any]) -> _ClassifiedRows:

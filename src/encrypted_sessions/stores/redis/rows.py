@@ -136,6 +136,10 @@ class RedisRows(RowStore):
         self._session._check_not_closed()
         return await self._session._redis.execute_command(*words, **{NEVER_DECODE: True})
 
+    def reads_end_when_cancelled(self) -> bool:
+        """As `RowStore.reads_end_when_cancelled`: the client drops its connection."""
+        return True
+
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
         newest, elements, wanted = await self._run(
