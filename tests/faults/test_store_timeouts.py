@@ -190,6 +190,22 @@ async def test_without_a_bound_a_call_waits_for_its_store(sealer: Sealer, operat
     await task
 
 
+async def test_a_change_that_asks_its_own_session_does_not_wait_for_itself(sealer: Sealer):
+    class AskingSession(HangingSession):
+        async def add_items(self, items: Any) -> None:
+            await self._hang("add_items")
+            seen.append(texts(await session.get_items()))
+            await PlainSession.add_items(self, items)
+
+    seen: list[list[str]] = []
+    store = AskingSession([sealer.ok("one")], "add_items")
+    session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL, store_timeout_s=TIMEOUT_S)
+    await out_of_time(lambda: session.add_items([message("two")]))
+    store.goes_on.set()
+    assert texts(await session.get_items()) == ["one", "two"]
+    assert seen == [["one"]]
+
+
 async def test_each_call_has_its_time_and_not_all_of_them_together(sealer: Sealer):
     class SlowSession(HangingSession):
         async def _hang(self, name: str) -> None:

@@ -243,6 +243,8 @@ def _of_system(error: BaseException) -> Trouble | None:
         return None
     if isinstance(error, PermissionError):
         return _NO_PERMISSION
+    if type(error).__name__ == "SSLCertVerificationError":
+        return _REFUSED
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT):
         return _FULL
