@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from encrypted_sessions import EncryptedSession, StoreTimeoutError, StoreUnavailableError
+from encrypted_sessions.history.guarded import GuardedRows
+from encrypted_sessions.stores import RowStore
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.servers import Server
@@ -353,3 +355,10 @@ async def test_a_cancelled_call_of_a_server_that_stands_still_is_let_go(
         found = texts(await until_it_answers(session.get_items))
         possible = {"add_items": (["one", "two"], ["one", "two", "three"]), "clear_session": ([], ["one", "two"])}
         assert found in possible.get(operation, (["one", "two"],))
+
+
+def test_whatever_a_store_of_rows_can_be_asked_passes_the_door():
+    asked = {name for name in vars(RowStore) if not name.startswith("_") and callable(getattr(RowStore, name))}
+    # Asked of the class before there is an object; made of `page`; asked by the door itself.
+    asked -= {"only_to_purge", "cursor", "reads_end_when_cancelled"}
+    assert asked <= set(vars(GuardedRows))
