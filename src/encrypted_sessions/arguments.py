@@ -28,6 +28,7 @@ __all__ = [
     "purge_on_add",
     "session_id",
     "shield_s",
+    "store_timeout_s",
     "ttl",
     "underlying_session",
 ]
@@ -224,6 +225,17 @@ def shield_s(value: object) -> float:
         raise TypeError(f"shield_s must be a number of seconds, not {kind_of(value)}")
     if not 0 <= value < math.inf:
         raise ValueError(f"shield_s must be 0 or more seconds, and finite, not {value}")
+    return float(value)
+
+
+def store_timeout_s(value: object) -> float | None:
+    """A number of seconds above 0, or None for no bound."""
+    if value is None:
+        return None
+    if type(value) is not int and type(value) is not float:
+        raise TypeError(f"store_timeout_s must be a number of seconds or None, not {kind_of(value)}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"store_timeout_s must be more than 0 seconds, and finite, or None for no bound, not {value}")
     return float(value)
 
 

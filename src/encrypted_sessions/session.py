@@ -20,7 +20,7 @@ from .history.session_log import SessionLog
 from .history.shielded import ShieldedChanges
 from .session_keys import keychain_of
 from .stores.access import has_rows, store_beneath
-from .stores.plain import METHODS, accepts_wrapper, call, settings_limit
+from .stores.plain import METHODS, accepts_wrapper, settings_limit
 from .stores.sizes import MAX_ROW_BYTES
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class EncryptedSession:
         upstream_key: str | None = None,
         purge_on_add: int = 0,
         shield_s: float = 10.0,
+        store_timeout_s: float | None = 30.0,
         max_row_bytes: int = MAX_ROW_BYTES,
         upstream_until: datetime | None = None,
         plaintext_until: datetime | None = None,
@@ -101,9 +102,11 @@ class EncryptedSession:
             upstream_key: The string with which the SDK's class wrote rows that a key ring shall read.
             purge_on_add: Up to so many expired rows (256 at most), the oldest first, are removed after
                 each `add_items`.
-            shield_s: Seconds that a cancelled `pop_item`, purge or compaction waits for the change that it
-                had begun, from 0 up. Then it is let go, with a `StoreTimeoutError` as the cause of its
-                `CancelledError`; the change goes on, and the session's next call waits for it.
+            shield_s: Seconds that a cancelled call waits for its store to end what it had begun, from 0 up. Then it is
+                let go, with a `StoreTimeoutError` as the cause of its `CancelledError` if that was a change; the
+                change goes on, and the session's next call waits for it.
+            store_timeout_s: Seconds within which the store has to answer each statement or page, None for no bound.
+                Then the call raises `StoreTimeoutError`. A change goes on, and the session's next call waits for it.
             max_row_bytes: Bytes of the largest row that is read, and written: 64 MiB unless told otherwise, 4,096 at
                 least. A larger row is `too_large`.
             upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the
@@ -140,11 +143,12 @@ class EncryptedSession:
         keychain = keychain_of(encryption_key, upstream_key, self.session_id)
         log = SessionLog(self._session_id, type(underlying_session).__name__, keychain.advice)
         self._sealed = SealedHistory(
+            self._session_id,
             underlying_session,
             store_beneath(underlying_session),
             keychain,
             self._policy,
-            ShieldedChanges(arguments.shield_s(shield_s), log),
+            ShieldedChanges(arguments.shield_s(shield_s), arguments.store_timeout_s(store_timeout_s), log),
             log,
             arguments.max_row_bytes(max_row_bytes),
         )
@@ -173,6 +177,7 @@ class EncryptedSession:
         upstream_key: str | None = None,
         purge_on_add: int = 0,
         shield_s: float = 10.0,
+        store_timeout_s: float | None = 30.0,
         max_row_bytes: int = MAX_ROW_BYTES,
         upstream_until: datetime | None = None,
         plaintext_until: datetime | None = None,
@@ -188,6 +193,7 @@ class EncryptedSession:
             upstream_key: As for the class.
             purge_on_add: As for the class.
             shield_s: As for the class.
+            store_timeout_s: As for the class.
             max_row_bytes: As for the class.
             upstream_until: As for the class.
             plaintext_until: As for the class.
@@ -211,6 +217,7 @@ class EncryptedSession:
             upstream_key=upstream_key,
             purge_on_add=purge_on_add,
             shield_s=shield_s,
+            store_timeout_s=store_timeout_s,
             max_row_bytes=max_row_bytes,
             upstream_until=upstream_until,
             plaintext_until=plaintext_until,
@@ -239,6 +246,8 @@ class EncryptedSession:
             UnreadableItemsError: Rows cannot be read; not under on_unreadable="skip".
             ScanBudgetError: `max_scan_items` rows were read and the answer is not complete.
             HistoryChangedError: Other writers never left a state of the store to be read.
+            StoreError: The store failed: `StoreTimeoutError` when it did not answer in time, `StoreUnavailableError`
+                when it may work later. It is of the driver's own class, too.
             KeyProviderError: The key provider cannot answer.
             TypeError: `limit` is no int.
             ValueError: `limit` is negative.
@@ -265,6 +274,7 @@ class EncryptedSession:
 
         Raises:
             HistoryChangedError: Other writers never left a state of the store to be read.
+            StoreError: The store failed, as for `get_items`.
             KeyProviderError: The key provider cannot answer.
             TypeError: `limit` is no int.
             ValueError: `limit` is negative.
@@ -291,7 +301,7 @@ class EncryptedSession:
         """Seal and store items. What is added together carries one timestamp, and expires together.
 
         With `purge_on_add`, some of the oldest expired rows are removed afterwards; what goes wrong
-        in that is logged, and raises nothing. What the store raises passes through.
+        in that is logged, and raises nothing.
 
         Args:
             items: Dicts or Pydantic models, oldest first.
@@ -300,6 +310,8 @@ class EncryptedSession:
         Raises:
             TypeError: JSON cannot give an item back as it is; nothing was written.
             ValueError: An item would become a row larger than `max_row_bytes`; nothing was written.
+            StoreError: The store failed, as for `get_items`; what a `StoreTimeoutError` leaves in doubt may be written
+                yet.
             KeyProviderError: The key provider has no active key to give; nothing was written.
         """
         batch = arguments.items(items)
@@ -309,7 +321,7 @@ class EncryptedSession:
         await self._settle()
         if batch:
             batch = await self._sealed.seal(batch)
-        await call(self.underlying_session.add_items, batch, **self._keywords(wrapper))
+        await self._sealed.add(batch, self._keywords(wrapper))
         if self._purge_on_add:
             await self._purge_head()
 
@@ -327,6 +339,7 @@ class EncryptedSession:
             UnreadableItemsError: The latest row cannot be read, and stays; also under on_unreadable="skip".
             PutBackError: A store without addressable rows did not take back what could not be returned.
             HistoryChangedError: Other writers changed the tail under every attempt.
+            StoreError: The store failed, as for `get_items`. What a `StoreTimeoutError` leaves `in_doubt` is put back.
             KeyProviderError: The key provider cannot answer.
         """
         if self._compaction_beneath is not None:
@@ -351,6 +364,7 @@ class EncryptedSession:
         Raises:
             PurgeRefusedError: The store has expired rows, and cannot remove single ones.
             HistoryChangedError: Other writers changed the history under every attempt.
+            StoreError: The store failed, as for `get_items`.
             KeyProviderError: The key provider cannot answer; what was removed until then stays removed.
         """
         await self._settle()
@@ -360,16 +374,19 @@ class EncryptedSession:
 
     @redact_frames
     async def clear_session(self, *, wrapper: RunContextWrapper[Any] | None = None) -> None:
-        """Delete all rows of the session, as the store does. What the store raises passes through.
+        """Delete all rows of the session, as the store does.
 
         Args:
             wrapper: The SDK's, passed on to a store that takes it.
+
+        Raises:
+            StoreError: The store failed, as for `get_items`.
         """
         if self._compaction_beneath is not None:
             await self._through_compaction("clear_session", wrapper=wrapper)
             return
         await self._settle()
-        await call(self.underlying_session.clear_session, **self._keywords(wrapper))
+        await self._sealed.clear(self._keywords(wrapper))
 
     @property
     def underlying_session(self) -> Any:
@@ -495,7 +512,7 @@ class EncryptedSession:
             )
 
     async def _settle(self) -> None:
-        """Wait for what an earlier call that was cancelled has left behind."""
+        """Wait for what an earlier call that was given up has left behind."""
         if not self._sealed.changes.are_settled():
             await self._sealed.changes.settle()
 

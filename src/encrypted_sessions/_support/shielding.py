@@ -13,12 +13,14 @@ _T = TypeVar("_T")
 
 
 class Caller:
-    """Who waits for a change, as far as the change may ask: whether nobody waits any more."""
+    """Who waits for a change: whether nobody waits any more, and since when the change waits for its store."""
 
-    __slots__ = ("gone",)
+    __slots__ = ("called_at", "gone")
 
     def __init__(self) -> None:
         self.gone = False
+        self.called_at: float | None = None
+        """When the call of the store began that goes on now, by the monotonic clock; None between two."""
 
 
 #: Set in the task that makes the change; a worker thread of `asyncio.to_thread` sees it too.

@@ -20,7 +20,7 @@ from keyproviders import redact_frames
 
 from ..core.outcomes import Outcome, describe
 from ..errors import HistoryChangedError
-from ..stores.plain import PlainStore, call
+from ..stores.plain import PlainStore
 from ..stores.rows import Row
 from .pairing import unpaired
 from .results import Classification, OutcomeCounts
@@ -209,22 +209,21 @@ class Compaction:
 
     async def _replace_whole(self, old: list[Row], sealed: list[dict[str, Any]]) -> None:
         """Clear and add, and put the old rows back if adding fails."""
-        session = self._history.session
-        replace = getattr(type(session), "_atomic_replace_items", None)
-        if replace is not None and await replace(session, sealed):
+        store = self._history.store
+        if await store.replace_items(sealed):
             return
-        await call(session.clear_session)
+        await store.clear_session()
         try:
             if sealed:
                 self._adding = asyncio.current_task()
                 try:
-                    await call(session.add_items, sealed)
+                    await store.add_items(sealed)
                 finally:
                     self._adding = None
         except BaseException:
             if old:
-                await call(session.clear_session)
-                await call(session.add_items, [row.data for row in old])
+                await store.clear_session()
+                await store.add_items([row.data for row in old])
             raise
 
     def break_off(self) -> None:

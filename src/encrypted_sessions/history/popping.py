@@ -17,7 +17,7 @@ from keyproviders import KeyProviderError
 from ..core.exact_json import decode_json
 from ..core.outcomes import PASSED_OVER
 from ..errors import PutBackError, UnreadableItemsError
-from ..stores.plain import PlainStore, call
+from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row, RowStore
 from .results import Classification, OutcomeCounts
 from .sealed_history import SealedHistory, start_again_while_it_moves
@@ -153,7 +153,7 @@ async def _pop_or_put_back(history: SealedHistory, keywords: dict[str, Any]) -> 
     """What the store popped, and what it is. A caller that was cancelled gets nothing: back it goes."""
 
     async def pop_what_opens() -> tuple[object, Classification]:
-        stored = await call(history.session.pop_item, **keywords)
+        stored = await history.store.pop_item(**keywords)
         if stored is None:
             return None, Classification("ok")
         try:
@@ -181,7 +181,7 @@ async def _refuse_unreadable(history: SealedHistory, row: Row) -> Classification
 
 async def _put_back(history: SealedHistory, stored: Any, keywords: dict[str, Any]) -> None:
     try:
-        await call(history.session.add_items, [stored], **keywords)
+        await history.store.add_items([stored], **keywords)
     except Exception as error:
         raise PutBackError(
             "pop_item took an item from the store, could not return it, and the store did not take it back"

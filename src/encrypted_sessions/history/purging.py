@@ -98,9 +98,7 @@ def _rows(history: SealedHistory) -> RowStore | None:
     if isinstance(history.rows, RowStore):
         return history.rows
     rows = rows_to_purge(history.session)
-    if rows is not None:
-        rows.max_row_bytes = history.max_row_bytes
-    return rows
+    return None if rows is None else history.guarded(rows)
 
 
 async def _remove(history: SealedHistory, rows: RowStore, due: Sequence[Row]) -> int:

@@ -13,6 +13,7 @@ from ..stores.access import Cursor
 from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row, RowStore
 from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
+from .guarded import GuardedRows, GuardedSession, StoreCalls
 from .keychain import Keychain
 from .reading import FoundItems, read_items
 from .session_log import SessionLog
@@ -34,6 +35,7 @@ class SealedHistory:
 
     def __init__(
         self,
+        session_id: str,
         session: Any,
         rows: RowStore | PlainStore,
         keychain: Keychain,
@@ -42,15 +44,19 @@ class SealedHistory:
         log: SessionLog,
         max_row_bytes: int,
     ) -> None:
+        self._calls = StoreCalls(session_id, changes, log)
         self.session = session
-        self.rows = rows
+        self.store = GuardedSession(session, self._calls)
         self.keychain = keychain
         self.policy = policy
         self.changes = changes
         self.log = log
         self.max_row_bytes = max_row_bytes
-        if isinstance(rows, RowStore):
-            rows.max_row_bytes = max_row_bytes
+        self.rows = self.guarded(rows) if isinstance(rows, RowStore) else PlainStore(self.store)
+
+    def guarded(self, rows: RowStore) -> GuardedRows:
+        """Rows whose every call ends in time, and says what is wrong in words of ours."""
+        return GuardedRows(rows, self._calls, self.max_row_bytes)
 
     def cursor(self, keywords: dict[str, Any]) -> Cursor:
         """A walk from the newest row. `keywords` go to a session's own methods."""
@@ -88,6 +94,14 @@ class SealedHistory:
             return await read_items(self.cursor(keywords), classifier, policy, limit=limit, budget=budget)
 
         return await start_again_while_it_moves(attempt)
+
+    async def add(self, sealed: list[Any], keywords: dict[str, Any]) -> None:
+        """Add what is sealed. The store makes such a change whole or not at all, also when it is cancelled."""
+        await self.changes.finish("add_items", self.store.add_items(sealed, **keywords), is_cancelled_too=True)
+
+    async def clear(self, keywords: dict[str, Any]) -> None:
+        """Delete all rows, as the store does."""
+        await self.changes.finish("clear_session", self.store.clear_session(**keywords), is_cancelled_too=True)
 
     async def seal(self, items: Sequence[Any], timestamp: int | None = None) -> list[dict[str, Any]]:
         """Envelopes of items under the active key, all with one timestamp (default: now).

@@ -1,7 +1,8 @@
 """The changes that one session makes: finished once they are begun, whether or not their callers wait that long.
 
-A caller that was cancelled waits `shield_s` for its change to end or to be undone. Then it is let go, and
-the change goes on in a task of its own: `settle` is where the session's next call waits for it.
+A caller waits for its change while each call of the store answers within `store_timeout_s`. One that was
+cancelled waits `shield_s` for its change to end or to be undone. Then it is let go, and the change goes on
+in a task of its own: `settle` is where the session's next call waits for it.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ _held: set[asyncio.Task[object]] = set()
 class ShieldedChanges:
     """What one session changes in its store, and what of it nobody waits for any more."""
 
-    def __init__(self, shield_s: float, log: SessionLog) -> None:
-        self._shield_s = shield_s
+    def __init__(self, shield_s: float, timeout_s: float | None, log: SessionLog) -> None:
+        self.shield_s = shield_s
+        self.timeout_s = timeout_s
         self._log = log
-        self._given_up: set[asyncio.Task[object]] = set()
+        self._given_up: dict[asyncio.Task[object], Caller] = {}
         self._lost: PutBackError | None = None
 
     def are_settled(self) -> bool:
@@ -40,83 +42,122 @@ class ShieldedChanges:
         return not self._given_up and self._lost is None
 
     async def settle(self) -> None:
-        """Wait for what was given up; can be cancelled at once.
+        """Wait for what was given up, as long as a call of the store may take; can be cancelled at once.
 
-        Raises PutBackError once where that left an item which the store did not take back.
+        Raises StoreTimeoutError if it has not ended then, and PutBackError once where it left an item
+        which the store did not take back.
         """
-        # Without a bound of its own: this is the place for the time that a call waits for the store.
         loop = asyncio.get_running_loop()
-        while mine := [task for task in self._given_up if task.get_loop() is loop]:
-            await asyncio.wait(mine)
+        began = time.monotonic()
+        left = self.timeout_s
+        # A change may itself call this session, by way of another one beneath it: that is not to wait for itself.
+        within = caller.get()
+        while mine := [
+            task for task, waiting in self._given_up.items() if task.get_loop() is loop and waiting is not within
+        ]:
+            if left is not None and left <= 0:
+                raise StoreTimeoutError(
+                    f"{self._log.store} has still not answered to a change that was given up; {self.timeout_s:g} s were"
+                    " waited for it, and nothing else was begun. Try again when the store answers"
+                )
+            await asyncio.wait(mine, timeout=left)
+            if self.timeout_s is not None:
+                left = began + self.timeout_s - time.monotonic()
         lost, self._lost = self._lost, None
         if lost is not None:
             raise lost
 
     async def finish(
-        self, operation: str, change: Awaitable[_T], undo: Callable[[_T], Awaitable[object]] | None = None
+        self,
+        operation: str,
+        change: Awaitable[_T],
+        undo: Callable[[_T], Awaitable[object]] | None = None,
+        *,
+        is_cancelled_too: bool = False,
     ) -> _T:
         """Wait for `change` to end, also when the waiting task is cancelled, then pass that on.
 
         A change of the store must not stop half-way because a request was cancelled. When it was, and
-        the change succeeds all the same, `undo` gets its result: nobody is there to receive it. Raises
-        what the change raised, else CancelledError: after `shield_s` in any case, with a
-        StoreTimeoutError as its cause.
+        the change succeeds all the same, `undo` gets its result: nobody is there to receive it. A change that
+        the store itself makes whole or not at all `is_cancelled_too`, which the store heeds or not.
+
+        Raises what the change raised, else CancelledError: after `shield_s` in any case, with a
+        StoreTimeoutError as its cause. Raises StoreTimeoutError when a call of the store takes too long.
         """
         waiting = Caller()
         task = asyncio.ensure_future(_change_for(waiting, change))
         try:
-            await asyncio.wait({task})
+            await self._while_it_answers(task, waiting)
         except asyncio.CancelledError as error:
-            cancelled = error
+            cancelled: asyncio.CancelledError | None = error
         else:
-            return task.result()
+            if task.done():
+                return task.result()
+            cancelled = None
         waiting.gone = True
+        began = time.monotonic()
+        ending = asyncio.ensure_future(_end(task, undo))
+        cause: StoreTimeoutError | None = None
         try:
-            await self._end(operation, task, undo)
-        except StoreTimeoutError as in_doubt:
-            cause = in_doubt
-        else:
-            raise cancelled
+            if cancelled is None:
+                raise self._give_up(operation, ending, waiting, f"the store has not answered for {self.timeout_s:g} s")
+            if is_cancelled_too:
+                task.cancel()
+            if not await self._ends_soon(ending, began):
+                cause = self._give_up(
+                    operation,
+                    ending,
+                    waiting,
+                    f"the store had not answered {self.shield_s:g} s after the caller was cancelled",
+                )
+            elif not ending.cancelled():
+                ending.result()
         finally:
             # The caller's own traceback, without a reference to this frame and what it holds.
-            del task, undo, change
-        raise cancelled from cause
+            del task, ending, undo, change
+        if cause is not None:
+            raise cancelled from cause
+        raise cancelled
 
-    async def _end(
-        self, operation: str, task: asyncio.Task[_T], undo: Callable[[_T], Awaitable[object]] | None
-    ) -> None:
-        """Wait `shield_s` for a change whose caller is gone, and for its undoing; then hold it, and raise."""
+    async def _while_it_answers(self, task: asyncio.Task[_T], waiting: Caller) -> None:
+        """Wait for the end of a change, or for a call in it that takes longer than it may."""
+        left = self.timeout_s
+        while not (await asyncio.wait({task}, timeout=left))[0]:
+            assert self.timeout_s is not None, "a wait without a bound has ended"  # noqa: S101 - for the type checker
+            # What lies between two calls, such as looking up a key, has bounds of its own.
+            left = self.timeout_s
+            if waiting.called_at is not None:
+                left += waiting.called_at - time.monotonic()
+                if left <= 0:
+                    return
 
-        async def end() -> None:
-            result = await task
-            if undo is not None:
-                await undo(result)
-
-        ending = asyncio.ensure_future(end())
-        began = time.monotonic()
-        while not ending.done() and (left := began + self._shield_s - time.monotonic()) > 0:
+    async def _ends_soon(self, ending: asyncio.Task[None], began: float) -> bool:
+        """Whether a change whose caller is gone ends within `shield_s`, with its undoing."""
+        while not ending.done() and (left := began + self.shield_s - time.monotonic()) > 0:
             try:
                 await asyncio.wait({ending}, timeout=left)
             except asyncio.CancelledError:  # once more: it is passed on once, at the end
                 continue
-        if ending.done():
-            ending.result()
-            return
+        return ending.done()
+
+    def _give_up(self, operation: str, ending: asyncio.Task[None], waiting: Caller, problem: str) -> StoreTimeoutError:
+        """Hold what goes on, and say so."""
         _held.add(ending)
-        self._given_up.add(ending)
+        self._given_up[ending] = waiting
+        began = time.monotonic()
         ending.add_done_callback(lambda ended: self._ended(operation, ended, time.monotonic() - began))
-        raise StoreTimeoutError(
-            f"{operation} of {self._log.store}: the store had not answered {self._shield_s:g} s after the caller was"
-            " cancelled. What was begun goes on, and is undone where it can be; the session's next call waits for it",
+        return StoreTimeoutError(
+            f"{operation} of {self._log.store}: {problem}. What was begun goes on, and is undone where it can be; the"
+            " session's next call waits for it",
             in_doubt=True,
         )
 
-    def _ended(self, operation: str, ended: asyncio.Task[object], after_s: float) -> None:
+    def _ended(self, operation: str, ended: asyncio.Task[None], after_s: float) -> None:
         _held.discard(ended)
-        self._given_up.discard(ended)
+        self._given_up.pop(ended, None)
         level, how = logging.WARNING, "has ended, or was undone"
         if ended.cancelled():
-            level, how = logging.ERROR, "was cut off with its event loop: whether it took place is not known"
+            level, how = logging.ERROR, "was cut off: whether it took place is not known"
         elif error := ended.exception():
             # Not the error's words: a database's may hold rows.
             level, how = logging.ERROR, f"has failed ({type(error).__name__})"
@@ -125,7 +166,7 @@ class ShieldedChanges:
                 how += "; the session's next call raises it"
         logger.log(
             level,
-            "%s, which was given up when its caller was cancelled, %s after %.1f s",
+            "%s, which was given up when its caller was cancelled or the store did not answer, %s %.1f s later",
             operation,
             how,
             after_s,
@@ -136,3 +177,10 @@ class ShieldedChanges:
 async def _change_for(waiting: Caller, change: Awaitable[_T]) -> _T:
     caller.set(waiting)
     return await change
+
+
+async def _end(task: asyncio.Task[_T], undo: Callable[[_T], Awaitable[object]] | None) -> None:
+    """The end of a change whose caller is gone: undone if it can be."""
+    result = await task
+    if undo is not None:
+        await undo(result)

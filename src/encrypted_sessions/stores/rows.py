@@ -79,6 +79,10 @@ class RowStore(ABC):
         """Whether this session's rows can be removed one by one, and yet are read through its own methods."""
         return False
 
+    def reads_end_when_cancelled(self) -> bool:
+        """Whether reading ends at once when it is cancelled, whatever the server does, which spares a task a page."""
+        return False
+
     @abstractmethod
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """Up to `count` rows, newest first: from the newest, or from `upto` on, itself included.

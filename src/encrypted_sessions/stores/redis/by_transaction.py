@@ -17,11 +17,11 @@ from redis.asyncio import RedisCluster
 from redis.client import NEVER_DECODE
 
 from ...errors import StoreError, StoreUnavailableError
+from ..driver_errors import words_of
 from ..rows import Row
 from ..sizes import PAGE
 from .lists import MOST_FORESEEN, ListAccess, ListPage, Removal
 from .notes import NOTED_MS, note_of
-from .rights import own_words
 
 __all__ = ["ListByTransaction"]
 
@@ -232,7 +232,7 @@ class ListByTransaction(ListAccess):
             try:
                 yield pipe
             except exceptions.ResponseError as error:
-                error.args = (own_words(error),)  # and no part of what was sent
+                error.args = (words_of(error),)  # and no part of what was sent
                 raise
             finally:
                 del pipe.parse_response  # it holds the pipeline, which holds it

@@ -13,7 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ...errors import StoreConfigError, StoreError, StoreUnavailableError
-from .rights import forbids_scripts, own_words
+from ..driver_errors import trouble_of, words_of
+from .rights import forbids_scripts
 
 __all__ = ["Command", "RedisConnection"]
 
@@ -23,10 +24,6 @@ _T = TypeVar("_T")
 Command = tuple[object, ...]
 
 _CONNECT_TIMEOUT_S = 5.0
-
-#: What passes, though Redis answers it like a wrong command.
-_PASSING_ERRORS = (exceptions.OutOfMemoryError, exceptions.ClusterDownError, exceptions.TryAgainError)
-_PASSING = ("BUSY ", "LOADING ", "MASTERDOWN ", "NOREPLICAS ", "OOM ", "TRYAGAIN ")
 
 
 #: How often a transaction is tried, and how long it waits when others changed what it has looked at.
@@ -144,14 +141,13 @@ class RedisConnection:
         raise problem
 
     def _problem(self, error: Exception) -> StoreError:
-        words = own_words(error)
+        words = words_of(error).strip(" .,'\"()")
         if words.startswith("NOTOURS "):
             return StoreError(f"{self.location}: {words.removeprefix('NOTOURS ')}: nothing of that session was removed")
-        text = f"{self.location}: {words or type(error).__name__}"
+        text, trouble = f"{self.location}: {words or type(error).__name__}", trouble_of(error)
         if isinstance(error, exceptions.ResponseError) and forbids_scripts(error):
             return _ScriptsForbiddenError(text)
-        refused = isinstance(error, (exceptions.AuthenticationError, exceptions.ResponseError))
-        if refused and not isinstance(error, _PASSING_ERRORS) and not words.startswith(_PASSING):
+        if trouble is not None and not trouble.passes:
             rights = "SCAN, EVAL (or WATCH, MULTI and EXEC) and the commands of lists (docs/redis.md)"
             return StoreError(f"{text}. See that the user of the URL may run {rights}")
         return StoreUnavailableError(f"{text}. Try again when it answers")

@@ -8,7 +8,7 @@ from redis import exceptions
 
 from ...errors import StoreError
 
-__all__ = ["MissingRightError", "forbids_scripts", "missing_right", "own_words", "stopped_a_script"]
+__all__ = ["MissingRightError", "forbids_scripts", "missing_right", "stopped_a_script"]
 
 _NO_COMMAND = re.compile(r"no permissions to run the '([\w|.-]+)' command")
 _NO_KEY = re.compile(r"no permissions to access (a key|one of the keys)", re.IGNORECASE)
@@ -21,11 +21,6 @@ _ALL_RIGHTS = "docs/redis.md lists the rights that a session needs"
 
 class MissingRightError(StoreError, exceptions.NoPermissionError):
     """A user of Redis who may not do what a session needs, or a server that does not know it."""
-
-
-def own_words(error: Exception) -> str:
-    """What Redis said. A pipeline puts the command before that, with all it holds, and a script its own name behind."""
-    return str(error).rpartition(" of pipeline caused error: ")[2].partition(" script: ")[0].strip(" .,'\"()")
 
 
 def forbids_scripts(error: exceptions.ResponseError) -> bool:

@@ -88,6 +88,10 @@ class RedisRows(RowStore):
                 raise
         raise problem
 
+    def reads_end_when_cancelled(self) -> bool:
+        """As `RowStore.reads_end_when_cancelled`: the client drops its connection."""
+        return True
+
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
         place, page_bytes = None if upto is None else upto.id, bytes_of_page(upto)

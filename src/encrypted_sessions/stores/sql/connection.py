@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ...errors import StoreError, StoreUnavailableError
+from ..driver_errors import sqlstate_of, trouble_of, words_of
 from .drivers import async_url, driver_errors
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ _T = TypeVar("_T")
 # How often a change is tried that PostgreSQL gave up in favour of another (serialization, deadlock).
 _ATTEMPTS = 5
 _GAVE_WAY = ("40001", "40P01")
-# Errors that pass: of connections, of resources, an operator's doing, a lock, and the above. By SQLSTATE, for
-# SQLAlchemy's own classes follow the driver, and asyncpg's hardly tell errors apart.
-_PASSING = ("08", "40", "53", "57", "55P03")
 
 
 class PostgreSQLConnections:
@@ -72,7 +70,7 @@ class PostgreSQLConnections:
             try:
                 return await asyncio.wait_for(self._connected(work), self._timeout_s)
             except self._errors as error:
-                state, problem = _state_of(error), self._problem(error)
+                state, problem = sqlstate_of(error), self._problem(error)
             if state not in _GAVE_WAY:
                 break
             await asyncio.sleep(0.05 * 2**attempt)
@@ -87,23 +85,11 @@ class PostgreSQLConnections:
     def _problem(self, error: BaseException) -> StoreError:
         if isinstance(error, asyncio.TimeoutError):
             return StoreUnavailableError(f"{self.location} did not answer within {self._timeout_s:g} s; try again")
-        state, words = _state_of(error), _first_line_of(error)
-        text = f"{self.location}: {words}" + (f" (SQLSTATE {state})" if state else "")
-        if state.startswith(_PASSING) or (not state and "authentication" not in words):
+        state, trouble = sqlstate_of(error), trouble_of(error)
+        text = f"{self.location}: {words_of(error)}" + (f" (SQLSTATE {state})" if state else "")
+        if trouble is None or trouble.passes:
             return StoreUnavailableError(f"{text}. Try again when it answers")
         return StoreError(f"{text}. See that the user of the URL may read and write both tables")
-
-
-def _state_of(error: BaseException) -> str:
-    """The five characters by which PostgreSQL tells errors apart; empty if it had no say."""
-    return str(getattr(getattr(error, "orig", None) or error, "sqlstate", None) or "")
-
-
-def _first_line_of(error: BaseException) -> str:
-    """What went wrong, in the driver's words. Further lines can quote a row."""
-    original = getattr(error, "orig", None) or error
-    line = (str(original).strip() or type(original).__name__).splitlines()[0]
-    return line.rpartition("'>: ")[2].strip().rstrip(".")
 
 
 def _shown(url: URL) -> str:

@@ -21,6 +21,10 @@ class AsyncSQLiteRows(SQLiteSessionRows):
 
     _session: AsyncSQLiteSession
 
+    def reads_end_when_cancelled(self) -> bool:
+        """As `RowStore.reads_end_when_cancelled`: so it is once the file is open. Opening it is shielded."""
+        return getattr(self._session, "_connection", None) is not None
+
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
         async with self._session._locked_connection() as connection:

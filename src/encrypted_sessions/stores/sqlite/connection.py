@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +12,11 @@ from typing import Any, TypeVar
 
 from ..._support.shielding import shield
 from ...errors import StoreError, StoreUnavailableError
+from ..driver_errors import trouble_of
 
 __all__ = ["SQLiteConnection"]
 
 _T = TypeVar("_T")
-
-# What waiting does not mend, though SQLite counts it among the errors of operation.
-_FOR_GOOD = re.compile("no such (table|column)|readonly|unable to open|syntax error", re.IGNORECASE)
 
 
 class SQLiteConnection:
@@ -103,8 +100,8 @@ class SQLiteConnection:
             raise
 
     def _problem(self, error: sqlite3.Error) -> StoreError:
-        text = f"{self._location}: {error}"
-        if isinstance(error, sqlite3.OperationalError) and not _FOR_GOOD.search(str(error)):
+        text, trouble = f"{self._location}: {error}", trouble_of(error)
+        if trouble is not None and trouble.passes:
             return StoreUnavailableError(f"{text}. Nothing of this step was done; try again")
         return StoreError(f"{text}. Is it a file of the Agents SDK's sessions, and may this user write it?")
 

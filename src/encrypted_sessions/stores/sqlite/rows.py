@@ -26,6 +26,10 @@ class SQLiteRows(SQLiteSessionRows):
 
     _session: SQLiteSession
 
+    def reads_end_when_cancelled(self) -> bool:
+        """As `RowStore.reads_end_when_cancelled`: the worker thread goes on, and nobody waits for it."""
+        return True
+
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
         return await asyncio.to_thread(self._page, upto, count)

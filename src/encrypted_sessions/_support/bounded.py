@@ -1,0 +1,108 @@
+"""Reads that end in their time, though what they wait for may not."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+__all__ = ["OverdueError", "bounded", "bounded_in_place"]
+
+_T = TypeVar("_T")
+
+#: Seconds that a read may take to end once it was cancelled because it is overdue.
+_GRACE_S = 0.5
+
+# The event loop itself keeps no task alive.
+_held: set[asyncio.Task[Any]] = set()
+
+
+class OverdueError(Exception):
+    """It took longer than it may. Not a TimeoutError, which what was waited for can raise itself."""
+
+
+async def bounded(read: Awaitable[_T], timeout_s: float | None, let_go_s: float) -> _T:
+    """What `read` gives within `timeout_s` (None: without a bound), else OverdueError.
+
+    In a task of its own, because what is read may hold a cancellation up for ever, as a shielded rollback does.
+    When this task is cancelled, so is `read`, and is waited for `let_go_s` seconds at most.
+    """
+    task = asyncio.ensure_future(read)
+    try:
+        try:
+            await _wait(task, timeout_s)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        else:
+            if task.done():
+                return task.result()
+            await _end(task, _GRACE_S)
+            if task.done() and not task.cancelled() and task.exception() is None:
+                return task.result()
+            raise OverdueError
+        await _end(task, let_go_s)
+        raise cancelled
+    finally:
+        # The caller's own traceback, without a reference to this frame and what it holds.
+        del task, read
+
+
+async def _wait(task: asyncio.Task[Any], within_s: float | None) -> None:
+    """As `asyncio.wait` with one task, at half its cost: this is done for each page."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    task.add_done_callback(wake)
+    timer = None if within_s is None else loop.call_later(within_s, wake)
+    try:
+        await ended
+    finally:
+        task.remove_done_callback(wake)
+        if timer is not None:
+            timer.cancel()
+
+
+async def _end(task: asyncio.Task[Any], within_s: float) -> None:
+    """Cancel a task, and wait for its end, but no longer than this, whoever cancels the waiting meanwhile."""
+    task.cancel()
+    ends = time.monotonic() + within_s
+    again: asyncio.CancelledError | None = None
+    while not task.done() and (left := ends - time.monotonic()) > 0:
+        try:
+            await asyncio.wait({task}, timeout=left)
+        except asyncio.CancelledError as error:
+            again = error
+    _held.add(task)
+    task.add_done_callback(_forget)
+    if again is not None:
+        raise again
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _held.discard(task)
+    if not task.cancelled():
+        task.exception()  # which nobody waits for any more
+
+
+if sys.version_info >= (3, 11):
+
+    async def bounded_in_place(read: Awaitable[_T], timeout_s: float | None, let_go_s: float) -> _T:  # noqa: ARG001 - as `bounded`
+        """As `bounded`, for what ends as soon as it is cancelled: without a task for each."""
+        if timeout_s is None:
+            return await read
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                return await read
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        raise OverdueError
+
+else:  # a task cannot tell this cancellation from another one that comes with it
+    bounded_in_place = bounded

@@ -1,0 +1,158 @@
+"""The one door to a session's store: whatever is asked of it passes here.
+
+    reading, popping, purging, compaction, the session itself
+        GuardedRows (single rows), GuardedSession (the session's own methods)
+            StoreCalls: in its time, and in words of ours when it fails
+                the store
+
+A read ends within `store_timeout_s`. A change is timed here and waited for in `ShieldedChanges`, where it goes on
+when it takes longer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+from .._support.bounded import OverdueError, bounded, bounded_in_place
+from .._support.shielding import caller
+from ..errors import StoreTimeoutError
+from ..stores.plain import call
+from ..stores.rows import Row, RowStore
+from .session_log import SessionLog
+from .shielded import ShieldedChanges
+from .store_failures import failure_of
+
+__all__ = ["GuardedRows", "GuardedSession", "StoreCalls"]
+
+_T = TypeVar("_T")
+
+
+class StoreCalls:
+    """Makes the calls of one session into its store."""
+
+    def __init__(self, session_id: str, changes: ShieldedChanges, log: SessionLog) -> None:
+        self._session_id = session_id
+        self._changes = changes
+        self._log = log
+
+    async def read(
+        self, asked: str, statement: Callable[..., Awaitable[_T]], *arguments: Any, in_place: bool = False
+    ) -> _T:
+        """What a statement gives that changes nothing. Raises StoreTimeoutError when it takes too long."""
+        limits, within = self._changes, bounded_in_place if in_place else bounded
+        try:
+            return await within(statement(*arguments), limits.timeout_s, limits.shield_s)
+        except OverdueError:
+            failure: Exception = StoreTimeoutError(
+                f"{self._log.store} has not answered for {limits.timeout_s:g} s, asked to {asked}. Nothing was changed:"
+                " try again when it answers"
+            )
+        except Exception as error:
+            failure = self._failure(error, asked, changes=False)
+            if failure is error:
+                raise
+        raise failure  # outside, so that a driver's error that quotes rows is not its context
+
+    async def change(self, asked: str, statement: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:
+        """What a statement gives that changes something. Whoever waits for it sees how long it takes."""
+        waiting = caller.get()
+        if waiting is not None:
+            waiting.called_at = time.monotonic()
+        try:
+            return await statement(*arguments)
+        except Exception as error:
+            failure = self._failure(error, asked, changes=True)
+            if failure is error:
+                raise
+        finally:
+            if waiting is not None:
+                waiting.called_at = None
+        raise failure
+
+    def _failure(self, error: Exception, asked: str, *, changes: bool) -> Exception:
+        return failure_of(error, store=self._log.store, asked=asked, changes=changes, session_id=self._session_id)
+
+
+class GuardedRows(RowStore):
+    """A store's rows, through `StoreCalls`."""
+
+    def __init__(self, rows: RowStore, calls: StoreCalls, max_row_bytes: int) -> None:
+        rows.max_row_bytes = max_row_bytes
+        self.max_row_bytes = max_row_bytes
+        self.IDS_ARE_POSITIONS = rows.IDS_ARE_POSITIONS  # type: ignore[misc]  # as it is with those rows
+        self._rows = rows
+        self._calls = calls
+
+    async def page(self, upto: Row | None, count: int) -> list[Row]:
+        """As `RowStore.page`."""
+        return await self._read("read rows", self._rows.page, upto, count)
+
+    async def oldest(self, count: int) -> list[Row]:
+        """As `RowStore.oldest`."""
+        return await self._read("read the oldest rows", self._rows.oldest, count)
+
+    async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
+        """As `RowStore.added_at`."""
+        return await self._read("read the times of rows", self._rows.added_at, rows)
+
+    async def _read(self, asked: str, statement: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:
+        in_place = self._rows.reads_end_when_cancelled()
+        return await self._calls.read(asked, statement, *arguments, in_place=in_place)
+
+    async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
+        """As `RowStore.remove`."""
+        return await self._calls.change("remove the newest rows", self._rows.remove, rows, newest)
+
+    async def remove_any(self, rows: Sequence[Row]) -> int:
+        """As `RowStore.remove_any`."""
+        return await self._calls.change("remove expired rows", self._rows.remove_any, rows)
+
+    async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
+        """As `RowStore.replace_tail`."""
+        return await self._calls.change("replace rows", self._rows.replace_tail, expected, envelopes)
+
+    def place(self) -> Hashable:
+        """As `RowStore.place`."""
+        return self._rows.place()
+
+    def foreseen(self) -> Row | None:
+        """As `RowStore.foreseen`."""
+        return self._rows.foreseen()
+
+
+class GuardedSession:
+    """The methods of a session, through `StoreCalls`."""
+
+    def __init__(self, session: Any, calls: StoreCalls) -> None:
+        self._session = session
+        self._calls = calls
+
+    @property
+    def session_settings(self) -> Any:
+        """The session's own settings, None where it has none."""
+        return getattr(self._session, "session_settings", None)
+
+    async def get_items(self, *arguments: Any, **keywords: Any) -> Any:
+        """The session's items."""
+        return await self._calls.read("get items", lambda: call(self._session.get_items, *arguments, **keywords))
+
+    async def add_items(self, items: list[Any], **keywords: Any) -> None:
+        """Add items as they are."""
+        await self._calls.change("add items", lambda: call(self._session.add_items, items, **keywords))
+
+    async def pop_item(self, **keywords: Any) -> Any:
+        """The session's newest item, removed."""
+        return await self._calls.change("pop an item", lambda: call(self._session.pop_item, **keywords))
+
+    async def clear_session(self, **keywords: Any) -> None:
+        """Remove all that the session has."""
+        await self._calls.change("clear the session", lambda: call(self._session.clear_session, **keywords))
+
+    async def replace_items(self, items: list[Any]) -> bool:
+        """Put items in place of all that the session has, if it can do so in one step; whether it did."""
+        replace = getattr(type(self._session), "_atomic_replace_items", None)
+        if replace is None:
+            return False
+        return bool(await self._calls.change("replace items", replace, self._session, items))
