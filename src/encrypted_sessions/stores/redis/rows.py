@@ -89,8 +89,8 @@ class RedisRows(RowStore):
         raise problem
 
     def reads_end_when_cancelled(self) -> bool:
-        """As `RowStore.reads_end_when_cancelled`: the client drops its connection."""
-        return True
+        """As `RowStore.reads_end_when_cancelled`: the client drops its connection. A transaction may ask once more."""
+        return time.monotonic() >= self._no_scripts_until
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
