@@ -112,7 +112,7 @@ def _measure(name: str, *, quick: bool) -> Table:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="measure this alone; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and rows: below a minute, and rough")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and rows: some minutes, and rough")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the tables, as Markdown")
     options = parser.parse_args()
     if options.write and options.quick:
