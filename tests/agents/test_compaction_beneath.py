@@ -302,12 +302,18 @@ class Hangs(stores.PlainSession):
 async def cancelled_while_it_hangs(store: Hangs, session: Any) -> asyncio.CancelledError:
     await session.add_items(questions("one", "two"))
     store.hangs_next = True
-    compaction = asyncio.create_task(session.run_compaction({"force": True}))
+    caught: list[asyncio.CancelledError] = []
+
+    async def compact() -> None:  # who awaits a cancelled task gets another error on Python 3.10
+        with pytest.raises(asyncio.CancelledError) as raised:
+            await session.run_compaction({"force": True})
+        caught.append(raised.value)
+
+    compaction = asyncio.create_task(compact())
     await store.written.wait()
     compaction.cancel()
-    with pytest.raises(asyncio.CancelledError) as raised:
-        await asyncio.wait_for(compaction, 5)
-    return raised.value
+    await asyncio.wait_for(compaction, 5)
+    return caught[0]
 
 
 async def test_a_cancelled_compaction_whose_store_hangs_is_broken_off_and_the_old_rows_are_put_back() -> None:
