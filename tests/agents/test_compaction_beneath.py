@@ -11,6 +11,7 @@ import asyncio
 import base64
 import inspect
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -590,4 +591,5 @@ def test_a_compaction_session_around_no_session_is_refused() -> None:
 
 
 def test_a_compaction_session_over_memory_is_taken() -> None:
-    assert encrypted(compacting(SQLiteSession(CHAT), None)).underlying_session is not None
+    with closing(SQLiteSession(CHAT)) as store:
+        assert encrypted(compacting(store, None)).underlying_session is store
