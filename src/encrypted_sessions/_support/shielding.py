@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["Caller", "caller", "is_caller_gone", "shield"]
+__all__ = ["Caller", "caller", "ends_until", "is_caller_gone", "shield"]
 
 _T = TypeVar("_T")
 
@@ -31,6 +32,19 @@ def is_caller_gone() -> bool:
     """Whether the caller of the change that is being made was cancelled: nobody will get its result."""
     found = caller.get()
     return found is not None and found.gone
+
+
+async def ends_until(moment: float, task: asyncio.Task[_T]) -> bool:
+    """Whether a task ends by then, a moment of the monotonic clock, whoever cancels the waiting meanwhile.
+
+    For a waiter that was cancelled already, and passes that on once, at the end.
+    """
+    while not task.done() and (left := moment - time.monotonic()) > 0:
+        try:
+            await asyncio.wait({task}, timeout=left)
+        except asyncio.CancelledError:
+            continue
+    return task.done()
 
 
 async def shield(change: Awaitable[_T], undo: Callable[[_T], Awaitable[object]] | None = None) -> _T:

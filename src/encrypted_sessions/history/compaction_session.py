@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache, wraps
 from typing import Any
 
+from .._support.shielding import ends_until
 from ..errors import StoreTimeoutError
 
 __all__ = ["HOOKS", "compaction_around", "let_go_when_cancelled"]
@@ -86,9 +87,9 @@ def let_go_when_cancelled(
             return task.result()
         task.cancel()
         began = time.monotonic()
-        if not await _ends_until(began + min(_BREAK_OFF_S, shield_s / 2), task):
+        if not await ends_until(began + min(_BREAK_OFF_S, shield_s / 2), task):
             break_off()
-        if await _ends_until(began + shield_s, task):
+        if await ends_until(began + shield_s, task):
             if not task.cancelled():
                 task.result()
             raise cancelled
@@ -101,15 +102,6 @@ def let_go_when_cancelled(
         )
 
     return run
-
-
-async def _ends_until(moment: float, task: asyncio.Task[None]) -> bool:
-    while not task.done() and (left := moment - time.monotonic()) > 0:
-        try:
-            await asyncio.wait({task}, timeout=left)
-        except asyncio.CancelledError:  # once more: it is passed on once, at the end
-            continue
-    return task.done()
 
 
 def _ended(task: asyncio.Task[None]) -> None:

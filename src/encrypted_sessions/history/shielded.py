@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from .._support.shielding import Caller, caller
+from .._support.shielding import Caller, caller, ends_until
 from ..errors import PutBackError, StoreTimeoutError
 from .session_log import SessionLog
 
@@ -103,7 +103,7 @@ class ShieldedChanges:
                 raise self._give_up(operation, ending, waiting, f"the store has not answered for {self.timeout_s:g} s")
             if is_cancelled_too:
                 task.cancel()
-            if not await self._ends_soon(ending, began):
+            if not await ends_until(began + self.shield_s, ending):
                 cause = self._give_up(
                     operation,
                     ending,
@@ -130,15 +130,6 @@ class ShieldedChanges:
                 left += waiting.called_at - time.monotonic()
                 if left <= 0:
                     return
-
-    async def _ends_soon(self, ending: asyncio.Task[None], began: float) -> bool:
-        """Whether a change whose caller is gone ends within `shield_s`, with its undoing."""
-        while not ending.done() and (left := began + self.shield_s - time.monotonic()) > 0:
-            try:
-                await asyncio.wait({ending}, timeout=left)
-            except asyncio.CancelledError:  # once more: it is passed on once, at the end
-                continue
-        return ending.done()
 
     def _give_up(self, operation: str, ending: asyncio.Task[None], waiting: Caller, problem: str) -> StoreTimeoutError:
         """Hold what goes on, and say so."""
