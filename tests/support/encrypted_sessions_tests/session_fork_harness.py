@@ -1,6 +1,6 @@
 """Real processes that work on one store, and are killed at random moments.
 
-`run()` starts one program, the harness, which imports everything once and then forks a child for
+`run()` starts one program, the harness, which has imported everything and then forks a child for
 each piece of work, so that a hundred children cost seconds. Children write what they did to a log,
 line by line, each line on the disk before the next step. The harness has no threads and opens no
 store: nothing but modules is shared by fork.
@@ -15,7 +15,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from encrypted_sessions import EncryptedSession, Key, KeyDestroyedError, KeyRing
+from encrypted_sessions_tests import warm_programs
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
 from encrypted_sessions_tests.stores import StoreLocation, open_store
 
@@ -57,23 +57,7 @@ def run(
 
 def launch(program: str, order: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> None:
     """Run a harness as a program, and wait for its end. Raises RuntimeError when it failed."""
-    harness = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.{Path(program).stem}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        start_new_session=True,  # so that it can be ended with its children
-    )
-    try:
-        output, _ = harness.communicate(json.dumps(order).encode(), timeout=timeout_s)
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(harness.pid, signal.SIGKILL)
-        harness.communicate()
-        raise
-    if harness.returncode != 0:
-        raise RuntimeError(f"the harness ended with {harness.returncode}:\n{output.decode(errors='replace')}")
+    warm_programs.run(f"{__package__}.{Path(program).stem}", order, timeout_s=timeout_s)
 
 
 # -- From here on: the harness and its children ---------------------------------------------------
@@ -347,7 +331,3 @@ def expect_success(children: list[Child]) -> None:
     codes = [child.end() for child in children]
     if any(codes):
         raise SystemExit(f"children ended with {codes}")
-
-
-if __name__ == "__main__":
-    main()
