@@ -19,12 +19,13 @@ from encrypted_sessions.stores.sqlite.whole import SQLiteStore
 from encrypted_sessions.stores.tables import Tables
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.sealed_rows import message
+from encrypted_sessions_tests.soak import with_full
 from encrypted_sessions_tests.stores import StoreLocation, new_place
 from encrypted_sessions_tests.stores import open_store as open_session
 from encrypted_sessions_tests.whole_stores import all_rows, as_text, fill, make_tables, rows_of, whole
 
 
-@pytest.fixture(params=["sqlite", "async-sqlite", "advanced-sqlite", "sqlalchemy-sqlite"])
+@pytest.fixture(params=with_full(["sqlite", "advanced-sqlite"], ["async-sqlite", "sqlalchemy-sqlite"]))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 

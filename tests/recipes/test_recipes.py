@@ -28,6 +28,7 @@ import redis
 
 from encrypted_sessions import EncryptedSession, Key, KeyRing
 from encrypted_sessions_tests.documents import ROOT, blocks
+from encrypted_sessions_tests.soak import with_full
 from encrypted_sessions_tests.stores import PlainSession
 from keyproviders import RetryPolicy
 
@@ -231,10 +232,12 @@ def write_module(folder: Path, *parts: str) -> None:
 
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-#: What stands at the end of the module, and how often the ring of a child then asks for a key.
-made_or_used = pytest.mark.parametrize(
-    ("ending", "calls"), [("", "1"), (USED_BEFORE, "0")], ids=["made before", "used before"]
-)
+#: What became of a child's ring before the fork. Each server has one case in every run.
+made_before = pytest.mark.parametrize("use", with_full(["made before"], ["used before"]))
+used_before = pytest.mark.parametrize("use", with_full(["used before"], ["made before"]))
+
+#: What stands at the end of the module then, and how often the ring of a child asks for a key.
+ENDINGS = {"made before": ("", "1"), "used before": (USED_BEFORE, "0")}
 
 
 def ask_two_workers_of_gunicorn(folder: Path, path: str) -> tuple[int, list[list[str]]]:
@@ -253,8 +256,9 @@ def ask_two_workers_of_gunicorn(folder: Path, path: str) -> tuple[int, list[list
 
 
 @forks
-@made_or_used
-def test_a_ring_goes_through_the_fork_of_gunicorn(ending: str, calls: str, tmp_path: Path) -> None:
+@made_before
+def test_a_ring_goes_through_the_fork_of_gunicorn(use: str, tmp_path: Path) -> None:
+    ending, calls = ENDINGS[use]
     ring, _, web = blocks_under("Servers that fork")
     write_module(tmp_path, ring, web, ending)
     parent, answers = ask_two_workers_of_gunicorn(tmp_path, "/answer")
@@ -272,9 +276,10 @@ def test_each_worker_of_gunicorn_has_the_ring_of_its_lifespan(tmp_path: Path) ->
 
 
 @forks
-@made_or_used
+@used_before
 @pytest.mark.private_servers
-def test_a_ring_goes_through_the_fork_of_celery(ending: str, calls: str, tmp_path: Path, redis_url: str) -> None:
+def test_a_ring_goes_through_the_fork_of_celery(use: str, tmp_path: Path, redis_url: str) -> None:
+    ending, calls = ENDINGS[use]
     ring, celery, _ = blocks_under("Servers that fork")
     write_module(tmp_path, ring, celery, ending)
     # A database of its own, that is empty again afterwards.

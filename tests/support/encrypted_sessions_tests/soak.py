@@ -31,13 +31,18 @@ def one_cheap_and_soak(values: Iterable[Any]) -> list[Any]:
     return [cheap, *(pytest.param(value, id=str(value), marks=pytest.mark.soak) for value in all_of_them)]
 
 
+def with_full(always: Iterable[Any], full: Iterable[Any]) -> list[Any]:
+    """Parameters: those for every run, and those that `make test-soak ROUNDS=full` adds."""
+    return [*always, *(pytest.param(value, id=str(value), marks=pytest.mark.soak) for value in full if FULL)]
+
+
 def distinct(kinds: Iterable[str]) -> list[Any]:
     """Parameters for a whole matrix: each kind that a part of its own serves, and with ROUNDS=full the others, too."""
-    return [
-        pytest.param(kind, marks=pytest.mark.soak) if kind in _SERVED_BY_ANOTHERS else kind
-        for kind in kinds
-        if FULL or kind not in _SERVED_BY_ANOTHERS
-    ]
+    kinds = list(kinds)
+    return with_full(
+        (kind for kind in kinds if kind not in _SERVED_BY_ANOTHERS),
+        (kind for kind in kinds if kind in _SERVED_BY_ANOTHERS),
+    )
 
 
 def is_soak(request: pytest.FixtureRequest) -> bool:
