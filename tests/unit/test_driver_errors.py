@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import ssl
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,12 @@ def of(module: str, *names: str, said: tuple[Any, ...] = ("it failed",), **attri
 
 def of_postgresql(state: str) -> Exception:
     return exc.DBAPIError("SELECT 1", {}, of("psycopg.errors", "Error", sqlstate=state))
+
+
+def because_of(error: Exception) -> Exception:
+    """The error of a driver that could not connect since the server's certificate is not trusted."""
+    error.__cause__ = ssl.SSLCertVerificationError(1, "self-signed certificate")
+    return error
 
 
 PASSES = [
@@ -88,6 +95,28 @@ def test_what_waiting_does_not_mend(error: Exception):
     trouble = trouble_of(error)
     assert trouble is not None
     assert not trouble.passes
+
+
+UNTRUSTED = [
+    ssl.SSLCertVerificationError(1, "self-signed certificate"),
+    of("redis.exceptions", "RedisError", "ConnectionError", said=("Error 1. [SSL: X] certificate verify failed: Y",)),
+    exc.OperationalError("SELECT 1", {}, of("psycopg", "Error", said=("SSL error: certificate verify failed",))),
+    exc.DBAPIError("SELECT 1", {}, because_of(of("pymysql.err", "Error", said=(2003, "Can't connect")))),
+]
+
+
+@pytest.mark.parametrize("error", UNTRUSTED, ids=repr)
+def test_a_certificate_that_is_not_trusted_is_told_as_such(error: Exception):
+    trouble = trouble_of(error)
+    assert trouble is not None
+    assert trouble.advice.startswith("Its certificate is not trusted here")
+    assert not trouble.passes
+
+
+def test_a_row_that_speaks_of_certificates_is_none():
+    trouble = trouble_of(exc.DBAPIError("INSERT", {"data": "certificate verify failed"}, of_postgresql("42P01")))
+    assert trouble is not None
+    assert "certificate" not in trouble.advice
 
 
 @pytest.mark.parametrize(

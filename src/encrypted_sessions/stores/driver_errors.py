@@ -39,6 +39,10 @@ _FULL = Trouble("Make room where it stores its data, and try again", passes=True
 _NO_TABLES = Trouble("Make its tables, as create_tables=True of SQLAlchemySession does, or mend their names")
 _NO_PERMISSION = Trouble("Give the user under which it is reached the right to read and write")
 _NOT_LET_IN = Trouble("See that user and password are right")
+_UNTRUSTED = Trouble(
+    "Its certificate is not trusted here: tell the driver which authority has signed it, and reach the server by a name"
+    " that stands in it"
+)
 _CANNOT_OPEN = Trouble("See that its folder is there, and that this user may write in it")
 _DAMAGED = Trouble("Its file is damaged, or is no such store: put back the last good copy")
 _REFUSED = Trouble("Waiting does not mend that: see what the store says, and mend what was asked for")
@@ -162,6 +166,8 @@ def trouble_of(error: BaseException) -> Trouble | None:
     families = {name.partition(".")[0] for name in _names(error)}
     if families.isdisjoint(_DRIVERS):
         return _of_system(error)
+    if any(map(_is_of_certificate, _chain(error))):  # drivers call it a connection that failed
+        return _UNTRUSTED
     if "sqlalchemy" in families:
         return _of_sqlalchemy(error)
     for family, meaning in (("sqlite3", _of_sqlite), ("redis", _of_redis), ("valkey", _of_redis)):
@@ -243,12 +249,19 @@ def _of_system(error: BaseException) -> Trouble | None:
         return None
     if isinstance(error, PermissionError):
         return _NO_PERMISSION
-    if type(error).__name__ == "SSLCertVerificationError":
-        return _REFUSED
+    if _is_of_certificate(error):
+        return _UNTRUSTED
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT):
         return _FULL
     return _READ_ONLY if code == errno.EROFS else _AWAY
+
+
+def _is_of_certificate(error: BaseException) -> bool:
+    if type(error).__name__ == "SSLCertVerificationError":
+        return True
+    quotes_statements = "sqlalchemy.exc.StatementError" in _names(error)  # what it wraps is looked at, too
+    return not quotes_statements and "certificate verify failed" in str(error).lower()
 
 
 def _of_state(state: str) -> Trouble:

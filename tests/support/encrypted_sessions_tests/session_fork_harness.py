@@ -1,28 +1,33 @@
 """Real processes that work on one store, and are killed at random moments.
 
 `run()` starts one program, the harness, which imports everything once and then forks a child for
-each piece of work, so that a hundred children cost seconds. Children write what they did to a log,
-line by line, each line on the disk before the next step. The harness has no threads and opens no
-store: nothing but modules is shared by fork.
+each piece of work, so that a hundred children cost seconds; it stays for the next `run()`. Children
+write what they did to a log, line by line, each line on the disk before the next step. The harness
+has no threads and opens no store: nothing but modules is shared by fork.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import importlib
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
+
+import psutil
 
 from encrypted_sessions import EncryptedSession, Key, KeyDestroyedError, KeyRing
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
@@ -51,8 +56,53 @@ def run(
         "rounds": rounds,
         "seed": seed,
     }
-    launch(__file__, order)
+    _warm_harness.run(order)
     return log.read_text().splitlines()
+
+
+class _WarmHarness:
+    """The harness as a program that takes one order after the other. It is started with the first."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self._end)
+
+    def run(self, order: dict[str, Any]) -> None:
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.{Path(__file__).stem}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                start_new_session=True,  # Ctrl-C is for pytest
+            )
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        try:
+            stdin.write(json.dumps(order).encode() + b"\n")
+            stdin.flush()
+            if not select.select([stdout], [], [], TIMEOUT_S)[0]:
+                raise TimeoutError(f"the harness has not done its work within {TIMEOUT_S} s")
+            reply = json.loads(stdout.readline())
+        except BaseException:
+            self._end()
+            raise
+        if reply["code"] != 0:
+            raise RuntimeError(f"the harness ended with {reply['code']}:\n{reply['output']}")
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+        process.communicate()
+
+
+_warm_harness = _WarmHarness()
 
 
 def launch(program: str, order: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> None:
@@ -202,6 +252,21 @@ async def pop_until_killed(child: Child) -> None:
                 child.log(item["content"])
 
 
+async def add_and_pop_until_killed(child: Child) -> None:
+    """Add two items at once to a history of this child's own, and take one out, again and again."""
+    async with open_store(child.place, f"child {child.number}") as store:
+        session = EncryptedSession.wrap(store, child.ring(), ttl=None)
+        await session.read(1)
+        child.wait_for_start()
+        number = 0
+        while child.goes_on():
+            await session.add_items([{"role": "user", "content": f"{number} {what}"} for what in ("stays", "goes")])
+            child.log("added", number, sync=False)
+            item: Any = await session.pop_item()
+            child.log("popped", item["content"], sync=False)
+            number += 1
+
+
 async def purge_until_killed(child: Child) -> None:
     """Write items that expired long ago and one that did not, and purge, again and again."""
     async with open_store(child.place, SESSION) as store:
@@ -278,6 +343,7 @@ async def _generation(session: EncryptedSession) -> int:
 WORK = {
     function.__name__: function
     for function in (
+        add_and_pop_until_killed,
         pop_all,
         pop_until_killed,
         purge_until_killed,
@@ -304,13 +370,47 @@ MODULES = {
         "asyncpg",
     ),
     "redis": ("agents.extensions.memory.redis_session", "encrypted_sessions.stores.redis.rows"),
+    "redis-sentinel": ("agents.extensions.memory.redis_session", "encrypted_sessions.stores.redis.rows"),
+    "mongodb": ("agents.extensions.memory.mongodb_session",),
 }
 
 
 def main() -> None:
-    order = json.load(sys.stdin)
-    for module in MODULES[order["place"]["kind"]]:
-        importlib.import_module(module)
+    """Take orders, a line each, until there are no more. Each is done in a process of its own."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        for module in MODULES.get(order["place"]["kind"], ()):
+            importlib.import_module(module)
+        with tempfile.TemporaryFile() as output:
+            pid = os.fork()
+            if not pid:
+                os.setpgid(0, 0)
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                _do_and_exit(order)
+            _, status = os.waitpid(pid, 0)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)  # children of an order that has failed
+            output.seek(0)
+            said = output.read().decode(errors="replace")
+        reply = {"code": os.waitstatus_to_exitcode(status), "output": said}
+        os.write(1, json.dumps(reply).encode() + b"\n")
+
+
+def _do_and_exit(order: dict[str, Any]) -> NoReturn:
+    status = 1
+    try:
+        _do(order)
+        status = 0
+    except BaseException:  # noqa: BLE001 - whatever it was, it is told to whoever gave the order
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _do(order: dict[str, Any]) -> None:
     work = WORK[order["work"]]
     if work is pop_all:
         children = [Child(order, number) for number in range(order["rounds"])]

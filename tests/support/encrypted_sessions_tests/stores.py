@@ -23,6 +23,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from .other_stores import OTHER_KINDS, open_other
+
 if TYPE_CHECKING:
     from agents.items import TResponseInputItem
 
@@ -154,6 +156,9 @@ async def open_store(place: StoreLocation, session_id: str, **options: Any) -> A
         yield PlainSession(session_id, place.memory.setdefault(session_id, []), **options)
     elif place.kind in ("sqlite", "advanced-sqlite"):
         with _open_sqlite(place, session_id, options) as store:
+            yield store
+    elif place.kind in OTHER_KINDS:
+        async with open_other(place, session_id, **options) as store:
             yield store
     elif place.kind == "async-sqlite":
         from agents.extensions.memory import AsyncSQLiteSession
