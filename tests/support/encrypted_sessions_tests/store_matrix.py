@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from . import redis_rights as rights
-from .stores import KINDS, StoreLocation, new_place, set_redis_rights
+from .stores import StoreLocation, new_place, set_redis_rights
 
 if TYPE_CHECKING:
     from .redis_servers import TlsRedisServer, WatchedRedis
@@ -254,7 +254,6 @@ STORES: Final = [
             server="mariadb_server",
         )
         for driver in ("aiomysql", "asyncmy")
-        if f"sqlalchemy-{driver}" in KINDS
     ],
     MatrixStore("redis", "`RedisSession`", _REDIS, _redis, server="lasting_redis"),
     MatrixStore("redis-tls", "`RedisSession` over TLS", _REDIS, _redis_over_tls, server="lasting_redis"),
