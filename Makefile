@@ -56,7 +56,7 @@ TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Mak
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo demo-outage test test-tree test-live test-soak test-lowest test-pythons check lint types contracts \
-	coverage format bench wheel wheels requirements clean
+	coverage format bench wheel wheels environments requirements clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -128,6 +128,9 @@ wheels: $(VENV)/.ready ## fill a folder with all that set-up installs, for this 
 	@test -n "$(TO)" || { echo "Which folder? make wheels TO=folder" >&2; exit 1; }
 	for lock in requirements-*.txt tests/setup/pip-*.txt; do \
 		$(BIN)/python $(PIP) download $(PIP_QUIETLY) $(LOCKED) --dest "$(TO)" --requirement $$lock || exit 1; done
+
+environments: $(VENV)/.ready $(VENV)/.openbao $(WHEEL_VENV)/.openbao $(WHEEL_VENV)/pips $(LOWEST_VENV)/.ready ## make what the checks and the tests run in
+	@:
 
 requirements: $(UV_VENV)/.requirements ## write all locks anew; with UNTIL=date, as of that day
 	$(COMPILE) $(EXTRAS) --output-file requirements-dev.txt pyproject.toml requirements-dev.in

@@ -269,7 +269,3 @@ def main() -> None:
     for child in children:
         child.begin()
     expect_success(children)
-
-
-if __name__ == "__main__":
-    main()

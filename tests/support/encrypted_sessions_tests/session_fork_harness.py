@@ -1,25 +1,21 @@
 """Real processes that work on one store, and are killed at random moments.
 
-`run()` starts one program, the harness, which imports everything once and then forks a child for
-each piece of work, so that a hundred children cost seconds; it stays for the next `run()`. Children
-write what they did to a log, line by line, each line on the disk before the next step. The harness
-has no threads and opens no store: nothing but modules is shared by fork.
+`run()` starts one program, the harness, which has imported everything and then forks a child for
+each piece of work, so that a hundred children cost seconds. Children write what they did to a log,
+line by line, each line on the disk before the next step. The harness has no threads and opens no
+store: nothing but modules is shared by fork.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import importlib
 import json
 import os
 import random
-import select
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -27,9 +23,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
-
 from encrypted_sessions import EncryptedSession, Key, KeyDestroyedError, KeyRing
+from encrypted_sessions_tests import warm_programs
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
 from encrypted_sessions_tests.stores import StoreLocation, open_store
 
@@ -56,74 +51,13 @@ def run(
         "rounds": rounds,
         "seed": seed,
     }
-    _warm_harness.run(order)
+    launch(__file__, order)
     return log.read_text().splitlines()
-
-
-class _WarmHarness:
-    """The harness as a program that takes one order after the other. It is started with the first."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        atexit.register(self._end)
-
-    def run(self, order: dict[str, Any]) -> None:
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.{Path(__file__).stem}"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                start_new_session=True,  # Ctrl-C is for pytest
-            )
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            stdin.write(json.dumps(order).encode() + b"\n")
-            stdin.flush()
-            if not select.select([stdout], [], [], TIMEOUT_S)[0]:
-                raise TimeoutError(f"the harness has not done its work within {TIMEOUT_S} s")
-            reply = json.loads(stdout.readline())
-        except BaseException:
-            self._end()
-            raise
-        if reply["code"] != 0:
-            raise RuntimeError(f"the harness ended with {reply['code']}:\n{reply['output']}")
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    one.kill()
-        process.communicate()
-
-
-_warm_harness = _WarmHarness()
 
 
 def launch(program: str, order: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> None:
     """Run a harness as a program, and wait for its end. Raises RuntimeError when it failed."""
-    harness = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.{Path(program).stem}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        start_new_session=True,  # so that it can be ended with its children
-    )
-    try:
-        output, _ = harness.communicate(json.dumps(order).encode(), timeout=timeout_s)
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(harness.pid, signal.SIGKILL)
-        harness.communicate()
-        raise
-    if harness.returncode != 0:
-        raise RuntimeError(f"the harness ended with {harness.returncode}:\n{output.decode(errors='replace')}")
+    warm_programs.run(f"{__package__}.{Path(program).stem}", order, timeout_s=timeout_s)
 
 
 # -- From here on: the harness and its children ---------------------------------------------------
@@ -384,45 +318,14 @@ MODULES = {
     "redis": ("agents.extensions.memory.redis_session", "encrypted_sessions.stores.redis.rows"),
     "redis-sentinel": ("agents.extensions.memory.redis_session", "encrypted_sessions.stores.redis.rows"),
     "mongodb": ("agents.extensions.memory.mongodb_session",),
+    "advanced-sqlite": ("agents.extensions.memory.advanced_sqlite_session",),
 }
 
 
 def main() -> None:
-    """Take orders, a line each, until there are no more. Each is done in a process of its own."""
-    for line in sys.stdin:
-        order = json.loads(line)
-        for module in MODULES.get(order["place"]["kind"], ()):
-            importlib.import_module(module)
-        with tempfile.TemporaryFile() as output:
-            pid = os.fork()
-            if not pid:
-                os.setpgid(0, 0)
-                os.dup2(output.fileno(), 1)
-                os.dup2(output.fileno(), 2)
-                _do_and_exit(order)
-            _, status = os.waitpid(pid, 0)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)  # children of an order that has failed
-            output.seek(0)
-            said = output.read().decode(errors="replace")
-        reply = {"code": os.waitstatus_to_exitcode(status), "output": said}
-        os.write(1, json.dumps(reply).encode() + b"\n")
-
-
-def _do_and_exit(order: dict[str, Any]) -> NoReturn:
-    status = 1
-    try:
-        _do(order)
-        status = 0
-    except BaseException:  # noqa: BLE001 - whatever it was, it is told to whoever gave the order
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def _do(order: dict[str, Any]) -> None:
+    order = json.load(sys.stdin)
+    for module in MODULES[order["place"]["kind"]]:
+        importlib.import_module(module)
     work = WORK[order["work"]]
     if work is pop_all:
         children = [Child(order, number) for number in range(order["rounds"])]
@@ -459,7 +362,3 @@ def expect_success(children: list[Child]) -> None:
     codes = [child.end() for child in children]
     if any(codes):
         raise SystemExit(f"children ended with {codes}")
-
-
-if __name__ == "__main__":
-    main()
