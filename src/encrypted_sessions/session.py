@@ -512,9 +512,11 @@ class EncryptedSession:
             )
 
     async def _settle(self) -> None:
-        """Wait for what an earlier call that was given up has left behind."""
+        """Wait for what an earlier call that was given up has left behind; before the first, look at the store."""
         if not self._sealed.changes.are_settled():
             await self._sealed.changes.settle()
+        if self._sealed.is_unexamined:
+            await self._sealed.examine()
 
     # -- Reading ----------------------------------------------------------------------------
 

@@ -52,6 +52,11 @@ PASSES = [
         said=("Command # 1 (EVAL k) of pipeline caused error: BUSY a",),
     ),
     *(of("pymysql.err", "MySQLError", "OperationalError", said=(code, "")) for code in (1205, 1213, 2006, 2013, 1040)),
+    # PyMySQL of today gives a SQLSTATE as well, which is the same for most.
+    *(
+        exc.DBAPIError("", {}, of("pymysql.err", "MySQLError", "OperationalError", said=(code, ""), sqlstate="HY000"))
+        for code in (1205, 1020, 1927)
+    ),
     of("asyncmy.errors", "MySQLError", "OperationalError", said=(1290, "read-only")),
     of("pymongo.errors", "PyMongoError", "ConnectionFailure", "AutoReconnect", "NotPrimaryError"),
     of("pymongo.errors", "PyMongoError", "ConnectionFailure", "ServerSelectionTimeoutError"),
@@ -76,7 +81,7 @@ STAYS = [
     of("redis.exceptions", "RedisError", "ResponseError", said=("WRONGTYPE Operation against a key",)),
     of("redis.exceptions", "RedisError", "ResponseError", "NoPermissionError"),
     of("redis.exceptions", "RedisError", "ConnectionError", "AuthenticationError"),
-    *(of("pymysql.err", "MySQLError", "ProgrammingError", said=(code, "")) for code in (1146, 1142, 1045, 1062)),
+    *(of("pymysql.err", "MySQLError", "ProgrammingError", said=(code, "")) for code in (1146, 1142, 1045, 1062, 1153)),
     of("pymongo.errors", "PyMongoError", "OperationFailure", code=13),
     of("grpc.aio", "AioRpcError", code=lambda _: SimpleNamespace(name="PERMISSION_DENIED")),
     PermissionError(errno.EACCES, "denied"),

@@ -37,6 +37,9 @@ _READ_ONLY = Trouble(
 )
 _FULL = Trouble("Make room where it stores its data, and try again", passes=True)
 _NO_TABLES = Trouble("Make its tables, as create_tables=True of SQLAlchemySession does, or mend their names")
+_NO_TABLES_IN_MYSQL = Trouble("Make its tables by the statements of docs/mysql.md, or mend their names")
+_NO_SUCH_LETTER = Trouble("A column's character set lacks a letter: make the tables by the statements of docs/mysql.md")
+_TOO_LONG = Trouble("Raise max_allowed_packet at the server, or add less at once")
 _NO_PERMISSION = Trouble("Give the user under which it is reached the right to read and write")
 _NOT_LET_IN = Trouble("See that user and password are right")
 _UNTRUSTED = Trouble(
@@ -68,6 +71,8 @@ _DRIVERS = frozenset(
         "valkey",
     )
 )
+
+_MYSQL_DRIVERS = frozenset(("MySQLdb", "aiomysql", "asyncmy", "pymysql"))
 
 #: By SQLSTATE, the longest match first: SQLAlchemy's own classes follow the driver, and asyncpg's hardly tell errors
 #: apart. Of connections, of resources, an operator's doing, locks.
@@ -125,15 +130,18 @@ _REDIS_CLASSES = {
 
 #: The numbers of MySQL's errors.
 _MYSQL_CODES = {
-    **dict.fromkeys((1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2014, 2055), _AWAY),
+    **dict.fromkeys((1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1317, 1927, 1969, 3024, 4031), _AWAY),
+    **dict.fromkeys((2002, 2003, 2006, 2013, 2014, 2055), _AWAY),
     **dict.fromkeys((1205, 3572), _LOCKED),
-    1213: _GAVE_WAY,
+    **dict.fromkeys((1020, 1213), _GAVE_WAY),
+    1153: _TOO_LONG,
+    **dict.fromkeys((1267, 1366, 3988), _NO_SUCH_LETTER),
     **dict.fromkeys((1040, 1203, 1226), _USED_UP),
     **dict.fromkeys((1290, 1792, 1836), _READ_ONLY),
     **dict.fromkeys((1021, 1037, 1038, 1041, 1114), _FULL),
     1045: _NOT_LET_IN,
     **dict.fromkeys((1044, 1142, 1143, 1227, 1370), _NO_PERMISSION),
-    **dict.fromkeys((1049, 1054, 1146), _NO_TABLES),
+    **dict.fromkeys((1049, 1054, 1146), _NO_TABLES_IN_MYSQL),
     **dict.fromkeys((126, 127, 1034, 1035, 1194, 1195), _DAMAGED),
 }
 
@@ -163,7 +171,7 @@ _QUOTES = (
 
 def trouble_of(error: BaseException) -> Trouble | None:
     """What an error means for whoever waits for a store; None for what is of no store that is known here."""
-    families = {name.partition(".")[0] for name in _names(error)}
+    families = _families(error)
     if families.isdisjoint(_DRIVERS):
         return _of_system(error)
     if any(map(_is_of_certificate, _chain(error))):  # drivers call it a connection that failed
@@ -173,6 +181,8 @@ def trouble_of(error: BaseException) -> Trouble | None:
     for family, meaning in (("sqlite3", _of_sqlite), ("redis", _of_redis), ("valkey", _of_redis)):
         if family in families:
             return meaning(error)
+    if families & _MYSQL_DRIVERS:
+        return _of_mysql(error)
     if state := sqlstate_of(error):
         return _of_state(state)
     if "pymongo" in families:
@@ -181,8 +191,7 @@ def trouble_of(error: BaseException) -> Trouble | None:
         return _of_grpc(error)
     if families & {"asyncpg", "psycopg", "psycopg2", "psycopg_pool"}:
         return _of_postgresql_client(error)
-    code = error.args[0] if error.args and type(error.args[0]) is int else None
-    return _MYSQL_CODES.get(code or 0) or _by_dbapi_class(error)
+    return _by_dbapi_class(error)
 
 
 def sqlstate_of(error: BaseException) -> str:
@@ -214,6 +223,10 @@ def hide_parameters(error: BaseException) -> None:
         if "sqlalchemy.exc.StatementError" in _names(one):
             one.hide_parameters = True  # type: ignore[attr-defined]  # it has both, as its name says
             one.params = None  # type: ignore[attr-defined]
+
+
+def _families(error: BaseException) -> set[str]:
+    return {name.partition(".")[0] for name in _names(error)}
 
 
 def _names(error: BaseException) -> Iterator[str]:
@@ -273,6 +286,8 @@ def _of_sqlalchemy(error: BaseException) -> Trouble:
         return _USED_UP
     original = getattr(error, "orig", None)
     if original is not None:
+        if _families(original) & _MYSQL_DRIVERS:
+            return _of_mysql(original)
         if state := sqlstate_of(original):
             return _of_state(state)
         if not any(name.startswith("sqlalchemy.") for name in _names(original)):
@@ -296,6 +311,12 @@ def _of_redis(error: BaseException) -> Trouble:
         if words.startswith(begin):
             return trouble
     return _first_of(error, _REDIS_CLASSES) or _AWAY
+
+
+def _of_mysql(error: BaseException) -> Trouble:
+    """By its number: the SQLSTATE is the same for most."""
+    code = error.args[0] if error.args and type(error.args[0]) is int else 0
+    return _MYSQL_CODES.get(code) or _by_dbapi_class(error)
 
 
 def _of_postgresql_client(error: BaseException) -> Trouble:

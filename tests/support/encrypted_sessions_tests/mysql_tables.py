@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import make_url
 
 from .documents import ROOT, blocks
+
+if TYPE_CHECKING:
+    from .stores import StoreLocation
 
 PAGE = ROOT / "docs" / "mysql.md"
 
@@ -26,6 +29,24 @@ def make_tables(url: str, sessions: str, messages: str) -> None:
         if not cursor.fetchall():
             for statement in documented_tables(sessions, messages):
                 cursor.execute(statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1))
+
+
+def make_loose_tables(place: StoreLocation, id_type: str, *, data: str = "LONGTEXT", engine: str = "InnoDB") -> None:
+    """Tables as people make them by hand."""
+    with connected(place.where) as cursor:
+        for statement in documented_tables(place.sessions_table, place.messages_table):
+            loose = statement.replace("VARBINARY(255)", id_type).replace("ENGINE=InnoDB", f"ENGINE={engine}")
+            cursor.execute(loose.replace("LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", data))
+
+
+def contents(url: str, tables: Sequence[str]) -> list[bytes]:
+    """Every value in these tables."""
+    with connected(url) as cursor:
+        found: list[Any] = []
+        for table in tables:
+            cursor.execute(f"SELECT * FROM {table}")  # noqa: S608 - made in stores.StoreLocation
+            found += [value for row in cursor for value in row]
+    return [value if isinstance(value, bytes) else str(value).encode() for value in found]
 
 
 @contextlib.contextmanager

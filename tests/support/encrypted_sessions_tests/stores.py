@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .mysql_tables import connected, make_tables
+from .mysql_tables import connected, contents, make_tables
 from .other_stores import OTHER_KINDS, open_other
 
 if TYPE_CHECKING:
@@ -325,12 +325,7 @@ async def everything_at_rest(place: StoreLocation) -> bytes:
             ]
         return b"\n".join(str(row["row"]).encode() for row in rows)
     if place.in_mariadb:
-        with connected(place.where) as cursor:
-            found = []
-            for table in (place.sessions_table, place.messages_table):
-                cursor.execute(f"SELECT * FROM {table}")
-                found += [part if isinstance(part, bytes) else str(part).encode() for row in cursor for part in row]
-        return b"\n".join(found)
+        return b"\n".join(contents(place.where, [place.sessions_table, place.messages_table]))
     found = [file.read_bytes() for file in Path(place.where).parent.glob(f"{Path(place.where).name}*")]
     with _sqlite(place) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
