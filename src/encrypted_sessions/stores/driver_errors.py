@@ -176,22 +176,7 @@ def trouble_of(error: BaseException) -> Trouble | None:
         return _of_system(error)
     if any(map(_is_of_certificate, _chain(error))):  # drivers call it a connection that failed
         return _UNTRUSTED
-    if "sqlalchemy" in families:
-        return _of_sqlalchemy(error)
-    for family, meaning in (("sqlite3", _of_sqlite), ("redis", _of_redis), ("valkey", _of_redis)):
-        if family in families:
-            return meaning(error)
-    if families & _MYSQL_DRIVERS:
-        return _of_mysql(error)
-    if state := sqlstate_of(error):
-        return _of_state(state)
-    if "pymongo" in families:
-        return _first_of(error, _MONGO_CLASSES) or _MONGO_CODES.get(getattr(error, "code", None) or 0, _REFUSED)
-    if families & {"grpc", "dapr"}:
-        return _of_grpc(error)
-    if families & {"asyncpg", "psycopg", "psycopg2", "psycopg_pool"}:
-        return _of_postgresql_client(error)
-    return _by_dbapi_class(error)
+    return _of_sqlalchemy(error) if "sqlalchemy" in families else _of_driver(error, families)
 
 
 def sqlstate_of(error: BaseException) -> str:
@@ -255,6 +240,23 @@ def _text_of(error: BaseException) -> str:
 def _first_of(error: BaseException, meanings: dict[str, Trouble]) -> Trouble | None:
     """The meaning of the first class, from the error's own on, that has one."""
     return next((meanings[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in meanings), None)
+
+
+def _of_driver(error: BaseException, families: set[str]) -> Trouble:
+    for family, meaning in (("sqlite3", _of_sqlite), ("redis", _of_redis), ("valkey", _of_redis)):
+        if family in families:
+            return meaning(error)
+    if families & _MYSQL_DRIVERS:
+        return _of_mysql(error)
+    if state := sqlstate_of(error):
+        return _of_state(state)
+    if "pymongo" in families:
+        return _first_of(error, _MONGO_CLASSES) or _MONGO_CODES.get(getattr(error, "code", None) or 0, _REFUSED)
+    if families & {"grpc", "dapr"}:
+        return _of_grpc(error)
+    if families & {"asyncpg", "psycopg", "psycopg2", "psycopg_pool"}:
+        return _of_postgresql_client(error)
+    return _by_dbapi_class(error)
 
 
 def _of_system(error: BaseException) -> Trouble | None:

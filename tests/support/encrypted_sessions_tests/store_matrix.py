@@ -294,7 +294,7 @@ STORES: Final = [
     MatrixStore(
         "mongodb",
         "`MongoDBSession`",
-        _STAND_IN,
+        "a stand-in for its client; all but `pop_item` on FerretDB 1.24, which speaks its protocol; **not on MongoDB**",
         _in_memory("mongodb"),
         **_BY_METHODS,
         maintenance=_NO_COMMANDS,
