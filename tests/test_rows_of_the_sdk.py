@@ -27,6 +27,7 @@ from encrypted_sessions.stores.sqlite.rows import SQLiteRows
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.bulk_rows import as_json, texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import (
     ROW_ADDRESSABLE,
     StoreLocation,
@@ -43,7 +44,7 @@ ROWS_OF: dict[type[Any], type[RowStore]] = {
 }
 
 
-@pytest.fixture(params=ROW_ADDRESSABLE)
+@pytest.fixture(params=distinct(ROW_ADDRESSABLE))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 

@@ -34,11 +34,12 @@ from encrypted_sessions_tests.compaction import (
     texts_of,
 )
 from encrypted_sessions_tests.fake_clock import NOW, FakeClock
+from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import KINDS, ROW_ADDRESSABLE, Row
 
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = pytest.mark.parametrize("kind", distinct(KINDS))
 every_policy = pytest.mark.parametrize("on_unreadable", ["raise", "skip"])
-row_addressable = pytest.mark.parametrize("kind", ROW_ADDRESSABLE)
+row_addressable = pytest.mark.parametrize("kind", distinct(ROW_ADDRESSABLE))
 without_rows = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ROW_ADDRESSABLE])
 
 

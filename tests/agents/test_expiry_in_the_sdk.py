@@ -19,6 +19,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from encrypted_sessions import EncryptedSession, KeyRing
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.fake_clock import FakeClock
+from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import KINDS, StoreLocation
 
 TTL = 600
@@ -81,7 +82,7 @@ async def ask_streamed(agent: Agent[Any], asked: Any, session: Any) -> Any:
     return result
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=distinct(KINDS))
 async def chat(request: pytest.FixtureRequest) -> AsyncIterator[Chat]:
     async with KeyRing.ephemeral() as ring:
         yield Chat(stores.new_place(request.param, request), ring)

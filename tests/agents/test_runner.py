@@ -54,6 +54,7 @@ from openai.types.responses.response_output_item import McpApprovalRequest
 from pydantic import BaseModel
 
 from encrypted_sessions import EncryptedSession, KeyRing
+from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import KINDS, PlainSession, everything_at_rest, new_place, open_store, raw_rows
 
 MARK = "quokka"
@@ -782,7 +783,7 @@ async def _play(play: Scenario, open_session: Open) -> Stage:
     return stage
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", distinct(KINDS))
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_the_runner_cannot_tell_the_difference(name: str, kind: str, request: pytest.FixtureRequest) -> None:
     bare_place, sealed_place = new_place(kind, request), new_place(kind, request)

@@ -13,12 +13,13 @@ import pytest
 from encrypted_sessions import EncryptedSession, KeyUnavailableError, UnreadableItemsError
 from encrypted_sessions_tests.bulk_rows import as_json, texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import KINDS, PlainSession, StoreLocation, new_place, open_store, raw_rows
 
 MOMENTS = 60
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=distinct(KINDS))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 

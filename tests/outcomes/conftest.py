@@ -9,6 +9,7 @@ import pytest
 
 from encrypted_sessions.history import session_log
 from encrypted_sessions_tests.sealed_rows import Sealer
+from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import KINDS, StoreLocation, new_place
 
 
@@ -18,7 +19,7 @@ def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_log, "_told_at", OrderedDict())
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=distinct(KINDS))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 

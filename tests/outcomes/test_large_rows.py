@@ -12,6 +12,7 @@ from encrypted_sessions.stores import TOO_LARGE, RowStore
 from encrypted_sessions.stores.sizes import PAGE_BYTES
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import ROW_ADDRESSABLE, PlainSession, StoreLocation, raw_rows
 
 LIMIT = 10_000
@@ -37,7 +38,7 @@ async def test_a_larger_row_is_too_large_and_stays(place: StoreLocation, sealer:
         assert texts(await session.get_items()) == ["first", "x" * LIMIT]
 
 
-@pytest.mark.parametrize("place", ROW_ADDRESSABLE, indirect=True)
+@pytest.mark.parametrize("place", distinct(ROW_ADDRESSABLE), indirect=True)
 async def test_a_larger_row_is_judged_before_it_is_fetched(place: StoreLocation, sealer: Sealer):
     async with sealer.session(place, max_row_bytes=LIMIT) as session:
         access = session._sealed.rows
@@ -55,7 +56,7 @@ async def test_a_larger_row_is_judged_before_it_is_fetched(place: StoreLocation,
         assert oldest.data is not TOO_LARGE
 
 
-@pytest.mark.parametrize("place", ROW_ADDRESSABLE, indirect=True)
+@pytest.mark.parametrize("place", distinct(ROW_ADDRESSABLE), indirect=True)
 async def test_a_row_of_few_characters_and_many_bytes_is_judged_by_its_bytes_before_it_is_fetched(
     place: StoreLocation, sealer: Sealer
 ):
@@ -68,7 +69,7 @@ async def test_a_row_of_few_characters_and_many_bytes_is_judged_by_its_bytes_bef
             assert [row.data is TOO_LARGE for row in page] == [False, True]
 
 
-@pytest.mark.parametrize("place", ROW_ADDRESSABLE, indirect=True)
+@pytest.mark.parametrize("place", distinct(ROW_ADDRESSABLE), indirect=True)
 async def test_large_rows_are_fetched_a_few_at_a_time(place: StoreLocation, sealer: Sealer):
     """Nobody reads on what they were before: small rows come first, and last."""
     small, large = [f'"{n}"' for n in range(20)], ['"' + "x" * 1_500_000 + f'{n}"' for n in range(12)]
@@ -90,7 +91,7 @@ async def test_large_rows_are_fetched_a_few_at_a_time(place: StoreLocation, seal
         assert [row.id for row in await access.oldest(256)] == [row.id for page in pages for row in page][::-1][:23]
 
 
-@pytest.mark.parametrize("place", ROW_ADDRESSABLE, indirect=True)
+@pytest.mark.parametrize("place", distinct(ROW_ADDRESSABLE), indirect=True)
 async def test_a_conversation_of_large_rows_is_read_popped_and_purged_as_any(place: StoreLocation, sealer: Sealer):
     large = "x" * 3_500_000
     async with sealer.session(place) as session:

@@ -14,6 +14,7 @@ from encrypted_sessions import EncryptedSession, Finding, UnreadableItemsError
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import (
     KINDS,
     ROW_ADDRESSABLE,
@@ -31,7 +32,7 @@ NO_UTF8 = b'{"role":"user","content":"\xff\xfe"}'
 not_addressable = pytest.mark.parametrize(
     "place", [kind for kind in KINDS if kind not in ROW_ADDRESSABLE], indirect=True
 )
-addressable = pytest.mark.parametrize("place", ROW_ADDRESSABLE, indirect=True)
+addressable = pytest.mark.parametrize("place", distinct(ROW_ADDRESSABLE), indirect=True)
 
 
 async def assert_malformed(place: StoreLocation, sealer: Sealer, **options: Any) -> None:

@@ -20,6 +20,7 @@ from encrypted_sessions.stores.rows import RowStore
 from encrypted_sessions_tests.bulk_rows import counting, texts, write_rows
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys
 from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import (
     KINDS,
     ROW_ADDRESSABLE,
@@ -42,7 +43,7 @@ _OF_THE_STORES_OWN = 4
 STAYS = tuple(kind for kind in OUTCOMES if kind != "expired")
 
 
-@pytest.fixture(params=ROW_ADDRESSABLE)
+@pytest.fixture(params=distinct(ROW_ADDRESSABLE))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 

@@ -14,12 +14,13 @@ from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.keyset_fixture import KeysetFixture
 from encrypted_sessions_tests.leaks import Net
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import KINDS, StoreLocation, new_place, open_store, raw_rows
 from keyproviders.keyset import FileKeysetStore
 from keyproviders.local import StaticKeyProvider
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=distinct(KINDS))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 

@@ -1,7 +1,8 @@
 """How often tests of kills, races and load do it again, and by which seed.
 
 Every run has one cheap case of each such test. The others are marked `soak` and are left to `make test-soak`, which
-does a tenth of what the test says, or with `ROUNDS=full` all of it.
+does a tenth of what the test says, or with `ROUNDS=full` all of it; then also whole matrices over stores that share a
+part of this library.
 """
 
 from __future__ import annotations
@@ -18,12 +19,25 @@ SEED_VARIABLE = "ENCRYPTED_SESSIONS_SEED"
 
 _FEW = 2
 
+#: Kinds of sessions whose rows another kind's part of this library serves, too. What each store must do is shown on
+#: these as well by the conformance suites and by the matrix of stores.
+_SERVED_BY_ANOTHERS = frozenset({"async-sqlite", "sqlalchemy-sqlite", "advanced-sqlite"})
+
 
 def one_cheap_and_soak(values: Iterable[Any]) -> list[Any]:
     """Parameters: the first value for every run, and each of them for `make test-soak`."""
     all_of_them = list(values)
     cheap = pytest.param(all_of_them[0], id=f"{all_of_them[0]}, few rounds")
     return [cheap, *(pytest.param(value, id=str(value), marks=pytest.mark.soak) for value in all_of_them)]
+
+
+def distinct(kinds: Iterable[str]) -> list[Any]:
+    """Parameters for a whole matrix: each kind that a part of its own serves, and with ROUNDS=full the others, too."""
+    return [
+        pytest.param(kind, marks=pytest.mark.soak) if kind in _SERVED_BY_ANOTHERS else kind
+        for kind in kinds
+        if FULL or kind not in _SERVED_BY_ANOTHERS
+    ]
 
 
 def is_soak(request: pytest.FixtureRequest) -> bool:
