@@ -304,6 +304,17 @@ MODULES = {
         "asyncpg",
     ),
     "redis": ("agents.extensions.memory.redis_session", "encrypted_sessions.stores.redis.rows"),
+    **{
+        f"sqlalchemy-{driver}": (
+            "agents.extensions.memory.sqlalchemy_session",
+            "encrypted_sessions.stores.sql.rows",
+            "encrypted_sessions.stores.sql.mysql",
+            f"sqlalchemy.dialects.mysql.{driver}",
+            driver,
+            "pymysql",
+        )
+        for driver in ("aiomysql", "asyncmy")
+    },
 }
 
 
