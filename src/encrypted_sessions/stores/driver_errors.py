@@ -131,7 +131,7 @@ _REDIS_CLASSES = {
 #: The numbers of MySQL's errors.
 _MYSQL_CODES = {
     **dict.fromkeys((1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1317, 1927, 1969, 3024, 4031), _AWAY),
-    **dict.fromkeys((2002, 2003, 2006, 2013, 2014, 2055), _AWAY),
+    **dict.fromkeys((1047, 2002, 2003, 2006, 2013, 2014, 2055), _AWAY),
     **dict.fromkeys((1205, 3572), _LOCKED),
     **dict.fromkeys((1020, 1213), _GAVE_WAY),
     1153: _TOO_LONG,

@@ -303,22 +303,21 @@ MODULES = {
         "sqlalchemy.dialects.postgresql.asyncpg",
         "asyncpg",
     ),
-    "sqlalchemy-aiomysql": (
-        "agents.extensions.memory.sqlalchemy_session",
-        "encrypted_sessions.stores.sql.rows",
-        "sqlalchemy.dialects.mysql.aiomysql",
-        "aiomysql",
-    ),
-    "sqlalchemy-asyncmy": (
-        "agents.extensions.memory.sqlalchemy_session",
-        "encrypted_sessions.stores.sql.rows",
-        "sqlalchemy.dialects.mysql.asyncmy",
-        "asyncmy",
-    ),
     "redis": ("agents.extensions.memory.redis_session", "encrypted_sessions.stores.redis.rows"),
     "redis-sentinel": ("agents.extensions.memory.redis_session", "encrypted_sessions.stores.redis.rows"),
     "mongodb": ("agents.extensions.memory.mongodb_session",),
     "advanced-sqlite": ("agents.extensions.memory.advanced_sqlite_session",),
+    **{
+        f"sqlalchemy-{driver}": (
+            "agents.extensions.memory.sqlalchemy_session",
+            "encrypted_sessions.stores.sql.rows",
+            "encrypted_sessions.stores.sql.mysql",
+            f"sqlalchemy.dialects.mysql.{driver}",
+            driver,
+            "pymysql",
+        )
+        for driver in ("aiomysql", "asyncmy")
+    },
 }
 
 
