@@ -70,6 +70,16 @@ async def test_a_certificate_that_is_not_trusted_is_refused_by_commands(untruste
     assert not isinstance(raised.value, StoreUnavailableError)
 
 
+async def test_a_password_that_is_refused_is_told_as_such(secured: TlsRedisServer, sealer: Sealer):
+    place = place_at(secured.url.replace("redis://", "redis://somebody:wrong@"))
+    async with sealer.session(place) as session:
+        with pytest.raises(StoreError, match="See that user and password are right"):
+            await session.get_items()
+    with pytest.raises(StoreError, match="See that user and password are right"):
+        async with whole(place) as store:
+            await inventory(store, sealer.ring)
+
+
 async def test_a_server_that_speaks_no_tls_is_an_outage(secured: TlsRedisServer, sealer: Sealer):
     """Nothing is sent in plain to where TLS was asked for."""
     place = place_at(f"{secured.url.replace('redis://', 'rediss://')}?socket_connect_timeout=0.3")
