@@ -86,7 +86,8 @@ class EncryptedSession:
 
         Warns `WeakKeyWarning` for a string as a key that is not 32 random bytes in base64, and
         `LongSessionIdWarning` for a session id of more than 64 bytes of UTF-8. A strict key ring, and
-        `ENCRYPTED_SESSIONS_STRICT=1`, make both a ValueError.
+        `ENCRYPTED_SESSIONS_STRICT=1`, make both a ValueError. So it is, at the first use, with tables in MySQL or
+        MariaDB whose ids are not binary: a UserWarning, or a StoreConfigError.
 
         Args:
             session_id: The id that items are sealed for: not empty, no NUL, no lone surrogate.
@@ -512,9 +513,11 @@ class EncryptedSession:
             )
 
     async def _settle(self) -> None:
-        """Wait for what an earlier call that was given up has left behind."""
+        """Wait for what an earlier call that was given up has left behind; before the first, look at the store."""
         if not self._sealed.changes.are_settled():
             await self._sealed.changes.settle()
+        if self._sealed.is_unexamined:
+            await self._sealed.examine()
 
     # -- Reading ----------------------------------------------------------------------------
 

@@ -21,13 +21,14 @@ def keychain_of(encryption_key: str | KeyRing, upstream_key: str | None, session
     if upstream_key is not None:
         arguments.key_string(upstream_key, "upstream_key")
     if arguments.is_key_ring(encryption_key):
-        strict = bool(getattr(encryption_key, "strict", False))
+        keychain = RingKeychain(encryption_key, session_id, upstream_key)
+        strict = keychain.strict
         _warn_of_long_id(session_id, strict=strict)
         if upstream_key is not None and _is_weak(*upstream_secret(upstream_key)):
             _warn_of_weak_key(
                 "upstream_key", "move its rows to the ring with 'encrypted-sessions encrypt'", strict=strict
             )
-        return RingKeychain(encryption_key, session_id, upstream_key)
+        return keychain
     text = arguments.key_string(encryption_key, "encryption_key")
     if upstream_key is not None:
         raise ValueError(
@@ -42,7 +43,7 @@ def keychain_of(encryption_key: str | KeyRing, upstream_key: str | None, session
         _warn_of_weak_key(
             "encryption_key", "use the output of 'encrypted-sessions keygen', or a KeyRing", strict=strict
         )
-    return StringKeychain(secret, session_id)
+    return StringKeychain(secret, session_id, strict=strict)
 
 
 def _is_weak(secret: bytes, is_key: bool) -> bool:  # noqa: FBT001 - the two that `upstream_secret` gives

@@ -12,10 +12,12 @@ import pytest
 from encrypted_sessions_tests import session_fork_harness as harness
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.mysql_tables import connected
 from encrypted_sessions_tests.sealed_rows import Sealer
 from encrypted_sessions_tests.session_fork_harness import SESSION, items_of
 from encrypted_sessions_tests.soak import Rounds, Seed, one_cheap_and_soak
 from encrypted_sessions_tests.stores import (
+    MARIADB,
     REDIS_WITHOUT_EVAL,
     ROW_ADDRESSABLE,
     StoreLocation,
@@ -26,7 +28,7 @@ from encrypted_sessions_tests.stores import (
 )
 
 
-@pytest.fixture(params=one_cheap_and_soak([*ROW_ADDRESSABLE, REDIS_WITHOUT_EVAL]))
+@pytest.fixture(params=one_cheap_and_soak([*ROW_ADDRESSABLE, REDIS_WITHOUT_EVAL, *MARIADB]))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
@@ -90,6 +92,10 @@ async def connections(place: StoreLocation) -> int:
         async with stores._postgres(place) as connection:
             query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             return int(await connection.fetchval(query))
+    if place.in_mariadb:
+        with connected(place.where) as cursor:
+            cursor.execute("SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE()")
+            return int(cursor.fetchall()[0][0])
     return 0
 
 

@@ -18,12 +18,10 @@ from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.servers import Server
 from encrypted_sessions_tests.stores import (
     REDIS_WITHOUT_EVAL,
-    WITHOUT_EVAL,
     StoreLocation,
     new_place,
     open_store,
     raw_rows,
-    set_redis_rights,
 )
 
 pytestmark = pytest.mark.private_servers
@@ -162,23 +160,6 @@ async def pop_until_it_fails(session: EncryptedSession, popped: list[int], error
     with contextlib.suppress(*errors):
         while (item := await session.pop_item()) is not None:
             popped.append(int(texts([item])[0]))
-
-
-async def test_a_server_that_restarts_is_used_again(place: StoreLocation, server: Server, sealer: Sealer):
-    async with open_store(place, SESSION, **trying_again(place)) as store:
-        session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
-        await session.add_items([message("one"), message("two")])
-        rows = await raw_rows(place, SESSION)
-        server.stop()
-        with pytest.raises((*errors_of_the_client(place), OSError)):
-            await in_time(session.pop_item())
-        server.start()
-        if place.kind == "redis":  # this one keeps its users and its rows in memory alone
-            if user := urlsplit(place.where).username:
-                set_redis_rights(server.url, user, *WITHOUT_EVAL)
-            await write_rows(place, SESSION, [str(row) for row in rows])
-        assert texts(await in_time(until_it_works(session.get_items, place))) == ["one", "two"]
-        assert await session.pop_item() == message("two")
 
 
 # -- A connection that is cut ---------------------------------------------------------------------

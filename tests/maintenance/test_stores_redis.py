@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from encrypted_sessions.errors import StoreError, StoreUnavailableError
 from encrypted_sessions.stores.redis.whole import RedisStore
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.cutting_proxy import Moment, proxy_to
+from encrypted_sessions_tests.redis_rights import ERASURE, MAINTENANCE, SCRIPTS, TRANSACTIONS
 from encrypted_sessions_tests.sealed_rows import Sealer, message
 from encrypted_sessions_tests.servers import RedisServer, Server, free_port
 from encrypted_sessions_tests.stores import REDIS_WITHOUT_EVAL, StoreLocation, database_of, new_place, raw_rows
@@ -457,15 +458,10 @@ async def test_a_server_that_keeps_nothing_on_disk_is_a_notice(place: StoreLocat
 # -- Without scripts --------------------------------------------------------------------------------
 
 
-MAINTENANCE = ["+info", "+scan", "+llen", "+lrange", "+hget", "+dbsize", "+time", "+get", "+set", "+lset", "+lrem"]
-ERASURE = ["+type", "+exists", "+del", "+unlink"]
-TRANSACTIONS = ["+watch", "+unwatch", "+multi", "+exec", "+ping"]
-
-
 @pytest.mark.parametrize("scripts", [True, False], ids=["with EVAL", "without EVAL"])
 async def test_the_rights_that_the_docs_list_are_enough(place: StoreLocation, client: Any, scripts: bool):
     await fill(place, {"mine": numbers(20), "other": numbers(3)})
-    rights = [*MAINTENANCE, *ERASURE, *(["+eval"] if scripts else TRANSACTIONS)]
+    rights = [*MAINTENANCE, *ERASURE, *(SCRIPTS if scripts else TRANSACTIONS)]
     await client.execute_command(
         "ACL", "SETUSER", "worker", "reset", "on", ">worker", f"~{place.prefix}:*", "+@connection", *rights
     )
@@ -521,8 +517,10 @@ async def test_elements_that_moved_are_found_without_scripts_too(request: pytest
             await store.erase(["odd"])
 
 
-@pytest.mark.parametrize("way", [["+eval"], TRANSACTIONS], ids=["with EVAL", "without EVAL"])
-async def test_a_right_that_is_missing_leaves_every_row_as_it_was(place: StoreLocation, client: Any, way: list[str]):
+@pytest.mark.parametrize("way", [SCRIPTS, TRANSACTIONS], ids=["with EVAL", "without EVAL"])
+async def test_a_right_that_is_missing_leaves_every_row_as_it_was(
+    place: StoreLocation, client: Any, way: Sequence[str]
+):
     """A script that is stopped half-way leaves what it did: so it is not to be stopped there."""
     await fill(place, {"mine": numbers(5)})
     for missing in ("+lset", "+lrem"):

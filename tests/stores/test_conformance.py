@@ -15,6 +15,7 @@ from encrypted_sessions.testing import RowStoreConformance, WholeStoreConformanc
 from encrypted_sessions_tests.bulk_rows import as_json
 from encrypted_sessions_tests.memory_store import MemoryStore
 from encrypted_sessions_tests.stores import (
+    MARIADB,
     REDIS_WITHOUT_EVAL,
     ROW_ADDRESSABLE,
     new_place,
@@ -29,7 +30,7 @@ from encrypted_sessions_tests.whole_stores import WHOLE, fill, whole
 class TestRows(RowStoreConformance):
     """Written, changed and read past the store, as an attacker or another program would."""
 
-    @pytest.fixture(params=[*ROW_ADDRESSABLE, REDIS_WITHOUT_EVAL], autouse=True)
+    @pytest.fixture(params=[*ROW_ADDRESSABLE, REDIS_WITHOUT_EVAL, *MARIADB], autouse=True)
     def _place(self, request: pytest.FixtureRequest) -> None:
         self.place = new_place(request.param, request)
 

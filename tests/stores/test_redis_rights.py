@@ -7,15 +7,12 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import redis
-from agents import Agent, Runner, function_tool
 from agents.extensions.memory import RedisSession
-from agents.testing import ScriptedModel, assistant_message, function_call
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
 
@@ -24,10 +21,10 @@ from encrypted_sessions.errors import StoreError
 from encrypted_sessions.stores import CutPage, store_beneath
 from encrypted_sessions.stores.redis import rows as redis_rows
 from encrypted_sessions.stores.redis.notes import note_of
-from encrypted_sessions_tests import session_fork_harness as harness
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.bulk_rows import as_json, texts, write_rows
 from encrypted_sessions_tests.cutting_proxy import Moment, proxy_to
+from encrypted_sessions_tests.redis_rights import CHANGING, READING, SCRIPTS, SDK
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.servers import RedisServer, free_port
 from encrypted_sessions_tests.stores import (
@@ -40,12 +37,6 @@ from encrypted_sessions_tests.stores import (
     redis_user,
     set_redis_rights,
 )
-
-#: What docs/redis.md says that a session needs, with scripts and without.
-SDK = ["+time", "+type", "+watch", "+unwatch", "+multi", "+exec", "+hset", "+hsetnx", "+rpush", "+del", "+pexpireat"]
-READING = ["+llen", "+lrange"]
-CHANGING = ["+get", "+set", "+lindex", "+lset", "+lrem", "+rpop", "+ltrim", "+pttl", "+pexpire"]
-SCRIPTS = ["+eval"]
 
 
 @pytest.fixture
@@ -71,30 +62,6 @@ def of_user(place: StoreLocation, request: pytest.FixtureRequest, *rights: str) 
 
 
 # -- Without scripts --------------------------------------------------------------------------------
-
-
-async def test_a_conversation_goes_on_without_scripts(place: StoreLocation, sealer: Sealer):
-    @function_tool
-    def weather(city: str) -> str:
-        return f"rain in {city}"
-
-    model = ScriptedModel(
-        [
-            [function_call("weather", {"city": "Bergen"}, call_id="call_1")],
-            [assistant_message("Take an umbrella.")],
-            [assistant_message("You asked about Bergen.")],
-        ]
-    )
-    agent = Agent(name="guide", model=model, tools=[weather])
-    async with sealer.session(place, purge_on_add=3) as session:
-        assert (await Runner.run(agent, "And in Bergen?", session=session)).final_output == "Take an umbrella."
-    async with sealer.session(place) as session:
-        assert (await Runner.run(agent, "What did I ask?", session=session)).final_output == "You asked about Bergen."
-        assert len(await session.get_items()) == 6
-        await session.pop_item()
-        await session.clear_session()
-        assert await session.get_items() == []
-    assert b"Bergen" not in await stores.everything_at_rest(place)
 
 
 @pytest.mark.parametrize("decode", [False, True], ids=["bytes", "text"])
@@ -288,67 +255,6 @@ async def test_sixteen_poppers_in_one_process_get_every_item_once(
     assert all(popped == sorted(popped, reverse=True) for popped in found)
 
 
-def children(what: str, place: StoreLocation, sealer: Sealer, folder: Path, rounds: int) -> dict[int, list[int]]:
-    keys = {"active": sealer.active, "destroyed": sealer.destroyed}
-    logged: dict[int, list[int]] = {}
-    for line in harness.run(what, place, folder / "log", rounds=rounds, **keys):
-        number, text = line.split(" ")
-        logged.setdefault(int(number), []).append(int(text))
-    return logged
-
-
-async def test_processes_without_scripts_pop_every_item_once(place: StoreLocation, sealer: Sealer, tmp_path: Path):
-    await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(200)])
-    logged = children("pop_all", place, sealer, tmp_path, 4)
-    assert sorted(number for popped in logged.values() for number in popped) == list(range(200))
-    assert await raw_rows(place, SESSION) == []
-
-
-async def test_a_kill_without_scripts_loses_no_more_than_what_was_in_hand(
-    place: StoreLocation, sealer: Sealer, tmp_path: Path
-):
-    await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(300)])
-    logged = children("pop_until_killed", place, sealer, tmp_path, 5)
-    await asyncio.sleep(0.2)  # for what the last one had sent
-    popped = [number for numbers in logged.values() for number in numbers]
-    left = len(await raw_rows(place, SESSION))
-    assert len(set(popped)) == len(popped)
-    assert not set(popped) & set(range(left))
-    assert 300 - 5 <= left + len(popped) <= 300
-
-
-class LastingServer(RedisServer):
-    """Keeps its rows and its users when it is killed."""
-
-    def _command(self) -> list[str]:
-        users = self.folder / "users.acl"
-        users.touch()
-        return [*super()._command(), "--appendonly", "yes", "--appendfsync", "always", "--aclfile", str(users)]
-
-
-async def test_a_server_that_is_killed_and_comes_back_is_used_on(redis_url: str, sealer: Sealer):
-    with LastingServer() as server:
-        set_redis_rights(server.url, "app", *WITHOUT_EVAL)
-        with redis.Redis.from_url(server.url) as client:
-            client.execute_command("ACL", "SAVE")
-        place = StoreLocation("redis", server.url.replace("redis://", "redis://app:app@"), "t")
-        await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(200)])
-        popped: list[int] = []
-        async with sealer.session(place) as session:
-            for _ in range(3):
-                killer = asyncio.get_running_loop().call_later(0.05, server.kill)
-                with contextlib.suppress(redis.RedisError, OSError):
-                    while True:
-                        popped += [int(text) for text in texts([await session.pop_item()])]
-                killer.cancel()
-                server.start()
-            left = [int(text) for text in texts(await session.get_items())]
-    assert left == list(range(len(left)))
-    assert popped == sorted(set(popped), reverse=True)
-    assert not set(popped) & set(left)
-    assert len(left) + len(popped) >= 200 - 3
-
-
 # -- Which rights -----------------------------------------------------------------------------------
 
 
@@ -357,7 +263,7 @@ async def test_the_rights_that_the_docs_list_are_enough(
     request: pytest.FixtureRequest, place: StoreLocation, owner: StoreLocation, sealer: Sealer, scripts: bool
 ):
     keys = f"~{place.prefix}:*"
-    user = of_user(place, request, keys, "+@connection", *SDK, *READING, *CHANGING, *(SCRIPTS if scripts else []))
+    user = of_user(place, request, keys, "+@connection", *SDK, *READING, *CHANGING, *(SCRIPTS if scripts else ()))
     async with sealer.session(user, purge_on_add=2) as session:
         await write_rows(owner, SESSION, [sealer.expired(), sealer.expired(), sealer.expired()])
         await session.add_items([message(str(number)) for number in range(20)])
@@ -381,7 +287,7 @@ async def test_a_user_who_may_not_read_is_told_which_right_is_missing(
 ):
     await write_rows(owner, SESSION, [sealer.ok("one")])
     rights = [right for right in (*READING, *CHANGING) if right != missing]
-    user = of_user(place, request, "~*", "+@connection", *SDK, *rights, *(SCRIPTS if scripts else []))
+    user = of_user(place, request, "~*", "+@connection", *SDK, *rights, *(SCRIPTS if scripts else ()))
     async with sealer.session(user) as session:
         for use in (session.get_items, session.pop_item):
             with pytest.raises(
@@ -404,7 +310,7 @@ async def test_a_right_that_is_missing_for_a_change_leaves_everything_as_it_was(
     async with stores._redis(owner) as client:
         await client.expire(owner.redis_key(SESSION), 500)
     rights = [right for right in (*SDK, *READING, *CHANGING) if right != missing]
-    user = of_user(place, request, "~*", "+@connection", *rights, *(SCRIPTS if scripts else []))
+    user = of_user(place, request, "~*", "+@connection", *rights, *(SCRIPTS if scripts else ()))
     async with open_store(user, SESSION) as store:
         rows: Any = store_beneath(store)
         if missing == "+multi" and not scripts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import ssl
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,12 @@ def of(module: str, *names: str, said: tuple[Any, ...] = ("it failed",), **attri
 
 def of_postgresql(state: str) -> Exception:
     return exc.DBAPIError("SELECT 1", {}, of("psycopg.errors", "Error", sqlstate=state))
+
+
+def because_of(error: Exception) -> Exception:
+    """The error of a driver that could not connect since the server's certificate is not trusted."""
+    error.__cause__ = ssl.SSLCertVerificationError(1, "self-signed certificate")
+    return error
 
 
 PASSES = [
@@ -45,6 +52,11 @@ PASSES = [
         said=("Command # 1 (EVAL k) of pipeline caused error: BUSY a",),
     ),
     *(of("pymysql.err", "MySQLError", "OperationalError", said=(code, "")) for code in (1205, 1213, 2006, 2013, 1040)),
+    # PyMySQL of today gives a SQLSTATE as well, which is the same for most.
+    *(
+        exc.DBAPIError("", {}, of("pymysql.err", "MySQLError", "OperationalError", said=(code, ""), sqlstate="HY000"))
+        for code in (1205, 1020, 1927)
+    ),
     of("asyncmy.errors", "MySQLError", "OperationalError", said=(1290, "read-only")),
     of("pymongo.errors", "PyMongoError", "ConnectionFailure", "AutoReconnect", "NotPrimaryError"),
     of("pymongo.errors", "PyMongoError", "ConnectionFailure", "ServerSelectionTimeoutError"),
@@ -69,7 +81,7 @@ STAYS = [
     of("redis.exceptions", "RedisError", "ResponseError", said=("WRONGTYPE Operation against a key",)),
     of("redis.exceptions", "RedisError", "ResponseError", "NoPermissionError"),
     of("redis.exceptions", "RedisError", "ConnectionError", "AuthenticationError"),
-    *(of("pymysql.err", "MySQLError", "ProgrammingError", said=(code, "")) for code in (1146, 1142, 1045, 1062)),
+    *(of("pymysql.err", "MySQLError", "ProgrammingError", said=(code, "")) for code in (1146, 1142, 1045, 1062, 1153)),
     of("pymongo.errors", "PyMongoError", "OperationFailure", code=13),
     of("grpc.aio", "AioRpcError", code=lambda _: SimpleNamespace(name="PERMISSION_DENIED")),
     PermissionError(errno.EACCES, "denied"),
@@ -88,6 +100,28 @@ def test_what_waiting_does_not_mend(error: Exception):
     trouble = trouble_of(error)
     assert trouble is not None
     assert not trouble.passes
+
+
+UNTRUSTED = [
+    ssl.SSLCertVerificationError(1, "self-signed certificate"),
+    of("redis.exceptions", "RedisError", "ConnectionError", said=("Error 1. [SSL: X] certificate verify failed: Y",)),
+    exc.OperationalError("SELECT 1", {}, of("psycopg", "Error", said=("SSL error: certificate verify failed",))),
+    exc.DBAPIError("SELECT 1", {}, because_of(of("pymysql.err", "Error", said=(2003, "Can't connect")))),
+]
+
+
+@pytest.mark.parametrize("error", UNTRUSTED, ids=repr)
+def test_a_certificate_that_is_not_trusted_is_told_as_such(error: Exception):
+    trouble = trouble_of(error)
+    assert trouble is not None
+    assert trouble.advice.startswith("Its certificate is not trusted here")
+    assert not trouble.passes
+
+
+def test_a_row_that_speaks_of_certificates_is_none():
+    trouble = trouble_of(exc.DBAPIError("INSERT", {"data": "certificate verify failed"}, of_postgresql("42P01")))
+    assert trouble is not None
+    assert "certificate" not in trouble.advice
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from .._support.bounded import OverdueError, bounded, bounded_in_place
 from .._support.shielding import caller
 from ..errors import StoreTimeoutError
 from ..stores.plain import call
-from ..stores.rows import Row, RowStore
+from ..stores.rows import Problem, Row, RowStore
 from .session_log import SessionLog
 from .shielded import ShieldedChanges
 from .store_failures import failure_of
@@ -84,6 +84,14 @@ class GuardedRows(RowStore):
         self.IDS_ARE_POSITIONS = rows.IDS_ARE_POSITIONS  # type: ignore[misc]  # as it is with those rows
         self._rows = rows
         self._calls = calls
+
+    def is_unexamined(self) -> bool:
+        """As `RowStore.is_unexamined`."""
+        return self._rows.is_unexamined()
+
+    async def examine(self) -> Sequence[Problem]:
+        """As `RowStore.examine`."""
+        return await self._read("look at how it was set up", self._rows.examine)
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""

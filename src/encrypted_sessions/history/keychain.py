@@ -61,8 +61,10 @@ async def answer_for(kid: str, upstream: _T | None, ask: Callable[[str], Awaitab
 class StringKeychain:
     """One string for everything, whatever the kid: the Agents SDK's rule."""
 
-    def __init__(self, secret: bytes, session_id: str) -> None:
+    def __init__(self, secret: bytes, session_id: str, *, strict: bool) -> None:
         self._cipher = SessionCipher(secret, session_id, UPSTREAM_KID)
+        #: Whether what is merely warned of elsewhere is refused.
+        self.strict = strict
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("a session's keys cannot be pickled or copied")
@@ -89,6 +91,7 @@ class RingKeychain:
     def __init__(self, ring: KeyRing, session_id: str, upstream_key: str | None) -> None:
         self._ring = ring
         self._session_id = session_id
+        self.strict = bool(getattr(ring, "strict", False))
         self._upstream = (
             None if upstream_key is None else SessionCipher(upstream_secret(upstream_key)[0], session_id, UPSTREAM_KID)
         )

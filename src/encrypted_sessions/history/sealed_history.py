@@ -7,8 +7,9 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from .._support.warnings import warn_caller
 from ..core.exact_json import TooLongError
-from ..errors import HistoryChangedError
+from ..errors import HistoryChangedError, StoreConfigError
 from ..stores.access import Cursor
 from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row, RowStore
@@ -46,13 +47,29 @@ class SealedHistory:
     ) -> None:
         self._calls = StoreCalls(session_id, changes, log)
         self.session = session
-        self.store = GuardedSession(session, self._calls)
+        self.store = GuardedSession(rows.writer(session) if isinstance(rows, RowStore) else session, self._calls)
         self.keychain = keychain
         self.policy = policy
         self.changes = changes
         self.log = log
         self.max_row_bytes = max_row_bytes
         self.rows = self.guarded(rows) if isinstance(rows, RowStore) else PlainStore(self.store)
+        #: Whether `examine` comes before anything else.
+        self.is_unexamined = isinstance(rows, RowStore) and rows.is_unexamined()
+
+    async def examine(self) -> None:
+        """Warn of what is wrong with how the store was set up, once; where all is strict, raise StoreConfigError.
+
+        Called in the task of whoever uses the session, whose line the warning names.
+        """
+        if isinstance(self.rows, RowStore):
+            for problem in await self.rows.examine():
+                if self.keychain.strict:
+                    raise StoreConfigError(f"refused, since this is strict: {problem.text}")
+                if not problem.is_told:
+                    problem.is_told = True
+                    warn_caller(problem.text, UserWarning)
+        self.is_unexamined = False
 
     def guarded(self, rows: RowStore) -> GuardedRows:
         """Rows whose every call ends in time, and says what is wrong in words of ours."""

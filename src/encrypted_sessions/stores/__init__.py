@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .access import Cursor, has_rows, rows_to_purge, store_beneath
     from .descriptor import StoreDescriptor, StoreNames, StoreUrl
     from .plain import PlainStore
-    from .rows import TOO_LARGE, CutPage, HistoryMovedError, Row, RowStore
+    from .rows import TOO_LARGE, CutPage, HistoryMovedError, Problem, Row, RowStore
     from .sizes import MAX_ROW_BYTES, PAGE
     from .whole import Block, StoredRow, WholeStore
 
@@ -33,6 +33,7 @@ __all__ = [
     "CutPage",
     "HistoryMovedError",
     "PlainStore",
+    "Problem",
     "Row",
     "RowStore",
     "StoreDescriptor",
@@ -55,6 +56,7 @@ _HOMES = {
     "CutPage": "rows",
     "HistoryMovedError": "rows",
     "PlainStore": "plain",
+    "Problem": "rows",
     "Row": "rows",
     "RowStore": "rows",
     "StoreDescriptor": "descriptor",

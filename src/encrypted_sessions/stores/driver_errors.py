@@ -37,8 +37,15 @@ _READ_ONLY = Trouble(
 )
 _FULL = Trouble("Make room where it stores its data, and try again", passes=True)
 _NO_TABLES = Trouble("Make its tables, as create_tables=True of SQLAlchemySession does, or mend their names")
+_NO_TABLES_IN_MYSQL = Trouble("Make its tables by the statements of docs/mysql.md, or mend their names")
+_NO_SUCH_LETTER = Trouble("A column's character set lacks a letter: make the tables by the statements of docs/mysql.md")
+_TOO_LONG = Trouble("Raise max_allowed_packet at the server, or add less at once")
 _NO_PERMISSION = Trouble("Give the user under which it is reached the right to read and write")
 _NOT_LET_IN = Trouble("See that user and password are right")
+_UNTRUSTED = Trouble(
+    "Its certificate is not trusted here: tell the driver which authority has signed it, and reach the server by a name"
+    " that stands in it"
+)
 _CANNOT_OPEN = Trouble("See that its folder is there, and that this user may write in it")
 _DAMAGED = Trouble("Its file is damaged, or is no such store: put back the last good copy")
 _REFUSED = Trouble("Waiting does not mend that: see what the store says, and mend what was asked for")
@@ -64,6 +71,8 @@ _DRIVERS = frozenset(
         "valkey",
     )
 )
+
+_MYSQL_DRIVERS = frozenset(("MySQLdb", "aiomysql", "asyncmy", "pymysql"))
 
 #: By SQLSTATE, the longest match first: SQLAlchemy's own classes follow the driver, and asyncpg's hardly tell errors
 #: apart. Of connections, of resources, an operator's doing, locks.
@@ -121,15 +130,18 @@ _REDIS_CLASSES = {
 
 #: The numbers of MySQL's errors.
 _MYSQL_CODES = {
-    **dict.fromkeys((1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2014, 2055), _AWAY),
+    **dict.fromkeys((1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1317, 1927, 1969, 3024, 4031), _AWAY),
+    **dict.fromkeys((1047, 2002, 2003, 2006, 2013, 2014, 2055), _AWAY),
     **dict.fromkeys((1205, 3572), _LOCKED),
-    1213: _GAVE_WAY,
+    **dict.fromkeys((1020, 1213), _GAVE_WAY),
+    1153: _TOO_LONG,
+    **dict.fromkeys((1267, 1366, 3988), _NO_SUCH_LETTER),
     **dict.fromkeys((1040, 1203, 1226), _USED_UP),
     **dict.fromkeys((1290, 1792, 1836), _READ_ONLY),
     **dict.fromkeys((1021, 1037, 1038, 1041, 1114), _FULL),
     1045: _NOT_LET_IN,
     **dict.fromkeys((1044, 1142, 1143, 1227, 1370), _NO_PERMISSION),
-    **dict.fromkeys((1049, 1054, 1146), _NO_TABLES),
+    **dict.fromkeys((1049, 1054, 1146), _NO_TABLES_IN_MYSQL),
     **dict.fromkeys((126, 127, 1034, 1035, 1194, 1195), _DAMAGED),
 }
 
@@ -159,24 +171,12 @@ _QUOTES = (
 
 def trouble_of(error: BaseException) -> Trouble | None:
     """What an error means for whoever waits for a store; None for what is of no store that is known here."""
-    families = {name.partition(".")[0] for name in _names(error)}
+    families = _families(error)
     if families.isdisjoint(_DRIVERS):
         return _of_system(error)
-    if "sqlalchemy" in families:
-        return _of_sqlalchemy(error)
-    for family, meaning in (("sqlite3", _of_sqlite), ("redis", _of_redis), ("valkey", _of_redis)):
-        if family in families:
-            return meaning(error)
-    if state := sqlstate_of(error):
-        return _of_state(state)
-    if "pymongo" in families:
-        return _first_of(error, _MONGO_CLASSES) or _MONGO_CODES.get(getattr(error, "code", None) or 0, _REFUSED)
-    if families & {"grpc", "dapr"}:
-        return _of_grpc(error)
-    if families & {"asyncpg", "psycopg", "psycopg2", "psycopg_pool"}:
-        return _of_postgresql_client(error)
-    code = error.args[0] if error.args and type(error.args[0]) is int else None
-    return _MYSQL_CODES.get(code or 0) or _by_dbapi_class(error)
+    if any(map(_is_of_certificate, _chain(error))):  # drivers call it a connection that failed
+        return _UNTRUSTED
+    return _of_sqlalchemy(error) if "sqlalchemy" in families else _of_driver(error, families)
 
 
 def sqlstate_of(error: BaseException) -> str:
@@ -210,6 +210,10 @@ def hide_parameters(error: BaseException) -> None:
             one.params = None  # type: ignore[attr-defined]
 
 
+def _families(error: BaseException) -> set[str]:
+    return {name.partition(".")[0] for name in _names(error)}
+
+
 def _names(error: BaseException) -> Iterator[str]:
     for kind in type(error).__mro__:
         yield f"{kind.__module__}.{kind.__qualname__}"
@@ -238,17 +242,41 @@ def _first_of(error: BaseException, meanings: dict[str, Trouble]) -> Trouble | N
     return next((meanings[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in meanings), None)
 
 
+def _of_driver(error: BaseException, families: set[str]) -> Trouble:
+    for family, meaning in (("sqlite3", _of_sqlite), ("redis", _of_redis), ("valkey", _of_redis)):
+        if family in families:
+            return meaning(error)
+    if families & _MYSQL_DRIVERS:
+        return _of_mysql(error)
+    if state := sqlstate_of(error):
+        return _of_state(state)
+    if "pymongo" in families:
+        return _first_of(error, _MONGO_CLASSES) or _MONGO_CODES.get(getattr(error, "code", None) or 0, _REFUSED)
+    if families & {"grpc", "dapr"}:
+        return _of_grpc(error)
+    if families & {"asyncpg", "psycopg", "psycopg2", "psycopg_pool"}:
+        return _of_postgresql_client(error)
+    return _by_dbapi_class(error)
+
+
 def _of_system(error: BaseException) -> Trouble | None:
     if not isinstance(error, (OSError, asyncio.TimeoutError)):
         return None
     if isinstance(error, PermissionError):
         return _NO_PERMISSION
-    if type(error).__name__ == "SSLCertVerificationError":
-        return _REFUSED
+    if _is_of_certificate(error):
+        return _UNTRUSTED
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT):
         return _FULL
     return _READ_ONLY if code == errno.EROFS else _AWAY
+
+
+def _is_of_certificate(error: BaseException) -> bool:
+    if type(error).__name__ == "SSLCertVerificationError":
+        return True
+    quotes_statements = "sqlalchemy.exc.StatementError" in _names(error)  # what it wraps is looked at, too
+    return not quotes_statements and "certificate verify failed" in str(error).lower()
 
 
 def _of_state(state: str) -> Trouble:
@@ -260,6 +288,8 @@ def _of_sqlalchemy(error: BaseException) -> Trouble:
         return _USED_UP
     original = getattr(error, "orig", None)
     if original is not None:
+        if _families(original) & _MYSQL_DRIVERS:
+            return _of_mysql(original)
         if state := sqlstate_of(original):
             return _of_state(state)
         if not any(name.startswith("sqlalchemy.") for name in _names(original)):
@@ -283,6 +313,12 @@ def _of_redis(error: BaseException) -> Trouble:
         if words.startswith(begin):
             return trouble
     return _first_of(error, _REDIS_CLASSES) or _AWAY
+
+
+def _of_mysql(error: BaseException) -> Trouble:
+    """By its number: the SQLSTATE is the same for most."""
+    code = error.args[0] if error.args and type(error.args[0]) is int else 0
+    return _MYSQL_CODES.get(code) or _by_dbapi_class(error)
 
 
 def _of_postgresql_client(error: BaseException) -> Trouble:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,6 +14,7 @@ __all__ = [
     "TOO_LARGE",
     "CutPage",
     "HistoryMovedError",
+    "Problem",
     "Row",
     "RowCursor",
     "RowStore",
@@ -54,6 +56,14 @@ class Row(NamedTuple):
     data: object
 
 
+@dataclass(eq=False)
+class Problem:
+    """What is wrong with how a store was set up, and what mends it: warned of once, and refused where all is strict."""
+
+    text: str
+    is_told: bool = False
+
+
 class CutPage(list[Row]):
     """Rows that end before as many as were asked for, since these have PAGE_BYTES together: more may follow."""
 
@@ -78,6 +88,18 @@ class RowStore(ABC):
     def only_to_purge(cls, session: Any) -> bool:  # noqa: ARG003 - for those that look
         """Whether this session's rows can be removed one by one, and yet are read through its own methods."""
         return False
+
+    def is_unexamined(self) -> bool:
+        """Whether the store may have been set up wrongly, and nobody has looked yet, or did and found something."""
+        return False
+
+    async def examine(self) -> Sequence[Problem]:
+        """What is wrong with how the store was set up. Asked before its first use, where `is_unexamined`."""
+        return ()
+
+    def writer(self, session: Any) -> Any:
+        """What `add_items` and `clear_session` are called on: the session, unless the store does these otherwise."""
+        return session
 
     def reads_end_when_cancelled(self) -> bool:
         """Whether reading ends at once when it is cancelled, whatever the server does, which spares a task a page."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from encrypted_sessions_tests import stores
+from encrypted_sessions_tests.mysql_tables import connected
 from encrypted_sessions_tests.stores import StoreLocation
 
 _CHUNK = 5_000
@@ -30,6 +31,13 @@ async def write_rows(place: StoreLocation, session_id: str, rows: Sequence[str])
             records = [(session_id, row) for row in rows]
             await connection.copy_records_to_table(
                 place.messages_table, records=records, columns=["session_id", "message_data"]
+            )
+    elif place.in_mariadb:
+        with connected(place.where) as cursor:
+            cursor.execute(f"INSERT IGNORE INTO {place.sessions_table} (session_id) VALUES (%s)", (session_id,))
+            cursor.executemany(
+                f"INSERT INTO {place.messages_table} (session_id, message_data) VALUES (%s, %s)",
+                [(session_id, row) for row in rows],
             )
     else:
         with stores._sqlite(place) as connection:

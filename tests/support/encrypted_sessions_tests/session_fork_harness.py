@@ -186,6 +186,21 @@ async def pop_until_killed(child: Child) -> None:
                 child.log(item["content"])
 
 
+async def add_and_pop_until_killed(child: Child) -> None:
+    """Add two items at once to a history of this child's own, and take one out, again and again."""
+    async with open_store(child.place, f"child {child.number}") as store:
+        session = EncryptedSession.wrap(store, child.ring(), ttl=None)
+        await session.read(1)
+        child.wait_for_start()
+        number = 0
+        while child.goes_on():
+            await session.add_items([{"role": "user", "content": f"{number} {what}"} for what in ("stays", "goes")])
+            child.log("added", number, sync=False)
+            item: Any = await session.pop_item()
+            child.log("popped", item["content"], sync=False)
+            number += 1
+
+
 async def purge_until_killed(child: Child) -> None:
     """Write items that expired long ago and one that did not, and purge, again and again."""
     async with open_store(child.place, SESSION) as store:
@@ -262,6 +277,7 @@ async def _generation(session: EncryptedSession) -> int:
 WORK = {
     function.__name__: function
     for function in (
+        add_and_pop_until_killed,
         pop_all,
         pop_until_killed,
         purge_until_killed,
@@ -288,6 +304,20 @@ MODULES = {
         "asyncpg",
     ),
     "redis": ("agents.extensions.memory.redis_session", "encrypted_sessions.stores.redis.rows"),
+    "redis-sentinel": ("agents.extensions.memory.redis_session", "encrypted_sessions.stores.redis.rows"),
+    "mongodb": ("agents.extensions.memory.mongodb_session",),
+    "advanced-sqlite": ("agents.extensions.memory.advanced_sqlite_session",),
+    **{
+        f"sqlalchemy-{driver}": (
+            "agents.extensions.memory.sqlalchemy_session",
+            "encrypted_sessions.stores.sql.rows",
+            "encrypted_sessions.stores.sql.mysql",
+            f"sqlalchemy.dialects.mysql.{driver}",
+            driver,
+            "pymysql",
+        )
+        for driver in ("aiomysql", "asyncmy")
+    },
 }
 
 

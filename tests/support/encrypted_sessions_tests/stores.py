@@ -23,11 +23,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from .mysql_tables import connected, contents, make_tables
+from .other_stores import OTHER_KINDS, open_other
+
 if TYPE_CHECKING:
     from agents.items import TResponseInputItem
 
 ROW_ADDRESSABLE: Final = ("sqlite", "async-sqlite", "sqlalchemy-sqlite", "sqlalchemy-postgres", "redis")
-KINDS: Final = (*ROW_ADDRESSABLE, "advanced-sqlite", "plain")
+MARIADB: Final = ("sqlalchemy-aiomysql", "sqlalchemy-asyncmy")
+"""Row by row as well, each by another driver; in tables as docs/mysql.md makes them."""
+
+KINDS: Final = (*ROW_ADDRESSABLE, *MARIADB, "advanced-sqlite", "plain")
 
 REDIS_WITHOUT_EVAL: Final = "redis-without-eval"
 """Places of the kind "redis" whose user may do all but run scripts."""
@@ -54,12 +60,20 @@ class StoreLocation:
         return self.kind in ("sqlite", "async-sqlite", "advanced-sqlite", "sqlalchemy-sqlite")
 
     @property
+    def in_mariadb(self) -> bool:
+        return self.kind in MARIADB
+
+    @property
     def sessions_table(self) -> str:
-        return f"{self.prefix}_sessions" if self.kind == "sqlalchemy-postgres" else "agent_sessions"
+        return f"{self.prefix}_sessions" if self._has_own_tables else "agent_sessions"
 
     @property
     def messages_table(self) -> str:
-        return f"{self.prefix}_messages" if self.kind == "sqlalchemy-postgres" else "agent_messages"
+        return f"{self.prefix}_messages" if self._has_own_tables else "agent_messages"
+
+    @property
+    def _has_own_tables(self) -> bool:
+        return self.kind == "sqlalchemy-postgres" or self.in_mariadb
 
     def redis_key(self, session_id: str) -> str:
         """The list that holds the rows of this session."""
@@ -71,6 +85,9 @@ def new_place(kind: str, request: pytest.FixtureRequest) -> StoreLocation:
     prefix = f"t{uuid.uuid4().hex[:12]}"
     if kind == "sqlalchemy-postgres":
         return StoreLocation(kind, request.getfixturevalue("postgres_url"), prefix)
+    if kind in MARIADB:
+        driver = kind.removeprefix("sqlalchemy-")
+        return StoreLocation(kind, request.getfixturevalue("mariadb_url").replace("+pymysql", f"+{driver}", 1), prefix)
     if kind == "redis":
         return StoreLocation(kind, request.getfixturevalue("redis_url"), prefix)
     if kind == REDIS_WITHOUT_EVAL:
@@ -155,6 +172,9 @@ async def open_store(place: StoreLocation, session_id: str, **options: Any) -> A
     elif place.kind in ("sqlite", "advanced-sqlite"):
         with _open_sqlite(place, session_id, options) as store:
             yield store
+    elif place.kind in OTHER_KINDS:
+        async with open_other(place, session_id, **options) as store:
+            yield store
     elif place.kind == "async-sqlite":
         from agents.extensions.memory import AsyncSQLiteSession
 
@@ -175,10 +195,12 @@ async def open_store(place: StoreLocation, session_id: str, **options: Any) -> A
     else:
         from agents.extensions.memory import SQLAlchemySession
 
+        if place.in_mariadb:
+            make_tables(place.where, place.sessions_table, place.messages_table)
         sql_store = SQLAlchemySession.from_url(
             session_id,
-            url=place.where if place.kind == "sqlalchemy-postgres" else f"sqlite+aiosqlite:///{place.where}",
-            create_tables=True,
+            url=f"sqlite+aiosqlite:///{place.where}" if place.in_sqlite else place.where,
+            create_tables=not place.in_mariadb,
             sessions_table=place.sessions_table,
             messages_table=place.messages_table,
             **options,
@@ -216,7 +238,7 @@ async def write_raw_row(place: StoreLocation, session_id: str, data: Row, *, blo
     """Append one row as an attacker or a bug would.
 
     In SQLite, bytes are stored as TEXT that may not be UTF-8, or with `blob=True` as a BLOB.
-    PostgreSQL takes only text that is UTF-8.
+    PostgreSQL and MariaDB take only text that is UTF-8.
     """
     if place.kind == "plain":
         place.memory.setdefault(session_id, []).append(data)
@@ -230,6 +252,12 @@ async def write_raw_row(place: StoreLocation, session_id: str, data: Row, *, blo
             )
             await connection.execute(
                 f"INSERT INTO {place.messages_table} (session_id, message_data) VALUES ($1, $2)", session_id, data
+            )
+    elif place.in_mariadb:
+        with connected(place.where) as cursor:
+            cursor.execute(f"INSERT IGNORE INTO {place.sessions_table} (session_id) VALUES (%s)", (session_id,))
+            cursor.execute(
+                f"INSERT INTO {place.messages_table} (session_id, message_data) VALUES (%s, %s)", (session_id, data)
             )
     else:
         with _sqlite(place) as connection:
@@ -261,6 +289,9 @@ async def replace_raw_row(place: StoreLocation, session_id: str, index: int, dat
             await connection.execute(
                 f"UPDATE {place.messages_table} SET message_data = $1 WHERE id = $2", data, address
             )
+    elif place.in_mariadb:
+        with connected(place.where) as cursor:
+            cursor.execute(f"UPDATE {place.messages_table} SET message_data = %s WHERE id = %s", (data, address))
     else:
         with _sqlite(place) as connection:
             connection.execute(
@@ -293,6 +324,8 @@ async def everything_at_rest(place: StoreLocation) -> bytes:
                 for row in await connection.fetch(f"SELECT t::text AS row FROM {table} t")
             ]
         return b"\n".join(str(row["row"]).encode() for row in rows)
+    if place.in_mariadb:
+        return b"\n".join(contents(place.where, [place.sessions_table, place.messages_table]))
     found = [file.read_bytes() for file in Path(place.where).parent.glob(f"{Path(place.where).name}*")]
     with _sqlite(place) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
@@ -312,6 +345,10 @@ async def _addressed_rows(place: StoreLocation, session_id: str) -> list[tuple[i
     if place.kind == "sqlalchemy-postgres":
         async with _postgres(place) as connection:
             return [(row["id"], row["message_data"]) for row in await connection.fetch(query % "$1", session_id)]
+    if place.in_mariadb:
+        with connected(place.where) as cursor:
+            cursor.execute(query.replace("session_id", "CAST(session_id AS BINARY)", 1), (session_id.encode(),))
+            return list(cursor)
     with _sqlite(place) as connection:
         return [(row_id, _as_row(data)) for row_id, data in connection.execute(query % "?", (session_id,))]
 

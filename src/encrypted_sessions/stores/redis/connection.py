@@ -148,6 +148,8 @@ class RedisConnection:
         if isinstance(error, exceptions.ResponseError) and forbids_scripts(error):
             return _ScriptsForbiddenError(text)
         if trouble is not None and not trouble.passes:
+            if isinstance(error, exceptions.ConnectionError):  # of who may connect, or to whom
+                return StoreError(f"{text}. {trouble.advice}")
             rights = "SCAN, EVAL (or WATCH, MULTI and EXEC) and the commands of lists (docs/redis.md)"
             return StoreError(f"{text}. See that the user of the URL may run {rights}")
         return StoreUnavailableError(f"{text}. Try again when it answers")

@@ -111,8 +111,12 @@ class RedisRows(RowStore):
     def place(self) -> Hashable:
         """As `RowStore.place`: the list, in its database."""
         pool = getattr(self._session._redis, "connection_pool", None)  # a cluster's client has none
-        where = getattr(pool, "connection_kwargs", {})
-        return (*(where.get(part) for part in ("host", "port", "path", "db")), self._key) if where else id(self)
+        where = getattr(pool, "connection_kwargs", None)
+        if not where:
+            return id(self)
+        # A Sentinel's client is told where to connect, by a name that other Sentinels may have as well.
+        sentinel = id(getattr(pool, "sentinel_manager", None)), getattr(pool, "service_name", None)
+        return (*sentinel, *(where.get(part) for part in ("host", "port", "path", "db")), self._key)
 
     def foreseen(self) -> Row | None:
         """As `RowStore.foreseen`: the newest row after the last removal, or that hindered it."""

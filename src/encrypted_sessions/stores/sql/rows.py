@@ -1,55 +1,29 @@
 """Rows of the SDK's SQLAlchemySession, through its tables and its engine.
 
-The SDK orders rows by created_at, then id. SQLite keeps created_at as text, and SQLAlchemy would
-bind it back in another precision, so there it is read and compared as the text it is.
+The SDK orders rows by created_at, then id.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from sqlalchemy import (
-    TIMESTAMP,
-    Float,
-    Integer,
-    LargeBinary,
-    Select,
-    String,
-    and_,
-    case,
-    cast,
-    delete,
-    func,
-    insert,
-    literal,
-    null,
-    or_,
-    select,
-    text,
-    type_coerce,
-    update,
-)
+from sqlalchemy import Select, case, delete, func, null, select, update
+from sqlalchemy.exc import CompileError
 
-from ..._support.shielding import is_caller_gone
-from ..rows import Row, RowStore, cut_by_size, mark_too_large
+from ..._support.shielding import is_caller_gone, shield
+from ...errors import StoreConfigError
+from ..rows import Problem, Row, RowStore, cut_by_size, mark_too_large
+from .dialect import Dialect, PostgreSQLDialect, RowId, SQLiteDialect
 
 if TYPE_CHECKING:
     from agents.extensions.memory import SQLAlchemySession
+    from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ["RowId", "SQLAlchemyRows"]
+__all__ = ["SQLAlchemyRows"]
 
-#: Before this release SQLite has to read a text to tell how many bytes it has.
-_SQLITE_KNOWS_SIZES = sqlite3.sqlite_version_info >= (3, 43)
-
-
-class RowId(NamedTuple):
-    """The primary key, and the time that comes before it in the order of rows."""
-
-    id: int
-    created_at: Any
+_T = TypeVar("_T")
 
 
 class SQLAlchemyRows(RowStore):
@@ -67,51 +41,70 @@ class SQLAlchemyRows(RowStore):
 
     def __init__(self, session: SQLAlchemySession) -> None:
         self._session: Any = session  # what it needs is not public: see stores/__init__
-        columns = self._session._messages.c
-        self._id = columns.id
-        self._mine = columns.session_id == session.session_id
-        if session.engine.dialect.name == "sqlite":
-            self._created_at: Any = type_coerce(columns.created_at, String)
-            # Text that is not UTF-8 cannot be fetched as text.
-            self._data: Any = cast(columns.message_data, LargeBinary)
-            self._size: Any = (
-                func.octet_length(columns.message_data) if _SQLITE_KNOWS_SIZES else func.length(self._data)
+        self._dialect = _dialect_of(session, self._session._sessions, self._session._messages)
+
+    def is_unexamined(self) -> bool:
+        """As `RowStore.is_unexamined`."""
+        return not self._dialect.leaves_writing_to_the_sdk
+
+    async def examine(self) -> Sequence[Problem]:
+        """As `RowStore.examine`."""
+        await self._ready()
+        self._dialect.refuse_id()
+        return self._dialect.problems
+
+    def writer(self, session: Any) -> Any:
+        """As `RowStore.writer`."""
+        return session if self._dialect.leaves_writing_to_the_sdk else self
+
+    async def _ready(self) -> None:
+        if self._dialect.is_unexamined:
+            async with self._session._session() as connection:
+                await self._dialect.examine(connection)
+        try:
+            await self._session._ensure_tables()
+        except CompileError as error:
+            problem = StoreConfigError(
+                f"create_tables=True of SQLAlchemySession cannot make tables for {self._session.engine.dialect.name}"
+                f" ({type(error).__name__}). Leave it out and make them yourself: docs/mysql.md has the statements for"
+                " MySQL and MariaDB"
             )
         else:
-            self._created_at = columns.created_at
-            self._data = columns.message_data
-            self._size = func.octet_length(columns.message_data)
+            return
+        raise problem
+
+    async def _change(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        await self._ready()
+        changed: _T = await self._dialect.repeat(lambda: self._session._run_sqlite_write_with_retry(attempt))
+        return changed
 
     def _columns(self, most: int) -> tuple[Any, ...]:
         """The columns of a row; of one with more than `most` bytes the last is its size, and its data stays there."""
-        is_large = self._size > most
-        return self._id, self._created_at, case((is_large, null()), else_=self._data), case((is_large, self._size))
+        of = self._dialect
+        is_large = of.size > most
+        return of.id, of.created_at, case((is_large, null()), else_=of.data), case((is_large, of.size))
 
     def _newest_first(self, count: int, most: int) -> Select[Any]:
-        newest_first = self._created_at.desc(), self._id.desc()
-        return select(*self._columns(most)).where(self._mine).order_by(*newest_first).limit(count)
+        of = self._dialect
+        newest_first = of.created_at.desc(), of.id.desc()
+        return select(*self._columns(most)).where(of.mine).order_by(*newest_first).limit(count)
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""
-        await self._session._ensure_tables()
+        await self._ready()
         async with self._session._session() as connection:
 
             async def fetch(count: int, most: int) -> list[Row]:
                 statement = self._newest_first(count, most)
                 if upto is not None:
-                    # The first condition lets the database start from its index.
-                    statement = statement.where(
-                        and_(
-                            self._created_at <= upto.id.created_at,
-                            or_(self._created_at < upto.id.created_at, self._id <= upto.id.id),
-                        )
-                    )
+                    statement = statement.where(self._dialect.up_to(upto.id))
                 return await _rows(connection, statement)
 
             return await cut_by_size(fetch, upto, count, self.max_row_bytes)
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
+        of = self._dialect
 
         async def attempt() -> bool:
             async with self._session._session() as connection, connection.begin():
@@ -121,7 +114,7 @@ class SQLAlchemyRows(RowStore):
                     return False
                 for row in rows:
                     removed = await connection.execute(
-                        delete(self._session._messages).where(self._mine, self._id == row.id.id, self._data == row.data)
+                        delete(of.messages).where(of.mine, of.id == row.id.id, of.holds(row.data))
                     )
                     if removed.rowcount != 1:
                         await connection.rollback()
@@ -131,70 +124,56 @@ class SQLAlchemyRows(RowStore):
                     return False
                 return True
 
-        await self._session._ensure_tables()
-        return bool(await self._session._run_sqlite_write_with_retry(attempt))
+        return await self._change(attempt)
 
     async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
-        """As `RowStore.added_at`, for SQLite and PostgreSQL."""
-        column = self._session._messages.c.created_at
-        dialect = self._session.engine.dialect.name
-        if dialect == "sqlite":
-            seconds = cast(func.strftime("%s", type_coerce(column, String)), Integer)
-        elif dialect == "postgresql":
-            # A time without a zone is in the connection's.
-            seconds = cast(func.date_part("epoch", cast(column, TIMESTAMP(timezone=True))), Float)
-        else:
+        """As `RowStore.added_at`."""
+        await self._ready()
+        of = self._dialect
+        seconds = of.seconds()
+        if seconds is None:
             return [None] * len(rows)
-        statement = select(self._id, seconds).where(self._mine, self._id.in_([row.id.id for row in rows]))
+        statement = select(of.id, seconds).where(of.mine, of.id.in_([row.id.id for row in rows]))
         async with self._session._session() as connection:
             times = dict(map(tuple, await connection.execute(statement)))
         return [times.get(row.id.id) for row in rows]
 
     async def oldest(self, count: int) -> list[Row]:
         """As `RowStore.oldest`."""
-        await self._session._ensure_tables()
+        await self._ready()
         async with self._session._session() as connection:
 
             async def fetch(count: int, most: int) -> list[Row]:
-                oldest = select(*self._columns(most)).where(self._mine).order_by(self._created_at, self._id)
+                of = self._dialect
+                oldest = select(*self._columns(most)).where(of.mine).order_by(of.created_at, of.id)
                 return await _rows(connection, oldest.limit(count))
 
             return await cut_by_size(fetch, None, count, self.max_row_bytes)
 
     async def remove_any(self, rows: Sequence[Row]) -> int:
-        """As `RowStore.remove_any`. SQLite overwrites their bytes."""
+        """As `RowStore.remove_any`."""
+        of = self._dialect
         ids = [row.id.id for row in rows]
-        # What these rows hold is due, in whichever of them it lies: that spares a condition for each.
-        found = delete(self._session._messages).where(
-            self._mine, self._id.in_(ids), self._data.in_([row.data for row in rows])
-        )
 
         async def attempt() -> int:
+            # What these rows hold is due, in whichever of them it lies: that spares a condition for each.
+            due = delete(of.messages).where(of.mine, of.id.in_(ids), of.holds_one_of([row.data for row in rows]))
             async with self._session._session() as connection, connection.begin():
-                if self._session.engine.dialect.name == "sqlite":
-                    await connection.execute(text("PRAGMA secure_delete = ON"))
+                await of.before_purging(connection)
                 # The order of locks that every change has: two at once never wait for each other.
                 await self._session._lock_session(connection)
-                removed = await connection.execute(found)
+                removed = await connection.execute(due)
                 return int(removed.rowcount)
 
-        await self._session._ensure_tables()
-        return int(await self._session._run_sqlite_write_with_retry(attempt))
+        return await self._change(attempt)
 
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """As `RowStore.replace_tail`. New rows get the time of the newest that they replace."""
-        messages = self._session._messages
-        values: list[dict[str, Any]] = [
-            {
-                "session_id": self._session.session_id,
-                "message_data": await self._session._serialize_item(envelope),
-            }
-            for envelope in envelopes
-        ]
-        if expected:
-            created_at = literal(expected[-1].id.created_at, type_=self._created_at.type)
-            for value in values:
-                value["created_at"] = created_at
+        of = self._dialect
+        as_of = expected[-1].id if expected else None
+        texts = [await self._session._serialize_item(envelope) for envelope in envelopes]
+        await self._ready()
+        of.refuse_rows(texts)
 
         async def attempt() -> bool:
             async with self._session._session() as connection, connection.begin():
@@ -204,22 +183,51 @@ class SQLAlchemyRows(RowStore):
                 if current[::-1] != list(expected):
                     return False
                 # One by one: a list of all ids can exceed what a statement may bind.
+                for message_data in texts:
+                    await of.insert(connection, message_data, as_of)
                 for row in expected:
-                    await connection.execute(delete(messages).where(self._mine, self._id == row.id.id))
-                for value in values:
-                    await connection.execute(insert(messages).values(value))
+                    await connection.execute(delete(of.messages).where(of.mine, of.id == row.id.id))
                 await connection.execute(
-                    update(self._session._sessions)
-                    .where(self._session._sessions.c.session_id == self._session.session_id)
-                    .values(updated_at=func.current_timestamp())
+                    update(of.sessions).where(of.my_session()).values(updated_at=func.current_timestamp())
                 )
                 return True
 
-        await self._session._ensure_tables()
-        return bool(await self._session._run_sqlite_write_with_retry(attempt))
+        return await self._change(attempt)
+
+    # -- In place of the SDK's own, where these do not do -------------------------------------
+
+    async def add_items(self, items: Sequence[Any]) -> None:
+        """As the SDK's: what it would cut off is refused, and what gave way to another change is made again."""
+        await self._ready()
+        self._dialect.refuse_rows([await self._session._serialize_item(item) for item in items])
+        await self._dialect.repeat(lambda: self._session.add_items(items))
+
+    async def clear_session(self) -> None:
+        """As the SDK's, whoever is cancelled meanwhile; of exactly this session."""
+        of = self._dialect
+
+        async def attempt() -> None:
+            async with self._session._session() as connection, connection.begin():
+                await self._session._lock_session(connection)
+                await connection.execute(delete(of.messages).where(of.mine))
+                # Another session's messages may belong to this row, whose id the database takes for the same.
+                others = select(of.id).where(of.messages.c.session_id == of.session_id)
+                await connection.execute(delete(of.sessions).where(of.my_session(), ~others.exists()))
+
+        await shield(self._change(attempt))
 
 
 async def _rows(connection: AsyncSession, statement: Select[Any]) -> list[Row]:
     """Rows; of those that are larger than they may be, the size as their data."""
     found = await connection.execute(statement)
     return [Row(RowId(row_id, created_at), data if size is None else size) for row_id, created_at, data, size in found]
+
+
+def _dialect_of(session: SQLAlchemySession, sessions: Table, messages: Table) -> Dialect:
+    name = session.engine.dialect.name
+    if name in ("mysql", "mariadb"):
+        from .mysql import MySQLDialect  # noqa: PLC0415 - few sessions lie there
+
+        return MySQLDialect(session.session_id, sessions, messages, session.engine.sync_engine)
+    kind = {"sqlite": SQLiteDialect, "postgresql": PostgreSQLDialect}.get(name, Dialect)
+    return kind(session.session_id, sessions, messages)
