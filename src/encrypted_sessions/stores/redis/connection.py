@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,6 +10,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from ..._support.lots import pause_by_lot
 from ...errors import StoreConfigError, StoreError, StoreUnavailableError
 from ..driver_errors import trouble_of, words_of
 from .rights import forbids_scripts
@@ -25,12 +24,8 @@ Command = tuple[object, ...]
 
 _CONNECT_TIMEOUT_S = 5.0
 
-
-#: How often a transaction is tried, and how long it waits when others changed what it has looked at.
+#: How often a transaction is tried while others change what it has looked at.
 _ATTEMPTS = 1000
-_PAUSE_S = (0.001, 0.008)
-
-_uniform = secrets.SystemRandom().uniform
 
 
 class _ScriptsForbiddenError(StoreError):
@@ -127,7 +122,7 @@ class RedisConnection:
                             pipe.execute_command(*command)
                         await pipe.execute()
                 except exceptions.WatchError:
-                    await asyncio.sleep(_uniform(*_PAUSE_S))
+                    await pause_by_lot()
                 else:
                     return result
         raise StoreUnavailableError(f"{self.location}: others changed a list under each of {_ATTEMPTS} attempts")
