@@ -26,68 +26,14 @@ from encrypted_sessions.errors import PurgeRefusedError
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import TTL, Sealer, message
 from encrypted_sessions_tests.servers import Server, free_port
+from encrypted_sessions_tests.store_failures import SESSION, crosses_a_process_boundary, failure, operations
 from encrypted_sessions_tests.stores import PlainSession, StoreLocation, new_place, open_store
-
-#: An id that stands out in any text.
-SESSION = "customer-4711-of-agents"
-
-PATIENCE_S = 40.0
-
 
 @pytest.fixture
 def sealer() -> Iterator[Sealer]:
     sealer = Sealer(SESSION)
     yield sealer
     sealer.ring.close()
-
-
-def operations(session: EncryptedSession) -> dict[str, Callable[[], Awaitable[Any]]]:
-    return {
-        "get_items": session.get_items,
-        "read": session.read,
-        "add_items": lambda: session.add_items([message("new")]),
-        "pop_item": session.pop_item,
-        "purge_expired": session.purge_expired,
-        "clear_session": session.clear_session,
-        "compaction": lambda: session._atomic_replace_items([message("both")]),
-    }
-
-
-async def failure(operation: Callable[[], Awaitable[Any]], *kinds: type[BaseException], store: str) -> StoreError:
-    """The error that an operation ends with: of each of these kinds, without a row or an id in any text of it."""
-    with pytest.raises(StoreError) as caught:
-        await asyncio.wait_for(operation(), PATIENCE_S)
-    error = caught.value
-    for kind in kinds:
-        assert isinstance(error, kind), type(error).__mro__
-    assert str(error).startswith(f"{store} ")
-    shows_nothing(error)
-    crosses_a_process_boundary(error)
-    return error
-
-
-def shows_nothing(error: BaseException) -> None:
-    everything = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    seen: list[Any] = []
-    todo: list[Any] = [error]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, BaseException) and one not in seen:
-            seen.append(one)
-            everything += f"{one!s} {one!r} {one.args!r} {vars(one)!r}"
-            todo += [one.__cause__, one.__context__, getattr(one, "orig", None)]
-    assert SESSION not in everything
-    assert "__enc__" not in everything
-    assert "gAAAA" not in everything
-
-
-def crosses_a_process_boundary(error: StoreError) -> None:
-    back = pickle.loads(pickle.dumps(error))  # noqa: S301 - made in this line
-    assert type(back) is type(error)
-    assert str(back) == str(error)
-    assert repr(back) == repr(error)
-    assert back.args == error.args
-    assert getattr(back, "in_doubt", None) == getattr(error, "in_doubt", None)
 
 
 # -- Files of SQLite -------------------------------------------------------------------------------

@@ -142,10 +142,10 @@ class RedisConnection:
         text, trouble = f"{self.location}: {words or type(error).__name__}", trouble_of(error)
         if isinstance(error, exceptions.ResponseError) and forbids_scripts(error):
             return _ScriptsForbiddenError(text)
-        if trouble is not None and not trouble.passes:
-            rights = "SCAN, EVAL (or WATCH, MULTI and EXEC) and the commands of lists (docs/redis.md)"
-            return StoreError(f"{text}. See that the user of the URL may run {rights}")
-        return StoreUnavailableError(f"{text}. Try again when it answers")
+        if trouble is None or trouble.passes:
+            return StoreUnavailableError(f"{text}. {trouble.advice if trouble else 'Try again when it answers'}")
+        rights = "SCAN, EVAL (or WATCH, MULTI and EXEC) and the commands of lists (docs/redis.md)"
+        return StoreError(f"{text}. See that the user of the URL may run {rights}")
 
     def _connected(self) -> Redis:
         if self._client is None:
