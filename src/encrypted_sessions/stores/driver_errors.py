@@ -200,7 +200,7 @@ def words_of(error: BaseException) -> str:
     """What went wrong, in the driver's words. Further lines can quote a row, and a pipeline the command before."""
     original = getattr(error, "orig", None) or error
     _, is_of_pipeline, words = str(original).rpartition(" of pipeline caused error: ")
-    words = words.partition(" script: ")[0].strip(" .,'\"()" if is_of_pipeline else None)
+    words = words.partition(" script: ")[0].strip(" .,'\"()" if is_of_pipeline and words.startswith("(") else None)
     line = words.splitlines()[0].rpartition("'>: ")[2].strip() if words else ""
     return line.rstrip(".") or type(original).__name__
 
