@@ -66,7 +66,9 @@ class Way(NamedTuple):
 
     def place(self) -> StoreLocation:
         return StoreLocation(
-            "redis" if self.store == "RedisSession" else "sqlalchemy-postgres", self.where(), f"t{uuid.uuid4().hex[:12]}"
+            "redis" if self.store == "RedisSession" else "sqlalchemy-postgres",
+            self.where(),
+            f"t{uuid.uuid4().hex[:12]}",
         )
 
 
@@ -162,9 +164,10 @@ async def test_a_change_that_was_under_way_in_a_crash_has_not_happened(
     """It waits for a lock when the server stops at once (`pg_ctl stop -m immediate`)."""
     way = Way("SQLAlchemySession", postgres, lambda: postgres.url.replace("+asyncpg", f"+{driver}"))
     place = way.place()
-    async with session_over(place, sealer) as session, stores._postgres(
-        StoreLocation(place.kind, postgres.url, place.prefix)
-    ) as other:
+    async with (
+        session_over(place, sealer) as session,
+        stores._postgres(StoreLocation(place.kind, postgres.url, place.prefix)) as other,
+    ):
         await write_rows(StoreLocation(place.kind, postgres.url, place.prefix), SESSION, list(map(sealer.ok, "ab")))
         assert texts(await session.get_items()) == ["a", "b"]
         await other.execute(f"BEGIN; LOCK TABLE {place.messages_table} IN SHARE ROW EXCLUSIVE MODE")

@@ -29,6 +29,7 @@ from encrypted_sessions_tests.servers import Server, free_port
 from encrypted_sessions_tests.store_failures import SESSION, crosses_a_process_boundary, failure, operations
 from encrypted_sessions_tests.stores import PlainSession, StoreLocation, new_place, open_store
 
+
 @pytest.fixture
 def sealer() -> Iterator[Sealer]:
     sealer = Sealer(SESSION)
@@ -82,28 +83,40 @@ async def test_a_file_without_tables(file: StoreLocation, sealer: Sealer, operat
     assert isinstance(error.__cause__, driver_class(file, "OperationalError"))
 
 
+def all_but_the_first_page(data: bytes) -> bytes:
+    return data[:4096] + b"\xff" * (len(data) - 4096)
+
+
+def the_header(data: bytes) -> bytes:
+    return b"\xff" * 100 + data[100:]
+
+
+def the_end(data: bytes) -> bytes:
+    return data[: len(data) // 4096 // 2 * 4096]
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "async-sqlite", "sqlalchemy-sqlite"])
-@pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item"])
-async def test_a_damaged_file(kind: str, sealer: Sealer, operation: str, request: pytest.FixtureRequest):
+@pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item", "clear_session", "compaction"])
+@pytest.mark.parametrize("lost", [all_but_the_first_page, the_header, the_end])
+async def test_a_damaged_file(
+    kind: str, sealer: Sealer, operation: str, lost: Callable[[bytes], bytes], request: pytest.FixtureRequest
+):
     file = new_place(kind, request)
     async with session_over(file, sealer) as session:
         await session.add_items([message("word " * 2000) for _ in range(20)])
-    damage(Path(file.where))
+    path = Path(file.where)
+    damaged = lost(path.read_bytes())
     async with unopened(file) as store:
+        for beside in ("-wal", "-shm"):
+            path.with_name(path.name + beside).unlink(missing_ok=True)
+        path.write_bytes(damaged)
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
         error = await failure(
             operations(session)[operation], driver_class(file, "DatabaseError"), store=FILES[file.kind]
         )
     assert not isinstance(error, StoreUnavailableError)
     assert "put back the last good copy" in str(error)
-
-
-def damage(path: Path) -> None:
-    """Overwrite all but the first page."""
-    data = path.read_bytes()
-    for beside in ("-wal", "-shm"):
-        path.with_name(path.name + beside).unlink(missing_ok=True)
-    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    assert path.read_bytes() == damaged
 
 
 @contextlib.asynccontextmanager
@@ -124,6 +137,32 @@ async def unopened(place: StoreLocation) -> AsyncIterator[Any]:
         store = SQLiteSession(SESSION, place.where)
         yield store
         store.close()
+
+
+@pytest.mark.parametrize("operation", ["add_items", "pop_item", "clear_session", "compaction"])
+async def test_a_file_that_is_locked_for_longer_than_its_session_tries(
+    sealer: Sealer, operation: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    from agents.extensions.memory import SQLAlchemySession
+
+    monkeypatch.setattr(SQLAlchemySession, "_SQLITE_BUSY_TIMEOUT_MS", 20)  # 5 s, and six times
+    monkeypatch.setattr(SQLAlchemySession, "_SQLITE_LOCK_RETRY_DELAYS", (0.01,))
+    place = new_place("sqlalchemy-sqlite", request)
+    async with session_over(place, sealer) as session:
+        await session.add_items([message("one")])
+        with contextlib.closing(sqlite3.connect(place.where, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            error = await failure(
+                operations(session)[operation],
+                StoreUnavailableError,
+                driver_class(place, "OperationalError"),
+                store="SQLAlchemySession",
+                cure="Something else holds a lock in it: try again, or let the driver wait longer",
+            )
+            assert "Whether" not in str(error)  # it certainly was not changed
+            assert texts(await session.get_items()) == ["one"]
+            other.execute("ROLLBACK")
+        assert await session.pop_item() == message("one")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "async-sqlite"])
