@@ -183,7 +183,7 @@ async def test_a_change_that_was_under_way_in_a_crash_has_not_happened(
 async def test_a_redis_that_keeps_nothing_comes_back_empty(
     redis_server: Server, sealer: Sealer, request: pytest.FixtureRequest
 ):
-    """doctor tells that beforehand: nothing else can."""
+    """That is told beforehand, by the doctor: nothing else can."""
     async with session_over(new_place("redis", request), sealer) as session:
         await session.add_items([message("one"), message("two")])
         redis_server.kill()

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import pickle
 import sqlite3
-import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import pytest
 from encrypted_sessions import (
     EncryptedSession,
     EncryptedSessionError,
-    StoreError,
     StoreTimeoutError,
     StoreUnavailableError,
     UnreadableItemsError,
@@ -95,6 +93,15 @@ def the_end(data: bytes) -> bytes:
     return data[: len(data) // 4096 // 2 * 4096]
 
 
+def damage(path: Path, lost: Callable[[bytes], bytes]) -> bytes:
+    """What is left of a file and lies there from now on."""
+    left = lost(path.read_bytes())
+    for beside in ("-wal", "-shm"):
+        path.with_name(path.name + beside).unlink(missing_ok=True)
+    path.write_bytes(left)
+    return left
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "async-sqlite", "sqlalchemy-sqlite"])
 @pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item", "clear_session", "compaction"])
 @pytest.mark.parametrize("lost", [all_but_the_first_page, the_header, the_end])
@@ -104,19 +111,15 @@ async def test_a_damaged_file(
     file = new_place(kind, request)
     async with session_over(file, sealer) as session:
         await session.add_items([message("word " * 2000) for _ in range(20)])
-    path = Path(file.where)
-    damaged = lost(path.read_bytes())
     async with unopened(file) as store:
-        for beside in ("-wal", "-shm"):
-            path.with_name(path.name + beside).unlink(missing_ok=True)
-        path.write_bytes(damaged)
+        damaged = damage(Path(file.where), lost)
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
         error = await failure(
             operations(session)[operation], driver_class(file, "DatabaseError"), store=FILES[file.kind]
         )
     assert not isinstance(error, StoreUnavailableError)
     assert "put back the last good copy" in str(error)
-    assert path.read_bytes() == damaged
+    assert damage(Path(file.where), bytes) == damaged, "it is left as it was"
 
 
 @contextlib.asynccontextmanager
