@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -240,15 +240,10 @@ async def test_a_postgresql_that_takes_no_changes(driver: str, sealer: Sealer, r
     }
     async with session_over(place, sealer) as session:
         await session.add_items([message("one"), message("two")])
-    changes: list[Callable[[EncryptedSession], Awaitable[Any]]] = [
-        lambda session: session.add_items([message("three")]),
-        lambda session: session.pop_item(),
-        lambda session: session.clear_session(),
-    ]
     async with session_over(place, sealer, engine_kwargs={"connect_args": read_only[driver]}) as session:
-        for change in changes:
+        for operation in ("add_items", "pop_item", "clear_session", "compaction"):
             error = await failure(
-                lambda change=change: change(session),  # type: ignore[misc]
+                operations(session)[operation],
                 StoreUnavailableError,
                 store="SQLAlchemySession",
                 cure="as a replica does not: connect to the server that does, and try again",
