@@ -99,9 +99,10 @@ lint: $(VENV)/.ready ## style
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: $(VENV)/.ready $(VENV)/.pyright ## types: of the code, and of what applications write, as mypy and pyright see it
+types: $(VENV)/.ready $(VENV)/.pyright ## types: of the code, of the benchmark, and of what applications write, as mypy and pyright see it
 	$(BIN)/mypy
-	MYPYPATH=src:. $(BIN)/mypy --strict --explicit-package-bases tests/typing/api.py
+	MYPYPATH=src:.:tests/support:tests/bench $(BIN)/mypy --strict --explicit-package-bases --follow-imports=silent \
+		tests/typing/api.py tests/bench
 	PYTHONPATH=src:. $(BIN)/basedpyright --project tests/typing --pythonpath $(BIN)/python
 
 contracts: $(VENV)/.ready ## which module may import which

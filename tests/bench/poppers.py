@@ -24,7 +24,7 @@ _ITEMS = 1_500
 class _Popped(NamedTuple):
     """How many one popper got, and when it got the last one."""
 
-    count: int
+    items: int
     last_at: float
 
 
@@ -63,7 +63,7 @@ async def _rate(place: StoreLocation, subject: str, how: str, poppers: int, item
         began, popped = await _tasks(place, subject, key, poppers)
     else:
         began, popped = _processes(place, subject, key, poppers)  # nothing else is to run meanwhile
-    assert sum(one.count for one in popped) == items, (place.kind, subject, popped)
+    assert sum(one.items for one in popped) == items, (place.kind, subject, popped)
     return items / (max(one.last_at for one in popped) - began)
 
 

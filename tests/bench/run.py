@@ -33,6 +33,7 @@ import memory
 import poppers
 import providers
 import ring
+import stores
 from measuring import Table
 
 Measurement = Callable[..., Coroutine[Any, Any, Table]]
@@ -41,6 +42,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "imports": imports.measure,
     "batches": batches.measure,
     "single": batches.measure_single,
+    "stores": stores.measure,
     "poppers": poppers.measure,
     "agent-loop": agent_loop.measure,
     "event-loop": event_loop.measure,

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import pickle
 import sqlite3
-import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import pytest
 from encrypted_sessions import (
     EncryptedSession,
     EncryptedSessionError,
-    StoreError,
     StoreTimeoutError,
     StoreUnavailableError,
     UnreadableItemsError,
@@ -26,12 +24,8 @@ from encrypted_sessions.errors import PurgeRefusedError
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import TTL, Sealer, message
 from encrypted_sessions_tests.servers import Server, free_port
+from encrypted_sessions_tests.store_failures import SESSION, crosses_a_process_boundary, failure, operations
 from encrypted_sessions_tests.stores import PlainSession, StoreLocation, new_place, open_store
-
-#: An id that stands out in any text.
-SESSION = "customer-4711-of-agents"
-
-PATIENCE_S = 40.0
 
 
 @pytest.fixture
@@ -39,55 +33,6 @@ def sealer() -> Iterator[Sealer]:
     sealer = Sealer(SESSION)
     yield sealer
     sealer.ring.close()
-
-
-def operations(session: EncryptedSession) -> dict[str, Callable[[], Awaitable[Any]]]:
-    return {
-        "get_items": session.get_items,
-        "read": session.read,
-        "add_items": lambda: session.add_items([message("new")]),
-        "pop_item": session.pop_item,
-        "purge_expired": session.purge_expired,
-        "clear_session": session.clear_session,
-        "compaction": lambda: session._atomic_replace_items([message("both")]),
-    }
-
-
-async def failure(operation: Callable[[], Awaitable[Any]], *kinds: type[BaseException], store: str) -> StoreError:
-    """The error that an operation ends with: of each of these kinds, without a row or an id in any text of it."""
-    with pytest.raises(StoreError) as caught:
-        await asyncio.wait_for(operation(), PATIENCE_S)
-    error = caught.value
-    for kind in kinds:
-        assert isinstance(error, kind), type(error).__mro__
-    assert str(error).startswith(f"{store} ")
-    shows_nothing(error)
-    crosses_a_process_boundary(error)
-    return error
-
-
-def shows_nothing(error: BaseException) -> None:
-    everything = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    seen: list[Any] = []
-    todo: list[Any] = [error]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, BaseException) and one not in seen:
-            seen.append(one)
-            everything += f"{one!s} {one!r} {one.args!r} {vars(one)!r}"
-            todo += [one.__cause__, one.__context__, getattr(one, "orig", None)]
-    assert SESSION not in everything
-    assert "__enc__" not in everything
-    assert "gAAAA" not in everything
-
-
-def crosses_a_process_boundary(error: StoreError) -> None:
-    back = pickle.loads(pickle.dumps(error))  # noqa: S301 - made in this line
-    assert type(back) is type(error)
-    assert str(back) == str(error)
-    assert repr(back) == repr(error)
-    assert back.args == error.args
-    assert getattr(back, "in_doubt", None) == getattr(error, "in_doubt", None)
 
 
 # -- Files of SQLite -------------------------------------------------------------------------------
@@ -136,28 +81,45 @@ async def test_a_file_without_tables(file: StoreLocation, sealer: Sealer, operat
     assert isinstance(error.__cause__, driver_class(file, "OperationalError"))
 
 
+def all_but_the_first_page(data: bytes) -> bytes:
+    return data[:4096] + b"\xff" * (len(data) - 4096)
+
+
+def the_header(data: bytes) -> bytes:
+    return b"\xff" * 100 + data[100:]
+
+
+def the_end(data: bytes) -> bytes:
+    return data[: len(data) // 4096 // 2 * 4096]
+
+
+def damage(path: Path, lost: Callable[[bytes], bytes]) -> bytes:
+    """What is left of a file and lies there from now on."""
+    left = lost(path.read_bytes())
+    for beside in ("-wal", "-shm"):
+        path.with_name(path.name + beside).unlink(missing_ok=True)
+    path.write_bytes(left)
+    return left
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "async-sqlite", "sqlalchemy-sqlite"])
-@pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item"])
-async def test_a_damaged_file(kind: str, sealer: Sealer, operation: str, request: pytest.FixtureRequest):
+@pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item", "clear_session", "compaction"])
+@pytest.mark.parametrize("lost", [all_but_the_first_page, the_header, the_end])
+async def test_a_damaged_file(
+    kind: str, sealer: Sealer, operation: str, lost: Callable[[bytes], bytes], request: pytest.FixtureRequest
+):
     file = new_place(kind, request)
     async with session_over(file, sealer) as session:
         await session.add_items([message("word " * 2000) for _ in range(20)])
-    damage(Path(file.where))
     async with unopened(file) as store:
+        damaged = damage(Path(file.where), lost)
         session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
         error = await failure(
             operations(session)[operation], driver_class(file, "DatabaseError"), store=FILES[file.kind]
         )
     assert not isinstance(error, StoreUnavailableError)
     assert "put back the last good copy" in str(error)
-
-
-def damage(path: Path) -> None:
-    """Overwrite all but the first page."""
-    data = path.read_bytes()
-    for beside in ("-wal", "-shm"):
-        path.with_name(path.name + beside).unlink(missing_ok=True)
-    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    assert damage(Path(file.where), bytes) == damaged, "it is left as it was"
 
 
 @contextlib.asynccontextmanager
@@ -178,6 +140,32 @@ async def unopened(place: StoreLocation) -> AsyncIterator[Any]:
         store = SQLiteSession(SESSION, place.where)
         yield store
         store.close()
+
+
+@pytest.mark.parametrize("operation", ["add_items", "pop_item", "clear_session", "compaction"])
+async def test_a_file_that_is_locked_for_longer_than_its_session_tries(
+    sealer: Sealer, operation: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    from agents.extensions.memory import SQLAlchemySession
+
+    monkeypatch.setattr(SQLAlchemySession, "_SQLITE_BUSY_TIMEOUT_MS", 20)  # 5 s, and six times
+    monkeypatch.setattr(SQLAlchemySession, "_SQLITE_LOCK_RETRY_DELAYS", (0.01,))
+    place = new_place("sqlalchemy-sqlite", request)
+    async with session_over(place, sealer) as session:
+        await session.add_items([message("one")])
+        with contextlib.closing(sqlite3.connect(place.where, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            error = await failure(
+                operations(session)[operation],
+                StoreUnavailableError,
+                driver_class(place, "OperationalError"),
+                store="SQLAlchemySession",
+                cure="Something else holds a lock in it: try again, or let the driver wait longer",
+            )
+            assert "Whether" not in str(error)  # it certainly was not changed
+            assert texts(await session.get_items()) == ["one"]
+            other.execute("ROLLBACK")
+        assert await session.pop_item() == message("one")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "async-sqlite"])

@@ -19,7 +19,14 @@ from encrypted_sessions.stores import RowStore
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.servers import Server
-from encrypted_sessions_tests.stores import PlainSession, StoreLocation, new_place, open_store, raw_rows
+from encrypted_sessions_tests.stores import (
+    REDIS_WITHOUT_EVAL,
+    PlainSession,
+    StoreLocation,
+    new_place,
+    open_store,
+    raw_rows,
+)
 
 TIMEOUT_S = 0.3
 SHIELD_S = 0.2
@@ -335,6 +342,42 @@ async def test_a_server_that_stops_before_a_change_leaves_it_in_doubt_and_in_ord
         assert texts(await until_it_answers(session.get_items)) == left
         if operation == "purge_expired":
             assert len(await raw_rows(place, SESSION)) == 2
+
+
+@pytest.mark.private_servers
+@pytest.mark.parametrize(
+    ("operation", "stops_at"),
+    [("get_items", "execute"), ("pop_item", "execute"), ("pop_item", "multi"), ("purge_expired", "multi")],
+)
+async def test_a_redis_without_scripts_that_stops_within_a_transaction_leaves_it_in_order(
+    redis_server: Server,
+    sealer: Sealer,
+    operation: str,
+    stops_at: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """In the middle of a read, and between the look at what is watched and the change."""
+    import redis.asyncio.client
+
+    place = new_place(REDIS_WITHOUT_EVAL, request)
+    go_on = getattr(redis.asyncio.client.Pipeline, stops_at)
+
+    def stop_and_go_on(*arguments: Any, **keywords: Any) -> Any:
+        redis_server.pause()
+        return go_on(*arguments, **keywords)
+
+    try:
+        async with session_over(place, "redis", sealer) as session:
+            with monkeypatch.context() as patched:
+                patched.setattr(redis.asyncio.client.Pipeline, stops_at, stop_and_go_on)
+                error = await out_of_time(operations(session)[operation])
+            assert error.in_doubt == (stops_at == "multi")
+            redis_server.resume()
+            assert texts(await until_it_answers(session.get_items)) == ["one", "two"]
+            assert await session.pop_item() == message("two")
+    finally:
+        redis_server.resume()
 
 
 @pytest.mark.private_servers

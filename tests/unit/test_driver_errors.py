@@ -125,6 +125,28 @@ def test_a_row_that_speaks_of_certificates_is_none():
 
 
 @pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (of("redis.exceptions", "RedisError", "ConnectionError", said=("No connection available.",)), "allow more"),
+        (
+            of("redis.exceptions", "RedisError", "ConnectionError", said=("max number of clients reached",)),
+            "allow more",
+        ),
+        (of("psycopg", "Error", "OperationalError", said=("FATAL:  sorry, too many clients already",)), "allow more"),
+        (of("redis.exceptions", "RedisError", "ResponseError", "OutOfMemoryError"), "maxmemory"),
+        (of("redis.exceptions", "RedisError", "ResponseError", said=("MISCONF cannot persist",)), "its log says why"),
+        (sqlite3.OperationalError("disk I/O error"), "its disk works"),
+        (of_postgresql("53100"), "Make room"),
+    ],
+    ids=repr,
+)
+def test_what_to_do(error: Exception, advice: str):
+    trouble = trouble_of(error)
+    assert trouble is not None
+    assert advice in trouble.advice
+
+
+@pytest.mark.parametrize(
     "error", [TypeError("a"), ValueError("a"), KeyError("a"), RuntimeError("a"), of("mine", "OwnError")]
 )
 def test_what_is_of_no_store(error: Exception):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-__all__ = ["OverdueError", "bounded", "bounded_in_place"]
+__all__ = ["OverdueError", "bounded", "bounded_in_place", "until_done"]
 
 _T = TypeVar("_T")
 
@@ -32,7 +32,7 @@ async def bounded(read: Awaitable[_T], timeout_s: float | None, let_go_s: float)
     task = asyncio.ensure_future(read)
     try:
         try:
-            await _wait(task, timeout_s)
+            await until_done(task, timeout_s)
         except asyncio.CancelledError as error:
             cancelled = error
         else:
@@ -49,8 +49,11 @@ async def bounded(read: Awaitable[_T], timeout_s: float | None, let_go_s: float)
         del task, read
 
 
-async def _wait(task: asyncio.Task[Any], within_s: float | None) -> None:
-    """As `asyncio.wait` with one task, at half its cost: this is done for each page."""
+async def until_done(task: asyncio.Task[Any], within_s: float | None) -> None:
+    """Wait for the end of a task, but no longer than this.
+
+    As `asyncio.wait` with one task, at half its cost: this is done for each page, and for each change.
+    """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 

@@ -8,12 +8,11 @@ back what does not open.
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from typing import Any
 
 from keyproviders import KeyProviderError
 
+from .._support.lots import pause_by_lot
 from ..core.exact_json import decode_json
 from ..core.outcomes import PASSED_OVER
 from ..errors import PutBackError, UnreadableItemsError
@@ -28,14 +27,11 @@ __all__ = ["pop"]
 #: Expired rows removed in one step; a longer heap takes several.
 _REMOVED_AT_ONCE = 256
 
-#: How long a pop waits, by lot, when others took the newest row before it; and how often that doubles.
-_PAUSE_S = (0.001, 0.008)
+#: How often the pause of a pop doubles, by which others go first who took the newest row before it.
 _DOUBLINGS = 5
 
 #: How often others may take it, which is half a minute: then they never leave it time.
 _MOST_CONFLICTS = 200
-
-_uniform = secrets.SystemRandom().uniform
 
 
 async def pop(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, object] | None:
@@ -71,7 +67,7 @@ async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[s
         if conflicts > 1:
             # What the answer to a first conflict told of the new tail is worth a try at once. If all went on so, they
             # would only hinder each other: of those who wait by lot one gets through.
-            await asyncio.sleep(_uniform(*_PAUSE_S) * 2 ** min(conflicts - 2, _DOUBLINGS))
+            await pause_by_lot(2 ** min(conflicts - 2, _DOUBLINGS))
             turn.note(None)
         conflicts += 1
         found = await _foreseen(history, turn.newest()) or await _find_candidate(history)

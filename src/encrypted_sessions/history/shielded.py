@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from .._support.bounded import until_done
 from .._support.shielding import Caller, caller, ends_until
 from ..errors import PutBackError, StoreTimeoutError
 from .session_log import SessionLog
@@ -122,7 +123,10 @@ class ShieldedChanges:
     async def _while_it_answers(self, task: asyncio.Task[_T], waiting: Caller) -> None:
         """Wait for the end of a change, or for a call in it that takes longer than it may."""
         left = self.timeout_s
-        while not (await asyncio.wait({task}, timeout=left))[0]:
+        while True:
+            await until_done(task, left)
+            if task.done():
+                return
             assert self.timeout_s is not None, "a wait without a bound has ended"  # noqa: S101 - for the type checker
             # What lies between two calls, such as looking up a key, has bounds of its own.
             left = self.timeout_s

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -26,7 +27,8 @@ class Turn:
     """What they share: one at a time, and the newest row, where an answer of the store told it."""
 
     def __init__(self) -> None:
-        self._lock = asyncio.Lock()
+        self._is_taken = False
+        self._waiting: deque[asyncio.Future[bool]] = deque()
         self._newest: tuple[Row | None, float] = (None, 0.0)
 
     def note(self, newest: Row | None) -> None:
@@ -41,18 +43,41 @@ class Turn:
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
         """Wait for one's turn, but not for long."""
-        if not self._lock.locked():
-            async with self._lock:
-                yield
-            return
-        waiting = asyncio.ensure_future(self._lock.acquire())
+        is_mine = await self._comes() if self._is_taken else True
+        self._is_taken = True
         try:
-            await asyncio.wait({waiting}, timeout=_LONGEST_WAIT_S)
             yield
         finally:
-            if waiting.done() and not waiting.cancelled():
-                self._lock.release()
-            waiting.cancel()
+            if is_mine:
+                self._pass_on()
+
+    async def _comes(self) -> bool:
+        """Whether one's turn has come after the wait. An `asyncio.Lock` would have to be waited for in a task."""
+        loop = asyncio.get_running_loop()
+        comes: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(comes)
+        timer = loop.call_later(_LONGEST_WAIT_S, _end_waiting, comes)
+        try:
+            return await comes
+        except asyncio.CancelledError:
+            if not comes.cancelled() and comes.result():  # it came in this moment
+                self._pass_on()
+            raise
+        finally:
+            timer.cancel()
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            comes = self._waiting.popleft()
+            if not comes.done():
+                comes.set_result(True)
+                return
+        self._is_taken = False
+
+
+def _end_waiting(comes: asyncio.Future[bool]) -> None:
+    if not comes.done():
+        comes.set_result(False)
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, Turn]] = WeakKeyDictionary()

@@ -36,6 +36,12 @@ _READ_ONLY = Trouble(
     "It takes no changes now, as a replica does not: connect to the server that does, and try again", passes=True
 )
 _FULL = Trouble("Make room where it stores its data, and try again", passes=True)
+_NO_MEMORY = Trouble("Let it use more memory (maxmemory), or remove what nobody needs, and try again", passes=True)
+_CANNOT_SAVE = Trouble(
+    "It could not write to its disk, and takes no changes until it can: its log says why. Mend that, and try again",
+    passes=True,
+)
+_BAD_DISK = Trouble("See that its disk works and has room, and try again", passes=True, leaves_doubt=True)
 _NO_TABLES = Trouble("Make its tables, as create_tables=True of SQLAlchemySession does, or mend their names")
 _NO_TABLES_IN_MYSQL = Trouble("Make its tables by the statements of docs/mysql.md, or mend their names")
 _NO_SUCH_LETTER = Trouble("A column's character set lacks a letter: make the tables by the statements of docs/mysql.md")
@@ -97,6 +103,7 @@ _SQLITE_WORDS = (
     ("locked", _LOCKED),
     ("busy", _LOCKED),
     ("is full", _FULL),
+    ("disk i/o error", _BAD_DISK),
     ("malformed", _DAMAGED),
     ("not a database", _DAMAGED),
     ("no such table", _NO_TABLES),
@@ -109,15 +116,16 @@ _SQLITE_WORDS = (
 #: What Redis answers like a wrong command.
 _REDIS_WORDS = (
     ("READONLY ", _READ_ONLY),
-    ("OOM ", _FULL),
-    ("MISCONF ", _FULL),
+    ("OOM ", _NO_MEMORY),
+    ("MISCONF ", _CANNOT_SAVE),
+    (("No connection available", "max number of clients"), _USED_UP),
     ("NOPERM ", _NO_PERMISSION),
     (("NOAUTH ", "WRONGPASS "), _NOT_LET_IN),
     (("BUSY ", "LOADING ", "MASTERDOWN ", "NOREPLICAS ", "TRYAGAIN ", "CLUSTERDOWN "), _AWAY),
 )
 _REDIS_CLASSES = {
     "ReadOnlyError": _READ_ONLY,
-    "OutOfMemoryError": _FULL,
+    "OutOfMemoryError": _NO_MEMORY,
     "NoPermissionError": _NO_PERMISSION,
     "AuthenticationError": _NOT_LET_IN,
     "AuthorizationError": _NOT_LET_IN,
@@ -151,6 +159,10 @@ _MONGO_CLASSES = {
     "WaitQueueTimeoutError": _USED_UP,
 }
 _MONGO_CODES = {11600: _AWAY, 11602: _AWAY, 91: _AWAY, 189: _AWAY, 13: _NO_PERMISSION, 18: _NOT_LET_IN}
+
+#: What PostgreSQL says, and libpq without its code, when there are too many connections: of all, of a user, of those
+#: that are left to superusers.
+_TOO_MANY = ("too many clients", "too many connections", "remaining connection slots")
 
 _PASSING_STATUS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
 
@@ -188,7 +200,7 @@ def words_of(error: BaseException) -> str:
     """What went wrong, in the driver's words. Further lines can quote a row, and a pipeline the command before."""
     original = getattr(error, "orig", None) or error
     _, is_of_pipeline, words = str(original).rpartition(" of pipeline caused error: ")
-    words = words.partition(" script: ")[0].strip(" .,'\"()" if is_of_pipeline else None)
+    words = words.partition(" script: ")[0].strip(" .,'\"()" if is_of_pipeline and words.startswith("(") else None)
     line = words.splitlines()[0].rpartition("'>: ")[2].strip() if words else ""
     return line.rstrip(".") or type(original).__name__
 
@@ -326,6 +338,8 @@ def _of_postgresql_client(error: BaseException) -> Trouble:
     words = str(error)
     if "authentication" in words or "pg_hba.conf" in words:
         return _NOT_LET_IN
+    if any(part in words for part in _TOO_MANY):
+        return _USED_UP
     if "PoolTimeout" in type(error).__name__ or "TooManyRequests" in type(error).__name__:
         return _USED_UP
     return _REFUSED if "query argument" in words or "ProgrammingError" in type(error).__name__ else _AWAY

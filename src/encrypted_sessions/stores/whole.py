@@ -111,7 +111,7 @@ class WholeStore(ABC):
         return None
 
     async def notices(self) -> Sequence[str]:
-        """What one should know of how the store keeps its rows, in sentences without full stops."""
+        """What one should know of how the store keeps its rows and answers, in sentences without full stops."""
         return ()
 
     async def side_effects(self) -> Sequence[SideEffect]:

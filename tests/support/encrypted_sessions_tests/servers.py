@@ -426,7 +426,10 @@ class MariaDbServer(Server):
 
 
 class RedisServer(Server):
-    """Redis, in memory only: after `kill()` or `stop()` and `start()` it is empty."""
+    """Redis, in memory only: after `kill()` or `stop()` and `start()` it is empty.
+
+    `settings` are settings of the server, such as `{"appendonly": "yes"}`.
+    """
 
     name = "redis"
     interrupt = signal.SIGTERM
@@ -434,11 +437,12 @@ class RedisServer(Server):
     databases = 1_000
     """Numbered from 0 on; each worker takes one of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         program = shutil.which("redis-server")
         if program is None:
             raise ProgramMissingError("redis-server is not on PATH (Debian: apt-get install redis-server)")
         self._program = program
+        self._settings = {"save": "", "appendonly": "no", "databases": str(self.databases), **(settings or {})}
         super().__init__()
 
     @property
@@ -447,8 +451,8 @@ class RedisServer(Server):
 
     def _command(self) -> list[str]:
         listen = ["--bind", "127.0.0.1", "--port", str(self.port)]
-        in_memory = ["--save", "", "--appendonly", "no", "--databases", str(self.databases)]
-        return [self._program, *listen, "--dir", str(self.folder), *in_memory]
+        settings = [part for name, value in self._settings.items() for part in (f"--{name}", value)]
+        return [self._program, *listen, "--dir", str(self.folder), *settings]
 
     def _ready(self, pid: int) -> bool:
         try:

@@ -6,8 +6,6 @@ transaction leaves says whether it took place, and WATCH lets none that is still
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +14,7 @@ from redis import exceptions
 from redis.asyncio import RedisCluster
 from redis.client import NEVER_DECODE
 
+from ..._support.lots import pause_by_lot
 from ...errors import StoreError, StoreUnavailableError
 from ..driver_errors import words_of
 from ..rows import Row
@@ -25,9 +24,8 @@ from .notes import NOTED_MS, note_of
 
 __all__ = ["ListByTransaction"]
 
-#: How often a change looks again because others changed the list after its look, and how long it waits before that.
+#: How often a change looks again because others changed the list after its look.
 _ATTEMPTS = 1000
-_PAUSE_S = (0.001, 0.008)
 
 #: The most elements fetched in one step of a list that is known to have none that is too large, and of another.
 _STEP, _CAREFUL_STEP = 64, 16
@@ -36,8 +34,6 @@ _Command = tuple[object, ...]
 
 #: What a look at the watched list gives: the commands that make the change, and the outcome to note.
 _Plan = Callable[[Any], Awaitable[tuple[list[_Command], int]]]
-
-_uniform = secrets.SystemRandom().uniform
 
 
 class ListByTransaction(ListAccess):
@@ -193,7 +189,7 @@ class ListByTransaction(ListAccess):
             try:
                 return await self._attempt(note, plan)
             except exceptions.WatchError:  # the list has changed, or the connection broke: the next look tells
-                await asyncio.sleep(_uniform(*_PAUSE_S))
+                await pause_by_lot()
         raise StoreUnavailableError(
             f"other clients of Redis changed the list under each of {_ATTEMPTS} attempts to change it. Try again"
         )

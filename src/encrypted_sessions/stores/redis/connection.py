@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,6 +10,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from ..._support.lots import pause_by_lot
 from ...errors import StoreConfigError, StoreError, StoreUnavailableError
 from ..driver_errors import trouble_of, words_of
 from .rights import forbids_scripts
@@ -25,12 +24,8 @@ Command = tuple[object, ...]
 
 _CONNECT_TIMEOUT_S = 5.0
 
-
-#: How often a transaction is tried, and how long it waits when others changed what it has looked at.
+#: How often a transaction is tried while others change what it has looked at.
 _ATTEMPTS = 1000
-_PAUSE_S = (0.001, 0.008)
-
-_uniform = secrets.SystemRandom().uniform
 
 
 class _ScriptsForbiddenError(StoreError):
@@ -127,7 +122,7 @@ class RedisConnection:
                             pipe.execute_command(*command)
                         await pipe.execute()
                 except exceptions.WatchError:
-                    await asyncio.sleep(_uniform(*_PAUSE_S))
+                    await pause_by_lot()
                 else:
                     return result
         raise StoreUnavailableError(f"{self.location}: others changed a list under each of {_ATTEMPTS} attempts")
@@ -147,12 +142,12 @@ class RedisConnection:
         text, trouble = f"{self.location}: {words or type(error).__name__}", trouble_of(error)
         if isinstance(error, exceptions.ResponseError) and forbids_scripts(error):
             return _ScriptsForbiddenError(text)
-        if trouble is not None and not trouble.passes:
-            if isinstance(error, exceptions.ConnectionError):  # of who may connect, or to whom
-                return StoreError(f"{text}. {trouble.advice}")
-            rights = "SCAN, EVAL (or WATCH, MULTI and EXEC) and the commands of lists (docs/redis.md)"
-            return StoreError(f"{text}. See that the user of the URL may run {rights}")
-        return StoreUnavailableError(f"{text}. Try again when it answers")
+        if trouble is None or trouble.passes:
+            return StoreUnavailableError(f"{text}. {trouble.advice if trouble else 'Try again when it answers'}")
+        if isinstance(error, exceptions.ConnectionError):  # of who may connect, or to whom
+            return StoreError(f"{text}. {trouble.advice}")
+        rights = "SCAN, EVAL (or WATCH, MULTI and EXEC) and the commands of lists (docs/redis.md)"
+        return StoreError(f"{text}. See that the user of the URL may run {rights}")
 
     def _connected(self) -> Redis:
         if self._client is None:

@@ -15,6 +15,7 @@ from itertools import count as count_from
 from itertools import repeat
 from typing import Any, NamedTuple
 
+from ..time_limits import time_limit_notice
 from ..whole import PAGE_BYTES, Block, StoredRow, WholeStore
 from .by_watch import plan_erasure
 from .changes import ListPosition, ScriptedChanges
@@ -74,8 +75,8 @@ class RedisStore(WholeStore):
         return int(seconds) + int(microseconds) / 1e6
 
     async def notices(self) -> Sequence[str]:
-        """As `WholeStore.notices`: where a server that is killed comes back empty."""
-        return await persistence_notices(self._connection)
+        """As `WholeStore.notices`: where a server that is killed comes back empty, and how sessions' calls end."""
+        return [*await persistence_notices(self._connection), time_limit_notice("redis")]
 
     async def count(self) -> int:
         """As `WholeStore.count`: worked out from some thousand sessions."""

@@ -88,7 +88,7 @@ class PostgreSQLConnections:
         state, trouble = sqlstate_of(error), trouble_of(error)
         text = f"{self.location}: {words_of(error)}" + (f" (SQLSTATE {state})" if state else "")
         if trouble is None or trouble.passes:
-            return StoreUnavailableError(f"{text}. Try again when it answers")
+            return StoreUnavailableError(f"{text}. {trouble.advice if trouble else 'Try again when it answers'}")
         return StoreError(f"{text}. See that the user of the URL may read and write both tables")
 
 

@@ -9,17 +9,17 @@ from sqlalchemy.exc import ArgumentError
 
 from ...errors import StoreConfigError
 
-__all__ = ["async_url", "driver_errors"]
+__all__ = ["DRIVERS", "async_url", "driver_errors"]
 
-_DRIVERS = ("asyncpg", "psycopg")
+DRIVERS = ("asyncpg", "psycopg")
 
 
 def async_url(url: str, driver: str) -> URL:
     """The URL with the driver that it names if that is an async one, else with one that is installed."""
     parsed = _parsed(url)
-    named = driver if driver in _DRIVERS else None
+    named = driver if driver in DRIVERS else None
     # Options as libpq knows them are psycopg's.
-    wanted = [named] if named else sorted(_DRIVERS, reverse=bool(parsed.query))
+    wanted = [named] if named else sorted(DRIVERS, reverse=bool(parsed.query))
     installed = [name for name in wanted if find_spec(name)]
     if not installed:
         raise StoreConfigError(f"PostgreSQL needs a driver; pip install {wanted[0]} 'encrypted-sessions[sql]'")

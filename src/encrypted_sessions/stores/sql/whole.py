@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..blocks import Extent, TableStore
 from ..tables import Tables, quoted
+from ..time_limits import time_limit_notice
 from ..whole import PAGE_BYTES, Block, SideEffect, StoredRow
 from .connection import PostgreSQLConnections
+from .drivers import DRIVERS
 from .statements import Statements
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class PostgreSQLStore(TableStore):
         self._connections = PostgreSQLConnections(url, driver, timeout_s)
         self._fetch = self._connections.fetch
         self.location = self._connections.location
+        self._drivers_of_sessions = (driver,) if driver in DRIVERS else DRIVERS
         self._tables = tables
         self._sql = Statements(tables)
         self._counts_exactly = False
@@ -59,6 +62,10 @@ class PostgreSQLStore(TableStore):
         """As `WholeStore.clock`."""
         ((seconds,),) = await self._fetch(self._sql.clock)
         return float(seconds)
+
+    async def notices(self) -> Sequence[str]:
+        """As `WholeStore.notices`: how sessions' calls end, by the driver that the URL names, or by each."""
+        return [time_limit_notice(*self._drivers_of_sessions)]
 
     async def side_effects(self) -> Sequence[SideEffect]:
         """As `WholeStore.side_effects`: on the tables, and on their partitions."""

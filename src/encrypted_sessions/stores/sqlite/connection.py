@@ -102,7 +102,7 @@ class SQLiteConnection:
     def _problem(self, error: sqlite3.Error) -> StoreError:
         text, trouble = f"{self._location}: {error}", trouble_of(error)
         if trouble is not None and trouble.passes:
-            return StoreUnavailableError(f"{text}. Nothing of this step was done; try again")
+            return StoreUnavailableError(f"{text}. Nothing of this step was done. {trouble.advice}")
         return StoreError(f"{text}. Is it a file of the Agents SDK's sessions, and may this user write it?")
 
 

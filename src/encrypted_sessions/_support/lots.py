@@ -1,0 +1,17 @@
+"""A pause by lot, for those who hinder each other: of those who try again at once, each would go on hindering all."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+__all__ = ["pause_by_lot"]
+
+_SHORTEST_S, _LONGEST_S = 0.001, 0.008
+
+_uniform = secrets.SystemRandom().uniform  # not seeded: processes that were forked draw different lots
+
+
+async def pause_by_lot(times: int = 1) -> None:
+    """Wait 1 to 8 ms, or so many times as long."""
+    await asyncio.sleep(_uniform(_SHORTEST_S, _LONGEST_S) * times)

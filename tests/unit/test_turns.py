@@ -1,0 +1,112 @@
+"""Who pops in one event loop does so in turn, and nobody waits for somebody who is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from encrypted_sessions.history import turns
+from encrypted_sessions.history.turns import Turn
+
+
+class Poppers:
+    """Tasks that take one turn after the other, and end when they are told."""
+
+    def __init__(self) -> None:
+        self.turn = Turn()
+        self.came: list[str] = []
+        self.inside = 0
+
+    async def take(self, name: str, ends: asyncio.Event) -> None:
+        async with self.turn.taken():
+            self.came.append(name)
+            self.inside += 1
+            try:
+                await ends.wait()
+            finally:
+                self.inside -= 1
+
+    async def start(self, name: str, ends: asyncio.Event) -> asyncio.Task[None]:
+        task = asyncio.create_task(self.take(name, ends))
+        await asyncio.sleep(0)
+        return task
+
+
+async def until(done: Callable[[], bool]) -> None:
+    for _ in range(1_000):
+        if done():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it did not happen")
+
+
+async def test_one_after_the_other_and_in_order():
+    poppers, ends = Poppers(), [asyncio.Event() for _ in range(4)]
+    tasks = [await poppers.start(str(number), end) for number, end in enumerate(ends)]
+    for number, end in enumerate(ends):
+        assert poppers.came == [str(one) for one in range(number + 1)]
+        assert poppers.inside == 1
+        end.set()
+        await tasks[number]
+        await asyncio.sleep(0)
+    assert poppers.inside == 0
+
+
+async def test_who_is_cancelled_while_waiting_is_passed_over():
+    poppers, end = Poppers(), asyncio.Event()
+    tasks = [await poppers.start(str(number), end) for number in range(3)]
+    tasks[1].cancel()
+    end.set()
+    await asyncio.gather(tasks[0], tasks[2])
+    assert poppers.came == ["0", "2"]
+    await poppers.take("3", end)
+
+
+async def test_who_is_cancelled_as_its_turn_comes_passes_it_on():
+    poppers, end, never = Poppers(), asyncio.Event(), asyncio.Event()
+    first = await poppers.start("0", end)
+    second, third = await poppers.start("1", never), await poppers.start("2", end)
+    end.set()
+    await asyncio.sleep(0)
+    assert poppers.inside == 0  # the first has gone, and the second was woken, and has not run yet
+    second.cancel()
+    await asyncio.gather(first, third)
+    assert second.cancelled()
+    assert poppers.came == ["0", "2"]
+
+
+async def test_a_turn_that_does_not_end_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(turns, "_LONGEST_WAIT_S", 0.01)
+    poppers, hangs, end = Poppers(), asyncio.Event(), asyncio.Event()
+    first = await poppers.start("0", hangs)
+    second = await poppers.start("1", end)
+    await until(lambda: poppers.came == ["0", "1"])
+    end.set()
+    await second
+    monkeypatch.setattr(turns, "_LONGEST_WAIT_S", 60)
+    third = await poppers.start("2", end)
+    await asyncio.sleep(0.02)
+    assert not third.done(), "whoever went on without its turn does not end that of another"
+    hangs.set()
+    await asyncio.gather(first, third)
+    assert poppers.inside == 0
+
+
+async def test_who_comes_again_as_its_turn_ends_does_not_wait_long_for_the_next_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(turns, "_LONGEST_WAIT_S", 0.01)
+    poppers, hangs, end = Poppers(), asyncio.Event(), asyncio.Event()
+
+    async def twice() -> None:
+        await poppers.take("0", end)
+        await poppers.take("2", end)
+
+    first = asyncio.create_task(twice())
+    await asyncio.sleep(0)
+    second = await poppers.start("1", hangs)
+    end.set()
+    await asyncio.wait_for(first, 10)
+    assert poppers.came == ["0", "1", "2"]
+    hangs.set()
+    await second
