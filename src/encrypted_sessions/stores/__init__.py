@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .access import Cursor, has_rows, rows_to_purge, store_beneath
     from .descriptor import StoreDescriptor, StoreNames, StoreUrl
     from .plain import PlainStore
+    from .replicas import Replica, Replication
     from .rows import TOO_LARGE, CutPage, HistoryMovedError, Row, RowStore
     from .sizes import MAX_ROW_BYTES, PAGE
     from .whole import Block, StoredRow, WholeStore
@@ -33,6 +34,8 @@ __all__ = [
     "CutPage",
     "HistoryMovedError",
     "PlainStore",
+    "Replica",
+    "Replication",
     "Row",
     "RowStore",
     "StoreDescriptor",
@@ -55,6 +58,8 @@ _HOMES = {
     "CutPage": "rows",
     "HistoryMovedError": "rows",
     "PlainStore": "plain",
+    "Replica": "replicas",
+    "Replication": "replicas",
     "Row": "rows",
     "RowStore": "rows",
     "StoreDescriptor": "descriptor",

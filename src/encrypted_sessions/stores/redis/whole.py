@@ -15,11 +15,13 @@ from itertools import count as count_from
 from itertools import repeat
 from typing import Any, NamedTuple
 
+from ..replicas import Replication
 from ..whole import PAGE_BYTES, Block, StoredRow, WholeStore
 from .by_watch import plan_erasure
 from .changes import ListPosition, ScriptedChanges
 from .connection import Command, RedisConnection
 from .persistence import persistence_notices
+from .replicas import replication_of
 from .scripts import ERASE, PART, REMOVE, REPLACE
 
 __all__ = ["RedisStore"]
@@ -76,6 +78,10 @@ class RedisStore(WholeStore):
     async def notices(self) -> Sequence[str]:
         """As `WholeStore.notices`: where a server that is killed comes back empty."""
         return await persistence_notices(self._connection)
+
+    async def replication(self) -> Replication:
+        """As `WholeStore.replication`: by INFO, where the user may ask."""
+        return await replication_of(self._connection)
 
     async def count(self) -> int:
         """As `WholeStore.count`: worked out from some thousand sessions."""
