@@ -196,7 +196,7 @@ class WholeStoreConformance:
 
     @in_an_event_loop
     async def test_who_follows_it_is_told_by_places_in_one_log(self) -> None:
-        """Where it says who does: the log goes on with a change, and each that follows it can be told from the others."""
+        """Where it says who does: the log goes on with a change, and each that follows it has words for a report."""
         await self.write_rows({"mine": ["one"]})
         async with self.open_store() as store:
             before = await store.replication()
@@ -207,9 +207,10 @@ class WholeStoreConformance:
                 return
             expect(after.log, before.log, "the log after a change")
             expect(after.end >= before.end, wanted=True, what=f"its end {after.end} is not before {before.end}")
-            ids = [replica.id for replica in after.replicas]
-            expect(len(set(ids)), len(ids), f"ids that differ among {ids!r}")
-            expect(all(replica.name and replica.advice for replica in after.replicas), wanted=True, what="their words")
+            for replica in after.replicas:
+                expect(
+                    bool(replica.id and replica.name and replica.advice), wanted=True, what=f"the words of {replica!r}"
+                )
 
     # -- Changing -----------------------------------------------------------------------------
 

@@ -58,16 +58,19 @@ class PostgreSQLConnections:
         if engine is not None:
             await engine.dispose()
 
-    async def fetch(self, statement: TextClause, *, advice: str = _ADVICE, **values: object) -> Sequence[Any]:
-        """All rows that a statement gives. `advice` is for where waiting does not mend what goes wrong."""
+    async def fetch(self, statement: TextClause, **values: object) -> Sequence[Any]:
+        """All rows that a statement gives."""
 
         async def execute(connection: AsyncConnection) -> Sequence[Any]:
             return (await connection.execute(statement, values)).all()
 
-        return await self.run(execute, advice)
+        return await self.run(execute)
 
     async def run(self, work: Callable[[AsyncConnection], Awaitable[_T]], advice: str = _ADVICE) -> _T:
-        """What `work` gives, within the timeout; again where PostgreSQL let another go first."""
+        """What `work` gives, within the timeout; again where PostgreSQL let another go first.
+
+        `advice` is what to do where waiting does not mend what goes wrong.
+        """
         for attempt in range(_ATTEMPTS):
             try:
                 return await asyncio.wait_for(self._connected(work), self._timeout_s)

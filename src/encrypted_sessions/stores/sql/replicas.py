@@ -5,12 +5,15 @@ A role that may not read statistics sees that standbys are connected, and not ho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import StoreError, StoreUnavailableError
 from ..replicas import Replica, Replication
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from .connection import PostgreSQLConnections
     from .statements import Statements
 
@@ -32,8 +35,12 @@ _ITSELF = Replica(
 
 async def replication_of(connections: PostgreSQLConnections, statements: Statements) -> Replication:
     """What the server says. What it refuses to say is `unseen`."""
+
+    async def ask(connection: AsyncConnection) -> Sequence[Any]:
+        return (await connection.execute(statements.replication)).all()
+
     try:
-        found = await connections.fetch(statements.replication, advice=_GRANT)
+        found = await connections.run(ask, advice=_GRANT)
     except StoreUnavailableError:
         raise
     except StoreError as error:  # a right that was taken away; a server that only speaks as PostgreSQL does
