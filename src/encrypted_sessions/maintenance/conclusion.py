@@ -135,7 +135,7 @@ def _older_states(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_SHOWN]) + (f" and {count - _SHOWN} more" if count > _SHOWN else "")
     has = "A replica has" if count == 1 else f"{count} replicas have"
     return (
-        f"{has} an older state of this store, or may have one: {shown}. Once it takes over, its rows are the store's,"
+        f"{has} an older state of this store, or may have one: {shown}. Should one take over, its rows are the store's,"
         " and what they need is not known here: so it cannot be said which keys nothing depends on any more"
     )
 

@@ -29,6 +29,7 @@ class PostgresStandby(PostgresServer):
     def __init__(self, primary: PostgresServer, name: str) -> None:
         super().__init__({**OF_A_PRIMARY, "cluster_name": name})
         self._primary = primary
+        self._copies = _basebackup(self)
 
     def _prepare(self) -> None:
         host, port, user, password = "127.0.0.1", self._primary.port, "sessions", self._primary._password
@@ -39,7 +40,7 @@ class PostgresStandby(PostgresServer):
         self._password = password
         source = f"host={host} port={port} user={user} passfile={passfile}"
         options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--wal-method=stream"]
-        self._run([_basebackup(self), f"--dbname={source}", f"--pgdata={self._data}", *options])
+        self._run([self._copies, f"--dbname={source}", f"--pgdata={self._data}", *options])
 
     def pause_replay(self) -> None:
         """Let it receive the log, and replay nothing of it."""

@@ -26,14 +26,17 @@ _ITSELF = Replica(
 async def replication_of(connection: RedisConnection) -> Replication:
     """What the server says. What it refuses to say is `unseen`."""
     server, found = await connection.run_if_allowed([("INFO", "server"), ("INFO", "replication")])
-    if not isinstance(found, Mapping) or not isinstance(server, Mapping) or "master_repl_offset" not in found:
+    if not isinstance(found, Mapping) or not isinstance(server, Mapping):
         return Replication(unseen=_UNSEEN)
-    if found.get("role") != "master":
+    if found.get("role") not in (None, "master"):
         return Replication(replicas=(_ITSELF,))
+    end = _number(found.get("master_repl_offset"))
+    if end is None:
+        return Replication(unseen=_UNSEEN)
     told = [value for name, value in found.items() if name.startswith("slave") and isinstance(value, Mapping)]
     # The id of the process. That of the log (master_replid) is a new one as well when the first replica comes.
     log = str(server.get("run_id", ""))
-    return Replication(log, int(found["master_repl_offset"]), [_replica(one) for one in told])
+    return Replication(log, end, [_replica(one) for one in told])
 
 
 def _replica(told: Mapping[str, Any]) -> Replica:
@@ -42,6 +45,10 @@ def _replica(told: Mapping[str, Any]) -> Replica:
     return Replica(
         where,
         f"the replica {where}" + ("" if is_online else f" ({state})"),
-        int(told.get("offset", 0)) if is_online else None,
+        _number(told.get("offset")) if is_online else None,
         "Let it catch up, or take it away for good with its data; then run this again",
     )
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
