@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +125,13 @@ def shared_server(config: pytest.Config, name: str) -> Server:
         raise
 
 
-def private_server(make_server: type[Server]) -> Iterator[Server]:
+def private_server(make_server: Callable[..., Server], *arguments: object) -> Iterator[Server]:
     """A server of this worker's own."""
     try:
-        server = make_server()
+        server = make_server(*arguments)
     except ProgramMissingError as missing:
-        _missing(make_server.name.partition("-")[0], missing)
+        name: str = getattr(make_server, "name", "")
+        _missing(name.partition("-")[0], missing)
         raise
     with server:
         yield server
@@ -205,6 +208,12 @@ def _restored(name: str, request: pytest.FixtureRequest) -> Iterator[Server]:
     server: Server = request.getfixturevalue(f"_private_{name}")
     yield server
     server.restore()
+
+
+@pytest.fixture(scope="session")
+def new_server() -> Callable[..., AbstractContextManager[Any]]:
+    """For a class of servers and its arguments: one that runs, for tests that need several which know each other."""
+    return contextlib.contextmanager(private_server)
 
 
 # -- What tests ask for ---------------------------------------------------------------------------

@@ -26,6 +26,7 @@ __all__ = [
     "max_scan_items",
     "moment",
     "purge_on_add",
+    "seconds",
     "session_id",
     "shield_s",
     "store_timeout_s",
@@ -221,10 +222,15 @@ def purge_on_add(value: object) -> int:
 
 def shield_s(value: object) -> float:
     """A number of seconds from 0 up."""
+    return seconds(value, "shield_s")
+
+
+def seconds(value: object, argument: str) -> float:
+    """A number of seconds from 0 up."""
     if type(value) is not int and type(value) is not float:
-        raise TypeError(f"shield_s must be a number of seconds, not {kind_of(value)}")
+        raise TypeError(f"{argument} must be a number of seconds, not {kind_of(value)}")
     if not 0 <= value < math.inf:
-        raise ValueError(f"shield_s must be 0 or more seconds, and finite, not {value}")
+        raise ValueError(f"{argument} must be 0 or more seconds, and finite, not {value}")
     return float(value)
 
 

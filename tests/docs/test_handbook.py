@@ -30,6 +30,9 @@ SIZE_OF_THE_TABLE = "SELECT pg_total_relation_size('agent_messages')"
 #: Seconds since a row was sealed that expired by any ttl of the handbook.
 LONG_AGO = 200_000
 
+#: To a runbook that asks.
+ANSWERS = "node-2: has the same; node-3: copied anew\n2026-10-01: deleted\n"
+
 #: What a runbook ends with: the key that is left, in the words of the inventory.
 CONCLUSION = "Nothing in this store depends on any key but {kid}, the active one."
 
@@ -63,6 +66,7 @@ RUNBOOKS: Mapping[str, Rows] = {
     "Moving over from plaintext": plain,
     "Moving over from the SDK's class": of_the_sdks_class,
     "Rotation": under_the_older_key,
+    "Before a key is destroyed": under_the_older_key,
     "Retention and erasure": sealed,
     "A bad row that blocks a user": with_a_bad_row,
 }
@@ -100,6 +104,7 @@ class Shell:
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=self.folder,
             env=self._environment,
+            input=ANSWERS,
             capture_output=True,
             text=True,
             check=False,
@@ -134,7 +139,11 @@ def test_a_runbook_ends_in_nothing_depends_on_another_key(
     script = block_under(heading)
     assert len(script.splitlines()) == LINES
     a_store(tmp_path, RUNBOOKS[heading](old, new))
-    printed = Shell(tmp_path, old, new).run(script)
+    keys = {"SESSION_KEYS": ",".join(f"{one.active.name}={one.active.reveal_base64()}" for one in (new, old))}
+    printed = Shell(tmp_path, old, new, **(keys if heading == "Before a key is destroyed" else {})).run(script)
+    if heading == "Before a key is destroyed":
+        noted = (tmp_path / "destroyed-keys.txt").read_text()
+        assert "standbys: node-2: has the same; node-3: copied anew; backups: 2026-10-01: deleted" in noted
     if heading == "Rotation":
         kids = set(re.findall(r"any key but (2026-11~[0-9a-f]{8}), the active one", printed))
         assert len(kids) == 1

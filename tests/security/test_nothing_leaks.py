@@ -1181,7 +1181,7 @@ async def purging_one_session(net: Net, folder: Path) -> None:
     *("open_store", "inventory", "verify", "reencrypt", "encrypt_plaintext", "purge", "discard", "erase"),
     *("Report", "Report.ok", "Report.seen", "InventoryReport", "InventoryReport.ok", "Group", "KeyUse"),
     *("VerifyReport", "PurgeReport", "ReencryptReport", "EncryptReport", "DiscardReport", "EraseReport"),
-    *("RowFinding", "Progress", "Progress.rate", "Progress.left_s"),
+    *("RowFinding", "Progress", "Progress.rate", "Progress.left_s", "ReplicaState", "Report.replicas_behind"),
 )
 async def maintenance_of_a_store(net: Net, folder: Path) -> None:
     session = SQLiteSession("session", folder / "sessions.db")
@@ -1206,10 +1206,11 @@ async def maintenance_of_a_store(net: Net, folder: Path) -> None:
                 await maintenance.purge(store, ring, ttl=60, **more),
             ):
                 net.see(report)
-                net.see([report.ok, report.seen, *report.findings])
+                net.see([report.ok, report.seen, *report.findings, report.replicas_behind])
         ring.close()
     for progress in told:
         net.see([progress, progress.rate, progress.left_s])
+    net.see(maintenance.ReplicaState("the standby node-2", replayed=False, missing=5, to_do="Let it catch up"))
     async with maintenance.open_store(f"sqlite:///{folder}/sessions.db") as store:
         net.see(await maintenance.erase(store, ["session"]))
 
@@ -1246,6 +1247,7 @@ async def wrong_arguments_for_maintenance(net: Net, folder: Path) -> None:
             await run(store, ring, upstream_key=f"vault-kv:{secret}")
     wrong_types: list[tuple[Any, dict[str, Any]]] = [
         (maintenance.purge, {"ttl": secret}),
+        (maintenance.inventory, {"replica_wait_s": secret}),
         (maintenance.discard, {"outcome": "malformed", "export": net.secret}),
         (maintenance.discard, {"outcome": net.secret, "export": None}),
     ]

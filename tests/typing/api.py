@@ -31,6 +31,7 @@ from encrypted_sessions.maintenance import (
     InventoryReport,
     PurgeReport,
     ReencryptReport,
+    ReplicaState,
     VerifyReport,
     discard,
     encrypt_plaintext,
@@ -150,6 +151,7 @@ async def maintenance_reports_are_of_their_command(keys: KeyRing) -> None:
         found = assert_type(await inventory(store, keys, ttl=600), InventoryReport)
         assert_type(found.conclusion, str)
         assert_type(found.ok, bool)
+        assert_type(found.replicas_behind, tuple[ReplicaState, ...])
         assert_type(await verify(store, keys), VerifyReport)
         assert_type(await reencrypt(store, keys), ReencryptReport)
         assert_type(await encrypt_plaintext(store, keys), EncryptReport)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["DELAYS", "RUNS", "STEPS", "Unit", "format_clock", "format_duration", "format_minutes"]
+__all__ = ["DELAYS", "RUNS", "STEPS", "Unit", "format_clock", "format_duration", "format_minutes", "parse_duration"]
+
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h)?", re.ASCII)
+_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600}
 
 
 class Unit(NamedTuple):
@@ -44,3 +49,11 @@ def format_clock(seconds: int, *, hours: bool = False) -> str:
     """As a clock shows it, `2:05` or `1:02:05`; with `hours` always in the longer form."""
     minutes, rest = divmod(seconds, 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if hours or minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def parse_duration(text: str, name: str) -> float:
+    """The seconds of what somebody wrote: `60s`, `5m`, `1.5h`, or a number of seconds alone. Raises ValueError."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{name} must be a time such as 60s, 5m or 1h")
+    return float(found[1]) * _SECONDS[found[2]]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from keyproviders import ProviderConfigError, redact_frames
 
+from .._support.durations import parse_duration
 from ..errors import StoreConfigError
-from .errors import wrong_use
+from .errors import checked, wrong_use
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
@@ -37,6 +38,7 @@ class CommonOptions:
     max_row_bytes: int = 64 * 2**20
     limit: int | None = None
     allow_triggers: Sequence[str] | None = None
+    replica_wait: str = "60s"
 
     def __repr__(self) -> str:
         return "CommonOptions()"  # a store's URL may hold what nobody shall see
@@ -113,4 +115,9 @@ class CommonOptions:
     @redact_frames
     def for_writing(self) -> dict[str, Any]:
         """The arguments of an operation that changes rows."""
-        return {**self.for_reading(), "limit": self.limit, "allow_triggers": list(self.allow_triggers or ())}
+        changing = {"limit": self.limit, "allow_triggers": list(self.allow_triggers or ())}
+        return {**self.for_reading(), **changing, "replica_wait_s": self.replica_wait_s()}
+
+    def replica_wait_s(self) -> float:
+        """The seconds that replicas have. Ends the command where they cannot be read."""
+        return checked(parse_duration, self.replica_wait, "--replica-wait")

@@ -21,6 +21,7 @@ __all__ = [
     "MaxRowBytes",
     "MessagesTable",
     "OptionalTTL",
+    "ReplicaWait",
     "SessionsTable",
     "StoreURL",
     "UpstreamKey",
@@ -82,6 +83,14 @@ AllowTriggers = Annotated[
         metavar="NAME",
         show_default=False,
         help="A trigger, generated column or virtual table that may be there. May be given several times.",
+    ),
+]
+ReplicaWait = Annotated[
+    str,
+    typer.Option(
+        "--replica-wait",
+        metavar="TIME",
+        help="How long replicas have to catch up, such as 60s, 5m or 1h; 0s to look once.",
     ),
 ]
 TTL = Annotated[int, _TTL]

@@ -21,6 +21,7 @@ from ..maintenance.reports import (
     KeyUse,
     PurgeReport,
     ReencryptReport,
+    ReplicaState,
     Report,
     VerifyReport,
 )
@@ -87,6 +88,7 @@ def format_text(command: str, report: Report) -> str:
         lines += table(heads, found)
     notes = [f"Note: {notice.rstrip('.')}." for notice in report.notices]
     notes += [f"Not gone yet: {what.rstrip('.')}." for what in report.incomplete]
+    notes += _replicas(report)
     if report.stopped_because is not None:
         notes.append(f"Stopped: {report.stopped_because.rstrip('.')}.")
     for note in notes:
@@ -98,6 +100,21 @@ def format_json(command: str, report: Report, exit_code: int) -> str:
     """The same for programs: one line. Times are in seconds since 1970, in UTC."""
     line = {"event": "report", "command": command, "ok": report.ok, "exit_code": exit_code}
     return json.dumps({**line, **dataclasses.asdict(report)})
+
+
+def _replicas(report: Report) -> list[str]:
+    """Which replicas have what the store has, which have not, and which could not be seen."""
+    same = [replica.name for replica in report.replicas if replica.replayed]
+    notes = [f"Replicas that have the same: {', '.join(same)}."] if same else []
+    notes += [f"Behind: {_behind(replica)}" for replica in report.replicas_behind]
+    return notes + ([f"Note: {report.replicas_unseen.rstrip('.')}."] if report.replicas_unseen is not None else [])
+
+
+def _behind(replica: ReplicaState) -> str:
+    lacks = "may have an older state"
+    if replica.missing is not None:
+        lacks = f"has an older state ({_size(replica.missing)} of the log are missing there)"
+    return f"{replica.name} {lacks}. {replica.to_do}."
 
 
 # -- Found, changed, left ---------------------------------------------------------------------------
@@ -162,7 +179,7 @@ def _why(reason: str) -> str:
 
 def _verdict(report: Report) -> str:
     if isinstance(report, InventoryReport):
-        return report.conclusion
+        return printable(report.conclusion)  # what follows a server names itself
     if isinstance(report, EraseReport) and report.missing:
         return f"{_result(report)} Without any trace there: {', '.join(map(printable, report.missing))}."
     return _result(report)
@@ -182,6 +199,8 @@ def _not_well(report: Report) -> str:
     reasons = [f"{_rows(sum(report.left.values()))} left ({left})"] if left else []
     reasons += ["the run did not get to its end"] if report.stopped is not None else []
     reasons += ["not everything is gone yet"] if report.incomplete else []
+    behind = len(report.replicas_behind)
+    reasons += [f"{behind} replica{' has' if behind == 1 else 's have'} an older state"] if behind else []
     return f"Not well: {'; '.join(reasons)}."
 
 
@@ -196,8 +215,9 @@ def _inventory(report: InventoryReport) -> list[str]:
     rows = sum(group.items for group in report.groups)
     lines += ["", f"{_rows(rows)}, {_size(sum(group.size for group in report.groups))}."]
     if report.keys:
+        is_sure = not report.replicas_behind  # a key that a replica needs is not free
         key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
-        lines += ["", *table(key_heads, [_key(use) for use in report.keys], right=(1, 2))]
+        lines += ["", *table(key_heads, [_key(use, is_sure=is_sure) for use in report.keys], right=(1, 2))]
     return lines
 
 
@@ -214,8 +234,8 @@ def _group(group: Group) -> tuple[str, ...]:
     )
 
 
-def _key(use: KeyUse) -> tuple[str, ...]:
-    free = _time(use.free_from) if use.needed_by else "now" if not use.active and not use.unproven else "-"
+def _key(use: KeyUse, *, is_sure: bool) -> tuple[str, ...]:
+    free = _time(use.free_from) if use.needed_by else "now" if is_sure and not use.active and not use.unproven else "-"
     name = f"{use.kid} (active)" if use.active else use.kid
     return name, f"{use.needed_by:,}", f"{use.unproven:,}", _time(use.newest), free
 

@@ -59,6 +59,7 @@ async def discard(
     max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
     allow_triggers: Sequence[str] = (),
+    replica_wait_s: float = 60.0,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> DiscardReport:
@@ -85,6 +86,7 @@ async def discard(
         limit: Rows removed in all, at most.
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
+        replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -111,6 +113,7 @@ async def discard(
         limit=limit,
         dry_run=dry_run,
         allow_triggers=allow_triggers,
+        replica_wait_s=replica_wait_s,
         progress=progress,
         stop=stop,
     )

@@ -70,6 +70,7 @@ async def encrypt_plaintext(
     max_row_bytes: int = 64 * 2**20,
     limit: int | None = None,
     allow_triggers: Sequence[str] = (),
+    replica_wait_s: float = 60.0,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> EncryptReport:
@@ -93,6 +94,7 @@ async def encrypt_plaintext(
         limit: Rows changed in all, at most.
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
+        replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -112,6 +114,7 @@ async def encrypt_plaintext(
         max_row_bytes=max_row_bytes,
         limit=limit,
         allow_triggers=allow_triggers,
+        replica_wait_s=replica_wait_s,
         progress=progress,
         stop=stop,
     )

@@ -12,6 +12,7 @@ from ..errors import StoreError, StoreUnavailableError
 from ..stores.whole import WholeStore
 from . import arguments
 from .interruption import InterruptedRunError
+from .replicas import ReplicaWatch
 from .reports import EraseReport
 from .run import STAYS_DONE, Run
 from .store_calls import checkpoint_store
@@ -58,6 +59,7 @@ async def erase(
     *,
     dry_run: bool = False,
     allow_triggers: Sequence[str] = (),
+    replica_wait_s: float = 60.0,
     stop: Callable[[], bool] | None = None,
 ) -> EraseReport:
     """Remove every trace of these sessions: messages, the session's own row, what else the SDK noted.
@@ -71,11 +73,12 @@ async def erase(
         dry_run: Only count what would be erased.
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
+        replica_wait_s: Seconds to wait, at most, until each replica of the store has it too; 0 to look once.
         stop: Asked between sessions; the run ends once it returns True.
 
     Returns:
-        What was erased, and which sessions had no trace. `stopped` is "store" if it did not answer any
-        more, "interrupted" if `stop` told it to.
+        What was erased, which sessions had no trace, and which `replicas` have it too. `stopped` is "store" if it did
+            not answer any more, "interrupted" if `stop` told it to.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -83,9 +86,13 @@ async def erase(
         StoreError: The store refuses to erase any of them, or has triggers or the like that were not allowed.
     """
     whole, ids = arguments.store(store), arguments.sessions(sessions)
-    run = Run(whole, None, arguments.settings(dry_run=dry_run, allow_triggers=allow_triggers, stop=stop))
-    erasure = _Erasure(run)
+    settings = arguments.settings(
+        dry_run=dry_run, allow_triggers=allow_triggers, replica_wait_s=replica_wait_s, stop=stop
+    )
+    run = Run(whole, None, settings)
+    erasure, replicas = _Erasure(run), ReplicaWatch(run)
     try:
+        await replicas.begin()
         await run.refuse_side_effects()
         for session_id in ids:  # one by one, so that it is known which had no trace
             run.raise_if_interrupted()
@@ -103,6 +110,7 @@ async def erase(
         run.notices += [str(refusal) for refusal in erasure.refusals[:MAX_FINDINGS]]
     if not dry_run and not run.stopped:
         run.incomplete = await checkpoint_store(whole)
+    await replicas.wait()
     return EraseReport(
         **run.report_fields(),
         erased={name: count for name, count in run.changed_of.items() if count},

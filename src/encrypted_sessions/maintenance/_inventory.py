@@ -11,7 +11,7 @@ from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .aggregation import MOST_GROUPS, Aggregation
 from .classified_row import ClassifiedRow
-from .conclusion import LABELS_ONLY, NOT_COMPLETE, conclude
+from .conclusion import ENDED_EARLY, LABELS_ONLY, NOT_COMPLETE, conclude
 from .engine import Engine
 from .key_uses import key_uses
 from .mislabelled import UNOPENED, MislabelledRows
@@ -28,6 +28,7 @@ class _Inventory(ReadOnlyOperation):
         super().__init__(run)
         self.rows = Aggregation()
         self.mislabelled = MislabelledRows(run)
+        self.concerns_replicas = run.keys is not None  # without keys no key is called free
 
     def decide(self, classified: ClassifiedRow) -> Action | None:
         self.rows.add(classified)
@@ -53,6 +54,7 @@ async def inventory(
     upstream_until: datetime | None = None,
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
+    replica_wait_s: float = 60.0,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> InventoryReport:
@@ -74,6 +76,7 @@ async def inventory(
             class stamped later are `unauthentic`. None for no end.
         batch: Rows read at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
+        replica_wait_s: Seconds to wait, at most, until each replica of the store has what was counted; 0 to look once.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -92,6 +95,7 @@ async def inventory(
         upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
+        replica_wait_s=replica_wait_s,
         progress=progress,
         stop=stop,
     )
@@ -107,7 +111,7 @@ async def inventory(
     if ring is None:
         conclusion = LABELS_ONLY + "."
     elif run.stopped is not None:
-        conclusion = NOT_COMPLETE + "."
+        conclusion = (ENDED_EARLY if run.was_through else NOT_COMPLETE) + "."
     else:
         conclusion = conclude(
             groups,
@@ -116,6 +120,8 @@ async def inventory(
             active_kid=operation.active_kid,
             ttl=ttl,
             started_at=run.started_at,
+            replicas=run.replicas,
+            has_seen_all=run.replicas_unseen is None,
         )
     return InventoryReport(
         **run.report_fields(),

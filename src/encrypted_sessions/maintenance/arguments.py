@@ -67,6 +67,7 @@ def settings(
     dry_run: object = False,
     max_row_bytes: object = DEFAULT_MAX_ROW_BYTES,
     allow_triggers: object = (),
+    replica_wait_s: object = 60.0,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Settings:
@@ -83,6 +84,7 @@ def settings(
         flag(dry_run, "dry_run"),
         _count(max_row_bytes, "max_row_bytes", of="bytes"),
         _names(allow_triggers, "allow_triggers"),
+        checks.seconds(replica_wait_s, "replica_wait_s"),
         None if progress is None else _callable(progress, "progress"),
         _never if stop is None else _callable(stop, "stop"),
     )

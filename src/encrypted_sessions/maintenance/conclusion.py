@@ -8,9 +8,9 @@ from datetime import datetime, timedelta, timezone
 from keyproviders import CachePolicy
 
 from .key_uses import IN_DOUBT
-from .reports import Group, KeyUse
+from .reports import Group, KeyUse, ReplicaState
 
-__all__ = ["LABELS_ONLY", "NOT_COMPLETE", "conclude"]
+__all__ = ["ENDED_EARLY", "LABELS_ONLY", "NOT_COMPLETE", "conclude"]
 
 _SHOWN = 5
 
@@ -20,6 +20,10 @@ LABELS_ONLY = (
 )
 NOT_COMPLETE = (
     "The run did not get through the whole store, so it cannot be said which keys nothing depends on any more"
+)
+ENDED_EARLY = (
+    "The run ended before it was known whether each replica has the same, so it cannot be said which keys nothing"
+    " depends on any more"
 )
 
 
@@ -31,25 +35,35 @@ def conclude(
     active_kid: str | None,
     ttl: int | None,
     started_at: float,
+    replicas: Sequence[ReplicaState] = (),
+    has_seen_all: bool = True,
 ) -> str:
     """The sentences for a run that opened what it could and went through the whole store.
 
-    `unauthentic` rows are those that no key at hand opens, though the one that they name is there.
+    `unauthentic` rows are those that no key at hand opens, though the one that they name is there. Of `replicas`, one
+    that is behind needs the keys of the rows that it has, whatever the store needs.
     """
     needed = [use for use in keys if use.needed_by and not use.active]
     doubts = _doubts(groups, unauthentic)
     sentences = [_still_needed(use, ttl, started_at) for use in needed if use.needed_by > use.mislabelled]
     sentences += [_mislabelled(use) for use in keys if use.mislabelled]
+    behind = [replica.name for replica in replicas if not replica.replayed]
     others = "any key" if active_kid is None else f"any key but {active_kid}, the active one"
     if needed:
         others = f"any other key but {active_kid}, the active one" if active_kid else "any other key"
-    if doubts:
+    if behind:
+        sentences += doubts
+        sentences.append(_older_states(behind))
+    elif doubts:
         sentences += doubts
         sentences.append(f"What could be opened does not depend on {others}")
     else:
         sentences.append(f"Nothing in this store depends on {others}")
     sentences += _expired(groups, active_kid)
-    sentences.append(_assumed(active_kid, ttl, started_at))
+    if not behind:
+        sentences.append(_assumed(active_kid, ttl, started_at))
+        if not has_seen_all:
+            sentences.append("Whether each replica has the same could not be seen (see the note)")
     return ". ".join(sentences) + "."
 
 
@@ -116,6 +130,16 @@ def _doubts(groups: Sequence[Group], unauthentic: int) -> list[str]:
     return doubts
 
 
+def _older_states(names: Sequence[str]) -> str:
+    count = len(names)
+    shown = ", ".join(names[:_SHOWN]) + (f" and {count - _SHOWN} more" if count > _SHOWN else "")
+    has = "A replica has" if count == 1 else f"{count} replicas have"
+    return (
+        f"{has} an older state of this store, or may have one: {shown}. Should one take over, its rows are the store's,"
+        " and what they need is not known here: so it cannot be said which keys nothing depends on any more"
+    )
+
+
 def _expired(groups: Iterable[Group], active_kid: str | None) -> list[str]:
     expired = [group for group in groups if group.outcome == "expired" and group.kid != active_kid]
     if not expired:
@@ -133,7 +157,8 @@ def _assumed(active_kid: str | None, ttl: int | None, started_at: float) -> str:
     sentence = (
         f"This is so for what the store held on {_utc(started_at)}, and stays so if {writes} from then on: one that"
         f" cannot reach its place of keys may go on under the key before for {minutes:g} minutes (stale_write_s)."
-        " Before a key is destroyed, run this again so long after the switch"
+        " Before a key is destroyed, run this again so long after the switch, and ask by name for each backup and each"
+        " replica that was not connected"
     )
     return sentence if ttl is None else f"{sentence}. Sessions with a ttl above {ttl} s need their keys for longer"
 

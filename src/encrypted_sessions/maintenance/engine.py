@@ -25,6 +25,7 @@ from .labels import LabelReader
 from .operation import DEFER, REMOVE, Operation
 from .page_reader import PageReader, Unread
 from .progress import Ticker
+from .replicas import ReplicaWatch
 from .run import MOST_BYTES, STAYS_DONE, Run
 from .store_calls import checkpoint_store
 
@@ -57,6 +58,7 @@ class Engine:
             self._classify = self._open
         self._reader = PageReader(self._run, operation)
         self._writer = BatchWriter(self._run, operation)
+        self._replicas = ReplicaWatch(self._run) if operation.concerns_replicas else None
         self._deferred: list[Change] = []
         self._deferred_bytes = self._rows_since_release = 0
 
@@ -81,9 +83,14 @@ class Engine:
         if self._operation.changes and not run.settings.dry_run:
             # Also when nothing was changed: a run before may have been killed, or kept from it by readers.
             run.incomplete = await checkpoint_store(run.store)
+        run.was_through = run.stopped is None
+        if self._replicas is not None:
+            await self._replicas.wait()
 
     async def _go_through_store(self) -> None:
         run = self._run
+        if self._replicas is not None:
+            await self._replicas.begin()
         if self._operation.changes:
             await run.refuse_side_effects()
         await self._operation.begin_page()  # what cannot work at all shall say so at once, whatever the store holds

@@ -36,6 +36,8 @@ class Operation(ABC):
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.concerns_replicas = self.changes
+        """Whether what the report says holds only once each replica has it, too."""
 
     async def begin_page(self) -> None:  # noqa: B027 - most commands need nothing
         """What is needed before the rows of a page are decided on."""

@@ -19,6 +19,7 @@ __all__ = [
     "KeyUse",
     "PurgeReport",
     "ReencryptReport",
+    "ReplicaState",
     "Report",
     "RowFinding",
     "Stopped",
@@ -46,6 +47,23 @@ class RowFinding:
 
 
 @dataclass(frozen=True)
+class ReplicaState:
+    """A server that follows the store's, and whether it has what the store had at the end of the run.
+
+    Attributes:
+        name: What it is and where, in words.
+        replayed: Whether it has replayed all of that.
+        missing: How many bytes of the log it lacks; None where it has all, or nobody knows.
+        to_do: What helps where it has not replayed it; None where it has.
+    """
+
+    name: str
+    replayed: bool
+    missing: int | None
+    to_do: str | None
+
+
+@dataclass(frozen=True)
 class Report:
     """What every run reports.
 
@@ -61,6 +79,9 @@ class Report:
         findings: Up to 20 of the rows that were left.
         notices: Sentences for whoever runs it.
         incomplete: What the store could not do to make gone what was removed or replaced, in words.
+        replicas: Servers that follow the store's own, of those that it knows. They are looked at by what changes rows,
+            and before a key is called free.
+        replicas_unseen: Why not all of these could be seen, and what would help; None where they were.
         started_at: When the run began.
         took_s: How long it took, in seconds.
         dry_run: Whether changes were only counted.
@@ -75,6 +96,8 @@ class Report:
     findings: tuple[RowFinding, ...]
     notices: tuple[str, ...]
     incomplete: tuple[str, ...]
+    replicas: tuple[ReplicaState, ...]
+    replicas_unseen: str | None
     started_at: float
     took_s: float
     dry_run: bool
@@ -82,7 +105,12 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether nothing was left that should not be: exit code 0, else 1 (3 when interrupted)."""
-        return self.stopped is None and not self.incomplete and not any(self.left.values())
+        return self.stopped is None and not self.incomplete and not self.replicas_behind and not any(self.left.values())
+
+    @property
+    def replicas_behind(self) -> tuple[ReplicaState, ...]:
+        """Those of the replicas that have an older state of the store."""
+        return tuple(replica for replica in self.replicas if not replica.replayed)
 
     @property
     def seen(self) -> int:
@@ -164,12 +192,13 @@ class InventoryReport(Report):
 
     @property
     def ok(self) -> bool:
-        """Whether the whole store was looked at, and no row leaves in doubt what it needs.
+        """Whether the whole store was looked at, and no row and no replica leaves in doubt what it needs.
 
         That is a row that is unauthentic, or `late_key`, or too large. What else it found is for the reader to judge.
         """
         in_doubt = ("late_key", "mislabelled", "too_large", "unauthentic")
-        return self.stopped is None and not any(self.left.get(reason) for reason in in_doubt)
+        has_doubts = any(self.left.get(reason) for reason in in_doubt)
+        return self.stopped is None and not self.replicas_behind and not has_doubts
 
 
 @dataclass(frozen=True)

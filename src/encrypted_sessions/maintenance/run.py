@@ -18,7 +18,7 @@ from .classified_row import ClassifiedRow
 from .interruption import InterruptedRunError
 from .keys import StoreKeys
 from .progress import Progress
-from .reports import RowFinding, Stopped
+from .reports import ReplicaState, RowFinding, Stopped
 from .store_calls import StoreCalls
 
 __all__ = ["MOST_BYTES", "STAYS_DONE", "Run", "Settings"]
@@ -42,6 +42,7 @@ class Settings(NamedTuple):
     dry_run: bool
     max_row_bytes: int
     allow_triggers: frozenset[str]
+    replica_wait_s: float
     progress: Callable[[Progress], object] | None
     stop: Callable[[], bool]
 
@@ -73,7 +74,11 @@ class Run:
         self.notices: list[str] = []
         self.stopped: Stopped | None = None
         self.stopped_because: str | None = None
+        self.was_through = False
+        """Whether it went through the whole store: what stops it after that leaves no row out."""
         self.incomplete: tuple[str, ...] = ()
+        self.replicas: tuple[ReplicaState, ...] = ()
+        self.replicas_unseen: str | None = None
         self.started_at = _now()
         self._began = time.monotonic()
         self._clock_compared = False
@@ -135,6 +140,8 @@ class Run:
             "findings": tuple(self.findings),
             "notices": tuple(self.notices),
             "incomplete": self.incomplete,
+            "replicas": self.replicas,
+            "replicas_unseen": self.replicas_unseen,
             "started_at": self.started_at,
             "took_s": time.monotonic() - self._began,
             "dry_run": self.settings.dry_run,

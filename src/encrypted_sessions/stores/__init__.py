@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .access import Cursor, has_rows, rows_to_purge, store_beneath
     from .descriptor import StoreDescriptor, StoreNames, StoreUrl
     from .plain import PlainStore
+    from .replicas import Replica, Replication
     from .rows import TOO_LARGE, CutPage, HistoryMovedError, Problem, Row, RowStore
     from .sizes import MAX_ROW_BYTES, PAGE
     from .whole import Block, StoredRow, WholeStore
@@ -34,6 +35,8 @@ __all__ = [
     "HistoryMovedError",
     "PlainStore",
     "Problem",
+    "Replica",
+    "Replication",
     "Row",
     "RowStore",
     "StoreDescriptor",
@@ -57,6 +60,8 @@ _HOMES = {
     "HistoryMovedError": "rows",
     "PlainStore": "plain",
     "Problem": "rows",
+    "Replica": "replicas",
+    "Replication": "replicas",
     "Row": "rows",
     "RowStore": "rows",
     "StoreDescriptor": "descriptor",

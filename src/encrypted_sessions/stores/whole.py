@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from .replicas import Replication
 from .sizes import MAX_ROW_BYTES, PAGE_BYTES
 
 if TYPE_CHECKING:
@@ -117,6 +118,13 @@ class WholeStore(ABC):
     async def side_effects(self) -> Sequence[SideEffect]:
         """What there is in the store that may do more, or other, than `replace`, `remove` and `erase` say."""
         return ()
+
+    async def replication(self) -> Replication | None:
+        """Which servers follow this one, and how far each is; None where no server can, or none is known of.
+
+        It changes nothing. What the user may not see is said in `Replication.unseen`, and raises nothing.
+        """
+        return None
 
     def interrupt(self) -> None:  # noqa: B027 - a store that has nothing to break off
         """Break off the call under way, which then raises. What it changed is undone.

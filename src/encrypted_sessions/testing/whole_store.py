@@ -194,6 +194,24 @@ class WholeStoreConformance:
             )
             expect({one.session_id for one in found}, {"mine"}, "the session of the later rows")
 
+    @in_an_event_loop
+    async def test_who_follows_it_is_told_by_places_in_one_log(self) -> None:
+        """Where it says who does: the log goes on with a change, and each that follows it has words for a report."""
+        await self.write_rows({"mine": ["one"]})
+        async with self.open_store() as store:
+            before = await store.replication()
+            await store.replace([(row, "two") for row in await _session(store, "mine")])
+            after = await store.replication()
+            if before is None or after is None:
+                expect((before, after), (None, None), "what is said of a log, before and after a change")
+                return
+            expect(after.log, before.log, "the log after a change")
+            expect(after.end >= before.end, wanted=True, what=f"its end {after.end} is not before {before.end}")
+            for replica in after.replicas:
+                expect(
+                    bool(replica.id and replica.name and replica.advice), wanted=True, what=f"the words of {replica!r}"
+                )
+
     # -- Changing -----------------------------------------------------------------------------
 
     @in_an_event_loop

@@ -19,6 +19,7 @@ from ..options import (
     MaxRowBytes,
     MessagesTable,
     OptionalTTL,
+    ReplicaWait,
     SessionsTable,
     StoreURL,
     UpstreamKey,
@@ -68,6 +69,7 @@ def discard(
     max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
     allow_trigger: AllowTriggers = None,
+    replica_wait: ReplicaWait = "60s",
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -92,6 +94,7 @@ def discard(
         max_row_bytes=max_row_bytes,
         limit=limit,
         allow_triggers=allow_trigger,
+        replica_wait=replica_wait,
     )
     ring = options.open_ring()
     arguments = {"outcome": outcome, "export": export, "ttl": ttl, "dry_run": not yes, **options.for_writing()}

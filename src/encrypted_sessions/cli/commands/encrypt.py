@@ -13,6 +13,7 @@ from ..options import (
     Limit,
     MaxRowBytes,
     MessagesTable,
+    ReplicaWait,
     SessionsTable,
     StoreURL,
     UpstreamKey,
@@ -42,6 +43,7 @@ def encrypt(
     max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
     allow_trigger: AllowTriggers = None,
+    replica_wait: ReplicaWait = "60s",
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -61,6 +63,7 @@ def encrypt(
         max_row_bytes=max_row_bytes,
         limit=limit,
         allow_triggers=allow_trigger,
+        replica_wait=replica_wait,
     )
     ring = options.open_ring()
     run_operation("encrypt", options, maintenance.encrypt_plaintext, ring, options.for_writing())

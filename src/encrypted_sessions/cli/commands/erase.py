@@ -1,7 +1,7 @@
 """`encrypted-sessions erase`."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from ..options import (
     JsonLines,
     KeyPrefix,
     MessagesTable,
+    ReplicaWait,
     SessionsTable,
     StoreURL,
     Yes,
@@ -45,6 +46,7 @@ def erase(
     ],
     yes: Yes = False,
     allow_trigger: AllowTriggers = None,
+    replica_wait: ReplicaWait = "60s",
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -60,10 +62,16 @@ def erase(
         messages_table=messages_table,
         key_prefix=key_prefix,
         as_json=as_json,
+        replica_wait=replica_wait,
     )
+    arguments: dict[str, Any] = {
+        "dry_run": not yes,
+        "allow_triggers": allow_trigger or (),
+        "replica_wait_s": options.replica_wait_s(),
+    }
 
     async def erase_all(store: "WholeStore", *_: object, stop: Callable[[], bool], **__: object) -> "Report":
         # Session by session: there is no progress to show.
-        return await maintenance.erase(store, session, dry_run=not yes, allow_triggers=allow_trigger or (), stop=stop)
+        return await maintenance.erase(store, session, **arguments, stop=stop)
 
     run_operation("erase", options, erase_all, None, {})

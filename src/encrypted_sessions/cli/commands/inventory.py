@@ -12,6 +12,7 @@ from ..options import (
     MaxRowBytes,
     MessagesTable,
     OptionalTTL,
+    ReplicaWait,
     SessionsTable,
     StoreURL,
     UpstreamKey,
@@ -40,6 +41,7 @@ def inventory(
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
     max_row_bytes: MaxRowBytes = 64 * 2**20,
+    replica_wait: ReplicaWait = "60s",
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -57,6 +59,8 @@ def inventory(
         upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
+        replica_wait=replica_wait,
     )
     ring = options.open_ring() if keys else None
-    run_operation("inventory", options, maintenance.inventory, ring, {"ttl": ttl, **options.for_reading()})
+    arguments = {"ttl": ttl, **options.for_reading(), "replica_wait_s": options.replica_wait_s()}
+    run_operation("inventory", options, maintenance.inventory, ring, arguments)

@@ -98,7 +98,8 @@ _DESTROY_HELP = f"""Remove a retired key for good. It asks first.
 
 What was sealed with it can never be read again. A record of the key stays in the keyset. Copies of
 the keyset in backups still have the key, until these expire or the version of the key-encryption
-key that wraps it is destroyed.
+key that wraps it is destroyed. Before that, ask for each standby and each backup of the stores by
+name: what lies there may need the key although the store does not.
 
 {_EXIT_CODES}"""
 

@@ -14,6 +14,7 @@ from ..options import (
     Limit,
     MaxRowBytes,
     MessagesTable,
+    ReplicaWait,
     SessionsTable,
     StoreURL,
     UpstreamKey,
@@ -45,6 +46,7 @@ def purge(
     max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
     allow_trigger: AllowTriggers = None,
+    replica_wait: ReplicaWait = "60s",
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -64,6 +66,7 @@ def purge(
         max_row_bytes=max_row_bytes,
         limit=limit,
         allow_triggers=allow_trigger,
+        replica_wait=replica_wait,
     )
     ring = options.open_ring()
     arguments = {"ttl": ttl, "dry_run": not yes, **options.for_writing()}

@@ -18,6 +18,7 @@ from ..options import (
     Limit,
     MaxRowBytes,
     MessagesTable,
+    ReplicaWait,
     SessionsTable,
     StoreURL,
     UpstreamKey,
@@ -56,6 +57,7 @@ def reencrypt(
     max_row_bytes: MaxRowBytes = 64 * 2**20,
     limit: Limit = None,
     allow_trigger: AllowTriggers = None,
+    replica_wait: ReplicaWait = "60s",
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -77,6 +79,7 @@ def reencrypt(
         max_row_bytes=max_row_bytes,
         limit=limit,
         allow_triggers=allow_trigger,
+        replica_wait=replica_wait,
     )
     ring = options.open_ring()
     arguments = {"from_kid": checked(kid, from_kid, "--from"), **options.for_writing()}

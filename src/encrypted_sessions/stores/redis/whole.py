@@ -15,12 +15,14 @@ from itertools import count as count_from
 from itertools import repeat
 from typing import Any, NamedTuple
 
+from ..replicas import Replication
 from ..time_limits import time_limit_notice
 from ..whole import PAGE_BYTES, Block, StoredRow, WholeStore
 from .by_watch import plan_erasure
 from .changes import ListPosition, ScriptedChanges
 from .connection import Command, RedisConnection
 from .persistence import persistence_notices
+from .replicas import replication_of
 from .scripts import ERASE, PART, REMOVE, REPLACE
 
 __all__ = ["RedisStore"]
@@ -77,6 +79,10 @@ class RedisStore(WholeStore):
     async def notices(self) -> Sequence[str]:
         """As `WholeStore.notices`: where a server that is killed comes back empty, and how sessions' calls end."""
         return [*await persistence_notices(self._connection), time_limit_notice("redis")]
+
+    async def replication(self) -> Replication:
+        """As `WholeStore.replication`: by INFO, where the user may ask."""
+        return await replication_of(self._connection)
 
     async def count(self) -> int:
         """As `WholeStore.count`: worked out from some thousand sessions."""

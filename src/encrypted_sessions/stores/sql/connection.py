@@ -26,6 +26,8 @@ _T = TypeVar("_T")
 _ATTEMPTS = 5
 _GAVE_WAY = ("40001", "40P01")
 
+_ADVICE = "See that the user of the URL may read and write both tables"
+
 
 class PostgreSQLConnections:
     """A pool of connections on which each statement is a transaction of its own."""
@@ -64,13 +66,16 @@ class PostgreSQLConnections:
 
         return await self.run(execute)
 
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
-        """What `work` gives, within the timeout; again where PostgreSQL let another go first."""
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[_T]], advice: str = _ADVICE) -> _T:
+        """What `work` gives, within the timeout; again where PostgreSQL let another go first.
+
+        `advice` is what to do where waiting does not mend what goes wrong.
+        """
         for attempt in range(_ATTEMPTS):
             try:
                 return await asyncio.wait_for(self._connected(work), self._timeout_s)
             except self._errors as error:
-                state, problem = sqlstate_of(error), self._problem(error)
+                state, problem = sqlstate_of(error), self._problem(error, advice)
             if state not in _GAVE_WAY:
                 break
             await asyncio.sleep(0.05 * 2**attempt)
@@ -82,14 +87,14 @@ class PostgreSQLConnections:
         async with self._engine.connect() as connection:
             return await work(connection)
 
-    def _problem(self, error: BaseException) -> StoreError:
+    def _problem(self, error: BaseException, advice: str) -> StoreError:
         if isinstance(error, asyncio.TimeoutError):
             return StoreUnavailableError(f"{self.location} did not answer within {self._timeout_s:g} s; try again")
         state, trouble = sqlstate_of(error), trouble_of(error)
         text = f"{self.location}: {words_of(error)}" + (f" (SQLSTATE {state})" if state else "")
         if trouble is None or trouble.passes:
             return StoreUnavailableError(f"{text}. {trouble.advice if trouble else 'Try again when it answers'}")
-        return StoreError(f"{text}. See that the user of the URL may read and write both tables")
+        return StoreError(f"{text}. {advice}")
 
 
 def _shown(url: URL) -> str:

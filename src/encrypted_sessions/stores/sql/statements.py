@@ -26,6 +26,10 @@ _OF_SESSIONS = "session_id = ANY(CAST(:sessions AS text[]))"
 _TIME = "CAST(created_at AS timestamptz)"
 
 
+def _position(lsn: str) -> str:
+    return f"CAST(pg_wal_lsn_diff({lsn}, '0/0') AS bigint)"
+
+
 class Statements:
     """Every statement, ready to run."""
 
@@ -51,6 +55,24 @@ class Statements:
         " UNION ALL SELECT part, 'generated column', CAST(attname AS text) FROM parts"
         " JOIN pg_attribute ON attrelid = part AND attgenerated <> '' AND NOT attisdropped"
         ") AS found JOIN pg_class ON pg_class.oid = part ORDER BY relname, what, name"
+    )
+
+    # What a server says of its log, beside each that follows it: a walsender, a slot, or a slot that a walsender uses.
+    # The log ends where the next record would begin: with synchronous_commit off, what is committed need not have been
+    # written. A slot for another database's changes has none of this one's rows. A base backup under way, and what
+    # keeps the log without replaying it (pg_receivewal), are backups.
+    replication = text(
+        "WITH own(lsn) AS (SELECT CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_insert_lsn() END)"
+        " SELECT substr(pg_walfile_name(own.lsn), 1, 8) AS timeline,"
+        f" {_position('own.lsn')} AS log_end, CAST(current_setting('wal_block_size') AS int) AS page, found.*"
+        " FROM own LEFT JOIN (SELECT sender.pid, CAST(sender.application_name AS text) AS application,"
+        " host(sender.client_addr) AS address, sender.state, CAST(slot.slot_name AS text) AS slot,"
+        f" slot.slot_type, {_position('sender.replay_lsn')} AS replayed,"
+        f" {_position('slot.confirmed_flush_lsn')} AS confirmed"
+        " FROM pg_stat_replication AS sender FULL JOIN pg_replication_slots AS slot ON slot.active_pid = sender.pid"
+        " WHERE (slot.database IS NULL OR slot.database = current_database())"
+        " AND sender.state IS DISTINCT FROM 'backup' AND (slot.slot_type = 'logical' OR sender.write_lsn IS NULL"
+        " OR sender.replay_lsn IS NOT NULL)) AS found ON true"
     )
 
     def __init__(self, tables: Tables) -> None:

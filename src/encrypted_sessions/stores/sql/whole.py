@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..blocks import Extent, TableStore
+from ..replicas import Replication
 from ..tables import Tables, quoted
 from ..time_limits import time_limit_notice
 from ..whole import PAGE_BYTES, Block, SideEffect, StoredRow
 from .connection import PostgreSQLConnections
 from .drivers import DRIVERS
+from .replicas import replication_of
 from .statements import Statements
 
 if TYPE_CHECKING:
@@ -72,6 +74,10 @@ class PostgreSQLStore(TableStore):
         found = await self._fetch(self._sql.side_effects, tables=[quoted(name) for name in self._tables])
         self._counts_exactly = bool(found)  # no more is changed then than there was
         return [SideEffect(*one) for one in found]
+
+    async def replication(self) -> Replication:
+        """As `WholeStore.replication`: by pg_stat_replication and the replication slots."""
+        return await replication_of(self._connections, self._sql)
 
     async def count(self) -> int:
         """As `WholeStore.count`. A large table is not counted: the planner's estimate will do, mostly."""
