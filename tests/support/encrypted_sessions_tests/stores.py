@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from agents.items import TResponseInputItem
 
 ROW_ADDRESSABLE: Final = ("sqlite", "async-sqlite", "sqlalchemy-sqlite", "sqlalchemy-postgres", "redis")
-MARIADB: Final = ("sqlalchemy-aiomysql", "sqlalchemy-asyncmy")
-"""Row by row as well, each by another driver; in tables as docs/mysql.md makes them."""
+KINDS: Final = (*ROW_ADDRESSABLE, "advanced-sqlite", "plain")
 
-KINDS: Final = (*ROW_ADDRESSABLE, *MARIADB, "advanced-sqlite", "plain")
+MARIADB: Final = ("sqlalchemy-aiomysql", "sqlalchemy-asyncmy")
+"""Row by row as well, each by another driver, in tables as docs/mysql.md makes them: for tests of their own."""
 
 REDIS_WITHOUT_EVAL: Final = "redis-without-eval"
 """Places of the kind "redis" whose user may do all but run scripts."""
@@ -95,7 +95,7 @@ def new_place(kind: str, request: pytest.FixtureRequest) -> StoreLocation:
     if kind == "plain":
         return StoreLocation(kind, "", prefix)
     if kind not in KINDS:
-        raise ValueError(f"no store of the kind {kind!r}; the kinds are {', '.join(KINDS)}")
+        raise ValueError(f"no store of the kind {kind!r}; the kinds are {', '.join((*KINDS, *MARIADB))}")
     folder: Path = request.getfixturevalue("tmp_path")
     return StoreLocation(kind, str(folder / f"{prefix}.db"), prefix)
 

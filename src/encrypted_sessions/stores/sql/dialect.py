@@ -73,8 +73,7 @@ class Dialect:
 
     def my_session(self) -> ColumnElement[bool]:
         """Of the row of the session in the other table."""
-        mine: ColumnElement[bool] = self.sessions.c.session_id == self.session_id
-        return mine
+        return self.sessions.c.session_id == self.session_id
 
     def up_to(self, row: RowId) -> ColumnElement[bool]:
         """Of this row, and of those that come before it."""
@@ -86,7 +85,8 @@ class Dialect:
 
     def holds(self, data: Any) -> ColumnElement[bool]:
         """Of rows with exactly this data."""
-        return self.data == data
+        same: ColumnElement[bool] = self.data == data
+        return same
 
     def holds_one_of(self, data: Sequence[Any]) -> ColumnElement[bool]:
         """Of rows with exactly one of these data."""
