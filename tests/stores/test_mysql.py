@@ -513,7 +513,7 @@ async def test_a_lock_that_another_holds_is_told(place: StoreLocation, sealer: S
 
 
 async def test_a_pop_that_hangs_ends_in_time_and_is_put_back(place: StoreLocation, sealer: Sealer):
-    async with sealer.session(place, store_timeout_s=0.3) as session:
+    async with sealer.session(place, store_timeout_s=1.0) as session:
         await session.add_items([message("one")])
         with transaction(place) as other:
             other.execute(f"SELECT * FROM {place.sessions_table} FOR UPDATE")
@@ -526,7 +526,7 @@ async def test_a_pop_that_hangs_ends_in_time_and_is_put_back(place: StoreLocatio
 async def test_after_a_read_that_was_given_up_the_next_answer_is_that_to_its_own_question(
     place: StoreLocation, sealer: Sealer
 ):
-    async with sealer.session(place, store_timeout_s=0.3) as session:
+    async with sealer.session(place, store_timeout_s=1.0) as session:
         await session.add_items([message("one"), message("two")])
         with connected(place.where) as other:
             other.execute(f"LOCK TABLES {place.messages_table} WRITE")
