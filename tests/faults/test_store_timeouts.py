@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from encrypted_sessions import EncryptedSession, StoreTimeoutError, StoreUnavailableError
+from encrypted_sessions import EncryptedSession, StoreTimeoutError
 from encrypted_sessions.history.guarded import GuardedRows
 from encrypted_sessions.stores import RowStore
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.servers import Server
+from encrypted_sessions_tests.store_failures import until_it_works
 from encrypted_sessions_tests.stores import (
     REDIS_WITHOUT_EVAL,
     PlainSession,
@@ -287,18 +288,6 @@ async def session_over(place: StoreLocation, driver: str, sealer: Sealer) -> Asy
         yield session
 
 
-async def until_it_answers(operation: Callable[[], Awaitable[Any]]) -> Any:
-    """A client may hold connections that were given up, and finds out one by one."""
-    ends = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return await asyncio.wait_for(operation(), PATIENCE_S)
-        except StoreUnavailableError:
-            if time.monotonic() > ends:
-                raise
-        await asyncio.sleep(0.02)
-
-
 @pytest.mark.private_servers
 @pytest.mark.parametrize("operation", ["get_items", "read", "add_items", "pop_item", "purge_expired", "clear_session"])
 async def test_a_server_that_stands_still_ends_no_later_than_the_bound(
@@ -310,9 +299,9 @@ async def test_a_server_that_stands_still_ends_no_later_than_the_bound(
         assert error.in_doubt == (operation in {"add_items", "clear_session"})
         server.resume()
         left = {"add_items": [["one", "two", "three"]], "clear_session": [[]]}.get(operation, [["one", "two"]])
-        assert texts(await until_it_answers(session.get_items)) in left
+        assert texts(await until_it_works(session.get_items)) in left
         if operation not in {"add_items", "clear_session"}:
-            assert await until_it_answers(session.pop_item) == message("two")
+            assert await until_it_works(session.pop_item) == message("two")
 
 
 @pytest.mark.private_servers
@@ -339,7 +328,7 @@ async def test_a_server_that_stops_before_a_change_leaves_it_in_doubt_and_in_ord
         assert not (await out_of_time(session.get_items)).in_doubt
         server.resume()
         left = ["both"] if operation == "compaction" else ["one", "two"]
-        assert texts(await until_it_answers(session.get_items)) == left
+        assert texts(await until_it_works(session.get_items)) == left
         if operation == "purge_expired":
             assert len(await raw_rows(place, SESSION)) == 2
 
@@ -374,7 +363,7 @@ async def test_a_redis_without_scripts_that_stops_within_a_transaction_leaves_it
                 error = await out_of_time(operations(session)[operation])
             assert error.in_doubt == (stops_at == "multi")
             redis_server.resume()
-            assert texts(await until_it_answers(session.get_items)) == ["one", "two"]
+            assert texts(await until_it_works(session.get_items)) == ["one", "two"]
             assert await session.pop_item() == message("two")
     finally:
         redis_server.resume()
@@ -395,7 +384,7 @@ async def test_a_cancelled_call_of_a_server_that_stands_still_is_let_go(
         assert done, "nobody can end this call"
         assert task.cancelled()
         server.resume()
-        found = texts(await until_it_answers(session.get_items))
+        found = texts(await until_it_works(session.get_items))
         possible = {"add_items": (["one", "two"], ["one", "two", "three"]), "clear_session": ([], ["one", "two"])}
         assert found in possible.get(operation, (["one", "two"],))
 
