@@ -102,6 +102,8 @@ def damage(path: Path, lost: Callable[[bytes], bytes]) -> bytes:
     return left
 
 
+# A connection that SQLAlchemy could not set up is left to the garbage collector, of which Python 3.13 warns.
+@pytest.mark.filterwarnings("ignore:.*sqlite3.Connection:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", ["sqlite", "async-sqlite", "sqlalchemy-sqlite"])
 @pytest.mark.parametrize("operation", ["get_items", "add_items", "pop_item", "clear_session", "compaction"])
 @pytest.mark.parametrize("lost", [all_but_the_first_page, the_header, the_end])
