@@ -6,7 +6,7 @@ import tempfile
 from typing import Any
 
 from measuring import Samples, Table, Taken, in_turn, ms
-from subjects import BARE, OURS, SDK, SUBJECTS, all_three, bushy, deep, message, tool_result
+from subjects import BARE, OURS, SDK, SUBJECTS, add_and_get, all_three, bushy, deep, message, tool_result
 
 _BATCH = 200
 _GET, _ADD = "get_items", "add_items"
@@ -52,16 +52,7 @@ async def measure(*, quick: bool) -> Table:
 async def _batches(sessions: dict[str, Any], batch: list[Any], taken: dict[str, Samples], rounds: int) -> None:
     for number, order in enumerate(in_turn(SUBJECTS, rounds + 2)):
         for subject in order:
-            session = sessions[subject]
-            await session.clear_session()
-            start = Taken.since()
-            await session.add_items(batch)
-            added = Taken.since(start)
-            start = Taken.since()
-            items = await session.get_items()
-            got = Taken.since(start)
-            assert items == batch, subject
-            del items
+            added, got = await add_and_get(sessions[subject], batch)
             if number >= 2:  # the first rounds open connections
                 taken[_ADD].add(subject, added)
                 taken[_GET].add(subject, got)

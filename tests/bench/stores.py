@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from measuring import Samples, Table, Taken, in_turn, ms
-from subjects import BARE, OURS, SDK, SESSION, SUBJECTS, message, session_of
+from subjects import BARE, OURS, SDK, SESSION, SUBJECTS, add_and_get, message, session_of
 
 from encrypted_sessions import Key
 from encrypted_sessions_tests.servers import PostgresServer, ProgramMissingError, RedisServer, Server
@@ -77,14 +77,7 @@ async def _rounds(sessions: dict[str, Any], taken: dict[str, Samples], rounds: i
     for number, order in enumerate(in_turn(SUBJECTS, rounds + 2)):
         for subject in order:
             session = sessions[subject]
-            await session.clear_session()
-            start = Taken.since()
-            await session.add_items(batch)
-            added = Taken.since(start)
-            start = Taken.since()
-            items = await session.get_items()
-            got = Taken.since(start)
-            assert items == batch, subject
+            added, got = await add_and_get(session, batch)
             start = Taken.since()
             popped = [await session.pop_item() for _ in range(_POPPED)]
             ten = Taken.since(start)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from agents.extensions.memory import EncryptedSession as SdkEncryptedSession
+from measuring import Taken
 
 from encrypted_sessions import EncryptedSession, Key, KeyRing
 from encrypted_sessions_tests.stores import StoreLocation, open_store
@@ -81,3 +82,16 @@ async def all_three(folder: str, kind: str = "sqlite") -> AsyncIterator[dict[str
             store = await stack.enter_async_context(open_store(place, SESSION))
             sessions[subject] = session_of(subject, store, Key.generate("bench"))
         yield sessions
+
+
+async def add_and_get(session: Any, batch: list[Any]) -> tuple[Taken, Taken]:
+    """What it takes to add a batch to a session that is cleared first, and to read it again."""
+    await session.clear_session()
+    start = Taken.since()
+    await session.add_items(batch)
+    added = Taken.since(start)
+    start = Taken.since()
+    items = await session.get_items()
+    got = Taken.since(start)
+    assert items == batch, session
+    return added, got

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -22,13 +22,6 @@ MOMENTS = 60
 @pytest.fixture(params=distinct(KINDS))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer(SESSION)
-    yield sealer
-    sealer.ring.close()
 
 
 class SlowSession(PlainSession):

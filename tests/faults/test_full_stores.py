@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,6 @@ FILES = {
 
 #: Of each item, so that few fill what is small.
 _LENGTH = 60_000
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer(SESSION)
-    yield sealer
-    sealer.ring.close()
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -21,13 +21,6 @@ SHIELD_S = 0.2
 
 #: Far more than a caller that is let go waits.
 PATIENCE_S = 20.0
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer(SESSION)
-    yield sealer
-    sealer.ring.close()
 
 
 class HangingSession(PlainSession):

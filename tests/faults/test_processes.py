@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,13 +30,6 @@ from encrypted_sessions_tests.stores import (
 @pytest.fixture(params=one_cheap_and_soak([*ROW_ADDRESSABLE, REDIS_WITHOUT_EVAL, *MARIADB]))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer(SESSION)
-    yield sealer
-    sealer.ring.close()
 
 
 class Rows(NamedTuple):

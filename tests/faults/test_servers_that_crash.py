@@ -34,13 +34,6 @@ pytestmark = pytest.mark.private_servers
 _PARTS = 3
 
 
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer(SESSION)
-    yield sealer
-    sealer.ring.close()
-
-
 @pytest.fixture(scope="module")
 def postgres(request: pytest.FixtureRequest) -> Iterator[Server]:
     """One that keeps what is committed, as PostgreSQL is shipped."""

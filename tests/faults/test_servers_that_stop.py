@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,13 +28,6 @@ pytestmark = pytest.mark.private_servers
 
 PATIENCE_S = 30.0
 """Far more than any operation takes: a test that waits so long has found a client that hangs."""
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer(SESSION)
-    yield sealer
-    sealer.ring.close()
 
 
 @pytest.fixture(params=["redis", REDIS_WITHOUT_EVAL, "sqlalchemy-postgres"])

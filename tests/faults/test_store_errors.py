@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import pickle
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,6 @@ from encrypted_sessions_tests.sealed_rows import TTL, Sealer, message
 from encrypted_sessions_tests.servers import Server, free_port
 from encrypted_sessions_tests.store_failures import SESSION, crosses_a_process_boundary, failure, operations
 from encrypted_sessions_tests.stores import PlainSession, StoreLocation, new_place, open_store
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer(SESSION)
-    yield sealer
-    sealer.ring.close()
-
 
 # -- Files of SQLite -------------------------------------------------------------------------------
 

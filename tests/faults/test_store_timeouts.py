@@ -16,6 +16,7 @@ import pytest
 from encrypted_sessions import EncryptedSession, StoreTimeoutError
 from encrypted_sessions.history.guarded import GuardedRows
 from encrypted_sessions.stores import RowStore
+from encrypted_sessions_tests import store_failures
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.servers import Server
@@ -34,13 +35,6 @@ SHIELD_S = 0.2
 
 #: Far more than a call that is let go waits.
 PATIENCE_S = 20.0
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer(SESSION)
-    yield sealer
-    sealer.ring.close()
 
 
 class HangingSession(PlainSession):
@@ -80,16 +74,8 @@ class HangingSession(PlainSession):
 
 
 def operations(session: EncryptedSession) -> dict[str, Callable[[], Awaitable[Any]]]:
-    return {
-        "get_items": session.get_items,
-        "read": session.read,
-        "add_items": lambda: session.add_items([message("three")]),
-        "pop_item": session.pop_item,
-        "purge_expired": session.purge_expired,
-        "clear_session": session.clear_session,
-        "compaction": lambda: session._atomic_replace_items([message("both")]),
-        "snapshot": lambda: session._read_compaction_items(5),
-    }
+    snapshot = {"snapshot": lambda: session._read_compaction_items(5)}
+    return store_failures.operations(session, new="three") | snapshot
 
 
 async def out_of_time(operation: Callable[[], Awaitable[Any]]) -> StoreTimeoutError:

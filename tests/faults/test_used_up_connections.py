@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,13 +17,6 @@ from encrypted_sessions_tests.store_failures import SESSION, failure, operations
 from encrypted_sessions_tests.stores import StoreLocation, new_place, open_store
 
 _CURE = "Every connection that may be open is in use: allow more of them, or end what holds them, and try again"
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer(SESSION)
-    yield sealer
-    sealer.ring.close()
 
 
 def wrapped(store: Any, sealer: Sealer) -> EncryptedSession:

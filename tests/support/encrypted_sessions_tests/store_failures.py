@@ -23,12 +23,12 @@ SESSION = "customer-4711-of-agents"
 PATIENCE_S = 35.0
 
 
-def operations(session: EncryptedSession) -> dict[str, Callable[[], Awaitable[Any]]]:
-    """What may be asked of a session, by name."""
+def operations(session: EncryptedSession, new: str = "new") -> dict[str, Callable[[], Awaitable[Any]]]:
+    """What may be asked of a session, by name; `new` is what it adds."""
     return {
         "get_items": session.get_items,
         "read": session.read,
-        "add_items": lambda: session.add_items([message("new")]),
+        "add_items": lambda: session.add_items([message(new)]),
         "pop_item": session.pop_item,
         "purge_expired": session.purge_expired,
         "clear_session": session.clear_session,

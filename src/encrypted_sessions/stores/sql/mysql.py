@@ -8,9 +8,7 @@ No value is bound as bytes: aiomysql 0.3 cannot, with a PyMySQL of today.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
+from ..._support.lots import pause_by_lot
 from .dialect import Dialect, RowId
 from .mysql_tables import MySQLTables, known_tables, tables_of
 
@@ -50,8 +49,6 @@ _GAVE_WAY = (1213, 1020)
 #: How often a change is made that gives way, and how long it waits before, by lot, the first time; then twice as long.
 _ATTEMPTS = 6
 _PAUSE_S = (0.005, 0.02)
-
-_uniform = secrets.SystemRandom().uniform
 
 
 class MySQLDialect(Dialect):
@@ -137,7 +134,7 @@ class MySQLDialect(Dialect):
             except DBAPIError as error:
                 if _number_of(error) not in _GAVE_WAY:
                     raise
-            await asyncio.sleep(_uniform(*_PAUSE_S) * 2**attempt)
+            await pause_by_lot(2**attempt, _PAUSE_S)
         return await change()
 
 
