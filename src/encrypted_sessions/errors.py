@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from keyproviders import InsecurePermissionsWarning, WeakKeyWarning
 
@@ -111,7 +112,24 @@ def _shown(session_id: str) -> str:
 
 
 class ScanBudgetError(EncryptedSessionError, RuntimeError):
-    """`max_scan_items` rows were read and the answer was not complete (upstream: RuntimeError)."""
+    """`max_scan_items` rows were read and the answer was not complete (upstream: RuntimeError).
+
+    Attributes:
+        found: What a search had found until then, as it would have returned it; else empty.
+    """
+
+    def __init__(self, message: str, *, found: list[dict[str, Any]] | None = None) -> None:
+        """`found` is what a search had found."""
+        super().__init__(message)
+        self.found = found or []
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuilt with what was found when it crosses a process boundary."""
+        return _scan_budget_error, (str(self), self.found)
+
+
+def _scan_budget_error(message: str, found: list[dict[str, Any]]) -> ScanBudgetError:
+    return ScanBudgetError(message, found=found)
 
 
 class PutBackError(EncryptedSessionError):

@@ -21,6 +21,7 @@ from .history.shielded import ShieldedChanges
 from .session_keys import keychain_of
 from .stores.access import has_rows, store_beneath
 from .stores.plain import METHODS, accepts_wrapper, settings_limit
+from .stores.registry import wrapper_of_class
 from .stores.sizes import MAX_ROW_BYTES
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from keyproviders import KeyRing
 
     from .history.compaction import Compaction
+    from .stores.plain import PlainStore
+    from .stores.rows import RowStore
 
 __all__ = ["EncryptedSession"]
 
@@ -135,7 +138,7 @@ class EncryptedSession:
         if upstream_until is not None and upstream_key is None:
             raise ValueError("upstream_until goes with upstream_key")
         self._purge_on_add = arguments.purge_on_add(purge_on_add)
-        if purge_on_add and not has_rows(underlying_session):
+        if purge_on_add and not self._has_single_rows(underlying_session):
             raise ValueError(
                 f"purge_on_add needs a store whose single rows can be removed, and {type(underlying_session).__name__}"
                 " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
@@ -146,7 +149,7 @@ class EncryptedSession:
         self._sealed = SealedHistory(
             self._session_id,
             underlying_session,
-            store_beneath(underlying_session),
+            self._rows_beneath(underlying_session),
             keychain,
             self._policy,
             ShieldedChanges(arguments.shield_s(shield_s), arguments.store_timeout_s(store_timeout_s), log),
@@ -258,8 +261,8 @@ class EncryptedSession:
             return []
         if self._compaction_beneath is not None:
             return await self._through_compaction("get_items", limit, wrapper=wrapper)  # type: ignore[no-any-return]  # the SDK's
-        await self._settle()
-        found = await self._sealed.read(limit, self._keywords(wrapper), budget=self.max_scan_items)
+        history = await self._begin()
+        found = await history.read(limit, self._keywords(wrapper), budget=self.max_scan_items)
         self._report(found.counts, limit)
         return found.items  # type: ignore[return-value]  # what was sealed was an item
 
@@ -283,9 +286,9 @@ class EncryptedSession:
         limit = self._limit(limit)
         if limit == 0:
             return History([], OutcomeCounts().outcomes(), ())
-        await self._settle()
-        found = await self._sealed.read(limit, {})
-        self._sealed.log.passed_over(found.counts)
+        history = await self._begin()
+        found = await history.read(limit, {})
+        history.log.passed_over(found.counts)
         return History(
             found.items,  # type: ignore[arg-type]  # what was sealed was an item
             found.counts.outcomes(),
@@ -319,10 +322,10 @@ class EncryptedSession:
         if self._compaction_beneath is not None:
             await self._through_compaction("add_items", batch, wrapper=wrapper)
             return
-        await self._settle()
+        history = await self._begin()
         if batch:
-            batch = await self._sealed.seal(batch)
-        await self._sealed.add(batch, self._keywords(wrapper))
+            batch = await history.seal(batch)
+        await history.add(batch, self._keywords(wrapper))
         if self._purge_on_add:
             await self._purge_head()
 
@@ -345,10 +348,10 @@ class EncryptedSession:
         """
         if self._compaction_beneath is not None:
             return await self._through_compaction("pop_item", wrapper=wrapper)  # type: ignore[no-any-return]  # the SDK's
-        await self._settle()
+        history = await self._begin()
         from .history.popping import pop  # noqa: PLC0415 - few sessions pop
 
-        return await pop(self._sealed, self._keywords(wrapper))  # type: ignore[return-value]  # what was sealed was an item
+        return await pop(history, self._keywords(wrapper))  # type: ignore[return-value]  # what was sealed was an item
 
     @redact_frames
     async def purge_expired(self) -> int:
@@ -368,7 +371,7 @@ class EncryptedSession:
             StoreError: The store failed, as for `get_items`.
             KeyProviderError: The key provider cannot answer; what was removed until then stays removed.
         """
-        await self._settle()
+        await self._begin()
         from .history.purging import purge  # noqa: PLC0415 - few sessions purge
 
         return await purge(self._sealed)
@@ -386,8 +389,8 @@ class EncryptedSession:
         if self._compaction_beneath is not None:
             await self._through_compaction("clear_session", wrapper=wrapper)
             return
-        await self._settle()
-        await self._sealed.clear(self._keywords(wrapper))
+        history = await self._begin()
+        await history.clear(self._keywords(wrapper))
 
     @property
     def underlying_session(self) -> Any:
@@ -467,25 +470,24 @@ class EncryptedSession:
     async def _read_compaction_items(
         self, limit: int | None, *, wrapper: RunContextWrapper[Any] | None = None
     ) -> tuple[list[Any], bool]:
-        await self._settle()
-        return await self._compaction.read(limit, self._limit(None), self._keywords(wrapper))
+        history = await self._begin()
+        return await self._compaction(history).read(limit, self._limit(None), self._keywords(wrapper))
 
     @redact_frames
     async def _get_compaction_snapshot(self, limit: int, **_: Any) -> Any:
-        await self._settle()
-        return await self._compaction.snapshot(limit)
+        history = await self._begin()
+        return await self._compaction(history).snapshot(limit)
 
     @redact_frames
     async def _atomic_replace_items(self, items: list[Any]) -> bool:
-        await self._settle()
-        return await self._compaction.replace_all(items)
+        history = await self._begin()
+        return await self._compaction(history).replace_all(items)
 
-    @property
-    def _compaction(self) -> Compaction:
-        if self._compactor is None:
+    def _compaction(self, history: SealedHistory) -> Compaction:
+        if self._compactor is None or self._compactor.history is not history:
             from .history.compaction import Compaction  # noqa: PLC0415 - few sessions compact
 
-            self._compactor = Compaction(self._sealed)
+            self._compactor = Compaction(history)
         return self._compactor
 
     @property
@@ -512,12 +514,34 @@ class EncryptedSession:
                 _PURGE_REST_S,
             )
 
-    async def _settle(self) -> None:
-        """Wait for what an earlier call that was given up has left behind; before the first, look at the store."""
+    # -- Beginning --------------------------------------------------------------------------
+
+    @staticmethod
+    def _rows_beneath(session: Any) -> RowStore | PlainStore:
+        """The access to the rows of the session that stores."""
+        better = wrapper_of_class(type(session))
+        if better is not None:
+            warn_caller(
+                f"EncryptedSession keeps a {type(session).__name__} as a chat: its turns and its search come back"
+                f" empty, it makes no branches, and counts usage wrongly. {better} keeps all of it",
+                UserWarning,
+            )
+        return store_beneath(session)
+
+    @staticmethod
+    def _has_single_rows(session: Any) -> bool:
+        return has_rows(session)
+
+    async def _begin(self) -> SealedHistory:
+        """The history that a call works on, to its end.
+
+        Before that, wait for what an earlier call that was given up has left behind; at the first, look at the store.
+        """
         if not self._sealed.changes.are_settled():
             await self._sealed.changes.settle()
         if self._sealed.is_unexamined:
             await self._sealed.examine()
+        return self._sealed
 
     # -- Reading ----------------------------------------------------------------------------
 
@@ -568,7 +592,7 @@ class EncryptedSession:
                 found = getattr(self._compaction_above, name)
                 if name != "run_compaction":
                     return found
-                return let_go_when_cancelled(found, self._shield_s, self._compaction.break_off)
+                return let_go_when_cancelled(found, self._shield_s, self._compaction(self._sealed).break_off)
             message = f"EncryptedSession has no attribute {name!r}"
             beneath = self.__dict__.get("_underlying_session")
             if not name.startswith("__") and hasattr(beneath, name):

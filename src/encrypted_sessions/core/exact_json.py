@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import json
 
-__all__ = ["MAX_DEPTH", "NotExactError", "NotJsonError", "TooLongError", "decode_item", "decode_json", "encode_item"]
+__all__ = [
+    "MAX_DEPTH",
+    "NotExactError",
+    "NotJsonError",
+    "TooLongError",
+    "as_object",
+    "decode_item",
+    "decode_json",
+    "encode_item",
+]
 
 #: Python reads no integer with more digits from text (sys.int_info.default_max_str_digits).
 _MAX_DIGITS = 4300
@@ -87,8 +96,7 @@ def encode_item(item: object, max_bytes: int | None = None) -> bytes:
     more than 4,300 digits, nesting deeper than 500 levels, a circular reference. Raises TooLongError
     above `max_bytes`, before so much was written.
     """
-    if not isinstance(item, dict):
-        item = _dump(item)
+    item = as_object(item)
     limit = sys.maxsize if max_bytes is None else max_bytes
     try:
         in_ascii = _check_common(item, limit)
@@ -130,8 +138,13 @@ def _too_long(limit: int) -> TooLongError:
     return TooLongError(f"an item's JSON is longer than {limit:,} bytes; nothing was written")
 
 
+def as_object(item: Any) -> dict[str, Any]:
+    """An item as a dict: itself, or what a Pydantic model holds, in JSON mode; else TypeError."""
+    return item if isinstance(item, dict) else _dump(item)
+
+
 def _dump(item: Any) -> dict[str, Any]:
-    """What a Pydantic model holds, in JSON mode. Its own errors and warnings would quote values."""
+    # A model's own errors and warnings would quote values.
     kind = f"the class {item.__name__}" if isinstance(item, type) else type(item).__name__
     refused = f"an item must be a dict or a Pydantic model, not {kind}"
     dump = getattr(item, "model_dump", None)

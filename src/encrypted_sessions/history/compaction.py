@@ -138,7 +138,7 @@ class Compaction:
     """One session's answers to the SDK's compaction."""
 
     def __init__(self, history: SealedHistory) -> None:
-        self._history = history
+        self.history = history
         self._adding: asyncio.Task[Any] | None = None
 
     async def read(
@@ -150,7 +150,7 @@ class Compaction:
         on. Without a limit, `default_limit` counts, as in `get_items`.
         """
         if limit is None:
-            seen = await self._history.read(default_limit, keywords)
+            seen = await self.history.read(default_limit, keywords)
             _seen.set((ref(self), seen.newest))
             return seen.items, False
         classified = await self._classify(limit, keywords)
@@ -160,7 +160,7 @@ class Compaction:
 
     async def snapshot(self, limit: int) -> Snapshot | None:
         """The newest `limit` items and how to replace a suffix of them; None without row access."""
-        rows = self._history.rows
+        rows = self.history.rows
         if isinstance(rows, PlainStore):
             return None
         classified = await self._classify(limit, {})
@@ -180,8 +180,8 @@ class Compaction:
             # Of a whole history nothing stays, not even what expired before its first item.
             first = 0 if start == 0 and whole else places[start]
             expected = classified.rows[first:]
-            sealed = await self._history.seal(output, classified.newest_timestamp(first))
-            return await self._history.changes.finish("compaction", rows.replace_tail(expected, sealed))
+            sealed = await self.history.seal(output, classified.newest_timestamp(first))
+            return await self.history.changes.finish("compaction", rows.replace_tail(expected, sealed))
 
         return Snapshot(classified.items(places), whole, replace_suffix)
 
@@ -194,13 +194,13 @@ class Compaction:
         HistoryChangedError when rows came that the compaction has not seen.
         """
         classified = await self._classify(None, {})
-        classified.refuse_unreplaceable(self._history.log)
+        classified.refuse_unreplaceable(self.history.log)
         newest = classified.rows[-1] if classified.rows else None
         reader, newest_seen = _seen.get() or (None, None)
         if reader is not None and reader() is self and newest != newest_seen:
             raise _changed()
-        sealed = await self._history.seal(output, classified.newest_timestamp())
-        rows, changes = self._history.rows, self._history.changes
+        sealed = await self.history.seal(output, classified.newest_timestamp())
+        rows, changes = self.history.rows, self.history.changes
         if isinstance(rows, PlainStore):
             await changes.finish("compaction", self._replace_whole(classified.rows, sealed))
         elif not await changes.finish("compaction", rows.replace_tail(classified.rows, sealed)):
@@ -209,7 +209,7 @@ class Compaction:
 
     async def _replace_whole(self, old: list[Row], sealed: list[dict[str, Any]]) -> None:
         """Clear and add, and put the old rows back if adding fails."""
-        store = self._history.store
+        store = self.history.store
         if await store.replace_items(sealed):
             return
         await store.clear_session()
@@ -236,7 +236,7 @@ class Compaction:
         return await start_again_while_it_moves(lambda: self._classify_once(limit, keywords))
 
     async def _classify_once(self, limit: int | None, keywords: dict[str, Any]) -> _ClassifiedRows:
-        walk = self._history.walk(keywords)
+        walk = self.history.walk(keywords)
         rows: list[Row] = []
         classifications: list[Classification] = []
         found = 0

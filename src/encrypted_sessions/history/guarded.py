@@ -121,6 +121,10 @@ class GuardedRows(RowStore):
         """As `RowStore.replace_tail`."""
         return await self._calls.change("replace rows", self._rows.replace_tail, expected, envelopes)
 
+    def stored_as(self, envelopes: list[dict[str, Any]], items: Sequence[Any]) -> list[dict[str, Any]]:
+        """As `RowStore.stored_as`."""
+        return self._rows.stored_as(envelopes, items)
+
     def place(self) -> Hashable:
         """As `RowStore.place`."""
         return self._rows.place()

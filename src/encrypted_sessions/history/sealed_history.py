@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from typing import Any, TypeVar
 
 from .._support.warnings import warn_caller
@@ -45,9 +46,9 @@ class SealedHistory:
         log: SessionLog,
         max_row_bytes: int,
     ) -> None:
-        self._calls = StoreCalls(session_id, changes, log)
+        self.calls = StoreCalls(session_id, changes, log)
         self.session = session
-        self.store = GuardedSession(rows.writer(session) if isinstance(rows, RowStore) else session, self._calls)
+        self.store = GuardedSession(rows.writer(session) if isinstance(rows, RowStore) else session, self.calls)
         self.keychain = keychain
         self.policy = policy
         self.changes = changes
@@ -71,9 +72,15 @@ class SealedHistory:
                     warn_caller(problem.text, UserWarning)
         self.is_unexamined = False
 
+    def over(self, rows: RowStore) -> SealedHistory:
+        """The same history as another access to its rows shows it."""
+        other = copy(self)
+        other.rows = self.guarded(rows)
+        return other
+
     def guarded(self, rows: RowStore) -> GuardedRows:
         """Rows whose every call ends in time, and says what is wrong in words of ours."""
-        return GuardedRows(rows, self._calls, self.max_row_bytes)
+        return GuardedRows(rows, self.calls, self.max_row_bytes)
 
     def cursor(self, keywords: dict[str, Any]) -> Cursor:
         """A walk from the newest row. `keywords` go to a session's own methods."""
@@ -140,7 +147,8 @@ class SealedHistory:
                 raise _too_large(self.max_row_bytes) from None
             if time_slice.is_used_up():
                 await time_slice.checkpoint()
-        return sealed
+        rows = self.rows
+        return rows.stored_as(sealed, items) if isinstance(rows, RowStore) else sealed
 
 
 def _too_large(max_row_bytes: int) -> ValueError:

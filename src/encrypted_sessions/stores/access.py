@@ -11,7 +11,7 @@ from .plain import PlainCursor, PlainStore
 from .registry import qualified_name, store_of_class
 from .rows import RowCursor, RowStore
 
-__all__ = ["Cursor", "has_rows", "rows_to_purge", "store_beneath"]
+__all__ = ["Cursor", "has_rows", "missing_of", "rows_to_purge", "store_beneath"]
 
 #: A walk from the newest row to the oldest.
 Cursor = RowCursor | PlainCursor
@@ -22,7 +22,7 @@ def store_beneath(session: Any) -> RowStore | PlainStore:
     rows = _row_class(session)
     if rows is None or rows.only_to_purge(session):
         return PlainStore(session)
-    missing = _missing(rows, session)
+    missing = missing_of(rows, session)
     if missing:
         warn_caller(
             f"the installed Agents SDK's {type(session).__name__} has no {', '.join(missing)}, which this"
@@ -43,7 +43,7 @@ def has_rows(session: Any) -> bool:
 def rows_to_purge(session: Any) -> RowStore | None:
     """The access for removing old rows, also of a SQLite database in memory; None where there is none."""
     rows = _row_class(session)
-    return None if rows is None or _missing(rows, session) else rows(session)
+    return None if rows is None or missing_of(rows, session) else rows(session)
 
 
 def _row_class(session: Any) -> type[RowStore] | None:
@@ -56,5 +56,6 @@ def _row_class(session: Any) -> type[RowStore] | None:
     return rows
 
 
-def _missing(rows: type[RowStore], session: Any) -> list[str]:
+def missing_of(rows: type[RowStore], session: Any) -> list[str]:
+    """What a store's rows need of a session, and the installed SDK does not have."""
     return [needed for needed in rows.NEEDS if not hasattr(session, needed)]

@@ -24,6 +24,9 @@ class StoreDescriptor(NamedTuple):
     #: to how, as the end of an error message.
     purged_otherwise: Mapping[str, str] = MappingProxyType({})
 
+    #: Session classes that do more than EncryptedSession keeps: from the qualified name to the wrapper made for them.
+    wrapped_by: Mapping[str, str] = MappingProxyType({})
+
     #: The URL schemes under which the whole store can be opened, in small letters.
     schemes: tuple[str, ...] = ()
 

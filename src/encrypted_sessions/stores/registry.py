@@ -29,6 +29,7 @@ __all__ = [
     "store_of_scheme",
     "url_examples",
     "url_forms",
+    "wrapper_of_class",
 ]
 
 #: In the order of the documentation.
@@ -38,6 +39,7 @@ _GROUP = "encrypted_sessions.stores"
 
 _BY_CLASS = {name: store for store in BUILT_IN for name in store.rows}
 _OTHER_PURGES = {name: how for store in BUILT_IN for name, how in store.purged_otherwise.items()}
+_OTHER_WRAPPERS = {name: wrapper for store in BUILT_IN for name, wrapper in store.wrapped_by.items()}
 _BY_SCHEME = {scheme: store for store in BUILT_IN for scheme in store.schemes}
 
 
@@ -71,6 +73,11 @@ def names_a_path(scheme: str) -> bool:
 def other_purge_of_class(session_class: type) -> str | None:
     """How expired rows of such a session are removed, where not one by one; None where no built-in store knows."""
     return _OTHER_PURGES.get(qualified_name(session_class))
+
+
+def wrapper_of_class(session_class: type) -> str | None:
+    """The wrapper that was made for such a session, where EncryptedSession loses what it does; else None."""
+    return _OTHER_WRAPPERS.get(qualified_name(session_class))
 
 
 def qualified_name(session_class: type) -> str:

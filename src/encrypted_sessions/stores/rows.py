@@ -101,6 +101,14 @@ class RowStore(ABC):
         """What `add_items` and `clear_session` are called on: the session, unless the store does these otherwise."""
         return session
 
+    def stored_as(
+        self,
+        envelopes: list[dict[str, Any]],
+        items: Sequence[Any],  # noqa: ARG002 - for those that note some of it
+    ) -> list[dict[str, Any]]:
+        """What is stored for items that were sealed: the envelopes, unless the store notes something in the clear."""
+        return envelopes
+
     def reads_end_when_cancelled(self) -> bool:
         """Whether reading ends at once when it is cancelled, whatever the server does, which spares a task a page."""
         return False

@@ -17,6 +17,11 @@ SQLITE = StoreDescriptor(
             "the command 'encrypted-sessions purge' removes them from its file"
         ),
     },
+    wrapped_by={
+        "agents.extensions.memory.advanced_sqlite_session.AdvancedSQLiteSession": (
+            "encrypted_sessions.advanced.EncryptedAdvancedSQLiteSession"
+        ),
+    },
     schemes=("sqlite",),
     takes_drivers=True,
     is_path=True,
