@@ -87,6 +87,10 @@ class Samples:
     def median(self, name: str) -> float:
         return statistics.median(taken.wall for taken in self._taken[name])
 
+    def least_cpu(self, name: str) -> float:
+        """The least processor time, which other work on the machine disturbs least."""
+        return min(taken.cpu for taken in self._taken[name])
+
     def ratio(self, name: str, to: str) -> float:
         """The median of the ratios within the rounds: what disturbs a round disturbs both of its halves."""
         return self._ratio(name, to, 0)

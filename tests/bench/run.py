@@ -22,6 +22,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
 
+import advanced
 import agent_loop
 import batches
 import event_loop
@@ -46,6 +47,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "poppers": poppers.measure,
     "agent-loop": agent_loop.measure,
     "event-loop": event_loop.measure,
+    "advanced": advanced.measure,
     "expired": expired.measure,
     "memory": memory.measure,
     "ring": ring.measure,
