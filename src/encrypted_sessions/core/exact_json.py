@@ -17,7 +17,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain, islice, repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from .accelerated import accelerator
 
 if TYPE_CHECKING:
     import json
@@ -45,11 +47,8 @@ _LEAVES = frozenset({str, int, float, bool, type(None)})
 
 _ONLY_STR = frozenset({str})
 
-#: The one ASCII character that json's encoder for ASCII writes otherwise than its encoder for any text.
-_DEL = "\x7f"
-
-#: Characters that texts have on average where it is worth a look whether they are ASCII.
-_LONG = 64
+#: Integers that every writer and reader of JSON has.
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
 #: A dict or list with more elements is counted: the same one may be in an item many times.
 _MANY = 4096
@@ -63,17 +62,13 @@ _NOT_JSON = (
 
 
 @cache
-def _codecs() -> tuple[json.JSONDecoder, json.JSONEncoder, json.JSONEncoder]:
-    """The decoder, the encoder, and the encoder of what is all ASCII: the same text in two thirds of the time."""
+def _codecs() -> tuple[json.JSONDecoder, json.JSONEncoder]:
     import json  # noqa: PLC0415 - a fifth of the time of importing this package, and often loaded already
 
     # Without json's own search for circular references, which costs a third of the time: an item that
     # holds itself never comes here.
-    of_any, of_ascii = (
-        json.JSONEncoder(ensure_ascii=in_ascii, allow_nan=False, check_circular=False, separators=(",", ":"))
-        for in_ascii in (False, True)
-    )
-    return json.JSONDecoder(), of_any, of_ascii
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
+    return json.JSONDecoder(), encoder
 
 
 class NotExactError(TypeError):
@@ -98,12 +93,13 @@ def encode_item(item: object, max_bytes: int | None = None) -> bytes:
     """
     item = as_object(item)
     limit = sys.maxsize if max_bytes is None else max_bytes
+    written: bytes | None = None
     try:
-        in_ascii = _check_common(item, limit)
-        if in_ascii is None or _writes_any_integer():
-            item = _ExactCopies(limit).of(item)
-        _, of_any, of_ascii = _codecs()
-        text = (of_ascii if in_ascii else of_any).encode(item)
+        kind = _kind(item, limit)
+        if kind == "plain":
+            written = _accelerated(item)
+        if written is None:
+            text = _codecs()[1].encode(item if kind else _ExactCopies(limit).of(item))
     except NotExactError as error:
         refused = str(error)
     except TooLongError:
@@ -111,7 +107,8 @@ def encode_item(item: object, max_bytes: int | None = None) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         refused = _why_not_json(error)
     else:
-        written = text.encode("ascii") if in_ascii else _as_utf8(text)
+        if written is None:
+            written = _as_utf8(text)
         if written is not None:
             if len(written) > limit:
                 raise _too_long(limit)
@@ -120,6 +117,17 @@ def encode_item(item: object, max_bytes: int | None = None) -> bytes:
         refused = "an item holds a surrogate pair as two characters, which JSON gives back as one"
     # Raised out here, so that no error with the item in it comes along as the context.
     raise TypeError(f"{refused}; nothing was written")
+
+
+def _accelerated(item: dict[str, Any]) -> bytes | None:
+    """The JSON of a plain item; None for a lone surrogate, and for more levels than are written so."""
+    fast = accelerator()
+    if fast is None:
+        return None
+    try:
+        return fast.to_json(item)
+    except ValueError:
+        return None
 
 
 def _as_utf8(text: str) -> bytes | None:
@@ -185,6 +193,14 @@ def _encoding(data: bytes) -> str:
 
 def decode_item(data: bytes) -> dict[str, Any]:
     """The item in bytes that `encode_item` gave. Raises NotJsonError for any other bytes."""
+    fast = accelerator()
+    if fast is not None:
+        try:
+            value = fast.from_json(data)
+        except ValueError:  # a lone surrogate, many levels, or what is no JSON
+            value = None
+        if type(value) is dict:
+            return value
     try:
         item = decode_json(data.decode("utf-8"))
     except UnicodeDecodeError:
@@ -206,53 +222,18 @@ def _why_not_json(error: Exception) -> str:
     )
 
 
-def _check_common(item: dict[str, Any], limit: int) -> bool | None:
-    """Whether all text in a common item is known to be ASCII (and not DEL); None for an item that is not common.
+def _kind(item: dict[str, Any], limit: int) -> Literal["plain", "with floats"] | None:  # noqa: C901, PLR0912 - a call for each value would take longer
+    """Whether an item is of exact types all through, and what any reader of JSON gives back as it is.
 
-    Common are at most as many dicts and lists as there may be levels, of exact types, that are not
-    obviously too long. Runs for every item that is written, hence two plain loops: this one for an item that holds
-    no other dict or list.
+    None for any other: one with more dicts and lists than there may be levels, with integers of more than 64 bits, and
+    what is obviously too long. Of floats there are several ways to write one. Runs for every item that is written.
     """
-    if type(item) is not dict:
-        return None
-    in_ascii = True
-    length = len(item)  # at least so many characters
-    for value in item.values():
-        kind = type(value)
-        if kind is str:
-            length += len(value)
-            if _DEL in value or not value.isascii():
-                in_ascii = False
-        elif kind not in _LEAVES:
-            return _check_nested(item, limit)
-    if length > limit or not _ONLY_STR.issuperset(map(type, item)):
-        return None
-    keys = "".join(item)
-    return in_ascii and keys.isascii() and _DEL not in keys
-
-
-def _check_nested(item: dict[str, Any], limit: int) -> bool | None:
-    spread = _spread_out(item, limit)
-    if spread is None:
-        return None
-    dicts, texts = spread
-    length = sum(map(len, texts))
-    if length > limit or not _ONLY_STR.issuperset(map(type, chain.from_iterable(dicts))):
-        return None
-    if length < _LONG * len(texts):
-        return False  # to look at many short texts takes longer than the faster encoder saves
-    texts.extend(chain.from_iterable(dicts))
-    return all(map(str.isascii, texts)) and not any(map(str.__contains__, texts, repeat(_DEL)))
-
-
-def _spread_out(item: dict[str, Any], limit: int) -> tuple[list[dict[Any, Any]], list[str]] | None:
-    """The dicts in a common item, itself first, and the text among all values; None where it is not common."""
     containers: list[Any] = [item]
     dicts: list[dict[Any, Any]] = []
-    texts: list[str] = []
-    found, text, leaves = containers.append, texts.append, _LEAVES  # looked up once, since it is for each value
+    found, leaves = containers.append, _LEAVES  # looked up once, since it is for each value
     values: Iterable[Any]
-    many = 0
+    length = many = 0
+    floats = False
     for container in islice(containers, MAX_DEPTH):  # which grows
         kind = type(container)
         if kind is dict:
@@ -269,15 +250,18 @@ def _spread_out(item: dict[str, Any], limit: int) -> tuple[list[dict[Any, Any]],
         for value in values:
             kind = type(value)
             if kind is str:
-                text(value)
+                length += len(value)
+            elif kind is int:
+                if not _LEAST <= value <= _MOST:
+                    return None
+            elif kind is float:
+                floats = True
             elif kind not in leaves:
                 found(value)
-    return (dicts, texts) if len(containers) <= MAX_DEPTH else None
-
-
-def _writes_any_integer() -> bool:
-    """Whether this interpreter writes integers of any length, which are not read everywhere."""
-    return not 0 < getattr(sys, "get_int_max_str_digits", int)() <= _MAX_DIGITS  # 3.10.7 and newer
+    keys = dicts[0] if len(dicts) == 1 else chain.from_iterable(dicts)
+    if length > limit or len(containers) > MAX_DEPTH or not _ONLY_STR.issuperset(map(type, keys)):
+        return None
+    return "with floats" if floats else "plain"
 
 
 class _Copying:
