@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ beneath, which seals nothing. All take turns in one run. Times are medians; a ra
 within the turns. "in CPU time" is the same ratio in processor time, which other work on the machine disturbs less.
 A target is the most that a figure may be. What lies close to its target can fall on the other side in another run.
 
-Measured on {machine}.{left_out}
+Measured on {machine}, each table on the day that stands below it.
 
 {verdict}
 
@@ -90,17 +91,26 @@ def main() -> None:
         sys.stdout.write(f"{table.text()}\n")
         sys.stdout.flush()
     missed = [one for table in tables for one in table.missed]
-    verdict = "Targets missed: " + "; ".join(missed) + "." if missed else "All targets are met."
-    sys.stdout.write(f"{verdict}\nThis took {time.monotonic() - began:.0f} s.\n")
+    sys.stdout.write(f"{_verdict(missed)}\nThis took {time.monotonic() - began:.0f} s.\n")
     if options.write:
-        missing = ", ".join(f"`{name}`" for name in MEASUREMENTS if name not in names)
-        page = _PAGE.format(
-            machine=machine,
-            left_out=f" This run left out {missing}: `make bench ARGS='--only NAME'` measures them." if missing else "",
-            verdict=verdict,
-            tables="\n".join(table.markdown() for table in tables),
-        )
-        options.write.write_text(page, encoding="utf-8")
+        written = {
+            table.title: f"{table.markdown()}\n{datetime.now(tz=timezone.utc).date().isoformat()}\n" for table in tables
+        }
+        before = options.write.read_text(encoding="utf-8") if options.only and options.write.exists() else ""
+        options.write.write_text(_page(machine, before, written), encoding="utf-8")
+
+
+def _page(machine: str, before: str, written: dict[str, str]) -> str:
+    """The page with these tables; those that the page had before and that were not measured anew stay."""
+    sections = {section.partition("\n")[0]: f"## {section}" for section in before.split("\n## ")[1:]}
+    sections = {title: f"{section.rstrip()}\n" for title, section in sections.items()} | written
+    rows = [(title, line) for title, section in sections.items() for line in section.splitlines()]
+    missed = [f"{title}, {line.split(' | ')[0].removeprefix('| ')}" for title, line in rows if " | NO |" in line]
+    return _PAGE.format(machine=machine, verdict=_verdict(missed), tables="\n".join(sections.values()))
+
+
+def _verdict(missed: list[str]) -> str:
+    return "Targets missed: " + "; ".join(missed) + "." if missed else "All targets are met."
 
 
 def _in_a_process_of_its_own(name: str, *, quick: bool) -> Table:
@@ -117,7 +127,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, help="measure this alone; may be repeated")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and rows: some minutes, and rough")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the tables, as Markdown")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="also write the tables, as Markdown; with --only, in place of the same ones of the file",
+    )
     options = parser.parse_args()
     if options.write and options.quick:
         parser.error("--write needs figures that are worth keeping: without --quick")
