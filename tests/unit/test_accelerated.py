@@ -49,6 +49,9 @@ def test_it_is_used_where_it_is_installed() -> None:
 @example({"a": 2**63, "b": -(2**63), "c": -(2**63) - 1})
 @example({"a": "\ud800", "b": ["\udc00"]})
 @example({"a": "\ud83d\ude00"})
+@example({"a": [0.1, -2.5, 0.0001, 0.00012, 0.00001, -1e-5, 1e15, 1e16, 1e22, 123456789012345680.0]})
+@example({"a": 10**4299, "b": -(10**4299)})
+@example({"a": 10**4300})
 @example({"a": 1e16, "b": 5e-324, "c": -0.0, "d": "\x7f\x00\u2028"})
 def test_the_same_bytes_are_written_and_the_same_items_refused(item: dict[str, Any]) -> None:
     with without_pydantic_core():

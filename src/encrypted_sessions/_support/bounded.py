@@ -8,6 +8,8 @@ import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from .shielding import Caller
+
 __all__ = ["OverdueError", "bounded", "bounded_in_place", "until_done"]
 
 _T = TypeVar("_T")
@@ -49,8 +51,8 @@ async def bounded(read: Awaitable[_T], timeout_s: float | None, let_go_s: float)
         del task, read
 
 
-async def until_done(task: asyncio.Task[Any], within_s: float | None) -> None:
-    """Wait for the end of a task, but no longer than this.
+async def until_done(task: asyncio.Task[Any], within_s: float | None, waiting: Caller | None = None) -> None:
+    """Wait for the end of a task, but no longer than this, or until it wakes who is `waiting`.
 
     As `asyncio.wait` with one task, at half its cost: this is done for each page, and for each change.
     """
@@ -62,11 +64,15 @@ async def until_done(task: asyncio.Task[Any], within_s: float | None) -> None:
             ended.set_result(None)
 
     task.add_done_callback(wake)
+    if waiting is not None:
+        waiting.wake = wake
     timer = None if within_s is None else loop.call_later(within_s, wake)
     try:
         await ended
     finally:
         task.remove_done_callback(wake)
+        if waiting is not None:
+            waiting.wake = None
         if timer is not None:
             timer.cancel()
 

@@ -16,12 +16,14 @@ _T = TypeVar("_T")
 class Caller:
     """Who waits for a change: whether nobody waits any more, and since when the change waits for its store."""
 
-    __slots__ = ("called_at", "gone")
+    __slots__ = ("called_at", "gone", "wake")
 
     def __init__(self) -> None:
         self.gone = False
         self.called_at: float | None = None
         """When the call of the store began that goes on now, by the monotonic clock; None between two."""
+        self.wake: Callable[[], None] | None = None
+        """Wakes the caller. A change that does so as its last step saves a turn of the event loop."""
 
 
 #: Set in the task that makes the change; a worker thread of `asyncio.to_thread` sees it too.

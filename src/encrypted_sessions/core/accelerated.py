@@ -18,8 +18,8 @@ class Accelerator(NamedTuple):
 
     #: The value in JSON text, in UTF-8. Lone surrogates are refused, and much nesting.
     from_json: Callable[[bytes], object]
-    #: The compact JSON of a value, in UTF-8. Only for exact types of the language, integers of 64 bits, and no floats,
-    #: which it writes in another way: what else it takes, it may change. Lone surrogates are refused.
+    #: The compact JSON of a value, in UTF-8. Only for exact types of the language: what else it takes, it may change.
+    #: Floats are not always written as Python writes them. Lone surrogates are refused.
     to_json: Callable[[object], bytes]
     #: The bytes in base64 of either alphabet, with or without padding, in quotation marks and perhaps with escapes.
     decode_base64: Callable[[bytes], bytes]

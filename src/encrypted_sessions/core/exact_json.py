@@ -47,8 +47,11 @@ _LEAVES = frozenset({str, int, float, bool, type(None)})
 
 _ONLY_STR = frozenset({str})
 
-#: Integers that every writer and reader of JSON has.
+#: Integers that are far from having too many digits.
 _LEAST, _MOST = -(2**63), 2**63 - 1
+
+#: What floats may look like that Python writes otherwise: with an exponent, or with many noughts; and what is none.
+_ODD_FLOATS = re.compile(rb"[0-9][eE]|\b0\.0000|NaN|Infinity")
 
 #: A dict or list with more elements is counted: the same one may be in an item many times.
 _MANY = 4096
@@ -96,8 +99,8 @@ def encode_item(item: object, max_bytes: int | None = None) -> bytes:
     written: bytes | None = None
     try:
         kind = _kind(item, limit)
-        if kind == "plain":
-            written = _accelerated(item)
+        if kind is not None:
+            written = _accelerated(item, floats=kind == "floats")
         if written is None:
             text = _codecs()[1].encode(item if kind else _ExactCopies(limit).of(item))
     except NotExactError as error:
@@ -119,15 +122,19 @@ def encode_item(item: object, max_bytes: int | None = None) -> bytes:
     raise TypeError(f"{refused}; nothing was written")
 
 
-def _accelerated(item: dict[str, Any]) -> bytes | None:
-    """The JSON of a plain item; None for a lone surrogate, and for more levels than are written so."""
+def _accelerated(item: dict[str, Any], *, floats: bool) -> bytes | None:
+    """The JSON of an item of exact types; None where it might not be as Python writes it.
+
+    That is with a lone surrogate, with more levels than are written so, and with odd floats.
+    """
     fast = accelerator()
     if fast is None:
         return None
     try:
-        return fast.to_json(item)
+        written = fast.to_json(item)
     except ValueError:
         return None
+    return None if floats and _ODD_FLOATS.search(written) else written
 
 
 def _as_utf8(text: str) -> bytes | None:
@@ -222,11 +229,11 @@ def _why_not_json(error: Exception) -> str:
     )
 
 
-def _kind(item: dict[str, Any], limit: int) -> Literal["plain", "with floats"] | None:  # noqa: C901, PLR0912 - a call for each value would take longer
+def _kind(item: dict[str, Any], limit: int) -> Literal["plain", "floats"] | None:  # noqa: C901 - a call for each value would take longer
     """Whether an item is of exact types all through, and what any reader of JSON gives back as it is.
 
     None for any other: one with more dicts and lists than there may be levels, with integers of more than 64 bits, and
-    what is obviously too long. Of floats there are several ways to write one. Runs for every item that is written.
+    what is obviously too long. Runs for every item that is written.
     """
     containers: list[Any] = [item]
     dicts: list[dict[Any, Any]] = []
@@ -251,17 +258,16 @@ def _kind(item: dict[str, Any], limit: int) -> Literal["plain", "with floats"] |
             kind = type(value)
             if kind is str:
                 length += len(value)
-            elif kind is int:
-                if not _LEAST <= value <= _MOST:
-                    return None
-            elif kind is float:
-                floats = True
             elif kind not in leaves:
                 found(value)
+            elif kind is float:
+                floats = True
+            elif kind is int and not _LEAST <= value <= _MOST:
+                return None
     keys = dicts[0] if len(dicts) == 1 else chain.from_iterable(dicts)
     if length > limit or len(containers) > MAX_DEPTH or not _ONLY_STR.issuperset(map(type, keys)):
         return None
-    return "with floats" if floats else "plain"
+    return "floats" if floats else "plain"
 
 
 class _Copying:

@@ -124,7 +124,7 @@ class ShieldedChanges:
         """Wait for the end of a change, or for a call in it that takes longer than it may."""
         left = self.timeout_s
         while True:
-            await until_done(task, left)
+            await until_done(task, left, waiting)
             if task.done():
                 return
             assert self.timeout_s is not None, "a wait without a bound has ended"  # noqa: S101 - for the type checker
@@ -171,7 +171,11 @@ class ShieldedChanges:
 
 async def _change_for(waiting: Caller, change: Awaitable[_T]) -> _T:
     caller.set(waiting)
-    return await change
+    try:
+        return await change
+    finally:
+        if waiting.wake is not None:
+            waiting.wake()
 
 
 async def _end(task: asyncio.Task[_T], undo: Callable[[_T], Awaitable[object]] | None) -> None:
