@@ -50,8 +50,9 @@ _ONLY_STR = frozenset({str})
 #: Integers that are far from having too many digits.
 _LEAST, _MOST = -(2**63), 2**63 - 1
 
-#: What floats may look like that Python writes otherwise: with an exponent, or with many noughts; and what is none.
-_ODD_FLOATS = re.compile(rb"[0-9][eE]|\b0\.0000|NaN|Infinity")
+#: Floats between these are written without an exponent, by Python and by others. Odd are the rest: of an exponent there
+#: are several ways to write it, and NaN and the infinities are refused.
+_SMALL, _LARGE = 1e-4, 1e16
 
 #: A dict or list with more elements is counted: the same one may be in an item many times.
 _MANY = 4096
@@ -99,8 +100,8 @@ def encode_item(item: object, max_bytes: int | None = None) -> bytes:
     written: bytes | None = None
     try:
         kind = _kind(item, limit)
-        if kind is not None:
-            written = _accelerated(item, floats=kind == "floats")
+        if kind == "plain":
+            written = _accelerated(item)
         if written is None:
             text = _codecs()[1].encode(item if kind else _ExactCopies(limit).of(item))
     except NotExactError as error:
@@ -122,19 +123,15 @@ def encode_item(item: object, max_bytes: int | None = None) -> bytes:
     raise TypeError(f"{refused}; nothing was written")
 
 
-def _accelerated(item: dict[str, Any], *, floats: bool) -> bytes | None:
-    """The JSON of an item of exact types; None where it might not be as Python writes it.
-
-    That is with a lone surrogate, with more levels than are written so, and with odd floats.
-    """
+def _accelerated(item: dict[str, Any]) -> bytes | None:
+    """The JSON of a plain item; None for a lone surrogate, and for more levels than are written so."""
     fast = accelerator()
     if fast is None:
         return None
     try:
-        written = fast.to_json(item)
+        return fast.to_json(item)
     except ValueError:
         return None
-    return None if floats and _ODD_FLOATS.search(written) else written
 
 
 def _as_utf8(text: str) -> bytes | None:
@@ -229,7 +226,7 @@ def _why_not_json(error: Exception) -> str:
     )
 
 
-def _kind(item: dict[str, Any], limit: int) -> Literal["plain", "floats"] | None:  # noqa: C901 - a call for each value would take longer
+def _kind(item: dict[str, Any], limit: int) -> Literal["plain", "odd floats"] | None:  # noqa: C901 - a call for each value would take longer
     """Whether an item is of exact types all through, and what any reader of JSON gives back as it is.
 
     None for any other: one with more dicts and lists than there may be levels, with integers of more than 64 bits, and
@@ -240,7 +237,7 @@ def _kind(item: dict[str, Any], limit: int) -> Literal["plain", "floats"] | None
     found, leaves = containers.append, _LEAVES  # looked up once, since it is for each value
     values: Iterable[Any]
     length = many = 0
-    floats = False
+    odd = False
     for container in islice(containers, MAX_DEPTH):  # which grows
         kind = type(container)
         if kind is dict:
@@ -261,13 +258,13 @@ def _kind(item: dict[str, Any], limit: int) -> Literal["plain", "floats"] | None
             elif kind not in leaves:
                 found(value)
             elif kind is float:
-                floats = True
+                odd = odd or not (_SMALL <= value < _LARGE or value == 0 or -_LARGE < value <= -_SMALL)
             elif kind is int and not _LEAST <= value <= _MOST:
                 return None
     keys = dicts[0] if len(dicts) == 1 else chain.from_iterable(dicts)
     if length > limit or len(containers) > MAX_DEPTH or not _ONLY_STR.issuperset(map(type, keys)):
         return None
-    return "floats" if floats else "plain"
+    return "odd floats" if odd else "plain"
 
 
 class _Copying:
