@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from .keyset import open_keyset
     from .registry import known_schemes, looks_like_provider_url, open_provider
     from .ring.events import KeyEvent
-    from .ring.keyring import KeyRing, RingHealth
+    from .ring.health import RingHealth
+    from .ring.keyring import KeyRing
     from .ring.policies import CachePolicy, RetryPolicy
 
 __all__ = [
@@ -78,7 +79,7 @@ _HOMES = {
     "KeyEvent": "ring.events",
     "KeyRing": "ring.keyring",
     "RetryPolicy": "ring.policies",
-    "RingHealth": "ring.keyring",
+    "RingHealth": "ring.health",
     "is_strict": "_support.strictness",
     "known_schemes": "registry",
     "looks_like_provider_url": "registry",

@@ -23,8 +23,10 @@ and all keys of one fingerprint are the same bytes: another key that had it too 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import inf
 
 from ..errors import (
@@ -36,7 +38,8 @@ from ..errors import (
     KeyUnavailableError,
 )
 from ..key import Key
-from .events import KeyEvent, event_of
+from .events import Report, report_of
+from .outage import OutageWatch
 from .policies import CachePolicy
 
 __all__ = ["CacheEntry", "KeyCache"]
@@ -94,10 +97,12 @@ class KeyCache:
     ) -> None:
         self._policy = policy
         self._label = label
+        self._event = partial(report_of, label)
         self._jitter = _jitter if jitter is None else jitter
         self._active: CacheEntry | None = None
         self._fresh_until = -inf
         self._stale_reported = False
+        self._watch = OutageWatch(label)
         self._keys: dict[str, CacheEntry] = {}  # by the key's own kid; the active one is among them
         self._first_end: float | None = inf  # of the keys held; None when it is to be found anew
         self._older_not_before = -inf
@@ -169,6 +174,21 @@ class KeyCache:
         """Whether any key is held that may be read with."""
         return now < self.all_until and any(now < self._read_limit(entry) for entry in self._keys.values())
 
+    # If nobody answers from now on.
+
+    def writes_for(self, now: float) -> float:
+        """Seconds for which writing goes on."""
+        return max(0.0, self._writing_until() - now)
+
+    def reads_for(self, now: float) -> float:
+        """Seconds for which reading goes on with the key that is held the longest."""
+        until = max((self._read_limit(entry) for entry in self._keys.values()), default=-inf)
+        return max(0.0, min(until, self.all_until) - now)
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the active key is not confirmed in time, or was denied."""
+        return now >= self._degraded_at()
+
     # What is due.
 
     def active_is_due(self, now: float) -> bool:
@@ -210,7 +230,8 @@ class KeyCache:
         refresh = inf
         if self._active is not None and now < self.used_at + _IDLE_S:
             refresh = self._active.ask_at
-        return min(refresh, self.all_until, self._next_end())
+        tell = self._watch.next_at(self._degraded_at(), self._writing_until())
+        return min(refresh, self.all_until, self._next_end(), tell)
 
     # What happened.
 
@@ -218,6 +239,7 @@ class KeyCache:
         """The question was put; it is not put again before it is answered or has failed."""
         if self._active is not None:
             self._active.ask_at = now + _PAUSE_S
+            self._watch.asked(now)
 
     def asking_for_key(self, kid: str, now: float) -> None:
         """The same for a held key."""
@@ -233,11 +255,12 @@ class KeyCache:
         if not answered:
             self._older_not_before = now + _PAUSE_S
 
-    def put_active(self, key: Key, now: float) -> list[KeyEvent]:
+    def put_active(self, key: Key, now: float) -> list[Report]:
         """The source said that this key is the active one."""
         self.healthy_at = now
         former = self._active
         replaced = self._replaced(key)
+        news = self._watch.answered(key.kid, now)
         if former is not None and former.key.kid != key.kid:
             # How old its confirmation was before the source answered, the source alone knows: a key that
             # is asked for often may be confirmed from a copy, and from now on it is asked for seldom.
@@ -247,77 +270,107 @@ class KeyCache:
         self._fresh_until = now + fresh_s
         self._stale_reported = False
         entry.ask_at = now + _REFRESH_FROM * fresh_s
-        return [*self._put(key, now), *replaced]
+        confirmed = self._put(key, now)
+        if news:  # which says more than that the key is there
+            confirmed[0] = confirmed[0].unlogged()
+        return [*confirmed, *replaced, *news]
 
-    def put(self, key: Key, now: float) -> list[KeyEvent]:
+    def put(self, key: Key, now: float) -> list[Report]:
         """The source answered with this key, which is not necessarily active."""
         self.healthy_at = now
         return self._put(key, now)
 
-    def active_failed(self, error: BaseException, now: float) -> list[KeyEvent]:
+    def active_failed(self, error: BaseException, now: float) -> list[Report]:
         """The source did not say which key is active."""
         entry = self._active
         if entry is None:
-            return [self._event(_kind(error), "it does not say which key is active", None, error)]
+            cold = self._event(_kind(error), "it does not say which key is active", None, error)
+            return [self._watch.once_a_minute("active", cold, now)]
         entry.ask_at = now + _pause(error)
+        self._watch.failed(now)
         kid = entry.key.kid
         if isinstance(error, (KeyDisabledError, KeyDestroyedError)):
             self._active = None
             self._remove(kid)
-            return [self._event("dropped", f"the active key {kid} is no longer held", kid, error)]
+            return [self._dropped(f"the active key {kid} is no longer held", kid, error)]
         if _is_denial(error):
             if entry.denied_since is None:
                 entry.denied_since = now
             left_s = self.all_until - now
-            return [self._event("denied", f"all keys are held for {left_s:.0f} s more at most", None, error)]
+            text = f"all keys are held for {left_s:.0f} s more at most"
+            denied = self._event("denied", text, None, error, seconds_left=left_s)
+            return [self._watch.once_a_minute("active", denied, now)]
         left_s = self._write_limit(entry) - now
-        goes_on = f"writing goes on with {kid} for {left_s:.0f} s at most" if left_s > 0 else "writing has ended"
-        return [self._event("failed", goes_on, kid, error)]
+        if left_s > 0:
+            text, level = f"writing goes on with {kid} for {left_s:.0f} s at most", None
+        else:
+            text, level, left_s = "writing has ended", logging.ERROR, self.reads_for(now)
+        failed = self._event("failed", text, kid, error, level=level, seconds_left=left_s)
+        return [self._watch.once_a_minute("active", failed, now)]
 
-    def key_failed(self, kid: str, error: BaseException, now: float) -> list[KeyEvent]:
+    def key_failed(self, kid: str, error: BaseException, now: float) -> list[Report]:
         """The source did not answer with that key."""
         entry = self._keys.get(kid)
         if entry is None:
-            return [self._event(_kind(error, denied=(KeyAccessDeniedError,)), f"no answer for {kid}", kid, error)]
+            missed = self._event(_kind(error), f"no answer for {kid}", kid, error)
+            # That there is no such key is told of each, and by no more than a line of information.
+            is_answer = isinstance(error, KeyNotFoundError)
+            return [missed if is_answer else self._watch.once_a_minute("look-ups", missed, now)]
         self._schedule(entry, now + _OLDER_PAUSE_S)
+        if self.active_kid == kid and (_is_denial(error) or isinstance(error, (KeyDisabledError, KeyDestroyedError))):
+            self._watch.failed(now)
         if isinstance(error, (KeyDisabledError, KeyDestroyedError)):
             if self.active_kid == kid:
                 self._active = None
             self._remove(kid)
-            return [self._event("dropped", f"{kid} is no longer held", kid, error)]
+            return [self._dropped(f"{kid} is no longer held", kid, error)]
         if _is_denial(error):
             if entry.denied_since is None:
                 entry.denied_since = now
                 self._first_end = None
             self._schedule(entry, entry.ask_at)
             left_s = self._read_limit(entry) - now
-            return [self._event("denied", f"{kid} is held for {left_s:.0f} s more at most", kid, error)]
+            text = f"{kid} is held for {left_s:.0f} s more at most"
+            denied = self._event("denied", text, kid, error, seconds_left=left_s)
+            return [self._watch.once_a_minute(kid, denied, now)]
         self._older_not_before = now + _PAUSE_S
         left_s = self._read_limit(entry) - now
-        return [self._event("failed", f"reading goes on with {kid} for {left_s:.0f} s at most", kid, error)]
+        text = f"reading goes on with {kid} for {left_s:.0f} s at most"
+        failed = self._event("failed", text, kid, error, seconds_left=left_s)
+        # A place that is down is down for all of them.
+        about = "older keys" if isinstance(error, KeyUnavailableError) else kid
+        return [self._watch.once_a_minute(about, failed, now)]
 
-    def served(self, now: float) -> list[KeyEvent]:
+    def served(self, now: float) -> list[Report]:
         """The active key was handed out."""
         if self._stale_reported or self._active is None or now < self._fresh_until:
             return []
         self._stale_reported = True
         kid, age_s = self._active.key.kid, now - self._active.healthy_at
-        return [self._event("served stale", f"writing with {kid}, which was last confirmed {age_s:.0f} s ago", kid)]
+        text = f"writing with {kid}, which was last confirmed {age_s:.0f} s ago"
+        # The log has `degraded` instead, also where nobody writes.
+        return [self._event("served stale", text, kid, seconds_left=self.writes_for(now)).unlogged()]
 
-    def evict_expired(self, now: float) -> list[KeyEvent]:
+    def outage_events(self, now: float) -> list[Report]:
+        """What is to be told of an outage by now, whether the ring is used or not."""
+        return self._watch.events(self._degraded_at(), self._writing_until(), now, self._is_denied, self.reads_for)
+
+    def evict_expired(self, now: float) -> list[Report]:
         """Let go of everything whose time is over."""
         if now >= self.all_until:
-            events = [self._event("dropped", f"{len(self._keys)} keys are no longer held: it went on refusing", None)]
+            count = len(self._keys)
             self.clear()
-            return events
+            return [self._dropped(f"{count} keys are no longer held: it went on refusing", None)]
         if now < self._next_end():
             return []
         over = [entry.key for entry in self._keys.values() if now >= self._read_limit(entry)]
+        events = []
         for key in over:
             if self.active_kid == key.kid:
                 self._active = None
             self._remove(key.kid)
-        return [self._event("dropped", f"{key.kid} is no longer held: its time is over", key.kid) for key in over]
+            events.append(self._dropped(f"{key.kid} is no longer held: its time is over", key.kid))
+        return events
 
     def clear(self) -> None:
         """Forget all keys."""
@@ -328,6 +381,7 @@ class KeyCache:
 
     def rejitter(self, now: float) -> None:
         """Draw the time of the next refresh anew: forked processes should not all ask at once."""
+        self._watch.forget_questions()
         if self._active is not None and now < self._active.ask_at:
             self._active.ask_at = max(
                 now, self._active.healthy_at + _REFRESH_FROM * self._policy.fresh_s * self._jitter()
@@ -335,7 +389,7 @@ class KeyCache:
 
     # Inside.
 
-    def _put(self, key: Key, now: float) -> list[KeyEvent]:
+    def _put(self, key: Key, now: float) -> list[Report]:
         kid, alone = key.kid, f"~{key.fingerprint}"
         former = self._keys.get(kid)
         entry = CacheEntry(key, now)
@@ -351,7 +405,7 @@ class KeyCache:
             return [self._event("refreshed", f"{kid} is confirmed", kid)]
         return [self._event("fetched", f"{kid} is held", kid), *self._evict_least_used()]
 
-    def _replaced(self, active: Key) -> list[KeyEvent]:
+    def _replaced(self, active: Key) -> list[Report]:
         if active.name is None or active.kid in self._keys:
             return []
         return [
@@ -365,13 +419,13 @@ class KeyCache:
             if entry.key.name == active.name
         ]
 
-    def _evict_least_used(self) -> Iterator[KeyEvent]:
+    def _evict_least_used(self) -> Iterator[Report]:
         active = self.active_kid
         older = [entry for kid, entry in self._keys.items() if kid != active]
         if len(older) > self._policy.max_keys:
             least = min(older, key=lambda entry: entry.used_at).key
             self._remove(least.kid)
-            yield self._event("dropped", f"{least.kid} made room for another", least.kid)
+            yield self._dropped(f"{least.kid} made room for another", least.kid)
 
     def _remove(self, kid: str) -> None:
         entry = self._keys.pop(kid)
@@ -402,8 +456,32 @@ class KeyCache:
     def _read_limit(self, entry: CacheEntry) -> float:
         return entry.limit(self._policy.stale_read_s, self._policy.denied_grace_s)
 
-    def _event(self, what: str, message: str, kid: str | None, error: BaseException | None = None) -> KeyEvent:
-        return event_of(what, self._label, message, kid, error)
+    # When the active key ends, and what is told of it.
+
+    def _is_denied(self) -> bool:
+        active = self._active
+        held = None if active is None else self._keys.get(active.key.kid)
+        return any(entry is not None and entry.denied_since is not None for entry in (active, held))
+
+    def _degraded_at(self) -> float:
+        if self._active is None:
+            return inf
+        return -inf if self._is_denied() else self._fresh_until
+
+    def _writing_until(self) -> float:
+        active = self._active
+        if active is None:
+            return -inf
+        # Asked for by its name, it may have been denied as any other.
+        held = self._keys.get(active.key.kid)
+        return min(self._write_limit(active), inf if held is None else self._read_limit(held))
+
+    def _dropped(self, message: str, kid: str | None, error: BaseException | None = None) -> Report:
+        if self._keys:
+            return self._event("dropped", message, kid, error)
+        # With the last key reading ends too. That is an error, unless nobody used the ring for a day.
+        level = logging.ERROR if self._watch.has_told else None
+        return self._event("dropped", message, kid, error, level=level, seconds_left=0.0)
 
 
 def _jitter() -> float:
@@ -415,8 +493,8 @@ def _is_denial(error: BaseException) -> bool:
     return isinstance(error, (KeyAccessDeniedError, KeyNotFoundError))
 
 
-def _kind(error: BaseException, denied: tuple[type[BaseException], ...] = (KeyAccessDeniedError,)) -> str:
-    return "denied" if isinstance(error, denied) else "failed"
+def _kind(error: BaseException) -> str:
+    return "denied" if isinstance(error, KeyAccessDeniedError) else "failed"
 
 
 def _pause(error: BaseException) -> float:

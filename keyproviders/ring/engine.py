@@ -34,7 +34,7 @@ from ..key import Key
 from .cache import KeyCache
 from .call_table import CallTable
 from .calls import ACTIVE, NAMES, InFlightCall, copy_of
-from .events import EventSink, KeyEvent
+from .events import EventSink, Report
 from .forks import survive_forks
 from .lookups import ColdStart
 from .names import KnownNames, Listing
@@ -62,7 +62,7 @@ class Turn:
         self.now = 0.0
         self.resume: list[Callable[[], object]] = []  # who waited goes on, before anything else
         self.start: list[InFlightCall] = []
-        self.events: list[KeyEvent] = []
+        self.events: list[Report] = []
 
     def __enter__(self) -> Self:
         self._engine.begin(self)
@@ -147,6 +147,9 @@ class Engine:
         self.lock.acquire()
         try:
             turn.now = self.clock()
+            if not self.closed:
+                # What ends is told before what is let go of because of it.
+                turn.events += self.cache.outage_events(turn.now)
             turn.events += self.cache.evict_expired(turn.now)
         except BaseException:
             self.lock.release()
@@ -156,12 +159,14 @@ class Engine:
         """Leave all as the next use should find it, free the lock, and carry out what the turn brought about."""
         try:
             now, cache = turn.now, self.cache
+            if not self.closed:
+                turn.events += cache.outage_events(now)
             self._write_key = cache.writable(now)
             self._write_key_until = -inf if self.closed else cache.write_valid_without_check_until(now)
             self._all_keys_until = cache.all_until
             self._set_alarm(now)
-            for event in turn.events:
-                self.counts[event.what] += 1
+            for report in turn.events:
+                self.counts[report.event.what] += 1
         finally:
             self.lock.release()
         for resume in turn.resume:
@@ -171,8 +176,8 @@ class Engine:
                 self.workers.submit(partial(self._run, call))
             except RuntimeError as error:
                 self._resolve(call, None, KeyUnavailableError(f"no thread could be started to ask: {error}"))
-        for event in turn.events:
-            self._sink.emit(event)
+        for report in turn.events:
+            self._sink.emit(report)
 
     def _set_alarm(self, now: float) -> None:
         at = inf if self.closed else min(self.cache.wake_at(now), self.calls.lookups.next_at)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..errors import KeyProviderError
 
-__all__ = ["LEVELS", "EventSink", "KeyEvent", "event_of", "log"]
+__all__ = ["LEVELS", "EventSink", "KeyEvent", "Report", "log", "report_of"]
 
 log = logging.getLogger("keyproviders")
 
@@ -21,6 +21,10 @@ LEVELS = {
     "denied": logging.ERROR,
     "replaced": logging.ERROR,
     "dropped": logging.WARNING,
+    "degraded": logging.WARNING,
+    "write_ended": logging.ERROR,
+    "recovered": logging.INFO,
+    "active_changed": logging.INFO,
 }
 # Failures that need nobody yet: an outage may end by itself, and a row may name a key of long ago.
 _MILDER = {
@@ -43,7 +47,14 @@ class KeyEvent(NamedTuple):
       answer; reported once until it answers again,
     - `denied`: the place refused what it had allowed, or what nobody was ever allowed,
     - `replaced`: the active key's name meant another key before: somebody changed a key in place,
-    - `dropped`: a key is no longer held.
+    - `dropped`: a key is no longer held,
+    - `degraded`: an answer is overdue, and writing goes on without it,
+    - `write_ended`: so it was until writing had to end, or the active key was taken away,
+    - `recovered`: after either of the two, the place says again which key is active,
+    - `active_changed`: another key than before is active.
+
+    The last four are told by the ring's own timer, whether it is used or not. Where one of them and
+    another event tell the same, both are given to `on_event`, and the log has one record.
 
     Attributes:
         what: What happened, as above.
@@ -52,6 +63,11 @@ class KeyEvent(NamedTuple):
         kid: Which key it is about; None when the question was which key is active, or when it is
             about all keys.
         error: The name of the error's class, if it was one.
+        seconds_left: Seconds until the next thing ends if no answer comes: writing, as long as it goes
+            on; then reading; for `denied`, and a failure about an older key, holding that key. None where
+            nothing is running out.
+        from_kid: The key that was active before, of `active_changed`.
+        to_kid: The key that is active now, of `active_changed`.
     """
 
     what: str
@@ -59,42 +75,84 @@ class KeyEvent(NamedTuple):
     message: str
     kid: str | None = None
     error: str | None = None
+    seconds_left: float | None = None
+    from_kid: str | None = None
+    to_kid: str | None = None
 
 
-def event_of(
-    what: str,
+class Report(NamedTuple):
+    """An event, and the level at which it is logged; `logging.NOTSET` where another record tells the same."""
+
+    event: KeyEvent
+    level: int
+
+    def unlogged(self) -> Report:
+        """The same event for hooks alone."""
+        return self._replace(level=logging.NOTSET)
+
+
+def report_of(
     place: str,
+    what: str,
     message: str,
     kid: str | None = None,
     error: BaseException | None = None,
-) -> KeyEvent:
+    *,
+    level: int | None = None,
+    seconds_left: float | None = None,
+    from_kid: str | None = None,
+    to_kid: str | None = None,
+) -> Report:
     """An event, with the error's own words when they are of this library's tree.
 
-    Nobody knows what the words of another exception hold, so only its class is named.
+    Nobody knows what the words of another exception hold, so only its class is named. The level is that
+    of the event unless given.
     """
     if isinstance(error, KeyProviderError):
         message = f"{message}: {error}"
     elif error is not None:
         message = f"{message}: {type(error).__name__}, which is none of the errors that a provider should raise"
-    return KeyEvent(what, place, f"{place}: {message}", kid, type(error).__name__ if error is not None else None)
+    kind = None if error is None else type(error).__name__
+    if level is None:
+        level = LEVELS[what]
+        if what == "failed" and kind is not None:
+            level = _MILDER.get(kind, level)
+    left_s = None if seconds_left is None else max(0.0, seconds_left)
+    event = KeyEvent(what, place, f"{place}: {message}", kid, kind, left_s, from_kid, to_kid)
+    return Report(event, level)
 
 
 class EventSink:
-    """Takes events to the log and to the user's function, whose own failures end in the log."""
+    """Takes events to the log and to the user's function, whose own failures end in the log.
 
-    def __init__(self, on_event: Callable[[KeyEvent], object] | None) -> None:
+    `ring` is what the ring is called in the fields of its records.
+    """
+
+    def __init__(self, on_event: Callable[[KeyEvent], object] | None, ring: str) -> None:
         if on_event is not None and not callable(on_event):
             raise TypeError(f"on_event must be callable or None, not {type(on_event).__name__}")
         self._on_event = on_event
+        self._ring = ring
 
-    def emit(self, event: KeyEvent) -> None:
+    def emit(self, report: Report) -> None:
         """Report one event. To be called without holding a lock."""
-        level = LEVELS[event.what]
-        if event.what == "failed" and event.error is not None:
-            level = _MILDER.get(event.error, level)
-        log.log(level, "%s", event.message)
+        event = report.event
+        if report.level != logging.NOTSET:
+            log.log(report.level, "%s", event.message, extra=self._fields(event))
         if self._on_event is not None:
             try:
                 self._on_event(event)
             except Exception:
                 log.exception("on_event failed on %r of %s", event.what, event.place)
+
+    def _fields(self, event: KeyEvent) -> dict[str, str | float | None]:
+        left_s = event.seconds_left
+        fields = {
+            "event": event.what,
+            "ring": self._ring,
+            "kid": event.kid,
+            "seconds_left": None if left_s is None else round(left_s, 3),
+        }
+        if event.to_kid is not None:
+            fields.update(from_kid=event.from_kid, to_kid=event.to_kid)
+        return fields

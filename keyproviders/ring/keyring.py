@@ -24,7 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from math import isfinite
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from .._support.clock import AgeClock
 from .._support.redaction import redact_frames
@@ -33,8 +33,9 @@ from ..key import Key
 from ..provider import KeyProvider
 from ..registry import open_provider
 from .engine import Engine
-from .events import LEVELS, EventSink, KeyEvent
+from .events import EventSink, KeyEvent
 from .flows import close, find, find_active, list_kids, refresh
+from .health import RingHealth, health_of
 from .policies import CachePolicy, RetryPolicy
 from .sources import KeySource
 from .waiting import Flow, run_async, run_sync
@@ -44,34 +45,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["KeyRing", "RingHealth"]
+__all__ = ["KeyRing"]
 
 _CLOSE_S = 3.0
 _CLOCKS_S = 60.0  # so far apart the clocks of a fleet may be
 
 _CACHE = CachePolicy()
 _RETRY = RetryPolicy()
-
-
-class RingHealth(NamedTuple):
-    """What a ring could do now, without asking anybody.
-
-    Attributes:
-        can_read: A key is held that may be read with.
-        can_write: The active one may be written with.
-        last_healthy_s: Seconds since any real answer came; None if none ever did.
-        held: The public ids of the keys in hand.
-        counts: How often what happened since the ring was made (or since the fork): `calls` to the
-            providers, each kind of event, and `waiting`, the calls that have no answer yet.
-        stuck: Calls that take longer than the deadline, in words.
-    """
-
-    can_read: bool
-    can_write: bool
-    last_healthy_s: float | None
-    held: tuple[str, ...]
-    counts: dict[str, int]
-    stuck: tuple[str, ...]
 
 
 class KeyRing:
@@ -93,9 +73,11 @@ class KeyRing:
         clock: Gives the seconds by which keys age. Unless given, by the larger of the wall clock
             and the monotonic one.
         sleep: Waits between attempts.
+        name: What the ring is called in the fields of its log records (`ring`); its place unless given.
 
     Raises:
         TypeError: An argument is of the wrong type.
+        ValueError: The name is empty.
         ProviderConfigError: A URL in `also_read` is none of a provider.
     """
 
@@ -110,6 +92,7 @@ class KeyRing:
         on_event: Callable[[KeyEvent], object] | None = None,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        name: str | None = None,
     ) -> None:
         if isinstance(also_read, str) or not isinstance(also_read, Iterable):
             raise TypeError(f"also_read must be a list of URLs or providers, not {type(also_read).__name__}")
@@ -126,7 +109,7 @@ class KeyRing:
             sources,
             cache=cache,
             retry=_checked_policy(retry, RetryPolicy, "retry"),
-            sink=EventSink(on_event),
+            sink=EventSink(on_event, sources[0].label if name is None else _checked_name(name)),
             clock=AgeClock() if clock is None else _checked_callable(clock, "clock"),
             sleep=_checked_callable(sleep, "sleep"),
         )
@@ -145,6 +128,7 @@ class KeyRing:
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         strict: bool = False,
+        name: str | None = None,
     ) -> Self:
         """A ring over the provider of `url`. No I/O happens yet.
 
@@ -155,9 +139,11 @@ class KeyRing:
             strict: Refuse what is warned of otherwise: files that others may read or replace, keys that can be
                 guessed, `allow_insecure`; sessions over it refuse what they warn of, too.
                 ENCRYPTED_SESSIONS_STRICT=1 makes every ring so.
+            name: As for `KeyRing`.
 
         Raises:
             TypeError: An argument is of the wrong type.
+            ValueError: The name is empty.
             ProviderConfigError: The URL is none of a provider, or misses something.
         """
         with strictness(strict):
@@ -169,6 +155,7 @@ class KeyRing:
                 on_event=on_event,
                 clock=clock,
                 sleep=sleep,
+                name=name,
             )
 
     @classmethod
@@ -285,17 +272,7 @@ class KeyRing:
 
     def health(self) -> RingHealth:
         """What the ring holds and could do now. No I/O, and no waiting."""
-        engine = self._engine
-        with engine.lock:
-            now, cache, calls = engine.clock(), engine.cache, engine.calls
-            return RingHealth(
-                can_read=cache.can_read(now),
-                can_write=cache.writable(now) is not None,
-                last_healthy_s=None if cache.healthy_at is None else now - cache.healthy_at,
-                held=cache.kids,
-                counts={"calls": 0, **dict.fromkeys(LEVELS, 0), **engine.counts, "waiting": len(calls)},
-                stuck=tuple(str(call) for call in calls.running if call.age_s() > engine.deadline_s),
-            )
+        return health_of(self._engine)
 
     # The end.
 
@@ -340,6 +317,14 @@ def _checked_provider(provider: object, argument: str) -> KeyProvider:
     if not isinstance(provider, KeyProvider):
         raise TypeError(f"{argument} must have active() and get(name), which {type(provider).__name__} lacks")
     return provider
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str or None, not {type(name).__name__}")
+    if not name:
+        raise ValueError("name must not be empty; leave it out, and the ring is called after its place")
+    return name
 
 
 _Callable = TypeVar("_Callable", bound="Callable[..., object]")

@@ -879,7 +879,7 @@ def test_each_event_tells_what_where_and_which(still: Making) -> None:
     key = s.ring.active_sync()
     s.place.go_down()
     s.run(DAY, step=60)
-    assert list(dict.fromkeys(s.reported())) == ["fetched", "failed", "dropped"]
+    assert list(dict.fromkeys(s.reported())) == ["fetched", "failed", "degraded", "write_ended", "dropped"]
     for event in s.events:
         assert event.place == s.place.place
         assert event.kid == key.kid
