@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from keyproviders import KeyRing
 
     from .history.results import History
+    from .rings import KeyRings
     from .session import EncryptedSession
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "KeyNotFoundError",
     "KeyProviderError",
     "KeyRing",
+    "KeyRings",
     "KeyUnavailableError",
     "LongSessionIdWarning",
     "ProviderConfigError",
@@ -92,6 +94,7 @@ _HOMES = {
     "EncryptedSession": ".session",
     "History": ".history.results",
     "KeyRing": "keyproviders",
+    "KeyRings": ".rings",
 }
 
 
