@@ -17,7 +17,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakValueDictionary, ref
 
-from keyproviders import KeyNotFoundError, KeyProviderError, KeyRing, RingHealth
+from keyproviders import KeyNotFoundError, KeyProviderError, KeyRing, RingHealth, redact_frames
 
 from . import arguments
 from .session import EncryptedSession
@@ -281,6 +281,7 @@ class KeyRings:
             if self._opening.get(tenant) is opening:
                 del self._opening[tenant]
 
+    @redact_frames  # what was given in the place of a URL may be a key
     async def _make(self, tenant: str) -> _Held:
         ring_for: Callable[[str], Any] = self._ring_for
         is_async = inspect.iscoroutinefunction(ring_for) or inspect.iscoroutinefunction(
@@ -357,15 +358,17 @@ def _in_thread(call: Callable[[], _Result]) -> Future[_Result]:
     """Run it in a thread of its own: in a pool, some that are slow would hold up the others."""
     done: Future[_Result] = Future()
     done.set_running_or_notify_cancel()
-    context = contextvars.copy_context()
+    call = redact_frames(partial(contextvars.copy_context().run, call))
 
     def run() -> None:
         try:
-            done.set_result(context.run(call))
+            done.set_result(call())
         except StopIteration as error:  # which no future takes
-            done.set_exception(RuntimeError(f"ring_for raised {error!r}"))
+            done.set_exception(RuntimeError(f"ring_for raised {type(error).__name__}"))
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            done.set_exception(error)
+            trace = error.__traceback__
+            # Without this frame, which still runs and cannot be redacted.
+            done.set_exception(error.with_traceback(trace and trace.tb_next))
 
     threading.Thread(target=run, name="encrypted-sessions-rings", daemon=True).start()
     return done

@@ -44,6 +44,7 @@ from encrypted_sessions import (
     KeyNotFoundError,
     KeyProviderError,
     KeyRing,
+    KeyRings,
     KeyUnavailableError,
     LongSessionIdWarning,
     ProviderConfigError,
@@ -557,6 +558,7 @@ async def keys_under_transit(net: Net, folder: Path) -> None:
 @case(
     *("KeyRing", "KeyRing.active", "KeyRing.active_sync", "KeyRing.get", "KeyRing.get_sync", "KeyRing.refresh"),
     *("KeyRing.health", "KeyRing.aclose", "KeyRing.close", "KeyRing.ephemeral", "KeyEvent", "RingHealth"),
+    "RingHealth.as_dict",
     *("KeyRing.deadline_s", "KeyRing.kids", "KeyRing.lease", "KeyRing.strict", "KeyNotAskedError"),
     "InsecurePermissionsWarning",
 )
@@ -581,6 +583,7 @@ async def a_ring(net: Net, folder: Path) -> None:
         health = ring.health()
         assert isinstance(health, RingHealth)
         net.see(health)
+        net.see(health.as_dict())
     with net.raises(KeyProviderError):
         await ring.active()
     net.see(KeyRing.ephemeral())
@@ -590,6 +593,30 @@ async def a_ring(net: Net, folder: Path) -> None:
         net.see(event)
     ring.close()
     await ring.aclose()
+
+
+@case("KeyRings", "KeyRings.get", "KeyRings.wrap", "KeyRings.health", "KeyRings.aclose")
+async def rings_of_tenants(net: Net, folder: Path) -> None:
+    variable = "SESSION_KEYS_OF_A_TENANT"
+    ring = KeyRing(StaticKeyProvider(net.master()))
+    places: dict[str, Any] = {"given": ring, "opened": f"env:{variable}", "wrong": net.key_text, "odd": net.secret}
+    os.environ[variable] = net.key_text
+    try:
+        async with KeyRings(places.get) as keys:
+            for tenant in ("given", "opened"):
+                session = await keys.wrap(PlainSession("user-1", []), tenant, ttl=60)
+                await session.add_items([{"role": "user", "content": "hello"}])
+                net.see(await keys.get(tenant))
+            for tenant in ("wrong", "odd", "unknown"):
+                with net.raises(ProviderConfigError, TypeError, KeyNotFoundError):
+                    await keys.get(tenant)
+            net.see(keys)
+            net.see(keys.health())
+    finally:
+        del os.environ[variable]
+        ring.close()
+    with net.raises(KeyProviderError):
+        await keys.get("given")
 
 
 @case("KeyRing", "CachePolicy", "RetryPolicy")

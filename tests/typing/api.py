@@ -7,6 +7,7 @@ What an application writes must pass, and what it must not write is marked with 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from agents import Agent, Runner, SQLiteSession
 from agents.memory import Session
@@ -20,6 +21,7 @@ from encrypted_sessions import (
     Key,
     KeyProviderError,
     KeyRing,
+    KeyRings,
     KeyUnavailableError,
     StoreTimeoutError,
     UnreadableItemsError,
@@ -123,7 +125,19 @@ async def a_ring_takes_any_provider(also: KeyProvider) -> None:
         assert_type(keys.health(), RingHealth)
     assert_type(KeyRing.from_url("env:SESSION_KEYS"), KeyRing)
     assert_type(KeyRing.ephemeral(), KeyRing)
+    assert_type(KeyRing.from_url("env:SESSION_KEYS", name="tenant").health().as_dict(), dict[str, Any])
     KeyRing("env:SESSION_KEYS")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def a_tenants_ring_is_given_by_a_function_of_either_kind(store: SQLiteSession, ring: KeyRing) -> None:
+    async def looked_up(tenant: str) -> KeyRing | None:
+        return ring if tenant else None
+
+    KeyRings(looked_up)
+    async with KeyRings(lambda tenant: f"env:{tenant}", max_rings=5, idle_s=60) as keys:
+        assert_type(await keys.get("a"), KeyRing)
+        assert_type(await keys.wrap(store, "a", ttl=None, on_unreadable="skip"), EncryptedSession)
+        assert_type(keys.health(), dict[str, RingHealth])
 
 
 def providers_open_by_class_and_by_url() -> None:
