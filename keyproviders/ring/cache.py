@@ -230,8 +230,7 @@ class KeyCache:
         refresh = inf
         if self._active is not None and now < self.used_at + _IDLE_S:
             refresh = self._active.ask_at
-        tell = self._watch.next_at(self._degraded_at(), self._writing_until())
-        return min(refresh, self.all_until, self._next_end(), tell)
+        return min(refresh, self.all_until, self._next_end(), self._next_outage_event())
 
     # What happened.
 
@@ -287,7 +286,7 @@ class KeyCache:
             cold = self._event(_kind(error), "it does not say which key is active", None, error)
             return [self._watch.once_a_minute("active", cold, now)]
         entry.ask_at = now + _pause(error)
-        self._watch.failed(now)
+        self._watch.failed(error, now)
         kid = entry.key.kid
         if isinstance(error, (KeyDisabledError, KeyDestroyedError)):
             self._active = None
@@ -306,7 +305,9 @@ class KeyCache:
         else:
             text, level, left_s = "writing has ended", logging.ERROR, self.reads_for(now)
         failed = self._event("failed", text, kid, error, level=level, seconds_left=left_s)
-        return [self._watch.once_a_minute("active", failed, now)]
+        logged = self._watch.once_a_minute("active", failed, now)
+        # The same turn may have more to tell, with the same reason.
+        return [logged.unlogged() if now >= self._next_outage_event() else logged]
 
     def key_failed(self, kid: str, error: BaseException, now: float) -> list[Report]:
         """The source did not answer with that key."""
@@ -318,7 +319,7 @@ class KeyCache:
             return [missed if is_answer else self._watch.once_a_minute("look-ups", missed, now)]
         self._schedule(entry, now + _OLDER_PAUSE_S)
         if self.active_kid == kid and (_is_denial(error) or isinstance(error, (KeyDisabledError, KeyDestroyedError))):
-            self._watch.failed(now)
+            self._watch.failed(error, now)
         if isinstance(error, (KeyDisabledError, KeyDestroyedError)):
             if self.active_kid == kid:
                 self._active = None
@@ -467,6 +468,9 @@ class KeyCache:
         if self._active is None:
             return inf
         return -inf if self._is_denied() else self._fresh_until
+
+    def _next_outage_event(self) -> float:
+        return self._watch.next_at(self._degraded_at(), self._writing_until())
 
     def _writing_until(self) -> float:
         active = self._active

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..errors import KeyProviderError
 
-__all__ = ["LEVELS", "EventSink", "KeyEvent", "Report", "log", "report_of"]
+__all__ = ["LEVELS", "Cause", "EventSink", "KeyEvent", "Report", "cause_of", "log", "report_of"]
 
 log = logging.getLogger("keyproviders")
 
@@ -91,28 +91,41 @@ class Report(NamedTuple):
         return self._replace(level=logging.NOTSET)
 
 
+class Cause(NamedTuple):
+    """What is told of an error: the name of its class, and words."""
+
+    kind: str
+    words: str
+
+
+def cause_of(error: BaseException) -> Cause:
+    """The error's own words when they are of this library's tree.
+
+    Nobody knows what the words of another exception hold, so only its class is named.
+    """
+    kind = type(error).__name__
+    if isinstance(error, KeyProviderError):
+        return Cause(kind, str(error))
+    return Cause(kind, f"{kind}, which is none of the errors that a provider should raise")
+
+
 def report_of(
     place: str,
     what: str,
     message: str,
     kid: str | None = None,
-    error: BaseException | None = None,
+    error: BaseException | Cause | None = None,
     *,
     level: int | None = None,
     seconds_left: float | None = None,
     from_kid: str | None = None,
     to_kid: str | None = None,
 ) -> Report:
-    """An event, with the error's own words when they are of this library's tree.
-
-    Nobody knows what the words of another exception hold, so only its class is named. The level is that
-    of the event unless given.
-    """
-    if isinstance(error, KeyProviderError):
-        message = f"{message}: {error}"
-    elif error is not None:
-        message = f"{message}: {type(error).__name__}, which is none of the errors that a provider should raise"
-    kind = None if error is None else type(error).__name__
+    """An event, and its cause in words. The level is that of the event unless given."""
+    kind = None
+    if error is not None:
+        kind, words = error if isinstance(error, Cause) else cause_of(error)
+        message = f"{message}: {words}"
     if level is None:
         level = LEVELS[what]
         if what == "failed" and kind is not None:

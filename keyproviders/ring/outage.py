@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from math import inf
 
-from .events import Report, report_of
+from .events import Cause, Report, cause_of, report_of
 
 __all__ = ["OutageWatch"]
 
@@ -34,7 +34,7 @@ class OutageWatch:
         self._event = partial(report_of, label)
         self._told = _NOTHING
         self._asked_at: float | None = None  # the first time without an answer
-        self._failed = False
+        self._failed: Cause | None = None  # why, the last time
         # What the source last said, though the key may have been dropped since.
         self._kid: str | None = None
         self._confirmed_at = -inf
@@ -50,14 +50,14 @@ class OutageWatch:
         if self._asked_at is None:
             self._asked_at = now
 
-    def failed(self, now: float) -> None:
+    def failed(self, error: BaseException, now: float) -> None:
         """It failed."""
         self.asked(now)
-        self._failed = True
+        self._failed = cause_of(error)
 
     def forget_questions(self) -> None:
         """In a forked child nobody waits for what its parent had asked."""
-        self._asked_at, self._failed = None, False
+        self._asked_at, self._failed = None, None
 
     def answered(self, kid: str, now: float) -> list[Report]:
         """It was answered: the end of an outage, another key than before, or neither."""
@@ -93,7 +93,7 @@ class OutageWatch:
             left_s = reads_for(now)
             goes_on = f"reading goes on for {left_s:.0f} s at most" if left_s > 0 else "nothing can be read either"
             text = f"writing has ended: {kid} was last confirmed {age_s:.0f} s ago; {goes_on}"
-            return [self._event("write_ended", text, kid, seconds_left=left_s)]
+            return [self._event("write_ended", text, kid, self._failed, seconds_left=left_s)]
         if now >= self._next(overdue_at, _DEGRADED):
             self._tell(_DEGRADED, now)
             left_s = ends_at - now
@@ -103,7 +103,7 @@ class OutageWatch:
             )
             # A denial is an error, and was logged as that when it came.
             level = logging.NOTSET if is_denied() else None
-            return [self._event("degraded", text, kid, level=level, seconds_left=left_s)]
+            return [self._event("degraded", text, kid, self._failed, level=level, seconds_left=left_s)]
         return []
 
     def once_a_minute(self, about: str, report: Report, now: float) -> Report:

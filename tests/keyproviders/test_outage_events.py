@@ -168,6 +168,21 @@ def test_nobody_is_called_for_a_ring_that_nobody_uses() -> None:
         assert "recovered" not in s.reported()
 
 
+def test_an_outage_that_is_noticed_late_is_one_record_with_its_reason(watched: tuple[Any, Pages]) -> None:
+    s, pages = watched
+    s.ring.active_sync()
+    s.place.go_down()
+    s.time.pass_by(901)  # no timer: the machine was suspended
+    with pytest.raises(KeyProviderError):
+        s.ring.active_sync()
+    assert pages.told[1:] == [(901, "ERROR", "write_ended", DAY - 901)]
+    assert "was told to fail" in pages.records[-1].getMessage()
+    assert [(event.what, event.error) for event in s.events[1:]] == [
+        ("failed", "KeyUnavailableError"),
+        ("write_ended", "KeyUnavailableError"),
+    ]
+
+
 def test_an_active_key_that_was_disabled_ends_writing_at_once(watched: tuple[Any, Pages]) -> None:
     s, pages = watched
     older = s.place.key()
