@@ -354,6 +354,8 @@ class KeyCache:
 
     def outage_events(self, now: float) -> list[Report]:
         """What is to be told of an outage by now, whether the ring is used or not."""
+        if not self._watch.is_waiting:
+            return []
         return self._watch.events(self._degraded_at(), self._writing_until(), now, self._is_denied, self.reads_for)
 
     def evict_expired(self, now: float) -> list[Report]:
@@ -470,6 +472,8 @@ class KeyCache:
         return -inf if self._is_denied() else self._fresh_until
 
     def _next_outage_event(self) -> float:
+        if not self._watch.is_waiting:
+            return inf
         return self._watch.next_at(self._degraded_at(), self._writing_until())
 
     def _writing_until(self) -> float:

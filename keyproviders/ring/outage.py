@@ -41,6 +41,11 @@ class OutageWatch:
         self._logged_at: dict[tuple[str, str | None], float] = {}
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a question was put that has no answer yet."""
+        return self._asked_at is not None
+
+    @property
     def has_told(self) -> bool:
         """Whether an outage was told that is not over."""
         return self._told > _NOTHING

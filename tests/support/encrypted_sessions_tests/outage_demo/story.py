@@ -59,6 +59,9 @@ class _Story:
             "failed": f"got no answer: {event.error}",
             "served stale": "goes on with the key that it has",
             "dropped": "lets go of the key",
+            "degraded": "waits for an answer that is overdue",
+            "write_ended": "may no longer write",
+            "recovered": "has its answer again",
         }
         self.log("ring", words.get(event.what, event.what))
 
