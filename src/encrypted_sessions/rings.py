@@ -358,11 +358,15 @@ def _in_thread(call: Callable[[], _Result]) -> Future[_Result]:
     """Run it in a thread of its own: in a pool, some that are slow would hold up the others."""
     done: Future[_Result] = Future()
     done.set_running_or_notify_cancel()
-    call = redact_frames(partial(contextvars.copy_context().run, call))
+    context = contextvars.copy_context()
+
+    @redact_frames
+    def call_in_context() -> _Result:
+        return context.run(call)
 
     def run() -> None:
         try:
-            done.set_result(call())
+            done.set_result(call_in_context())
         except StopIteration as error:  # which no future takes
             done.set_exception(RuntimeError(f"ring_for raised {type(error).__name__}"))
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
