@@ -33,6 +33,7 @@ class Pages(logging.Handler):
         self.records: list[logging.LogRecord] = []
         self.told: list[tuple[float, str, str, float | None]] = []
         self.state = "down"
+        self.writes = True
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno < logging.INFO:
@@ -40,8 +41,10 @@ class Pages(logging.Handler):
         event, left_s = record.event, record.seconds_left  # type: ignore[attr-defined] # what is tested
         self.records.append(record)
         self.told.append((self.still.time.now - self.began, record.levelname, event, left_s))
+        if event in {"write_ended", "recovered"}:
+            self.writes = event == "recovered"
         if event == "recovered" or (event == "fetched" and self.state == "down"):
-            self.state = "ok"
+            self.state = "ok" if self.writes else "read_only"
         elif event == "degraded" or (event == "denied" and record.kid is None and self.state == "ok"):
             self.state = "degraded"
         elif event == "write_ended":
@@ -106,6 +109,18 @@ def test_repeated_lines_of_an_outage_are_logged_once_a_minute_and_hooks_get_each
     assert s.reported().count("failed") == 277
     assert all(later - earlier >= 60 for earlier, later in pairwise(times[1:]))
     assert len(times) <= 2 + 3_000 / 60
+
+
+def test_so_are_those_of_a_ring_without_a_key_and_of_older_keys(watched: tuple[Any, Pages]) -> None:
+    s, pages = watched
+    s.place.go_down()
+    for number in range(50):
+        s.time.pass_by(1.9)
+        for use in (s.ring.active_sync, partial(s.ring.get_sync, f"old{number}~00000000")):
+            with suppress(KeyProviderError):
+                use()
+    assert [told[1:3] for told in pages.told] == [("WARNING", "failed")] * 4  # two questions, a minute and a half
+    assert s.reported().count("failed") == 100
 
 
 def test_a_denial_is_one_error_and_what_ends_by_it_is_another(watched: tuple[Any, Pages]) -> None:
