@@ -201,7 +201,7 @@ async def test_a_place_that_does_not_answer_is_waited_for_and_then_asked_again(s
 async def test_keys_are_neither_shown_nor_pickled(sealer: Sealer):
     import pickle
 
-    held = StoreKeys(sealer.ring, None, lambda: False)
+    held = StoreKeys([sealer.ring], None, lambda: False)
     active = await held.active()
     assert sealer.active.reveal_base64() not in repr(active) + repr(held)
     for one in (held, active):
