@@ -104,7 +104,7 @@ def settings(
         checks.seconds(replica_wait_s, "replica_wait_s"),
         None if progress is None else _callable(progress, "progress"),
         _never if stop is None else _callable(stop, "stop"),
-        kids(only_kids, "kids"),
+        kids=kids(only_kids, "kids"),
     )
 
 
