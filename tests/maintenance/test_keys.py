@@ -11,6 +11,7 @@ import pytest
 
 from encrypted_sessions import Key, KeyAccessDeniedError, KeyUnavailableError
 from encrypted_sessions.maintenance import discard, inventory, keys, purge, reencrypt, verify
+from encrypted_sessions.maintenance.ciphers import KEPT, RecentlyUsed
 from encrypted_sessions.maintenance.keys import StoreKeys
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
 from encrypted_sessions_tests.memory_store import MemoryStore
@@ -210,10 +211,10 @@ async def test_keys_are_neither_shown_nor_pickled(sealer: Sealer):
 
 
 def test_of_many_sessions_only_the_last_ones_ciphers_are_kept():
-    recent: keys._Recent[str] = keys._Recent()
+    recent: RecentlyUsed[str] = RecentlyUsed()
     recent.put(("kid", "first"), "first")
-    for number in range(3 * keys._KEPT):
+    for number in range(3 * KEPT):
         recent.put(("kid", f"user-{number}"), "cipher")
         assert recent.get(("kid", "first")) == "first", "it is used all the time"
-    assert len(recent._kept) == keys._KEPT
+    assert len(recent._kept) == KEPT
     assert recent.get(("kid", "user-0")) is None

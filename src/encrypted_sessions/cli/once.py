@@ -39,7 +39,7 @@ def _refuse_repetition(order: Iterable[Any]) -> None:
         # One that is eager, such as --help, does its own work and ends the command.
         repeatable = getattr(parameter, "multiple", False) or getattr(parameter, "count", False)
         if count > 1 and parameter.param_type_name == "option" and not (repeatable or parameter.is_eager):
-            raise wrong_use(f"is given {count} times, and is taken once", parameter.opts[0])
+            raise wrong_use(f"it is given {count} times, and taken once", parameter.opts[0])
 
 
 def take_options_once(app: typer.Typer) -> None:

@@ -110,8 +110,11 @@ async def inventory(
     if operation.rows.too_many_groups:
         run.notice(f"more than {MOST_GROUPS} groups of rows: those of further kids are counted together, under none")
     groups = operation.rows.groups()
-    held = () if run.keys is None or settings.kids else run.keys.held_kids  # of other keys nothing was counted
-    uses = key_uses(groups, operation.active_kid, held, ttl, operation.mislabelled.by_kid)
+    held = () if run.keys is None else run.keys.held_kids
+    active_kid = operation.active_kid
+    if settings.kids:  # of other keys nothing was counted
+        held, active_kid = (), active_kid if active_kid in settings.kids else None
+    uses = key_uses(groups, active_kid, held, ttl, operation.mislabelled.by_kid)
     if run.keys is None:
         conclusion = LABELS_ONLY + "."
     elif run.stopped is not None:

@@ -50,6 +50,7 @@ class Engine:
         self._operation = operation
         self._run: Run = operation.run
         run = self._run
+        self._only = run.kid_filter
         self._classify: Callable[[Sequence[StoredRow]], Awaitable[list[ClassifiedRow]]]
         if run.keys is None:
             self._classify = LabelReader(run.time_slice).classify
@@ -168,7 +169,7 @@ class Engine:
         """Those of the rows that there is a reason to open; the others are counted, and decided on."""
         to_open = []
         most, skips = self._run.settings.max_row_bytes, self._operation.skips
-        only = self._run.kid_filter
+        only = self._only
         for row in rows:
             if row.unread is not None or len(row.data) > most:
                 outcome = "malformed" if row.unread == HAS_NULL else "too_large"
@@ -184,7 +185,7 @@ class Engine:
 
     def _decide(self, block: Block, classified: ClassifiedRow) -> bool:
         """Count a row and do with it what the operation says, unless that were more than the limit."""
-        only, kid = self._run.kid_filter, classified.kid
+        only, kid = self._only, classified.kid
         if only is not None and kid is not None and not only.takes(kid):  # a text that begins as if it named another
             self._pass_over(kid)
             return True

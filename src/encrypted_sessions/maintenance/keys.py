@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 from keyproviders import (
     InvalidKeyError,
@@ -32,6 +32,7 @@ from ..core.derivation import upstream_secret
 from ..core.envelope import UPSTREAM_KID, Envelope, parse_row
 from ..core.outcomes import Outcome
 from ..history.keychain import answer_for
+from .ciphers import ActiveKey, RecentlyUsed
 from .interruption import wait
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from ..stores.whole import StoredRow
 
-__all__ = ["NOT_OPENED", "ActiveKey", "NotOpened", "StoreKeys"]
+__all__ = ["NOT_OPENED", "NotOpened", "StoreKeys"]
 
 #: Why nobody knows whether a row opens. No outcome: the next run may know.
 NotOpened = Literal["key_not_answered", "key_not_asked"]
@@ -70,11 +71,6 @@ _TRIES = 3
 _WAIT_S = 1.0
 _LONGEST_WAIT_S = 10.0
 
-#: Derived ciphers kept, some 2 KiB each. Another derivation costs some microseconds.
-_KEPT = 1_024
-
-_T = TypeVar("_T")
-
 
 class _Secret(NamedTuple):
     """A master key's bytes, and until when it may have written, in seconds since 1970."""
@@ -84,53 +80,6 @@ class _Secret(NamedTuple):
 
     def __repr__(self) -> str:
         return "_Secret()"
-
-
-class _Recent(Generic[_T]):
-    """What was used last, so much of it."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[object, ...], _T] = OrderedDict()
-
-    def get(self, name: tuple[object, ...]) -> _T | None:
-        found = self._kept.get(name)
-        if found is not None:
-            self._kept.move_to_end(name)
-        return found
-
-    def put(self, name: tuple[object, ...], one: _T) -> None:
-        self._kept[name] = one
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-
-
-class ActiveKey:
-    """The key to seal with now, for any session."""
-
-    __slots__ = ("_ciphers", "_key", "kid")
-
-    def __init__(self, key: Key) -> None:
-        self.kid = key.kid
-        self._key = key
-        self._ciphers: _Recent[SessionCipher] = _Recent()
-
-    def __repr__(self) -> str:
-        return f"ActiveKey({self.kid})"
-
-    def __reduce_ex__(self, _protocol: object) -> NoReturn:
-        raise TypeError("an ActiveKey cannot be pickled or copied: it holds keys")
-
-    def is_of(self, key: Key) -> bool:
-        """Whether it is this key's."""
-        return self._key == key
-
-    def cipher(self, session_id: str) -> SessionCipher:
-        """What seals items of a session. Raises UnicodeEncodeError for an id that no session can have."""
-        cipher = self._ciphers.get((session_id,))
-        if cipher is None:
-            cipher = SessionCipher(self._key.secret, session_id, self.kid)
-            self._ciphers.put((session_id,), cipher)
-        return cipher
 
 
 class StoreKeys:
@@ -150,7 +99,7 @@ class StoreKeys:
         self._has_asked = False
         self._page: Sequence[StoredRow] = ()
         self._now: dict[str, _Secret | Outcome | NotOpened] = {}
-        self._openers: _Recent[Opener] = _Recent()
+        self._openers: RecentlyUsed[Opener] = RecentlyUsed()
         self._active: ActiveKey | None = None
         self.refusals: dict[str, str] = {}
         """What places said that refused to answer for a kid."""
