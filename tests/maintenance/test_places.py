@@ -147,7 +147,11 @@ def test_keys_may_be_given_several_times_or_stand_in_the_variable(
     place: StoreLocation, sealer: Sealer, other: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
     two_tenants(place, sealer, other)
-    assert report_of(run(place, sealer, "verify", "--json"))["left"] == {"unknown_key": 3}
+    for instead in ((), ("--keys", f"env:{OTHER_KEYS}")):
+        report = report_of(run(place, sealer, "verify", *instead, "--json"))
+        assert (report["found"], report["left"]) == ({"ok": 3, "unknown_key": 3}, {"unknown_key": 3})
+        mine = other if instead else sealer
+        assert report["active_kid"] == mine.active.kid
     for command in ("verify", "inventory", "encrypt"):
         assert run(place, sealer, command, *BOTH).exit_code == 0
     assert report_of(run(place, sealer, "purge", "--ttl", "1d", *BOTH, "--json"))["found"] == {"ok": 6}
@@ -169,6 +173,19 @@ def test_the_variable_holds_several_places_apart_by_white_space(
     told = json.loads(result.stdout)
     assert (told["kid"], told["ok"], told["store"]["ok"]) == (sealer.active.kid, True, True)
     assert [one["kid"] for one in told["also_read"]] == [other.active.kid]
+
+
+def test_the_doctor_checks_each_place(file: StoreLocation, sealer: Sealer, other: Sealer):
+    def doctor(*arguments: str) -> Result:
+        return CliRunner(env=environment_of(file, sealer)).invoke(application(), ["doctor", *arguments])
+
+    places = (f"env:{KEYS}", f"env:{OTHER_KEYS}")
+    said = doctor(*places)
+    assert said.exit_code == 0, said.output
+    assert said.stdout.count("All is well.") == 2
+    assert doctor(*places, "env:NOT_SET_ANYWHERE").exit_code == 1
+    both = doctor(places[0], "--keys", places[1])
+    assert (both.exit_code, both.stdout) == (2, "")
 
 
 def test_reencrypt_with_several_places_runs_dry_and_shows_what_would_move(
