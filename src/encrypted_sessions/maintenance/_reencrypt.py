@@ -13,6 +13,7 @@ from . import arguments
 from .classified_row import ClassifiedRow
 from .engine import Engine
 from .progress import Progress
+from .refusals import RefusedUseError
 from .reports import ReencryptReport
 from .resealing import AUTHENTIC, Label, Resealing
 from .run import Run
@@ -149,7 +150,7 @@ async def reencrypt(
         stop=stop,
     )
     if len(rings) > 1 and not (arguments.flag(all_sessions, "all_sessions") or settings.is_limited):
-        raise ValueError(
+        raise RefusedUseError(
             "with several places of keys every row that any of them opens would come under the first one's key, another"
             " tenant's too; say which with kids= (--kid KID), or all_sessions=True (--all-sessions)"
         )

@@ -1,4 +1,4 @@
-"""What a run refuses to do once it has seen the store: wrong use, and nothing was changed."""
+"""What a run refuses to do for what it was given, or for what it saw in the store: nothing was changed."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ __all__ = ["RefusedUseError"]
 
 
 class RefusedUseError(ValueError):
-    """The arguments ask, of this store, for more than they may."""
+    """The arguments ask for more than they may, of these keys or of this store: wrong use."""

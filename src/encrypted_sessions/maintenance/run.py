@@ -49,15 +49,15 @@ class Settings(NamedTuple):
     replica_wait_s: float
     progress: Callable[[Progress], object] | None
     stop: Callable[[], bool]
+    only: object = None
+    """The sessions that the run is there for; None for all."""
     kids: tuple[str, ...] = ()
     """Only rows that name one of these; () for all."""
-    spares_other_keys: bool = False
-    """Whether rows of keys that no given place has are others' business: so it is where sessions were chosen."""
 
     @property
     def is_limited(self) -> bool:
         """Whether it was said which rows the run is there for."""
-        return bool(self.kids) or self.spares_other_keys
+        return bool(self.kids) or self.only is not None
 
     def __repr__(self) -> str:
         return "Settings()"  # one of them is a secret
@@ -134,7 +134,7 @@ class Run:
         What is others' business is none of that: where sessions were chosen, rows of keys that nobody gave; where
         keys were, rows that name none.
         """
-        if reason in _KEY_NOT_GIVEN and self.settings.spares_other_keys and not self.settings.kids:
+        if reason in _KEY_NOT_GIVEN and self.settings.only is not None and not self.settings.kids:
             self.pass_over(classified.kid)
         elif self.settings.kids and classified.kid is None and reason != "too_large":
             return  # and too_large is of nobody knows which key

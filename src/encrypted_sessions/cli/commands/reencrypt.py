@@ -6,7 +6,6 @@ import typer
 
 from ... import maintenance
 from ..common_options import CommonOptions
-from ..errors import wrong_use
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
@@ -87,11 +86,6 @@ def reencrypt(
         replica_wait=replica_wait,
     )
     rings = options.open_rings()
-    has_several = len(rings) > 1
-    if has_several and not (options.kids or all_sessions):
-        raise wrong_use(
-            "with several places of keys say which rows are to come under the first one's key: those of some keys with"
-            " --kid KID, or whatever any of the places opens with --all-sessions"
-        )
-    arguments = {"all_sessions": all_sessions, "dry_run": has_several and not yes, **options.for_writing()}
+    dry_run = len(rings) > 1 and not yes
+    arguments = {"all_sessions": all_sessions, "dry_run": dry_run, **options.for_writing()}
     run_operation("reencrypt", options, maintenance.reencrypt, rings, arguments)
