@@ -114,8 +114,9 @@ def test_a_keyset_is_made_rotated_and_used_with_one_url(url: str) -> None:
         ring.close()
 
 
-def test_the_activation_delay_is_that_of_the_option(url: str) -> None:
-    done("create", url, "--activation-delay", "3600")
+@pytest.mark.parametrize("delay", ["3600", "1h"])
+def test_the_activation_delay_is_that_of_the_option(url: str, delay: str) -> None:
+    done("create", url, "--activation-delay", delay)
     found = json.loads(done("list", url, "--json"))
     assert found["activation_delay_s"] == 3_600
     key = json.loads(done("rotate", url, "--json"))["key"]

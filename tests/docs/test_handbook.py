@@ -67,6 +67,7 @@ RUNBOOKS: Mapping[str, Rows] = {
     "Moving over from the SDK's class": of_the_sdks_class,
     "Rotation": under_the_older_key,
     "Before a key is destroyed": under_the_older_key,
+    "Several places, several tenants": under_the_older_key,
     "Retention and erasure": sealed,
     "A bad row that blocks a user": with_a_bad_row,
 }
@@ -140,7 +141,10 @@ def test_a_runbook_ends_in_nothing_depends_on_another_key(
     assert len(script.splitlines()) == LINES
     a_store(tmp_path, RUNBOOKS[heading](old, new))
     keys = {"SESSION_KEYS": ",".join(f"{one.active.name}={one.active.reveal_base64()}" for one in (new, old))}
-    printed = Shell(tmp_path, old, new, **(keys if heading == "Before a key is destroyed" else {})).run(script)
+    if heading == "Several places, several tenants":
+        keys |= {"OLD": old.active.kid, "NEW": new.active.kid}
+    with_both = heading in ("Before a key is destroyed", "Several places, several tenants")
+    printed = Shell(tmp_path, old, new, **(keys if with_both else {})).run(script)
     if heading == "Before a key is destroyed":
         noted = (tmp_path / "destroyed-keys.txt").read_text()
         assert "standbys: node-2: has the same; node-3: copied anew; backups: 2026-10-01: deleted" in noted
@@ -150,6 +154,31 @@ def test_a_runbook_ends_in_nothing_depends_on_another_key(
         assert printed.endswith("All is well: every row is in order.")
         return
     assert CONCLUSION.format(kid=new.active.kid) in printed
+
+
+def test_a_tenants_runbook_ends_well_beside_another_tenants_rows(
+    sealers: tuple[Sealer, Sealer], tmp_path: Path
+) -> None:
+    old, new = sealers
+    theirs = Sealer("user-0")
+    a_store(tmp_path, under_the_older_key(old, new), [theirs.ok("one"), theirs.ok("two")])
+    theirs.ring.close()
+    given = {
+        "SESSION_KEYS": ",".join(f"{one.active.name}={one.active.reveal_base64()}" for one in (new, old)),
+        "OTHER_KEYS": f"{theirs.active.name}={theirs.active.reveal_base64()}",
+        "OLD": old.active.kid,
+        "NEW": new.active.kid,
+    }
+    shell = Shell(tmp_path, old, new, **given)
+    heading = "Several places, several tenants"
+    several = [block.text for block in blocks(HANDBOOK, "sh") if "OTHER_KEYS" in block.text]
+    printed = "".join(map(shell.run, several))
+    assert "All is well: every row is in order." in printed
+    assert f"{old.active.kid} would be sealed again under {new.active.kid}" in printed
+    printed = shell.run(block_under(heading))
+    assert "Out of sight: 2 rows of other keys" in printed
+    assert "All is well: every row of these keys is in order." in printed
+    assert f"2 rows name keys that this process has no answer for ({theirs.active.kid})" in printed
 
 
 def test_what_is_erased_is_gone_and_the_rest_stays(sealers: tuple[Sealer, Sealer], tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ async def test_the_rows_of_one_outcome_go_and_all_others_stay(
     rows = [sealer.of(kind) for kind in OUTCOMES]
     await fill(file, {SESSION: rows})
     async with whole(file) as store:
-        report = await discard(store, sealer.ring, outcome=outcome, export=tmp_path / "gone.jsonl", ttl=TTL)
+        named = [sealer.unknown.kid] if outcome == "unknown_key" else None  # that wants to be told which
+        path = tmp_path / "gone.jsonl"
+        report = await discard(store, sealer.ring, outcome=outcome, export=path, ttl=TTL, kids=named)
     gone = [row for row, kind in zip(rows, OUTCOMES, strict=True) if outcome_of(kind) == outcome]
     assert (report.ok, report.changed) == (True, len(gone))
     assert report.export == str(tmp_path / "gone.jsonl")

@@ -11,6 +11,7 @@ import pytest
 
 from encrypted_sessions import Key, KeyAccessDeniedError, KeyUnavailableError
 from encrypted_sessions.maintenance import discard, inventory, keys, purge, reencrypt, verify
+from encrypted_sessions.maintenance.ciphers import KEPT, RecentlyUsed
 from encrypted_sessions.maintenance.keys import StoreKeys
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
 from encrypted_sessions_tests.memory_store import MemoryStore
@@ -201,7 +202,7 @@ async def test_a_place_that_does_not_answer_is_waited_for_and_then_asked_again(s
 async def test_keys_are_neither_shown_nor_pickled(sealer: Sealer):
     import pickle
 
-    held = StoreKeys(sealer.ring, None, lambda: False)
+    held = StoreKeys([sealer.ring], None, lambda: False)
     active = await held.active()
     assert sealer.active.reveal_base64() not in repr(active) + repr(held)
     for one in (held, active):
@@ -210,10 +211,10 @@ async def test_keys_are_neither_shown_nor_pickled(sealer: Sealer):
 
 
 def test_of_many_sessions_only_the_last_ones_ciphers_are_kept():
-    recent: keys._Recent[str] = keys._Recent()
+    recent: RecentlyUsed[str] = RecentlyUsed()
     recent.put(("kid", "first"), "first")
-    for number in range(3 * keys._KEPT):
+    for number in range(3 * KEPT):
         recent.put(("kid", f"user-{number}"), "cipher")
         assert recent.get(("kid", "first")) == "first", "it is used all the time"
-    assert len(recent._kept) == keys._KEPT
+    assert len(recent._kept) == KEPT
     assert recent.get(("kid", "user-0")) is None

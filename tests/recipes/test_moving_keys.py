@@ -24,6 +24,7 @@ from encrypted_sessions_tests.documents import ROOT, blocks
 from encrypted_sessions_tests.scripted_vault import ScriptedVault
 
 PAGE = ROOT / "docs" / "moving-keys.md"
+WITHOUT_WAITING = "Without waiting"
 STEPS = 6
 PROCESSES = 3
 TURNS = 2
@@ -54,6 +55,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             client.close()
             proxy = FaultProxy(address)
             settings = {
+                "SESSIONS_URL": f"sqlite:///{tmp_path}/agents.db",
                 "SESSION_KEYS": Key.generate().reveal_base64(),
                 "VAULT_ADDR": vault.url,
                 "VAULT_TOKEN": "TOKEN",
@@ -73,15 +75,14 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def commands_of_each_step(folder: Path) -> list[list[str]]:
     """The lines of the page's shell blocks, step by step, with files that a test can write."""
     source = PAGE.read_text(encoding="utf-8").replace("/etc/agents/", f"{folder}/")
-    steps = re.split(r"^## Step \d.*$", source, flags=re.MULTILINE)[1:]
-    return [
-        [
-            line
-            for block in re.findall(r"^```sh\n(.*?)^```$", step, re.MULTILINE | re.DOTALL)
-            for line in block.splitlines()
-        ]
-        for step in steps
-    ]
+    steps = re.split(r"^## Step \d.*$", source.partition(f"\n## {WITHOUT_WAITING}\n")[0], flags=re.MULTILINE)[1:]
+    return [lines_of(step) for step in steps]
+
+
+def lines_of(part: str) -> list[str]:
+    """The lines of the shell blocks of a part of the page."""
+    found = re.findall(r"^```sh\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
+    return [line for block in found for line in block.splitlines()]
 
 
 def opener() -> Callable[[], KeyRing]:
@@ -211,6 +212,48 @@ async def test_the_runbook_leads_from_a_variable_to_vault_to_kms_without_an_unre
         assert left["unknown_key"] > 0
         for one in (session, old):
             one.underlying_session.close()
+
+
+async def test_with_commands_the_rows_move_while_agents_write_and_another_tenants_stay(
+    places: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's part for those who do not wait, with kids instead of --all-sessions: two tenants share the store."""
+    steps = commands_of_each_step(tmp_path)
+    open_ring = opener()
+    monkeypatch.delenv("SESSION_KEY_PLACES", raising=False)
+    process = Process(0, open_ring, tmp_path / "agents.db")
+    other = KeyRing.ephemeral()
+    theirs = EncryptedSession.wrap(SQLiteSession("their-team", tmp_path / "agents.db"), other, ttl=None)
+    await theirs.add_items([{"role": "user", "content": "not yours"}])
+    wrote: set[str] = set()
+    for number, lines in enumerate(steps[:-1]):
+        for line in lines:
+            if " doctor " not in line:  # the other test runs it
+                await run(line, monkeypatch)
+        if number % 2 == 0:  # another place is the first one
+            if process.turns:
+                await process.stop()
+            await process.start()
+            wrote |= process.kids
+    async with running([process]):
+        page = PAGE.read_text(encoding="utf-8").replace("/etc/agents/", f"{tmp_path}/")
+        lines = lines_of(page.partition(f"\n## {WITHOUT_WAITING}\n")[2])
+        kids = " ".join(f"--kid {kid}" for kid in sorted(wrote))
+        assert [line.count("--all-sessions") for line in lines] == [0, 1, 1, 0, 0]
+        for line in lines:
+            extra = f" {kids}" if " verify " in line else ""
+            await run(line.replace("--all-sessions", kids) + extra, monkeypatch)
+    assert (len(wrote), set(process.outcomes)) == (3, {"ok"})
+    assert (await theirs.read()).outcomes == {"ok": 1}
+
+    await run(steps[-1][-1], monkeypatch)
+    async with open_ring() as ring:
+        for name in ("team", "user-0"):
+            session = EncryptedSession.wrap(SQLiteSession(name, tmp_path / "agents.db"), ring, ttl=86_400)
+            assert set((await session.read()).outcomes) == {"ok"}, "the old places are not needed any more"
+            session.underlying_session.close()
+    theirs.underlying_session.close()
+    other.close()
 
 
 async def test_going_ahead_of_the_others_loses_nothing(

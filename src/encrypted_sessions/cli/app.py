@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .commands import demo, discard, doctor, encrypt, erase, inspect, inventory, keygen, keys, purge, reencrypt, verify
+from .once import take_options_once
 
 __all__ = ["app"]
 
@@ -57,3 +58,5 @@ app.command(help=purge.HELP, short_help="Remove what expired.")(purge.purge)
 app.command(help=discard.HELP, short_help="Remove what nobody can read.")(discard.discard)
 app.command(help=erase.HELP, short_help="Remove every trace of some sessions; needs no key.")(erase.erase)
 app.add_typer(keys.app, name="keys", short_help="Make and change a keyset that a fleet shares.")
+
+take_options_once(app)

@@ -31,7 +31,8 @@ class CommonOptions:
     messages_table: str
     key_prefix: str
     as_json: bool
-    keys: str | None = None
+    keys: Sequence[str] | None = None
+    kids: Sequence[str] | None = None
     upstream_key: str | None = None
     upstream_until: str | None = None
     batch: int = 500
@@ -60,8 +61,8 @@ class CommonOptions:
         raise wrong_use(problem)
 
     @redact_frames
-    def open_ring(self) -> KeyRing:
-        """The keys' ring, which has asked for nothing yet. Ends the command where it cannot be one."""
+    def open_rings(self) -> list[KeyRing]:
+        """A ring for each place of keys, which has asked for nothing yet. Ends the command where it cannot be one."""
         from keyproviders import KeyRing  # noqa: PLC0415 - likewise no ring
 
         if not self.keys:
@@ -69,7 +70,7 @@ class CommonOptions:
                 "say where your keys are, such as env:SESSION_KEYS, or set ENCRYPTED_SESSIONS_KEYS", "--keys"
             )
         try:
-            return KeyRing.from_url(self.keys)
+            return [KeyRing.from_url(url) for url in dict.fromkeys(self.keys)]
         except ProviderConfigError as error:
             problem = str(error)
         raise wrong_use(problem, "--keys")
@@ -105,18 +106,26 @@ class CommonOptions:
     @redact_frames
     def for_reading(self) -> dict[str, Any]:
         """The arguments of an operation that opens rows."""
-        return {
+        reading: dict[str, Any] = {
             "upstream_key": self.upstream_secret(),
             "upstream_until": self._upstream_end(),
             "batch": self.batch,
             "max_row_bytes": self.max_row_bytes,
         }
+        return {**reading, "kids": self.checked_kids(self.kids, "--kid")} if self.kids else reading
 
     @redact_frames
     def for_writing(self) -> dict[str, Any]:
         """The arguments of an operation that changes rows."""
         changing = {"limit": self.limit, "allow_triggers": list(self.allow_triggers or ())}
         return {**self.for_reading(), **changing, "replica_wait_s": self.replica_wait_s()}
+
+    @staticmethod
+    def checked_kids(given: Sequence[str], option: str) -> Sequence[str]:
+        """What was given as kids. Ends the command where one is none."""
+        from ..maintenance.arguments import kids  # noqa: PLC0415 - loads all of maintenance, which `--help` needs not
+
+        return checked(kids, list(given), option)
 
     def replica_wait_s(self) -> float:
         """The seconds that replicas have. Ends the command where they cannot be read."""

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..stores.registry import url_examples
+from .durations import whole_seconds
 
 __all__ = [
     "EXIT_CODES_HELP",
@@ -17,6 +18,7 @@ __all__ = [
     "JsonLines",
     "KeyPrefix",
     "KeysURL",
+    "Kids",
     "Limit",
     "MaxRowBytes",
     "MessagesTable",
@@ -39,19 +41,26 @@ _UPSTREAM_HELP = "env:NAME, the variable that holds the string with which the SD
 _UNTIL_HELP = """When the last process with that string was switched over, such as 2026-12-01T09:00Z: rows of the
 SDK's class stamped later are unauthentic."""
 
-_TTL = typer.Option(
-    "--ttl", metavar="SECONDS", min=1, show_default=False, help="How long an item lives: the ttl of your sessions."
-)
+_TTL_HELP = "How long an item lives, such as 90m, 12h or 1d: the ttl of your sessions."
 
 StoreURL = Annotated[str, typer.Argument(metavar="STORE", show_default=False, help="The store's URL, or env:NAME.")]
 KeysURL = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--keys",
         metavar="URL",
         envvar="ENCRYPTED_SESSIONS_KEYS",
         show_default=False,
-        help="Where your keys are, such as env:SESSION_KEYS.",
+        help="Where your keys are, such as env:SESSION_KEYS. May be given several times: the first place seals.",
+    ),
+]
+Kids = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kid",
+        metavar="KID",
+        show_default=False,
+        help="Only rows that name this key. May be given several times.  [default: all]",
     ),
 ]
 UpstreamKey = Annotated[
@@ -90,9 +99,12 @@ ReplicaWait = Annotated[
     typer.Option(
         "--replica-wait",
         metavar="TIME",
-        help="How long replicas have to catch up, such as 60s, 5m or 1h; 0s to look once.",
+        help="How long replicas have to catch up, such as 60s, 5m or 1h; 0 to look once.",
     ),
 ]
-TTL = Annotated[int, _TTL]
-OptionalTTL = Annotated[int | None, _TTL]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it. Else it is only counted what would be removed.")]
+TTL = Annotated[int, typer.Option("--ttl", metavar="TIME", parser=whole_seconds(), show_default=False, help=_TTL_HELP)]
+OptionalTTL = Annotated[
+    int | None,
+    typer.Option("--ttl", metavar="TIME", parser=whole_seconds(or_none=True), show_default=False, help=_TTL_HELP),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it. Else it is only counted what would be done.")]

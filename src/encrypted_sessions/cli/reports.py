@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from .._support.durations import RUNS, format_clock, format_duration
 from .._support.terminal import printable, table
 from ..maintenance._inspect import Inspected
+from ..maintenance.kid_filter import rows_by_kid
 from ..maintenance.reports import (
     LEFT,
     DiscardReport,
@@ -50,7 +51,7 @@ _MEANS: Mapping[str, str] = {
 
 #: What to do about rows that were left.
 _TO_DO: Mapping[str, str] = {
-    "expired_unverified": "bring the key back, or: discard --outcome expired_unverified --ttl SECONDS",
+    "expired_unverified": "bring the key back, or: discard --outcome expired_unverified --ttl TIME",
     "erased": "nobody can read them again: discard --outcome erased",
     "not_yet_valid": (
         "compare the clocks (NTP), then run it again; if they agree,"
@@ -59,7 +60,7 @@ _TO_DO: Mapping[str, str] = {
     "key_disabled": "enable the key at its place; or destroy it for good, then: discard --outcome erased",
     "unknown_key": (
         "add the old key, or its place, to --keys; rows of the SDK's class (hkdf-v1) need --upstream-key; if nobody has"
-        " the key any more: discard --outcome unknown_key"
+        " the key any more: discard --outcome unknown_key --kid KID"
     ),
     "unauthentic": "look at the rows below; discard --outcome unauthentic removes them, and keeps a copy",
     "late_key": "find out who still writes with that key; discard --outcome late_key removes them, and keeps a copy",
@@ -87,6 +88,10 @@ def format_text(command: str, report: Report) -> str:
         lines += ["", "Rows to look at" + (" (the first ones):" if len(found) < sum(report.left.values()) else ":")]
         lines += table(heads, found)
     notes = [f"Note: {notice.rstrip('.')}." for notice in report.notices]
+    if report.other_keys:
+        notes.append(
+            f"Out of sight: {_rows(sum(report.other_keys.values()))} of other keys ({rows_by_kid(report.other_keys)})."
+        )
     notes += [f"Not gone yet: {what.rstrip('.')}." for what in report.incomplete]
     notes += _replicas(report)
     if report.stopped_because is not None:
@@ -162,6 +167,9 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
         return [sealed, upstream] if report.upstream else [sealed]
     if isinstance(report, ReencryptReport):
         kept = "with the time and the place that they had"
+        if report.dry_run or len(report.moved) > 1:
+            under = f"{would}sealed again under {report.to_kid}, {kept}"
+            return [("changed", count, kid, under) for kid, count in sorted(report.moved.items())]
         return [("changed", report.changed, "sealed again", f"under {report.to_kid}, {kept}")]
     if isinstance(report, PurgeReport):
         return [("changed", report.changed, "expired", f"{would}removed")]
@@ -187,10 +195,12 @@ def _verdict(report: Report) -> str:
 
 def _result(report: Report) -> str:
     if report.dry_run:
-        would = f"With --yes {_rows(report.changed)} would be." if report.changed else "There is nothing to remove."
-        return f"Dry run: nothing was removed. {would}" + ("" if report.ok else f" {_not_well(report)}")
+        done, do = ("sealed", "seal") if isinstance(report, ReencryptReport) else ("removed", "remove")
+        would = f"With --yes {_rows(report.changed)} would be." if report.changed else f"There is nothing to {do}."
+        return f"Dry run: nothing was {done}. {would}" + ("" if report.ok else f" {_not_well(report)}")
     if report.ok:
-        return "All is well: every row is in order." if isinstance(report, VerifyReport) else "All is well."
+        rows = "every row of these keys" if report.kids else "every row"
+        return f"All is well: {rows} is in order." if isinstance(report, VerifyReport) else "All is well."
     return _not_well(report)
 
 
@@ -215,7 +225,8 @@ def _inventory(report: InventoryReport) -> list[str]:
     rows = sum(group.items for group in report.groups)
     lines += ["", f"{_rows(rows)}, {_size(sum(group.size for group in report.groups))}."]
     if report.keys:
-        is_sure = not report.replicas_behind  # a key that a replica needs is not free
+        # A key that a replica needs is not free, nor one that rows may need that were out of sight.
+        is_sure = not (report.replicas_behind or report.kids or report.other_keys)
         key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
         lines += ["", *table(key_heads, [_key(use, is_sure=is_sure) for use in report.keys], right=(1, 2))]
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ from keyproviders import KeyProviderError, redact_frames
 
 from .._support.terminal import printable
 from ..errors import StoreError
+from ..maintenance.refusals import RefusedUseError
 from .common_options import CommonOptions
 from .errors import failed, interrupted, silence_loggers, wrong_use
 from .exit_codes import FAILED, INTERRUPTED
@@ -34,7 +35,7 @@ def run_operation(
     command: str,
     options: CommonOptions,
     operation: Callable[..., Coroutine[Any, Any, Report]],
-    ring: KeyRing | None,
+    rings: Sequence[KeyRing] | None,
     arguments: Mapping[str, Any],
 ) -> None:
     """Run an operation over the store, print its report, and end with its exit code."""
@@ -46,11 +47,13 @@ def run_operation(
 
     async def run() -> Report:
         async with AsyncExitStack() as stack:
-            if ring is not None:
-                await stack.enter_async_context(ring)
+            for ring in rings or ():
+                stack.push_async_callback(ring.aclose)
+            if rings:
+                await rings[0].active()  # the others are asked for what it lacks
             await stack.enter_async_context(store)
             with progress.shown(command, as_json=options.as_json) as show:
-                return await operation(store, ring, **arguments, progress=show, stop=stop.requested)
+                return await operation(store, rings, **arguments, progress=show, stop=stop.requested)
 
     report = complete(run(), stop)
     exit_code = INTERRUPTED if report.stopped == "interrupted" else 0 if report.ok else FAILED
@@ -76,7 +79,7 @@ def complete(work: Coroutine[Any, Any, _T], stop: GracefulStop | None = None) ->
         raise interrupted() from None
     except KeyProviderError as error:
         problem = f"no key came: {error}"
-    except (StoreError, OSError) as error:
-        problem, is_wrong_use = str(error), isinstance(error, FileExistsError)
+    except (StoreError, OSError, RefusedUseError) as error:
+        problem, is_wrong_use = str(error), isinstance(error, (FileExistsError, RefusedUseError))
     problem = printable(" ".join(problem.split()))  # a server and a store's tables have a say in it
     raise wrong_use(problem) if is_wrong_use else failed(problem)

@@ -6,7 +6,7 @@ Nothing is opened and nothing changed: that is what `verify` is for.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -89,13 +89,15 @@ class StoreDiagnosis(NamedTuple):
 
 
 @redact_frames
-async def examine_store(store: WholeStore, ring: KeyRing, *, upstream_key: str | None = None) -> StoreDiagnosis:
-    """Ask `ring` for every key that rows of an entered `store` name. Raises StoreError."""
+async def examine_store(
+    store: WholeStore, rings: Sequence[KeyRing], *, upstream_key: str | None = None
+) -> StoreDiagnosis:
+    """Ask `rings` for every key that rows of an entered `store` name. Raises StoreError."""
     report = await inventory(store)
     labels: Counter[tuple[str | None, str]] = Counter()
     for group in report.groups:
         labels[group.kid, group.outcome] += group.items
-    keys = StoreKeys(ring, upstream_key, bool)
+    keys = StoreKeys(rings, upstream_key, bool)
     checks: list[StoreCheck] = []
     problem = report.stopped_because
     for (kid, outcome), rows in labels.most_common():  # what most rows name is asked for first

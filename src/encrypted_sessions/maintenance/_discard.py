@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 
@@ -13,8 +13,10 @@ from . import arguments
 from .classified_row import ClassifiedRow
 from .engine import Engine
 from .export import Export
+from .kid_filter import OtherKeys, rows_by_kid
 from .operation import REMOVE, Action, Operation
 from .progress import Progress
+from .refusals import RefusedUseError
 from .reports import DiscardReport
 from .run import Run
 
@@ -47,7 +49,7 @@ class _Discard(Operation):
 @redact_frames
 async def discard(
     store: WholeStore,
-    keys: KeyRing,
+    keys: KeyRing | Sequence[KeyRing],
     *,
     outcome: str,
     export: str | PathLike[str] | None,
@@ -60,6 +62,7 @@ async def discard(
     limit: int | None = None,
     allow_triggers: Sequence[str] = (),
     replica_wait_s: float = 60.0,
+    kids: Sequence[str] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> DiscardReport:
@@ -72,7 +75,8 @@ async def discard(
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        keys: The keys that rows are opened with. Whether a key is unknown is asked of their places only.
+        keys: The keys that rows are opened with, a ring or several. Whether a key is unknown is asked of their places
+            only.
         outcome: One of erased, expired_unverified (needs `ttl`), late_key, malformed, not_yet_valid,
             plaintext, unauthentic, unknown_key, unsupported.
         export: The path of a file that does not exist yet. None is for dry runs only.
@@ -87,6 +91,8 @@ async def discard(
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
         replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
+            `other_keys`, and so are left in peace. None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -96,7 +102,8 @@ async def discard(
 
     Raises:
         TypeError: An argument is of the wrong type.
-        ValueError: An argument has a value that is not allowed.
+        ValueError: An argument has a value that is not allowed. So is "unknown_key" without `kids` where there are
+            such rows: they may be those of another tenant.
         StoreError: The store has triggers or the like that were not allowed, or cannot be worked on, or its
             clock is behind this machine's: what is in time would count as expired.
         ProviderConfigError: A provider cannot be worked with as it is set up.
@@ -114,17 +121,58 @@ async def discard(
         dry_run=dry_run,
         allow_triggers=allow_triggers,
         replica_wait_s=replica_wait_s,
+        only_kids=kids,
         progress=progress,
         stop=stop,
     )
+    arguments.refuse_kids_of_none(outcome, settings.kids)
     path = arguments.new_file(export, "export", needed=not dry_run)
-    ring, whole = arguments.keys(keys), arguments.store(store)
+    rings, whole = arguments.keys(keys), arguments.store(store)
+    if outcome == "unknown_key" and not settings.is_limited:
+        return await _refuse_unnamed(Run(whole, rings, settings._replace(dry_run=True)), dry_run=dry_run)
     file = None if dry_run or path is None else Export(path)
     written = None
     try:
-        run = Run(whole, ring, settings)
+        run = Run(whole, rings, settings)
         await Engine(_Discard(run, outcome, file)).execute()
     finally:
         if file is not None:
             written = file.close()
+    run.notice_unmet_kids()
     return DiscardReport(**run.report_fields(), outcome=outcome, export=written)
+
+
+class _CountUnknown(Operation):
+    """Counts the rows whose key no given place has, by the kids that they name."""
+
+    changes = False
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self.rows = OtherKeys()
+
+    def decide(self, classified: ClassifiedRow) -> None:
+        if classified.outcome == "unknown_key":
+            self.rows.add(classified.kid)
+
+
+async def _refuse_unnamed(run: Run, *, dry_run: bool) -> DiscardReport:
+    """Discard rows of unknown keys where nobody said of which: none, for they may be another tenant's, and in time.
+
+    What is older than the ttl by its own account is `expired_unverified`, so each such row claims to be in time.
+    """
+    operation = _CountUnknown(run)
+    await Engine(operation).execute()
+    if operation.rows.rows:
+        raise RefusedUseError(_unnamed(operation.rows.rows))
+    return DiscardReport(**{**run.report_fields(), "dry_run": dry_run}, outcome="unknown_key", export=None)
+
+
+def _unnamed(rows: Mapping[str, int]) -> str:
+    count = sum(rows.values())
+    named = f"{count:,} row{'' if count == 1 else 's'} ({rows_by_kid(rows)})"
+    return (
+        f"no given place has the keys of {named}, and they are in time: they may be another tenant's, so nothing was"
+        " removed. Give the places of their keys; or name the keys whose rows are to go, with kids= (--kid KID). With a"
+        " ttl, what is older is expired_unverified"
+    )

@@ -62,7 +62,7 @@ class _Encrypt(Resealing):
 @redact_frames
 async def encrypt_plaintext(
     store: WholeStore,
-    keys: KeyRing,
+    keys: KeyRing | Sequence[KeyRing],
     *,
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
@@ -85,7 +85,7 @@ async def encrypt_plaintext(
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        keys: The keys that rows are opened with; its active key is the one to seal with.
+        keys: The keys that rows are opened with, a ring or several: the first one's active key is the one to seal with.
         upstream_key: The string that the SDK's own class was given, to seal its rows too (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.

@@ -47,7 +47,7 @@ class _Inventory(ReadOnlyOperation):
 @redact_frames
 async def inventory(
     store: WholeStore,
-    keys: KeyRing | None = None,
+    keys: KeyRing | Sequence[KeyRing] | None = None,
     *,
     ttl: int | None = None,
     upstream_key: str | None = None,
@@ -55,6 +55,7 @@ async def inventory(
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
     replica_wait_s: float = 60.0,
+    kids: Sequence[str] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> InventoryReport:
@@ -68,7 +69,7 @@ async def inventory(
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        keys: The keys that rows are opened with; None to count labels only.
+        keys: The keys that rows are opened with, a ring or several; None to count labels only.
         ttl: Seconds after which an item expires. Without it nothing counts as expired, and the
             conclusion gives the age of the youngest row per key.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
@@ -77,6 +78,8 @@ async def inventory(
         batch: Rows read at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         replica_wait_s: Seconds to wait, at most, until each replica of the store has what was counted; 0 to look once.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
+            `other_keys`, and so are left in peace. None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -96,19 +99,23 @@ async def inventory(
         batch=batch,
         max_row_bytes=max_row_bytes,
         replica_wait_s=replica_wait_s,
+        only_kids=kids,
         progress=progress,
         stop=stop,
     )
-    ring = None if keys is None else arguments.keys(keys)
-    run = Run(arguments.store(store), ring, settings)
+    run = Run(arguments.store(store), None if keys is None else arguments.keys(keys), settings)
     operation = _Inventory(run)
     await Engine(operation).execute()
+    run.notice_unmet_kids()
     if operation.rows.too_many_groups:
         run.notice(f"more than {MOST_GROUPS} groups of rows: those of further kids are counted together, under none")
     groups = operation.rows.groups()
-    held = () if ring is None else ring.health().held
-    uses = key_uses(groups, operation.active_kid, held, ttl, operation.mislabelled.by_kid)
-    if ring is None:
+    held = () if run.keys is None else run.keys.held_kids
+    active_kid = operation.active_kid
+    if settings.kids:  # of other keys nothing was counted
+        held, active_kid = (), active_kid if active_kid in settings.kids else None
+    uses = key_uses(groups, active_kid, held, ttl, operation.mislabelled.by_kid)
+    if run.keys is None:
         conclusion = LABELS_ONLY + "."
     elif run.stopped is not None:
         conclusion = (ENDED_EARLY if run.was_through else NOT_COMPLETE) + "."
@@ -119,6 +126,7 @@ async def inventory(
             unauthentic=run.left.get("unauthentic", 0),
             active_kid=operation.active_kid,
             ttl=ttl,
+            is_limited=settings.is_limited,
             started_at=run.started_at,
             replicas=run.replicas,
             has_seen_all=run.replicas_unseen is None,
@@ -129,6 +137,6 @@ async def inventory(
         keys=tuple(uses),
         active_kid=operation.active_kid,
         ttl=ttl,
-        proven=ring is not None,
+        proven=run.keys is not None,
         conclusion=conclusion,
     )

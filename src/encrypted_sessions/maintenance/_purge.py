@@ -59,7 +59,7 @@ class _Purge(Operation):
 @redact_frames
 async def purge(
     store: WholeStore,
-    keys: KeyRing,
+    keys: KeyRing | Sequence[KeyRing],
     *,
     ttl: int,
     dry_run: bool = False,
@@ -70,6 +70,7 @@ async def purge(
     limit: int | None = None,
     allow_triggers: Sequence[str] = (),
     replica_wait_s: float = 60.0,
+    kids: Sequence[str] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> PurgeReport:
@@ -81,7 +82,7 @@ async def purge(
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        keys: The keys that rows are opened with.
+        keys: The keys that rows are opened with, a ring or several.
         ttl: Seconds after which an item expires.
         dry_run: Only count what would be removed.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
@@ -93,6 +94,8 @@ async def purge(
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
         replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
+            `other_keys`, and so are left in peace. None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -117,12 +120,14 @@ async def purge(
         dry_run=dry_run,
         allow_triggers=allow_triggers,
         replica_wait_s=replica_wait_s,
+        only_kids=kids,
         progress=progress,
         stop=stop,
     )
     run = Run(arguments.store(store), arguments.keys(keys), settings)
     operation = _Purge(run)
     await Engine(operation).execute()
+    run.notice_unmet_kids()
     if operation.kept:
         run.notice(
             f"{_calls_stay(operation.kept)} until what answers it has expired too: without its call a session would"

@@ -13,19 +13,18 @@ from . import arguments
 from .classified_row import ClassifiedRow
 from .engine import Engine
 from .progress import Progress
+from .refusals import RefusedUseError
 from .reports import ReencryptReport
-from .resealing import ANY_LABEL, AUTHENTIC, Label, Resealing
+from .resealing import AUTHENTIC, Label, Resealing
 from .run import Run
 
 __all__ = ["reencrypt"]
 
 
 class _Reencrypt(Resealing):
-    def __init__(self, run: Run, from_kid: str | None) -> None:
+    def __init__(self, run: Run) -> None:
         super().__init__(run)
-        self._from = None if from_kid is None else Label(from_kid)
         self._to = Label("")
-        self.met = False
 
     async def begin_page(self) -> None:
         await super().begin_page()
@@ -34,11 +33,11 @@ class _Reencrypt(Resealing):
             self._to = Label(self.active.kid)
 
     def skips(self, row: StoredRow) -> bool:
-        """Rows that name the active key, or not the one to move from: a second run costs next to nothing."""
+        """Rows that name the active key: a second run costs next to nothing."""
         if self._to.is_on(row.data):
             self.already += self.run.first_pass
             return True
-        return self._from is not None and ANY_LABEL.is_on(row.data) and not self._from.is_on(row.data)
+        return False
 
     def skipped_openings(self) -> tuple[str, ...]:
         """Rows that name the active key."""
@@ -55,14 +54,17 @@ class _Reencrypt(Resealing):
         if classified.outcome == "too_large":  # nobody looked which key it names
             self.run.leave("too_large", classified)
             return None
-        if classified.outcome == "plaintext" or (self._from is not None and classified.kid != self._from.kid):
+        if classified.outcome == "plaintext":
             return None
-        self.met = True
         if classified.outcome in AUTHENTIC and not _is_late(classified):
             return self.reseal(classified)
         if classified.outcome not in ("erased", "not_opened"):
             self.run.leave(classified.outcome, classified)
         return None
+
+    def counted_as(self, classified: ClassifiedRow) -> str:
+        """The key that it was under: rows that open name one."""
+        return str(classified.kid)
 
 
 def _is_late(classified: ClassifiedRow) -> bool:
@@ -78,9 +80,11 @@ def _is_late(classified: ClassifiedRow) -> bool:
 @redact_frames
 async def reencrypt(
     store: WholeStore,
-    keys: KeyRing,
+    keys: KeyRing | Sequence[KeyRing],
     *,
     from_kid: str | None = None,
+    all_sessions: bool = False,
+    dry_run: bool = False,
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
     batch: int = 500,
@@ -88,6 +92,7 @@ async def reencrypt(
     limit: int | None = None,
     allow_triggers: Sequence[str] = (),
     replica_wait_s: float = 60.0,
+    kids: Sequence[str] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> ReencryptReport:
@@ -97,10 +102,15 @@ async def reencrypt(
     run that was killed goes on. Rows of the SDK's class are resealed when `upstream_key` is given.
     What does not open is left, and counted.
 
+    Several rings may belong to several tenants, and every row that is met comes under the first one's key. So with
+    more than one it wants to be told which rows: `kids`, or `all_sessions=True`.
+
     Args:
         store: A store from `open_store`, entered with `async with`.
-        keys: The keys that rows are opened with; its active key is the one to seal with.
-        from_kid: Only what this key sealed; None for every key but the active one.
+        keys: The keys that rows are opened with, a ring or several: the first one's active key is the one to seal with.
+        from_kid: Only what this key sealed; None for every key but the active one. The same as one of `kids`.
+        all_sessions: With several rings: whatever any of them opens.
+        dry_run: Only count what would be sealed again, and under which key it is.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
@@ -110,6 +120,8 @@ async def reencrypt(
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
         replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
+            `other_keys`, and so are left in peace. None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -122,8 +134,10 @@ async def reencrypt(
         StoreError: The store has triggers or the like that were not allowed, or cannot be worked on.
         ProviderConfigError: A provider cannot be worked with as it is set up.
     """
-    from_kid = arguments.kid(from_kid, "from_kid")
+    rings = arguments.keys(keys)
+    named = [*arguments.kids(kids, "kids"), *([] if from_kid is None else [arguments.kid(from_kid, "from_kid")])]
     settings = arguments.settings(
+        dry_run=dry_run,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
@@ -131,16 +145,25 @@ async def reencrypt(
         limit=limit,
         allow_triggers=allow_triggers,
         replica_wait_s=replica_wait_s,
+        only_kids=named or None,
         progress=progress,
         stop=stop,
     )
-    run = Run(arguments.store(store), arguments.keys(keys), settings)
-    operation = _Reencrypt(run, from_kid)
+    if len(rings) > 1 and not (arguments.flag(all_sessions, "all_sessions") or settings.is_limited):
+        raise RefusedUseError(
+            "with several places of keys every row that any of them opens would come under the first one's key, another"
+            " tenant's too; say which with kids= (--kid KID), or all_sessions=True (--all-sessions)"
+        )
+    run = Run(arguments.store(store), rings, settings)
+    operation = _Reencrypt(run)
     await Engine(operation).execute()
-    if from_kid is not None and from_kid == operation.active_kid:
-        run.notice(f"{from_kid} is the active key, under which rows stay: give the key to move away from")
-    elif from_kid is not None and not operation.met and run.stopped is None:
-        run.notice(f"no row names {from_kid}; inventory shows which keys rows name")
+    if operation.active_kid in settings.kids:
+        run.notice(f"{operation.active_kid} is the active key, under which rows stay: give the key to move away from")
+    run.notice_unmet_kids(operation.active_kid)
     return ReencryptReport(
-        **run.report_fields(), to_kid=operation.active_kid, from_kid=from_kid, already=operation.already
+        **run.report_fields(),
+        to_kid=operation.active_kid,
+        from_kid=settings.kids[0] if len(settings.kids) == 1 else None,
+        already=operation.already,
+        moved=dict(run.changed_of),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
@@ -28,13 +28,14 @@ class _Verify(ReadOnlyOperation):
 @redact_frames
 async def verify(
     store: WholeStore,
-    keys: KeyRing,
+    keys: KeyRing | Sequence[KeyRing],
     *,
     ttl: int | None = None,
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
+    kids: Sequence[str] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> VerifyReport:
@@ -42,13 +43,15 @@ async def verify(
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        keys: The keys that rows are opened with.
+        keys: The keys that rows are opened with, a ring or several.
         ttl: Seconds after which an item expires. Without it nothing counts as expired.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
         batch: Rows read at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
+            `other_keys`, and so are left in peace. None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -68,10 +71,12 @@ async def verify(
         upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
+        only_kids=kids,
         progress=progress,
         stop=stop,
     )
     run = Run(arguments.store(store), arguments.keys(keys), settings)
     operation = _Verify(run)
     await Engine(operation).execute()
+    run.notice_unmet_kids()
     return VerifyReport(**run.report_fields(), active_kid=operation.active_kid)

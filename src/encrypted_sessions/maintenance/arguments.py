@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from os import PathLike, fspath
 from typing import TypeVar
 
@@ -15,7 +15,19 @@ from ..stores.whole import WholeStore
 from .progress import Progress
 from .run import Settings
 
-__all__ = ["discardable", "flag", "keys", "kid", "new_file", "retention", "sessions", "settings", "store"]
+__all__ = [
+    "discardable",
+    "flag",
+    "keys",
+    "kid",
+    "kids",
+    "new_file",
+    "refuse_kids_of_none",
+    "retention",
+    "sessions",
+    "settings",
+    "store",
+]
 
 #: Rows of one batch at most: a page of rows and its changes are in memory at once.
 _MOST_IN_A_BATCH = 10_000
@@ -52,9 +64,13 @@ def store(value: object) -> WholeStore:
     return value
 
 
-def keys(value: object) -> KeyRing:
-    """A key ring."""
-    return checks.key_ring(value, "keys")
+def keys(value: object) -> tuple[KeyRing, ...]:
+    """A key ring, or several: the first has the key to seal with, and all are read."""
+    if not isinstance(value, (list, tuple)):
+        return (checks.key_ring(value, "keys"),)
+    if not value:
+        raise ValueError("keys is empty; give a KeyRing, or a list of them of which the first has the key to seal with")
+    return tuple(checks.key_ring(one, "each of keys") for one in value)
 
 
 def settings(
@@ -68,6 +84,7 @@ def settings(
     max_row_bytes: object = DEFAULT_MAX_ROW_BYTES,
     allow_triggers: object = (),
     replica_wait_s: object = 60.0,
+    only_kids: object = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Settings:
@@ -87,6 +104,7 @@ def settings(
         checks.seconds(replica_wait_s, "replica_wait_s"),
         None if progress is None else _callable(progress, "progress"),
         _never if stop is None else _callable(stop, "stop"),
+        kids=kids(only_kids, "kids"),
     )
 
 
@@ -109,6 +127,20 @@ def kid(value: object, argument: str) -> str | None:
             f"{argument} must be a kid as inventory shows them (name~fingerprint), not a str of {len(value)} characters"
         )
     return value
+
+
+def kids(value: object, argument: str) -> tuple[str, ...]:
+    """The public ids of some keys, each once; () for None, which stands for all keys."""
+    if value is None:
+        return ()
+    if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
+        raise TypeError(f"{argument} must be a list of kids, as inventory shows them, or None, not {kind_of(value)}")
+    named = [kid(one, argument) for one in value]
+    if not named:
+        raise ValueError(f"{argument} is empty; name at least one kid, or give None for every key")
+    if None in named:
+        raise TypeError(f"{argument} must be a list of kids, each a str, not of None")
+    return tuple(dict.fromkeys(one for one in named if one is not None))
 
 
 def flag(value: object, argument: str) -> bool:
@@ -152,6 +184,12 @@ def discardable(outcome: object, ttl: int | None) -> str:
     if outcome == "expired_unverified" and ttl is None:
         raise ValueError("outcome 'expired_unverified' needs ttl=: without one nothing counts as expired")
     return outcome
+
+
+def refuse_kids_of_none(outcome: str, named: Collection[str]) -> None:
+    """Raise ValueError where rows of that outcome name no key, so that keys choose none of them."""
+    if named and outcome in ("malformed", "plaintext", "unsupported"):
+        raise ValueError(f"rows of the outcome {outcome!r} name no key, so kids= (--kid) chooses none of them")
 
 
 def _count(value: object, argument: str, most: int | None = None, *, of: str = "rows") -> int:

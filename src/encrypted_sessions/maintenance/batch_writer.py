@@ -20,7 +20,7 @@ class Change(NamedTuple):
 
     block: Block
     row: StoredRow
-    outcome: str
+    counts_as: str
     becomes: str | Action
 
 
@@ -82,7 +82,7 @@ class BatchWriter:
                 done = await run.call(partial(self._change, changes))
             for change, was_done in zip(changes, done, strict=True):
                 if was_done:
-                    run.changed_of[change.outcome] += 1
+                    run.changed_of[change.counts_as] += 1
                     continue
                 run.scheduled -= 1
                 self.conflicting_rows += 1

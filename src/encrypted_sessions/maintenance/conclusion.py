@@ -25,6 +25,10 @@ ENDED_EARLY = (
     "The run ended before it was known whether each replica has the same, so it cannot be said which keys nothing"
     " depends on any more"
 )
+OTHERS_NOT_OPENED = (
+    "Only some rows were opened, as was asked for. Another one may need such a key whatever its label says, so it"
+    " cannot be said which keys nothing depends on any more; inventory of the whole store says it"
+)
 
 
 def conclude(
@@ -35,13 +39,15 @@ def conclude(
     active_kid: str | None,
     ttl: int | None,
     started_at: float,
+    is_limited: bool = False,
     replicas: Sequence[ReplicaState] = (),
     has_seen_all: bool = True,
 ) -> str:
     """The sentences for a run that opened what it could and went through the whole store.
 
     `unauthentic` rows are those that no key at hand opens, though the one that they name is there. Of `replicas`, one
-    that is behind needs the keys of the rows that it has, whatever the store needs.
+    that is behind needs the keys of the rows that it has, whatever the store needs. A run that was `is_limited` to some
+    keys or sessions knows nothing of other rows, and a label is no proof.
     """
     needed = [use for use in keys if use.needed_by and not use.active]
     doubts = _doubts(groups, unauthentic)
@@ -54,13 +60,16 @@ def conclude(
     if behind:
         sentences += doubts
         sentences.append(_older_states(behind))
+    elif is_limited:
+        sentences += doubts
+        sentences.append(OTHERS_NOT_OPENED)
     elif doubts:
         sentences += doubts
         sentences.append(f"What could be opened does not depend on {others}")
     else:
         sentences.append(f"Nothing in this store depends on {others}")
     sentences += _expired(groups, active_kid)
-    if not behind:
+    if not behind and not is_limited:
         sentences.append(_assumed(active_kid, ttl, started_at))
         if not has_seen_all:
             sentences.append("Whether each replica has the same could not be seen (see the note)")

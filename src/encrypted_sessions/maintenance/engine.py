@@ -50,6 +50,7 @@ class Engine:
         self._operation = operation
         self._run: Run = operation.run
         run = self._run
+        self._only = run.kid_filter
         self._classify: Callable[[Sequence[StoredRow]], Awaitable[list[ClassifiedRow]]]
         if run.keys is None:
             self._classify = LabelReader(run.time_slice).classify
@@ -168,6 +169,7 @@ class Engine:
         """Those of the rows that there is a reason to open; the others are counted, and decided on."""
         to_open = []
         most, skips = self._run.settings.max_row_bytes, self._operation.skips
+        only = self._only
         for row in rows:
             if row.unread is not None or len(row.data) > most:
                 outcome = "malformed" if row.unread == HAS_NULL else "too_large"
@@ -175,15 +177,27 @@ class Engine:
                     return []
             elif skips(row):
                 self._run.count("not_opened")
+            elif only is not None and (other := only.other_kid(row.data)) is not None:
+                self._pass_over(other)
             else:
                 to_open.append(row)
         return to_open
 
     def _decide(self, block: Block, classified: ClassifiedRow) -> bool:
         """Count a row and do with it what the operation says, unless that were more than the limit."""
+        only, kid = self._only, classified.kid
+        if only is not None and kid is not None and not only.takes(kid):  # a text that begins as if it named another
+            self._pass_over(kid)
+            return True
         self._run.count(classified.outcome)
         change = self._operation.decide(classified)
-        return change is None or self._schedule(Change(block, classified.row, classified.outcome, change))
+        if change is None:
+            return True
+        return self._schedule(Change(block, classified.row, self._operation.counted_as(classified), change))
+
+    def _pass_over(self, kid: str) -> None:
+        self._run.count("not_opened")
+        self._run.pass_over(kid)
 
     def _policy(self) -> ReadPolicy:
         settings = self._run.settings

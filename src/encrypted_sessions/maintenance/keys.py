@@ -1,7 +1,11 @@
 """The keys of many sessions: from a kid and a session id to what opens, or why nothing does.
 
-Each name that its place does not have is asked for once in a run, and a run waits for these no longer
-than some seconds in all. Whoever writes to the store chooses which kids stand there, so what is asked
+There may be several places of keys, each behind a ring of its own. They are asked in order up to the
+one that has the key, and what one says of a key's end is believed only once no other has that key:
+tenants with places of their own may use the same names.
+
+Each kid that no place has is asked for once in a run, and a run waits for these no longer than some
+seconds in all. Whoever writes to the store chooses which kids stand there, so what is asked
 for and what is remembered is bounded.
 """
 
@@ -9,10 +13,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 from keyproviders import (
     InvalidKeyError,
@@ -28,6 +32,7 @@ from ..core.derivation import upstream_secret
 from ..core.envelope import UPSTREAM_KID, Envelope, parse_row
 from ..core.outcomes import Outcome
 from ..history.keychain import answer_for
+from .ciphers import ActiveKey, RecentlyUsed
 from .interruption import wait
 
 if TYPE_CHECKING:
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
 
     from ..stores.whole import StoredRow
 
-__all__ = ["NOT_OPENED", "ActiveKey", "NotOpened", "StoreKeys"]
+__all__ = ["NOT_OPENED", "NotOpened", "StoreKeys"]
 
 #: Why nobody knows whether a row opens. No outcome: the next run may know.
 NotOpened = Literal["key_not_answered", "key_not_asked"]
@@ -43,23 +48,28 @@ NotOpened = Literal["key_not_answered", "key_not_asked"]
 #: The same, with the word for a run without keys.
 NOT_OPENED = frozenset({"key_not_answered", "key_not_asked", "not_opened"})
 
+#: Of what several places say that have no key, the first of these counts. As long as one has not answered nothing is
+#: known, and what may come back is not given up.
+_ORDER: tuple[Outcome | NotOpened, ...] = (
+    "key_not_asked",
+    "key_not_answered",
+    "key_disabled",
+    "erased",
+    "unknown_key",
+)
+
 #: So many seconds a run waits in all for kids that no key comes for. Whoever writes to the store can invent kids;
 #: what was not asked for in that time is "key_not_asked".
 _WAITS_S = 10.0
 
-#: What places said of names is remembered for so many.
-_MOST_NAMES = 10_000
+#: What places said of kids is remembered for so many.
+_MOST_KIDS = 10_000
 
 #: A provider that does not answer is asked so often. Each time the ring waits up to its own deadline.
 _TRIES = 3
 #: Seconds between two tries where the ring does not say how long, and at most.
 _WAIT_S = 1.0
 _LONGEST_WAIT_S = 10.0
-
-#: Derived ciphers kept, some 2 KiB each. Another derivation costs some microseconds.
-_KEPT = 1_024
-
-_T = TypeVar("_T")
 
 
 class _Secret(NamedTuple):
@@ -72,58 +82,14 @@ class _Secret(NamedTuple):
         return "_Secret()"
 
 
-class _Recent(Generic[_T]):
-    """What was used last, so much of it."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[object, ...], _T] = OrderedDict()
-
-    def get(self, name: tuple[object, ...]) -> _T | None:
-        found = self._kept.get(name)
-        if found is not None:
-            self._kept.move_to_end(name)
-        return found
-
-    def put(self, name: tuple[object, ...], one: _T) -> None:
-        self._kept[name] = one
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-
-
-class ActiveKey:
-    """The key to seal with now, for any session."""
-
-    __slots__ = ("_ciphers", "_key", "kid")
-
-    def __init__(self, key: Key) -> None:
-        self.kid = key.kid
-        self._key = key
-        self._ciphers: _Recent[SessionCipher] = _Recent()
-
-    def __repr__(self) -> str:
-        return f"ActiveKey({self.kid})"
-
-    def __reduce_ex__(self, _protocol: object) -> NoReturn:
-        raise TypeError("an ActiveKey cannot be pickled or copied: it holds keys")
-
-    def is_of(self, key: Key) -> bool:
-        """Whether it is this key's."""
-        return self._key == key
-
-    def cipher(self, session_id: str) -> SessionCipher:
-        """What seals items of a session. Raises UnicodeEncodeError for an id that no session can have."""
-        cipher = self._ciphers.get((session_id,))
-        if cipher is None:
-            cipher = SessionCipher(self._key.secret, session_id, self.kid)
-            self._ciphers.put((session_id,), cipher)
-        return cipher
-
-
 class StoreKeys:
-    """A key ring's keys, and the string of the SDK's class, for all sessions of a store."""
+    """The keys of one ring or several, and the string of the SDK's class, for all sessions of a store.
 
-    def __init__(self, ring: KeyRing, upstream_key: str | None, stop: Callable[[], bool]) -> None:
-        self._ring = ring
+    The first ring has the key to seal with.
+    """
+
+    def __init__(self, rings: Sequence[KeyRing], upstream_key: str | None, stop: Callable[[], bool]) -> None:
+        self._rings = rings
         self._upstream = None if upstream_key is None else _Secret(upstream_secret(upstream_key)[0], None)
         self._stop = stop
         self._asker = f"maintenance {secrets.token_hex(8)}"  # in the ring it takes turns with sessions
@@ -133,7 +99,7 @@ class StoreKeys:
         self._has_asked = False
         self._page: Sequence[StoredRow] = ()
         self._now: dict[str, _Secret | Outcome | NotOpened] = {}
-        self._openers: _Recent[Opener] = _Recent()
+        self._openers: RecentlyUsed[Opener] = RecentlyUsed()
         self._active: ActiveKey | None = None
         self.refusals: dict[str, str] = {}
         """What places said that refused to answer for a kid."""
@@ -142,8 +108,8 @@ class StoreKeys:
         raise TypeError("a run's keys cannot be pickled or copied")
 
     async def active(self) -> ActiveKey:
-        """The ring's active key. Raises what the ring raises, once waiting has not helped."""
-        key = await self._patiently(self._ring.active)
+        """The first ring's active key. Raises what the ring raises, once waiting has not helped."""
+        key = await self._patiently(self._rings[0].active)
         if self._active is None or not self._active.is_of(key):
             self._active = ActiveKey(key)
         return self._active
@@ -182,12 +148,17 @@ class StoreKeys:
         opener.written_until = answer.written_until
         return opener
 
+    @property
+    def held_kids(self) -> tuple[str, ...]:
+        """The public ids of the keys that the rings have in hand."""
+        return tuple(dict.fromkeys(kid for ring in self._rings for kid in ring.health().held))
+
     async def held(self) -> dict[str, bytes]:
         """The master keys that are at hand by their kids, the SDK's among them: what may open a row that names another.
 
         Raises what the ring raises, once waiting has not helped.
         """
-        kids = [UPSTREAM_KID, *self._ring.health().held]
+        kids = [UPSTREAM_KID, *self.held_kids]
         answers = {kid: await self._at_hand(kid) for kid in kids}
         return {kid: answer.secret for kid, answer in answers.items() if not isinstance(answer, str)}
 
@@ -196,10 +167,11 @@ class StoreKeys:
 
         They are there, so that no row that somebody made up takes the time that is left to ask for them.
         """
-        try:
-            kids = set(await self._ring.kids()).difference(self._ring.health().held)
-        except KeyUnavailableError:
-            return {}
+        kids: set[str] = set()
+        for ring in self._rings:
+            with suppress(KeyUnavailableError):
+                kids.update(await ring.kids())
+        kids.difference_update(self.held_kids)
         self._found |= kids
         answers = {kid: await self.answer(kid) for kid in sorted(kids)}
         return {kid: answer.secret for kid, answer in answers.items() if not isinstance(answer, str)}
@@ -217,42 +189,68 @@ class StoreKeys:
 
     async def _at_hand(self, kid: str) -> _Secret | Outcome | NotOpened:
         """What is known of a kid: without asking its place, "key_not_asked" where that would be needed."""
-        name = _name_of(kid)
-        if name is None and kid != UPSTREAM_KID:
+        if not _is_kid(kid) and kid != UPSTREAM_KID:
             return "unknown_key"
-        answer = await self._answer(kid, 0.0)
-        return self._said.get(name, answer) if answer == "key_not_asked" and name is not None else answer
+        answers = []
+        for ring in self._rings:
+            answer = await self._answer(ring, kid, 0.0)
+            if not isinstance(answer, str):
+                return answer
+            answers.append(answer)
+        answer = min(answers, key=_ORDER.index)
+        return self._said.get(kid, answer) if answer == "key_not_asked" else answer
 
     async def _ask_for_page(self, wanted: Collection[str]) -> dict[str, _Secret | Outcome | NotOpened]:
         """Ask for what the rows of the page name and nobody has asked for yet, what most of them name first."""
         if not self._has_asked:  # most rows name the active key, which not every command asks for
             self._has_asked = True
             with suppress(KeyProviderError):
-                await self._ring.active()
+                await self._rings[0].active()
         page, self._page = self._page, ()
         parsed = (parse_row(row.data) for row in page)
         counts = Counter(found.kid for found in parsed if isinstance(found, Envelope))
         counts.update(wanted)
         answers = {}
         for kid, _ in counts.most_common():
-            if self._may_ask({kid}) and (name := _name_of(kid)) is not None and name not in self._said:
+            if self._may_ask({kid}) and _is_kid(kid) and kid not in self._said:
                 answer = answers[kid] = await self._ask(kid)
                 if not isinstance(answer, str):
                     self._found.add(kid)
                 elif answer != "key_not_asked":
-                    self._said[name] = answer
-                    if len(self._said) >= _MOST_NAMES:
+                    self._said[kid] = answer
+                    if len(self._said) >= _MOST_KIDS:
                         self._left_s = 0.0
         return answers
 
     async def _ask(self, kid: str) -> _Secret | Outcome | NotOpened:
-        """What the place of a kid says. What it takes is counted, unless it is a key."""
+        """What the places say of a kid, in order up to the one that has it.
+
+        Raises the error of one that does not answer, unless another one has the key.
+        """
+        answers: list[Outcome | NotOpened] = []
+        silent: KeyUnavailableError | None = None
+        for ring in self._rings:
+            try:
+                answer = await self._ask_place(ring, kid)
+            except KeyUnavailableError as error:
+                silent = silent or error
+                continue
+            if not isinstance(answer, str):
+                self.refusals.pop(kid, None)  # of a place before
+                return answer
+            answers.append(answer)
+        if silent is not None:
+            raise silent
+        return min(answers, key=_ORDER.index)
+
+    async def _ask_place(self, ring: KeyRing, kid: str) -> _Secret | Outcome | NotOpened:
+        """What one place says of a kid. What it takes is counted, unless it is a key."""
         tries = 1
         while True:
-            deadline_s, began = self._ring.deadline_s, time.monotonic()
+            deadline_s, began = ring.deadline_s, time.monotonic()
             wait_s = deadline_s if kid in self._found else min(self._left_s, deadline_s)
             try:
-                answer = await self._answer(kid, wait_s)
+                answer = await self._answer(ring, kid, wait_s)
             except KeyUnavailableError as error:
                 if wait_s < deadline_s and time.monotonic() - began >= wait_s:
                     self._left_s = 0.0  # no outage: what was left to wait was too little
@@ -264,9 +262,9 @@ class StoreKeys:
                     self._left_s = max(0.0, self._left_s - (time.monotonic() - began))
                 return answer
 
-    async def _answer(self, kid: str, wait_s: float) -> _Secret | Outcome | NotOpened:
+    async def _answer(self, ring: KeyRing, kid: str, wait_s: float) -> _Secret | Outcome | NotOpened:
         async def ask(kid: str) -> _Secret:
-            key = await self._ring.get(kid, asker=self._asker, wait_s=wait_s)
+            key = await ring.get(kid, asker=self._asker, wait_s=wait_s)
             return _Secret(key.secret, None if key.written_until is None else key.written_until.timestamp())
 
         try:
@@ -292,7 +290,6 @@ class StoreKeys:
         await wait(min(wait_s, _LONGEST_WAIT_S), self._stop)
 
 
-def _name_of(kid: str) -> str | None:
-    """What the place is asked for: a name, or the fingerprint of a key without one. None for what is no kid."""
-    parts = parse_kid(kid)
-    return None if parts is None else parts[0] or kid
+def _is_kid(kid: str) -> bool:
+    """Whether a place can be asked for it."""
+    return parse_kid(kid) is not None

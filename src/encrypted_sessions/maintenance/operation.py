@@ -57,6 +57,10 @@ class Operation(ABC):
     def decide(self, classified: ClassifiedRow) -> str | Action | None:
         """The text to put in a row's place, or what else becomes of it; None leaves it as it is."""
 
+    def counted_as(self, classified: ClassifiedRow) -> str:
+        """What a changed row counts as."""
+        return classified.outcome
+
     async def release_deferred(self, rows: Sequence[StoredRow]) -> Sequence[int]:  # noqa: ARG002 - for those that defer
         """Which of the rows that were deferred are to be removed, by their indexes."""
         return ()

@@ -6,7 +6,7 @@ Times are seconds since 1970 in UTC. Counts are of rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
@@ -85,6 +85,9 @@ class Report:
         started_at: When the run began.
         took_s: How long it took, in seconds.
         dry_run: Whether changes were only counted.
+        kids: The keys that the run was limited to; () for all.
+        other_keys: Rows of keys that it was not there for, by the kid that they name; what is no kid, and what
+            comes after the first 300 of them, counts as "others".
     """
 
     store: str
@@ -101,6 +104,8 @@ class Report:
     started_at: float
     took_s: float
     dry_run: bool
+    kids: tuple[str, ...] = field(default=(), kw_only=True)
+    other_keys: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
     @property
     def ok(self) -> bool:
@@ -229,13 +234,15 @@ class ReencryptReport(Report):
 
     Attributes:
         to_kid: The active key; None if the run did not come so far.
-        from_kid: The key that it was limited to, if any.
+        from_kid: The key that it was limited to, if it was one alone.
         already: Rows that were under the active key before, by their label.
+        moved: Rows that were sealed again, or in a dry run would be, by the key that they were under.
     """
 
     to_kid: str | None
     from_kid: str | None
     already: int
+    moved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..core.cipher import NotAnItem
 from ..core.envelope import UPSTREAM_KID, openings
+from .ciphers import ActiveKey
 from .classified_row import ClassifiedRow
-from .keys import ActiveKey
 from .operation import Operation
 from .run import Run
 

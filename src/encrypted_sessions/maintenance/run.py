@@ -17,6 +17,7 @@ from ..stores.whole import PAGE_BYTES, SideEffect, WholeStore
 from .classified_row import ClassifiedRow
 from .interruption import InterruptedRunError
 from .keys import StoreKeys
+from .kid_filter import KidFilter, OtherKeys
 from .progress import Progress
 from .reports import ReplicaState, RowFinding, Stopped
 from .store_calls import StoreCalls
@@ -27,6 +28,9 @@ __all__ = ["MOST_BYTES", "STAYS_DONE", "Run", "Settings"]
 MOST_BYTES = PAGE_BYTES
 
 STAYS_DONE = "what was done so far stays done"
+
+#: What a row is whose key no given place has.
+_KEY_NOT_GIVEN = ("unknown_key", "expired_unverified")
 
 _T = TypeVar("_T")
 
@@ -45,6 +49,15 @@ class Settings(NamedTuple):
     replica_wait_s: float
     progress: Callable[[Progress], object] | None
     stop: Callable[[], bool]
+    only: object = None
+    """The sessions that the run is there for; None for all."""
+    kids: tuple[str, ...] = ()
+    """Only rows that name one of these; () for all."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it was said which rows the run is there for."""
+        return bool(self.kids) or self.only is not None
 
     def __repr__(self) -> str:
         return "Settings()"  # one of them is a secret
@@ -53,11 +66,13 @@ class Settings(NamedTuple):
 class Run:
     """What the engine, a command's operation and its report share. `keys` is None for a run without keys."""
 
-    def __init__(self, store: WholeStore, ring: KeyRing | None, settings: Settings) -> None:
+    def __init__(self, store: WholeStore, rings: Sequence[KeyRing] | None, settings: Settings) -> None:
         self.store = store
         store.max_row_bytes = settings.max_row_bytes
         self.settings = settings
-        self.keys = None if ring is None else StoreKeys(ring, settings.upstream_key, settings.stop)
+        self.keys = None if rings is None else StoreKeys(rings, settings.upstream_key, settings.stop)
+        self.kid_filter = KidFilter(settings.kids) if settings.kids else None
+        self.other_keys = OtherKeys()
         self.calls = StoreCalls(store, settings.stop)
         self.time_slice = TimeSlice()
         self.batch = settings.batch
@@ -114,14 +129,34 @@ class Run:
         return classified._replace(outcome=outcome)
 
     def leave(self, reason: str, classified: ClassifiedRow) -> None:
-        """Count a row that is left although it should not be, and name it among the findings."""
-        if self.first_pass:
+        """Count a row that is left although it should not be, and name it among the findings.
+
+        What is others' business is none of that: where sessions were chosen, rows of keys that nobody gave; where
+        keys were, rows that name none.
+        """
+        if reason in _KEY_NOT_GIVEN and self.settings.only is not None and not self.settings.kids:
+            self.pass_over(classified.kid)
+        elif self.settings.kids and classified.kid is None and reason != "too_large":
+            return  # and too_large is of nobody knows which key
+        elif self.first_pass:
             self.left[reason] = self.left.get(reason, 0) + 1
             if len(self.findings) < MAX_FINDINGS:
                 row = classified.row
                 self.findings.append(
                     RowFinding(row.session_id, _format_row_id(row.id), classified.outcome, shown_kid(classified.kid))
                 )
+
+    def pass_over(self, kid: str | None) -> None:
+        """Count a row of a key that this run is not there for."""
+        if self.first_pass:
+            self.other_keys.add(kid)
+
+    def notice_unmet_kids(self, *known: str | None) -> None:
+        """Say which of the kids that were given no row names, but for `known` ones."""
+        if self.kid_filter is not None and self.stopped is None:
+            for kid in self.settings.kids:
+                if kid not in self.kid_filter.met and kid not in known:
+                    self.notice(f"no row names {kid}; inventory shows which keys rows name")
 
     def notice(self, sentence: str) -> None:
         """Tell whoever runs this something, once."""
@@ -145,6 +180,8 @@ class Run:
             "started_at": self.started_at,
             "took_s": time.monotonic() - self._began,
             "dry_run": self.settings.dry_run,
+            "kids": self.settings.kids,
+            "other_keys": self.other_keys.rows,
         }
 
     # How it goes on, and ends.

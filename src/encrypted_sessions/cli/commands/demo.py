@@ -18,7 +18,8 @@ wrong key explains itself. No network, no API key, a few seconds; nothing is lef
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."""
 
 _KEYS_HELP = (
-    "Where your keys are, such as env:SESSION_KEYS. They are only read: the rotation and the wrong key are left out."
+    "Where your keys are, such as env:SESSION_KEYS; of several places the first, which seals. They are only read: the"
+    " rotation and the wrong key are left out."
     "  [default: keys of the demo's own]"
 )
 _STORE_HELP = (
@@ -29,7 +30,7 @@ _STORE_HELP = (
 
 def demo(
     keys: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option("--keys", metavar="URL", envvar="ENCRYPTED_SESSIONS_KEYS", show_default=False, help=_KEYS_HELP),
     ] = None,
     store: Annotated[str | None, typer.Option("--store", metavar="URL", show_default=False, help=_STORE_HELP)] = None,
@@ -40,7 +41,7 @@ def demo(
 
         try:
             with signals_raise():  # the folder of the demo is removed
-                run(keys, store)
+                run(keys[0] if keys else None, store)
         except WrongUseError as error:
             raise wrong_use(str(error), error.option) from None
         except DemoError as error:

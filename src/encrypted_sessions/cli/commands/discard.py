@@ -15,6 +15,7 @@ from ..options import (
     JsonLines,
     KeyPrefix,
     KeysURL,
+    Kids,
     Limit,
     MaxRowBytes,
     MessagesTable,
@@ -63,6 +64,7 @@ def discard(
     ttl: OptionalTTL = None,
     yes: Yes = False,
     keys: KeysURL = None,
+    kid: Kids = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
@@ -88,6 +90,7 @@ def discard(
         key_prefix=key_prefix,
         as_json=as_json,
         keys=keys,
+        kids=kid,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
@@ -96,6 +99,6 @@ def discard(
         allow_triggers=allow_trigger,
         replica_wait=replica_wait,
     )
-    ring = options.open_ring()
+    rings = options.open_rings()
     arguments = {"outcome": outcome, "export": export, "ttl": ttl, "dry_run": not yes, **options.for_writing()}
-    run_operation("discard", options, maintenance.discard, ring, arguments)
+    run_operation("discard", options, maintenance.discard, rings, arguments)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,12 +11,14 @@ import typer
 from keyproviders import redact_frames
 
 from ..common_options import CommonOptions
-from ..errors import interrupted, silence_loggers
+from ..errors import interrupted, silence_loggers, wrong_use
 from ..exit_codes import FAILED
 from ..interruption import signals_raise
+from ..options import KeysURL
 from ..running import complete
 
 if TYPE_CHECKING:
+    from ...doctor.diagnosis import Diagnosis
     from ...doctor.store import StoreDiagnosis
 
 __all__ = ["HELP", "doctor"]
@@ -24,7 +28,8 @@ HELP = """Check that keys can be had and used, and say what to do where they can
 It goes the way of an application: opens the provider, fetches the active key, finds it again as
 another process would, seals a probe and reads it back. It says how long each step took, how old the
 key is, what a process would do in an outage, and whether another package took the place of
-keyproviders. No secret is printed and nothing is written; the probe is kept in memory.
+keyproviders. No secret is printed and nothing is written; the probe is kept in memory. Of several
+places each is checked by itself.
 
 Exit codes: 0 all is well, 1 something is not, 2 wrong use, 3 interrupted (Ctrl-C)."""
 
@@ -32,16 +37,17 @@ _STORE_HELP = "Also ask for every key that this store's rows name: would a proce
 
 
 def doctor(
+    context: typer.Context,
     url: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            metavar="URL",
-            envvar="ENCRYPTED_SESSIONS_KEYS",
+            metavar="[URL]...",
             show_default=False,
-            help="Where your keys are, such as env:SESSION_KEYS.",
+            help="Where your keys are, such as env:SESSION_KEYS; or give --keys.",
         ),
     ] = None,
     *,
+    keys: KeysURL = None,
     store: Annotated[str | None, typer.Option("--store", metavar="STORE", show_default=False, help=_STORE_HELP)] = None,
     upstream_key: Annotated[
         str | None,
@@ -58,13 +64,18 @@ def doctor(
     from ...doctor import report, store_report  # noqa: PLC0415 - loads what the doctor works with, which `--help` needs not
     from ...doctor.examination import examine  # noqa: PLC0415 - likewise
 
+    source = context.get_parameter_source("keys")
+    if url and keys and source is not None and source.name == "COMMANDLINE":
+        raise wrong_use("give the places as URL or by --keys, not both", "--keys")
+    places = list(dict.fromkeys(url or keys or ()))
+    to_examine: Sequence[str | None] = places or [None]
     silence_loggers("keyproviders")
     try:
         with signals_raise():
-            diagnosis = asyncio.run(examine(url))
+            diagnoses = [asyncio.run(examine(place)) for place in to_examine]
     except KeyboardInterrupt:
         raise interrupted() from None
-    ok = diagnosis.ok
+    ok = all(diagnosis.ok for diagnosis in diagnoses)
     store_diagnosis = None
     if store is not None and ok:  # without keys there is nothing to ask
         options = CommonOptions(
@@ -73,18 +84,18 @@ def doctor(
             messages_table=messages_table,
             key_prefix=key_prefix,
             as_json=as_json,
-            keys=url,
+            keys=places,
             upstream_key=upstream_key,
         )
         store_diagnosis = _examine_store(options)
         ok = store_diagnosis.ok
     if as_json:
-        found = report.as_dict(diagnosis)
+        found = _as_dict(diagnoses)
         if store is not None:
             found["store"] = None if store_diagnosis is None else store_report.as_dict(store_diagnosis)
         typer.echo(json.dumps(found, indent=2))
     else:
-        typer.echo(report.format_text(diagnosis).rstrip())
+        typer.echo("\n\n".join(report.format_text(diagnosis).rstrip() for diagnosis in diagnoses))
         if store_diagnosis is not None:
             typer.echo(f"\n{store_report.format_text(store_diagnosis)}")
         elif store is not None:
@@ -93,14 +104,25 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
+def _as_dict(diagnoses: Sequence["Diagnosis"]) -> dict[str, object]:
+    """The first place as ever, for it seals; the others beside it."""
+    from ...doctor.report import as_dict  # noqa: PLC0415 - as in `doctor`
+
+    first, *others = map(as_dict, diagnoses)
+    return {**first, "ok": all(one["ok"] for one in (first, *others)), "also_read": others} if others else first
+
+
 @redact_frames
 def _examine_store(options: CommonOptions) -> "StoreDiagnosis":
     from ...doctor.store import examine_store  # noqa: PLC0415 - as in `doctor`
 
-    store, ring, upstream_key = options.open_store(), options.open_ring(), options.upstream_secret()
+    store, rings, upstream_key = options.open_store(), options.open_rings(), options.upstream_secret()
 
     async def examine() -> "StoreDiagnosis":
-        async with ring, store:
-            return await examine_store(store, ring, upstream_key=upstream_key)
+        async with AsyncExitStack() as stack:
+            for ring in rings:
+                stack.push_async_callback(ring.aclose)
+            await stack.enter_async_context(store)
+            return await examine_store(store, rings, upstream_key=upstream_key)
 
     return complete(examine())

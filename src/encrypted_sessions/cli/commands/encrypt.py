@@ -65,5 +65,5 @@ def encrypt(
         allow_triggers=allow_trigger,
         replica_wait=replica_wait,
     )
-    ring = options.open_ring()
-    run_operation("encrypt", options, maintenance.encrypt_plaintext, ring, options.for_writing())
+    rings = options.open_rings()
+    run_operation("encrypt", options, maintenance.encrypt_plaintext, rings, options.for_writing())

@@ -9,6 +9,7 @@ from ..options import (
     JsonLines,
     KeyPrefix,
     KeysURL,
+    Kids,
     MaxRowBytes,
     MessagesTable,
     OptionalTTL,
@@ -37,6 +38,7 @@ def inventory(
     *,
     ttl: OptionalTTL = None,
     keys: KeysURL = None,
+    kid: Kids = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
@@ -55,12 +57,13 @@ def inventory(
         key_prefix=key_prefix,
         as_json=as_json,
         keys=keys,
+        kids=kid,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
         replica_wait=replica_wait,
     )
-    ring = options.open_ring() if keys else None
+    rings = options.open_rings() if keys else None
     arguments = {"ttl": ttl, **options.for_reading(), "replica_wait_s": options.replica_wait_s()}
-    run_operation("inventory", options, maintenance.inventory, ring, arguments)
+    run_operation("inventory", options, maintenance.inventory, rings, arguments)

@@ -12,6 +12,7 @@ from keyproviders import KeyProviderError
 
 from ..._support.durations import DELAYS, format_duration
 from .. import keyset_report
+from ..durations import whole_seconds
 from ..errors import failed, interrupted, silence_loggers
 from ..exit_codes import FAILED, WRONG_USE
 from ..interruption import signals_raise
@@ -128,9 +129,8 @@ def create(
     activation_delay: Annotated[
         int,
         typer.Option(
-            metavar="SECONDS",
-            min=1,
-            max=_MOST_DELAY_S,
+            metavar="TIME",
+            parser=whole_seconds(most=_MOST_DELAY_S),
             help="How long a new key waits: fresh_s + stale_write_s + 60 of your rings.",
         ),
     ] = 1260,

@@ -11,6 +11,7 @@ from ..options import (
     JsonLines,
     KeyPrefix,
     KeysURL,
+    Kids,
     Limit,
     MaxRowBytes,
     MessagesTable,
@@ -40,6 +41,7 @@ def purge(
     ttl: TTL,
     yes: Yes = False,
     keys: KeysURL = None,
+    kid: Kids = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
@@ -60,6 +62,7 @@ def purge(
         key_prefix=key_prefix,
         as_json=as_json,
         keys=keys,
+        kids=kid,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
@@ -68,6 +71,6 @@ def purge(
         allow_triggers=allow_trigger,
         replica_wait=replica_wait,
     )
-    ring = options.open_ring()
+    rings = options.open_rings()
     arguments = {"ttl": ttl, "dry_run": not yes, **options.for_writing()}
-    run_operation("purge", options, maintenance.purge, ring, arguments)
+    run_operation("purge", options, maintenance.purge, rings, arguments)

@@ -6,7 +6,6 @@ import typer
 
 from ... import maintenance
 from ..common_options import CommonOptions
-from ..errors import checked
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
@@ -15,6 +14,7 @@ from ..options import (
     JsonLines,
     KeyPrefix,
     KeysURL,
+    Kids,
     Limit,
     MaxRowBytes,
     MessagesTable,
@@ -33,6 +33,9 @@ HELP = f"""Seal again under the active key what older keys sealed.
 Every item keeps its time, so nothing lives longer. Agents may read and write meanwhile. It may be
 stopped, killed and run again, also twice at once; a second run changes nothing.
 
+With several places of keys it has to know which rows, by --kid or --all-sessions: every row that it
+opens comes under the key of the first place, another tenant's too. Then it runs dry without --yes.
+
 {STORE_HELP}
 
 {EXIT_CODES_HELP}"""
@@ -42,15 +45,17 @@ def reencrypt(
     store: StoreURL,
     *,
     from_kid: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="KID",
-            show_default=False,
-            help="Only what this key sealed.  [default: all but the active one]",
-        ),
+        list[str] | None,
+        typer.Option("--from", metavar="KID", show_default=False, help="The same as --kid."),
     ] = None,
+    all_sessions: Annotated[
+        bool, typer.Option("--all-sessions", help="With several places of keys: whatever one of them opens.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With several places of keys: do it. Else it is only counted.")
+    ] = False,
     keys: KeysURL = None,
+    kid: Kids = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
@@ -64,8 +69,6 @@ def reencrypt(
     as_json: JsonLines = False,
 ) -> None:
     """Seal again what older keys sealed."""
-    from ...maintenance.arguments import kid  # noqa: PLC0415 - loads all of maintenance, which `--help` needs not
-
     options = CommonOptions(
         store=store,
         sessions_table=sessions_table,
@@ -73,6 +76,7 @@ def reencrypt(
         key_prefix=key_prefix,
         as_json=as_json,
         keys=keys,
+        kids=[*(kid or ()), *CommonOptions.checked_kids(from_kid, "--from")] if from_kid else kid,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
@@ -81,6 +85,7 @@ def reencrypt(
         allow_triggers=allow_trigger,
         replica_wait=replica_wait,
     )
-    ring = options.open_ring()
-    arguments = {"from_kid": checked(kid, from_kid, "--from"), **options.for_writing()}
-    run_operation("reencrypt", options, maintenance.reencrypt, ring, arguments)
+    rings = options.open_rings()
+    dry_run = len(rings) > 1 and not yes
+    arguments = {"all_sessions": all_sessions, "dry_run": dry_run, **options.for_writing()}
+    run_operation("reencrypt", options, maintenance.reencrypt, rings, arguments)

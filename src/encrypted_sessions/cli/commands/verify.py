@@ -9,6 +9,7 @@ from ..options import (
     JsonLines,
     KeyPrefix,
     KeysURL,
+    Kids,
     MaxRowBytes,
     MessagesTable,
     OptionalTTL,
@@ -33,6 +34,7 @@ def verify(
     *,
     ttl: OptionalTTL = None,
     keys: KeysURL = None,
+    kid: Kids = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
@@ -50,10 +52,11 @@ def verify(
         key_prefix=key_prefix,
         as_json=as_json,
         keys=keys,
+        kids=kid,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
     )
-    ring = options.open_ring()
-    run_operation("verify", options, maintenance.verify, ring, {"ttl": ttl, **options.for_reading()})
+    rings = options.open_rings()
+    run_operation("verify", options, maintenance.verify, rings, {"ttl": ttl, **options.for_reading()})

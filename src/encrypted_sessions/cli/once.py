@@ -1,0 +1,51 @@
+"""An option that is given twice is wrong use, unless it may be repeated: else the last one would win in silence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand
+
+from .errors import wrong_use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["take_options_once"]
+
+
+class _OnceCommand(TyperCommand):
+    """A command that refuses what is given twice."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        """The parser of its class, which notes each option that comes along."""
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_once(args: list[str]) -> Any:
+            values, rest, order = parse(args=args)
+            if not ctx.resilient_parsing:  # as when a shell completes a line
+                _refuse_repetition(order)
+            return values, rest, order
+
+        parser.parse_args = parse_once  # type: ignore[method-assign]  # typer's click gives no other place to look
+        return parser
+
+
+def _refuse_repetition(order: Iterable[Any]) -> None:
+    for parameter, count in Counter(order).items():
+        # One that is eager, such as --help, does its own work and ends the command.
+        repeatable = getattr(parameter, "multiple", False) or getattr(parameter, "count", False)
+        if count > 1 and parameter.param_type_name == "option" and not (repeatable or parameter.is_eager):
+            raise wrong_use(f"it is given {count} times, and taken once", parameter.opts[0])
+
+
+def take_options_once(app: typer.Typer) -> None:
+    """Have each command of an application, and of those within it, refuse an option that is given twice."""
+    for command in app.registered_commands:
+        command.cls = _OnceCommand
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            take_options_once(group.typer_instance)
