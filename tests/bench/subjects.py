@@ -7,10 +7,12 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+from agents.extensions.memory import AdvancedSQLiteSession
 from agents.extensions.memory import EncryptedSession as SdkEncryptedSession
 from measuring import Taken
 
 from encrypted_sessions import EncryptedSession, Key, KeyRing
+from encrypted_sessions.advanced import EncryptedAdvancedSQLiteSession
 from encrypted_sessions_tests.stores import StoreLocation, open_store
 from keyproviders.local import StaticKeyProvider
 
@@ -69,7 +71,10 @@ def session_of(subject: str, store: Any, key: Key) -> Any:
         if not hasattr(store, "session_settings"):
             store.session_settings = None  # which the SDK's class needs, and a plain session may lack
         return SdkEncryptedSession(SESSION, store, key.reveal_base64(), ttl=TTL)
-    return EncryptedSession.wrap(store, KeyRing(StaticKeyProvider(key)), ttl=TTL)
+    ring = KeyRing(StaticKeyProvider(key))
+    if isinstance(store, AdvancedSQLiteSession):
+        return EncryptedAdvancedSQLiteSession.wrap(store, ring, ttl=TTL)
+    return EncryptedSession.wrap(store, ring, ttl=TTL)
 
 
 @contextlib.asynccontextmanager
