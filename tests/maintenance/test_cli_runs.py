@@ -86,7 +86,11 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation
     assert (report_of(purged)["changed"], report_of(purged)["dry_run"]) == (1, False)
     assert rows_at(place) == rows[1:]
 
-    encrypted = run(place, sealer, "encrypt")
+    dry = run(place, sealer, "encrypt")
+    assert dry.exit_code == 1
+    assert "Dry run: nothing was sealed. With --yes 1 row would be." in one_line(dry.stdout)
+    assert rows_at(place) == rows[1:]
+    encrypted = run(place, sealer, "encrypt", "--yes")
     assert encrypted.exit_code == 0, encrypted.output
     assert "authentic, whoever wrote them" in one_line(encrypted.stdout)
 
@@ -146,13 +150,13 @@ def test_rows_of_the_sdks_class_are_sealed_with_its_string(
 
     asyncio.run(write())
     monkeypatch.setenv("UPSTREAM_STRING", secret)
-    assert report_of(run(file, sealer, "encrypt", "--json"))["changed"] == 0
+    assert report_of(run(file, sealer, "encrypt", "--yes", "--json"))["changed"] == 0
     ended = ("--upstream-key", "env:UPSTREAM_STRING", "--upstream-until", "2026-01-01T09:00Z", "--json")
-    result = run(file, sealer, "encrypt", *ended)
+    result = run(file, sealer, "encrypt", "--yes", *ended)
     assert (report_of(result)["changed"], report_of(result)["left"]) == (0, {"unauthentic": 1})
     assert result.exit_code == 1
     assert report_of(run(file, sealer, "verify", *ended))["left"] == {"unauthentic": 1}
-    result = run(file, sealer, "encrypt", "--upstream-key", "env:UPSTREAM_STRING", "--json")
+    result = run(file, sealer, "encrypt", "--yes", "--upstream-key", "env:UPSTREAM_STRING", "--json")
     assert (report_of(result)["upstream"], report_of(result)["changed"]) == (1, 1)
     assert run(file, sealer, "verify").exit_code == 0
 
@@ -292,7 +296,7 @@ def test_what_a_store_says_in_an_error_cannot_steer_a_terminal(file: StoreLocati
 
 def test_a_run_without_rows_of_the_sdks_class_does_not_speak_of_them(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.of("plaintext")]})
-    assert "hkdf-v1" not in run(file, sealer, "encrypt").stdout
+    assert "hkdf-v1" not in run(file, sealer, "encrypt", "--yes").stdout
 
 
 def test_json_is_one_object_per_line_and_the_report_comes_last(file: StoreLocation, sealer: Sealer):

@@ -95,4 +95,4 @@ ReplicaWait = Annotated[
 ]
 TTL = Annotated[int, _TTL]
 OptionalTTL = Annotated[int | None, _TTL]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it. Else it is only counted what would be removed.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without it, what would change is only counted.")]

@@ -48,6 +48,9 @@ _MEANS: Mapping[str, str] = {
     "not_opened": "no reason to open them, or no key at hand",
 }
 
+#: What a command does to rows, where it does not remove them.
+_DOES: Mapping[type[Report], tuple[str, str]] = {EncryptReport: ("sealed", "seal")}
+
 #: What to do about rows that were left.
 _TO_DO: Mapping[str, str] = {
     "expired_unverified": "bring the key back, or: discard --outcome expired_unverified --ttl SECONDS",
@@ -156,7 +159,7 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
     if isinstance(report, EraseReport):
         return [("changed", count, what, f"{would}erased") for what, count in report.erased.items()]
     if isinstance(report, EncryptReport):
-        under = f"sealed under {report.to_kid} now"
+        under = f"would be sealed under {report.to_kid}" if report.dry_run else f"sealed under {report.to_kid} now"
         sealed = ("changed", report.plaintext, "plaintext", f"{under}: from now on authentic, whoever wrote them")
         upstream = ("changed", report.upstream, "hkdf-v1", f"of the SDK's class, {under}")
         return [sealed, upstream] if report.upstream else [sealed]
@@ -187,11 +190,17 @@ def _verdict(report: Report) -> str:
 
 def _result(report: Report) -> str:
     if report.dry_run:
-        would = f"With --yes {_rows(report.changed)} would be." if report.changed else "There is nothing to remove."
-        return f"Dry run: nothing was removed. {would}" + ("" if report.ok else f" {_not_well(report)}")
+        done, to_do = _DOES.get(type(report), ("removed", "remove"))
+        would = f"With --yes {_rows(report.changed)} would be." if report.changed else f"There is nothing to {to_do}."
+        return f"Dry run: nothing was {done}. {would}" + ("" if _is_well(report) else f" {_not_well(report)}")
     if report.ok:
         return "All is well: every row is in order." if isinstance(report, VerifyReport) else "All is well."
     return _not_well(report)
+
+
+def _is_well(report: Report) -> bool:
+    """Whether nothing was left but what a dry run leaves."""
+    return dataclasses.replace(report, dry_run=False).ok
 
 
 def _not_well(report: Report) -> str:

@@ -252,6 +252,11 @@ class EncryptReport(Report):
     plaintext: int
     upstream: int
 
+    @property
+    def ok(self) -> bool:
+        """The same; and a dry run that found something to seal has left it."""
+        return super().ok and not (self.dry_run and self.changed)
+
 
 @dataclass(frozen=True)
 class DiscardReport(Report):
