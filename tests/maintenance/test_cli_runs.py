@@ -19,7 +19,7 @@ from encrypted_sessions_tests.maintenance_command import environment_of, filled,
 from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.stores import StoreLocation, new_place, open_store, raw_rows
 
-COMMANDS = ("inventory", "verify", "inspect", "reencrypt", "encrypt", "purge", "discard", "erase")
+COMMANDS = ("inventory", "verify", "inspect", "reencrypt", "encrypt", "purge", "discard", "erase", "put-back")
 DELETING: dict[str, tuple[str, ...]] = {
     "purge": ("--ttl", str(TTL)),
     "discard": ("--outcome", "unauthentic"),
@@ -98,7 +98,7 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation
     export = tmp_path / "discarded.jsonl"
     discarded = run(place, sealer, "discard", "--outcome", "unauthentic", "--export", str(export), "--yes")
     assert discarded.exit_code == 0, discarded.output
-    (line,) = export.read_text().splitlines()
+    line, _ = export.read_text().splitlines()
     assert json.loads(line)["data"] == rows[2]
     assert stat.S_IMODE(export.stat().st_mode) == 0o600
 

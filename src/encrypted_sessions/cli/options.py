@@ -14,6 +14,7 @@ __all__ = [
     "TTL",
     "AllowTriggers",
     "Batch",
+    "Export",
     "JsonLines",
     "KeyPrefix",
     "KeysURL",
@@ -95,4 +96,13 @@ ReplicaWait = Annotated[
 ]
 TTL = Annotated[int, _TTL]
 OptionalTTL = Annotated[int | None, _TTL]
+Export = Annotated[
+    str | None,
+    typer.Option(
+        "--export",
+        metavar="FILE",
+        show_default=False,
+        help="A new file, to which rows are written before they are removed.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without it, what would change is only counted.")]

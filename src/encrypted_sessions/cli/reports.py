@@ -20,6 +20,7 @@ from ..maintenance.reports import (
     InventoryReport,
     KeyUse,
     PurgeReport,
+    PutBackReport,
     ReencryptReport,
     ReplicaState,
     Report,
@@ -49,7 +50,10 @@ _MEANS: Mapping[str, str] = {
 }
 
 #: What a command does to rows, where it does not remove them.
-_DOES: Mapping[type[Report], tuple[str, str]] = {EncryptReport: ("sealed", "seal")}
+_DOES: Mapping[type[Report], tuple[str, str]] = {
+    EncryptReport: ("sealed", "seal"),
+    PutBackReport: ("put back", "put back"),
+}
 
 #: What to do about rows that were left.
 _TO_DO: Mapping[str, str] = {
@@ -92,6 +96,8 @@ def format_text(command: str, report: Report) -> str:
     notes = [f"Note: {notice.rstrip('.')}." for notice in report.notices]
     notes += [f"Not gone yet: {what.rstrip('.')}." for what in report.incomplete]
     notes += _replicas(report)
+    if isinstance(report, EraseReport) and report.export is not None:
+        notes.append(f"A copy remains: the rows that were erased are in {report.export}. Delete it when it has served.")
     if report.stopped_because is not None:
         notes.append(f"Stopped: {report.stopped_because.rstrip('.')}.")
     for note in notes:
@@ -167,11 +173,18 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
         kept = "with the time and the place that they had"
         return [("changed", report.changed, "sealed again", f"under {report.to_kid}, {kept}")]
     if isinstance(report, PurgeReport):
-        return [("changed", report.changed, "expired", f"{would}removed")]
+        return [("changed", report.changed, "expired", f"{would}removed{_copy(report.export)}")]
     if isinstance(report, DiscardReport):
-        copy = f"; a copy is in {printable(report.export)}" if report.export is not None else ""
-        return [("changed", report.changed, report.outcome, f"{would}removed{copy}")]
+        return [("changed", report.changed, report.outcome, f"{would}removed{_copy(report.export)}")]
+    if isinstance(report, PutBackReport):
+        put = ("changed", report.changed, "put back", f"{would}in the place and with the time that they had")
+        there = ("there", report.already, "already", "lay in their places with the same bytes")
+        return [put, there] if report.already else [put]
     return []
+
+
+def _copy(export: str | None) -> str:
+    return "" if export is None else f"; a copy is in {printable(export)}"
 
 
 def _why(reason: str) -> str:

@@ -15,7 +15,7 @@ from ..stores.whole import WholeStore
 from .progress import Progress
 from .run import Settings
 
-__all__ = ["discardable", "flag", "keys", "kid", "new_file", "retention", "sessions", "settings", "store"]
+__all__ = ["discardable", "file", "flag", "keys", "kid", "new_file", "retention", "sessions", "settings", "store"]
 
 #: Rows of one batch at most: a page of rows and its changes are in memory at once.
 _MOST_IN_A_BATCH = 10_000
@@ -129,16 +129,12 @@ def sessions(value: object) -> list[str]:
 
 def new_file(value: object, argument: str, *, needed: bool) -> str | None:
     """The path of a file, None only where none is needed. Whether it exists is seen when it is made."""
-    if value is None and not needed:
-        return None
-    if not isinstance(value, (str, PathLike)):
-        raise TypeError(f"{argument} must be the path of a file that does not exist yet, not {kind_of(value)}")
-    path = fspath(value)
-    if not isinstance(path, str):
-        raise TypeError(f"{argument} must be the path of a file as a str, not {kind_of(path)}")
-    if not path:
-        raise ValueError(f"{argument} is empty; give the path of a file that does not exist yet")
-    return path
+    return None if value is None and not needed else _path(value, argument, "a file that does not exist yet")
+
+
+def file(value: object, argument: str) -> str:
+    """The path of a file to read."""
+    return _path(value, argument, "a file")
 
 
 def discardable(outcome: object, ttl: int | None) -> str:
@@ -152,6 +148,17 @@ def discardable(outcome: object, ttl: int | None) -> str:
     if outcome == "expired_unverified" and ttl is None:
         raise ValueError("outcome 'expired_unverified' needs ttl=: without one nothing counts as expired")
     return outcome
+
+
+def _path(value: object, argument: str, of: str) -> str:
+    if not isinstance(value, (str, PathLike)):
+        raise TypeError(f"{argument} must be the path of {of}, not {kind_of(value)}")
+    path = fspath(value)
+    if not isinstance(path, str):
+        raise TypeError(f"{argument} must be the path of a file as a str, not {kind_of(path)}")
+    if not path:
+        raise ValueError(f"{argument} is empty; give the path of {of}")
+    return path
 
 
 def _count(value: object, argument: str, most: int | None = None, *, of: str = "rows") -> int:

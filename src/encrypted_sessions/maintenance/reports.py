@@ -18,6 +18,7 @@ __all__ = [
     "InventoryReport",
     "KeyUse",
     "PurgeReport",
+    "PutBackReport",
     "ReencryptReport",
     "ReplicaState",
     "Report",
@@ -218,9 +219,11 @@ class PurgeReport(Report):
 
     Attributes:
         ttl: The ttl that rows were measured against.
+        export: The path of the file that they were written to; None where nothing was written.
     """
 
     ttl: int
+    export: str | None = None
 
 
 @dataclass(frozen=True)
@@ -279,11 +282,27 @@ class EraseReport(Report):
         erased: Rows per table or kind of key.
         sessions: How many of the sessions there was a trace of.
         missing: Those of which there was none.
+        export: The path of the file that their rows were written to, a copy that remains; None where nothing was
+            written.
     """
 
     erased: Mapping[str, int]
     sessions: int
     missing: tuple[str, ...]
+    export: str | None = None
+
+
+@dataclass(frozen=True)
+class PutBackReport(Report):
+    """What was put back from a file. `changed` counts what was put back now.
+
+    Attributes:
+        export: The file's path.
+        already: Rows of the file that lay in their places before, with the same bytes.
+    """
+
+    export: str
+    already: int
 
 
 #: Reasons in `Report.left` that are no outcome's name, and what each means.
@@ -294,6 +313,12 @@ LEFT: Mapping[str, str] = {
     "key_not_asked": "too many keys were named that do not exist; somebody may be writing made-up key ids",
     "mislabelled": "they name a key that does not open them, and another one does: somebody changed their labels",
     "not_exact": "plaintext that JSON cannot give back as it is (NaN, an infinity), or of a session id that is no text",
+    "place_ahead": (
+        "their primary key is higher than any that the database has given, so that it would give it again; it was put"
+        " back from an older state: raise its sequence (setval), then run it again"
+    ),
+    "place_taken": "something else lies under their primary key by now; they stay in the file",
     "sessions_refused": "the store does not let these sessions be erased, see the notices; they are as they were",
+    "unverified": "they do not open, see what was found; add the key, or its place; --unverified puts them back so",
     "written_meanwhile": "somebody wrote to these sessions while they were erased; stop that, and erase them again",
 }
