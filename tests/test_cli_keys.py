@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import SQLiteSession
 from typer.testing import CliRunner, Result
 
+from encrypted_sessions import EncryptedSession
 from encrypted_sessions.cli import application, keyset_report
 from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from keyproviders import Key, KeyRing, KeyUnavailableError
@@ -267,7 +270,7 @@ def test_the_table_says_what_comes_next(state: str, of: dict[str, timedelta], wo
 
 
 def test_destroy_asks_first_and_says_what_ends_the_copies(url: str, retired: str) -> None:
-    result = run("destroy", url, retired, answer="y\n")
+    result = run("destroy", url, retired, "--now", retired, answer="y\n")
     assert result.exit_code == 0
     assert "What was sealed with the key old can never be read again." in result.stderr
     assert (
@@ -277,17 +280,70 @@ def test_destroy_asks_first_and_says_what_ends_the_copies(url: str, retired: str
     assert states(url) == {"old": "destroyed", "new": "active"}
 
 
+def test_a_key_waits_until_it_is_destroyed_and_its_name_once_more_overrides_that(
+    url: str, retired: str, file: Path
+) -> None:
+    before = file.read_text()
+    assert re.search(r"may be destroyed from \d{4}-.* --now old$", refused("destroy", url, retired, "--yes").strip())
+    wrong = run("destroy", url, retired, "--yes", "--now", "new")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "once more" in wrong.stderr
+    assert "only a retired key can be" in refused("destroy", url, "new", "--now", "new", "--yes")
+    assert file.read_text() == before
+    assert run("destroy", url, retired, "--yes", "--now", retired).exit_code == 0
+
+
+async def _store_sealed_with(url: str, path: Path) -> None:
+    async with KeyRing.from_url(url) as ring:
+        store = SQLiteSession("user-1", path)
+        await EncryptedSession.wrap(store, ring, ttl=600).add_items([{"role": "user", "content": "one"}])
+        store.close()
+
+
+def test_with_stores_a_key_is_destroyed_only_once_no_row_names_it(url: str, retired: str, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'agents.db'}"
+    once = ("destroy", url, retired, "--now", retired, "--store", store)
+    assert "there is no file" in refused(*once, "--yes")
+    done("restore", url, retired)
+    former = KeysetManager(*urls.open_keyset_url(url)[:2])
+    keyset = Path(former.place.rpartition("file:")[2])
+    text = keyset.read_text()
+    keyset.write_text(re.sub(r",\s*\{\s*\"name\": \"new\".*?\}", "", text, flags=re.DOTALL))  # as before the rotation
+    asyncio.run(_store_sealed_with(url, tmp_path / "agents.db"))
+    keyset.write_text(text)
+    done("retire", url, retired)
+    said = refused(*once, "--yes")
+    assert "nothing was destroyed: 1 row names the key old in the SQLite file" in said
+    assert states(url)["old"] == "retired"
+    gone = CliRunner().invoke(application(), ["erase", store, "--session", "user-1", "--yes"])
+    assert gone.exit_code == 0, gone.output
+    assert run(*once, answer="n\n").exit_code == 1
+    assert run(*once, answer="y\n").exit_code == 0
+    assert states(url)["old"] == "destroyed"
+
+
+def test_how_long_a_retired_key_waits_is_said_when_the_keyset_is_made_or_moved(url: str, file: Path) -> None:
+    done("create", url, "--destroy-after", "12h", "--reason", "CHG-7")
+    assert json.loads(done("list", url, "--json"))["destroy_after_s"] == 43_200
+    assert "stays as it is" in refused("upgrade", url, "--destroy-after", "1h")
+    for wrong in ("soon", "400d", "1.5"):
+        assert run("create", url, "--destroy-after", wrong).exit_code == 2
+    former = made_by_0_1_0(file) and f"aws-kms:fake/agents?keyset=file:{file}"
+    done("upgrade", former, "--destroy-after", "0")
+    assert json.loads(done("list", former, "--json"))["destroy_after_s"] == 0
+
+
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
 def test_without_a_yes_nothing_is_destroyed(answer: str, url: str, retired: str, file: Path) -> None:
     before = file.read_text()
-    result = run("destroy", url, retired, answer=answer)
+    result = run("destroy", url, retired, "--now", retired, answer=answer)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.endswith("Error: nothing was destroyed; answer with y, or give --yes in a script\n")
     assert file.read_text() == before
 
 
 def test_a_script_says_yes_and_gets_json(url: str, retired: str) -> None:
-    result = run("destroy", url, retired, "--yes", "--json")
+    result = run("destroy", url, retired, "--now", retired, "--yes", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["key"]["state"] == "destroyed"
     assert result.stderr == f"{BACKUPS}\n"

@@ -181,8 +181,7 @@ class KeysetManager:
             TypeError: An argument is of a wrong type.
             ProviderConfigError: No key can have that name.
         """
-        if not isinstance(now, bool):
-            raise TypeError(f"now must be a bool, not {type(now).__name__}")
+        _check_flag(now, "now")
         key_name = self._new_name(key_name)
         # One for each id that it is tried under: while it is tried, the keyset may be upgraded.
         made: dict[str | None, KeyEntry] = {}
@@ -315,25 +314,34 @@ class KeysetManager:
         return self._info(self._changed(lambda keyset: keyset.restored(key_name), record), key_name)
 
     @redact_frames
-    def destroy(self, key_name: str, *, reason: str | None = None) -> KeyInfo:
+    def destroy(self, key_name: str, *, now: bool = False, reason: str | None = None) -> KeyInfo:
         """Remove the bytes of a retired key for good; its record stays. Refused for any other key.
+
+        Refused, too, until it has been retired for the keyset's `destroy_after_s`, in which somebody may miss it.
+        A keyset of format 1 has no such time.
 
         Copies of the keyset in backups still have them, until these expire or the version of the
         key-encryption key is destroyed.
 
         Args:
             key_name: Its name.
+            now: Whether it goes at once, however short it has been retired.
             reason: Why, for the record; None for none.
 
         Returns:
             The key, of which only the record is left.
 
         Raises:
-            KeysetRefusedError: It is not retired, or there is no such key.
+            KeysetRefusedError: It is not retired, or not for long enough, or there is no such key.
         """
         check_name(key_name, "key_name")
+        _check_flag(now, "now")
         record = self._change("destroy", reason, key_name)
-        return self._info(self._changed(lambda keyset: keyset.destroyed(key_name, self._clock()), record), key_name)
+
+        def change(keyset: Keyset) -> Keyset:
+            return keyset.destroyed(key_name, self._clock(), at_once=now)
+
+        return self._info(self._changed(change, record), key_name)
 
     def close(self) -> None:
         """Close the wrapper and the store, if they have anything to close."""
@@ -394,6 +402,11 @@ class KeysetManager:
 
 def _new_id() -> str:
     return os.urandom(_ID_BYTES).hex()
+
+
+def _check_flag(given: object, argument: str) -> None:
+    if not isinstance(given, bool):
+        raise TypeError(f"{argument} must be a bool, not {type(given).__name__}")
 
 
 def _check_seconds(given: object, argument: str, least: int) -> None:

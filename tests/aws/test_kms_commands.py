@@ -178,7 +178,7 @@ def live_through(place: Place, keys: Callable[..., str]) -> None:
 
     other = place.kms.new_key()
     assert keys("rewrap", place.url(other)) == f"Wrapped 2 keys anew under {other}.\n"
-    assert "copies of the keyset in backups" in keys("destroy", url, "first", "--yes").lower()
+    assert "copies of the keyset in backups" in keys("destroy", url, "first", "--now", "first", "--yes").lower()
     assert listed(url, keys) == {"first": "destroyed", "second": "active"}
     for refused in ("retire", "restore"):
         word = {"retire": "second", "restore": "first"}[refused]

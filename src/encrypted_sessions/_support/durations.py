@@ -10,8 +10,8 @@ from typing import NamedTuple
 __all__ = ["DELAYS", "RUNS", "STEPS", "Unit", "format_clock", "format_duration", "format_minutes", "parse_duration"]
 
 
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h)?", re.ASCII)
-_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|d)?", re.ASCII)
+_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class Unit(NamedTuple):
