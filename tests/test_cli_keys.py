@@ -266,6 +266,40 @@ def test_the_table_says_what_comes_next(state: str, of: dict[str, timedelta], wo
     assert keyset_report._remark(key, now) == words
 
 
+def test_the_history_has_every_change_with_who_when_and_why(url: str, file: Path) -> None:
+    done("create", url, "--key-name", "first", "--reason", "CHG-1")
+    for at in range(22):
+        done("rotate", url, "--now", "--key-name", f"k{at}", "--reason", f"CHG-{at + 2}")
+    assert len(json.loads(file.read_text())["changes"]) == 20
+    changes = json.loads(done("list", url, "--history", "--json"))["changes"]
+    assert [(one["what"], one["reason"]) for one in changes] == [
+        ("create", "CHG-1"),
+        *(("rotate", f"CHG-{at + 2}") for at in range(22)),
+    ]
+    assert list(changes[0]) == ["at", "user", "host", "what", "key", "reason"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", changes[0]["at"])
+    lines = done("list", url, "--history").splitlines()
+    head = next(at for at, line in enumerate(lines) if line.startswith("WHEN (UTC)"))
+    assert len(lines) == head + 1 + 23
+    assert re.search(r" on .* create +first +CHG-1$", lines[head + 1])
+    Path(f"{file}.changes").unlink()
+    assert len(json.loads(done("list", url, "--history", "--json"))["changes"]) == 20
+    assert "reason must be one line" in refused("rotate", url, "--now", "--reason", "two\nlines")
+
+
+def test_a_change_that_cannot_be_noted_is_made_and_said(url: str, file: Path) -> None:
+    Path(f"{file}.changes").mkdir()
+    result = run("create", url)
+    assert (result.exit_code, "Created " in result.stdout) == (0, True)
+    assert f"could not be noted beside the keyset: file:{file}.changes cannot be noted" in result.stderr
+    Path(f"{file}.changes").rmdir()
+    done("rotate", url)
+    file.unlink()
+    done("create", url)
+    changes = json.loads(done("list", url, "--history", "--json"))["changes"]
+    assert [one["what"] for one in changes] == ["create", "rotate", "create"]
+
+
 # -- Destroy ----------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,8 @@ from ..wrapping import KeyWrapper, WrappedKey
 from .access import KeysetAccess, check_clock, check_name
 from .authorship import host_name, user_name
 from .document import LONGEST_REASON
-from .info import KeyInfo, KeysetInfo, key_info, keyset_info
+from .history import all_changes, note_changes
+from .info import KeyInfo, KeysetChange, KeysetInfo, change_info, key_info, keyset_info
 from .model import (
     DEFAULT_DELAY_S,
     DEFAULT_DESTROY_AFTER_S,
@@ -66,7 +67,7 @@ class KeysetManager:
     The methods raise KeysetRefusedError for what the keyset's state does not allow, and what the
     wrapper and the store raise; with KeyUnavailableError a change may have been made, as `list()`
     shows. Each that makes a change takes a `reason`, which a keyset of format 2 has on record with
-    the user, the machine and the time: its last 20 changes.
+    the user, the machine and the time: its last 20 changes, and beside it all of them.
 
     Args:
         wrapper: What wraps its keys.
@@ -95,6 +96,8 @@ class KeysetManager:
         self._wrapper = wrapper
         self._clock = clock
         self.place = self._access.place
+        #: Why the last change, which was made, could not be noted beside the keyset; the next one notes it, too.
+        self.not_noted: str | None = None
 
     @property
     def keyset_id(self) -> str | None:
@@ -142,6 +145,7 @@ class KeysetManager:
             keyset = Keyset(self._access.name, activation_delay_s, (entry,)).upgraded(keyset_id, destroy_after_s)
             keyset = keyset.recorded(change._replace(key=entry.name))
             if self._access.write(keyset, expected=None):
+                self.not_noted = note_changes(self._access, keyset)
                 return self._info(keyset, entry.name)
         raise KeysetRefusedError(
             f"there is {self._access.label} already, and nothing was changed; rotate adds a key to it"
@@ -159,6 +163,22 @@ class KeysetManager:
             ProviderConfigError: There is none.
         """
         return keyset_info(self._access.existing().keyset, self._clock())
+
+    @redact_frames
+    def history(self) -> tuple[KeysetChange, ...]:
+        """All changes that were noted, the oldest first: the keyset itself has the last 20 only.
+
+        The others are in the table `encrypted_sessions_keysets_changes` of its database, or in the file
+        `PATH.changes` beside it. Of a keyset that was deleted and made again, those of both. One of format 1
+        has none. Whoever can write there can write anything: they are a help, and no proof.
+
+        Returns:
+            The changes.
+
+        Raises:
+            KeyProviderError: What the store raises.
+        """
+        return tuple(map(change_info, all_changes(self._access)))
 
     @redact_frames
     def rotate(self, *, key_name: str | None = None, now: bool = False, reason: str | None = None) -> KeyInfo:
@@ -358,6 +378,7 @@ class KeysetManager:
                 return changed
             changed = changed.recorded(record)
             if self._access.write(changed, expected=read.revision):
+                self.not_noted = note_changes(self._access, changed)
                 return changed
             time.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311 - keeps those apart who try at once
         raise KeyUnavailableError(

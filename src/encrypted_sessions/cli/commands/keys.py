@@ -22,13 +22,15 @@ from ..options import KeyPrefix, MessagesTable, SessionsTable
 if TYPE_CHECKING:
     from typing import Protocol
 
-    class _Closes(Protocol):
+    class _Changes(Protocol):
+        not_noted: str | None
+
         def close(self) -> object: ...
 
 
 __all__ = ["app"]
 
-_Manager = TypeVar("_Manager", bound="_Closes")
+_Manager = TypeVar("_Manager", bound="_Changes")
 
 _MOST_DELAY_S = 366 * 86_400
 
@@ -59,7 +61,8 @@ _LIST_HELP = f"""Show the keys of a keyset, the oldest first. Nothing is unwrapp
 
 With --json: an object with "keyset", "keyset_id", "format", "revision", "activation_delay_s",
 "destroy_after_s" and "keys", a list of objects with "name", "state", "created_at", "activate_at",
-"written_until", "retired_at", "destroyed_at" and "kek".
+"written_until", "retired_at", "destroyed_at" and "kek". With --history also "changes", a list of
+objects with "at", "user", "host", "what", "key" and "reason", as whoever made them said.
 
 {_EXIT_CODES}"""
 
@@ -173,15 +176,22 @@ def create(
 
 
 @app.command("list", help=_LIST_HELP, short_help="Show the keys of a keyset.")
-def list_keys(url: _KeysetURL, *, as_json: _AsJson = False) -> None:
+def list_keys(
+    url: _KeysetURL,
+    *,
+    history: Annotated[bool, typer.Option("--history", help="Show every change that was noted, too.")] = False,
+    as_json: _AsJson = False,
+) -> None:
     """Show the keys."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     with _opened(open_keyset, url) as manager:
         found = manager.list()
         shown = [key._asdict() for key in found.keys]
+        changes = [change._asdict() for change in manager.history()] if history else []
         if as_json:
-            typer.echo(keyset_report.format_json(keyset_report.without_keys(found) | {"keys": shown}))
+            more = {"keys": shown, **({"changes": changes} if history else {})}
+            typer.echo(keyset_report.format_json(keyset_report.without_keys(found) | more))
             return
         typer.echo(manager.place)
         typer.echo(
@@ -192,6 +202,8 @@ def list_keys(url: _KeysetURL, *, as_json: _AsJson = False) -> None:
         delay = format_duration(found.activation_delay_s, DELAYS)
         typer.echo(f"A new key becomes active {delay} after it was added.\n")
         typer.echo(keyset_report.format_table(shown, datetime.now(timezone.utc)))
+        if history:
+            typer.echo(f"\n{keyset_report.format_changes(changes)}")
 
 
 @app.command(help=_ROTATE_HELP, short_help="Add a key.")
@@ -374,6 +386,9 @@ def _opened(opener: Callable[[str], _Manager], url: str) -> Iterator[_Manager]:
         manager = opener(url)
     with _reporting_errors(), closing(manager):
         yield manager
+        if manager.not_noted is not None:
+            problem = " ".join(str(manager.not_noted).split())
+            typer.echo(f"Note: the change was made, and could not be noted beside the keyset: {problem}", err=True)
 
 
 @contextmanager
