@@ -122,6 +122,23 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation
     neighbour.ring.close()
 
 
+def test_a_pipeline_goes_on_only_if_the_keys_are_free(place: StoreLocation, sealer: Sealer):
+    filled(place, {SESSION: [sealer.ok("one"), sealer.row(message("two"), sealer.older)]})
+    once = ("inventory", "--require-free", sealer.older.kid)
+    needed = run(place, sealer, *once)
+    assert (needed.exit_code, f"Not free: {sealer.older.kid}, for 1 row needs it." in one_line(needed.stdout)) == (
+        1,
+        True,
+    )
+    assert run(place, sealer, "reencrypt").exit_code == 0
+    free = run(place, sealer, *once)
+    assert (free.exit_code, f"Free, as required: {sealer.older.kid}." in one_line(free.stdout)) == (0, True)
+    nobodys = report_of(run(place, sealer, *once, "--require-free", "2020~00000000", "--json"))
+    assert (nobodys["exit_code"], list(nobodys["not_free"])) == (1, ["2020~00000000"])
+    assert run(place, sealer, "inventory", "--require-free", "no kid").exit_code == 2
+    assert run(place, None, *once).exit_code == 2
+
+
 @pytest.mark.parametrize("command", DELETING)
 def test_what_deletes_runs_dry_without_yes(place: StoreLocation, sealer: Sealer, command: str, tmp_path: Path):
     rows = [sealer.expired(), sealer.of("unauthentic"), sealer.ok("one")]

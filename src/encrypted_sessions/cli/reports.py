@@ -195,7 +195,8 @@ def _why(reason: str) -> str:
 
 def _verdict(report: Report) -> str:
     if isinstance(report, InventoryReport):
-        return printable(report.conclusion)  # what follows a server names itself
+        # What follows a server names itself.
+        return printable(" ".join([report.conclusion, *_free(report)]))
     if isinstance(report, EraseReport) and report.missing:
         return f"{_result(report)} Without any trace there: {', '.join(map(printable, report.missing))}."
     return _result(report)
@@ -260,6 +261,13 @@ def _key(use: KeyUse, *, is_sure: bool) -> tuple[str, ...]:
     free = _time(use.free_from) if use.needed_by else "now" if is_sure and not use.active and not use.unproven else "-"
     name = f"{use.kid} (active)" if use.active else use.kid
     return name, f"{use.needed_by:,}", f"{use.unproven:,}", _time(use.newest), free
+
+
+def _free(report: InventoryReport) -> list[str]:
+    """Of each key that was to be free whether it is, in sentences."""
+    free = [kid for kid in report.required_free if kid not in report.not_free]
+    said = [f"Not free: {kid}, for {why.rstrip('.')}." for kid, why in report.not_free.items()]
+    return said + ([f"Free, as required: {', '.join(free)}."] if free else [])
 
 
 # -- One session ------------------------------------------------------------------------------------

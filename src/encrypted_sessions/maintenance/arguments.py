@@ -15,7 +15,19 @@ from ..stores.whole import WholeStore
 from .progress import Progress
 from .run import Settings
 
-__all__ = ["discardable", "file", "flag", "keys", "kid", "new_file", "retention", "sessions", "settings", "store"]
+__all__ = [
+    "discardable",
+    "file",
+    "flag",
+    "keys",
+    "kid",
+    "kids",
+    "new_file",
+    "retention",
+    "sessions",
+    "settings",
+    "store",
+]
 
 #: Rows of one batch at most: a page of rows and its changes are in memory at once.
 _MOST_IN_A_BATCH = 10_000
@@ -109,6 +121,16 @@ def kid(value: object, argument: str) -> str | None:
             f"{argument} must be a kid as inventory shows them (name~fingerprint), not a str of {len(value)} characters"
         )
     return value
+
+
+def kids(value: object, argument: str) -> list[str]:
+    """Some public ids of keys, each once, as `kid` takes them."""
+    if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
+        raise TypeError(f"{argument} must be a list of kids, not {kind_of(value)}")
+    found = [kid(one, argument) for one in value]
+    if None in found:
+        raise TypeError(f"{argument} must be a list of kids, none of them None")
+    return list(dict.fromkeys(one for one in found if one is not None))
 
 
 def flag(value: object, argument: str) -> bool:

@@ -6,7 +6,7 @@ Times are seconds since 1970 in UTC. Counts are of rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
@@ -182,6 +182,8 @@ class InventoryReport(Report):
         ttl: The ttl that rows were measured against.
         proven: False when it was made without keys: then labels were counted, and labels prove nothing.
         conclusion: What an operator wants to know, in sentences.
+        required_free: The kids on which nothing may depend, as they were given.
+        not_free: Those of them of which that cannot be said, and why, in words.
     """
 
     groups: tuple[Group, ...]
@@ -190,16 +192,19 @@ class InventoryReport(Report):
     ttl: int | None
     proven: bool
     conclusion: str
+    required_free: tuple[str, ...] = ()
+    not_free: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         """Whether the whole store was looked at, and no row and no replica leaves in doubt what it needs.
 
         That is a row that is unauthentic, or `late_key`, or too large. What else it found is for the reader to judge.
+        And whether each key that was to be free is.
         """
         in_doubt = ("late_key", "mislabelled", "too_large", "unauthentic")
         has_doubts = any(self.left.get(reason) for reason in in_doubt)
-        return self.stopped is None and not self.replicas_behind and not has_doubts
+        return self.stopped is None and not self.replicas_behind and not has_doubts and not self.not_free
 
 
 @dataclass(frozen=True)
