@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import SQLiteSession
 from typer.testing import CliRunner, Result
 
+from encrypted_sessions import EncryptedSession
 from encrypted_sessions.cli import application, keyset_report
 from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from keyproviders import Key, KeyRing, KeyUnavailableError
@@ -264,11 +267,45 @@ def test_the_table_says_what_comes_next(state: str, of: dict[str, timedelta], wo
     assert keyset_report._remark(key, now) == words
 
 
+def test_the_history_has_every_change_with_who_when_and_why(url: str, file: Path) -> None:
+    done("create", url, "--key-name", "first", "--reason", "CHG-1")
+    for at in range(22):
+        done("rotate", url, "--now", "--key-name", f"k{at}", "--reason", f"CHG-{at + 2}")
+    assert len(json.loads(file.read_text())["changes"]) == 20
+    changes = json.loads(done("list", url, "--history", "--json"))["changes"]
+    assert [(one["what"], one["reason"]) for one in changes] == [
+        ("create", "CHG-1"),
+        *(("rotate", f"CHG-{at + 2}") for at in range(22)),
+    ]
+    assert list(changes[0]) == ["at", "user", "host", "what", "key", "reason"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", changes[0]["at"])
+    lines = done("list", url, "--history").splitlines()
+    head = next(at for at, line in enumerate(lines) if line.startswith("WHEN (UTC)"))
+    assert len(lines) == head + 1 + 23
+    assert re.search(r" on .* create +first +CHG-1$", lines[head + 1])
+    Path(f"{file}.changes").unlink()
+    assert len(json.loads(done("list", url, "--history", "--json"))["changes"]) == 20
+    assert "reason must be one line" in refused("rotate", url, "--now", "--reason", "two\nlines")
+
+
+def test_a_change_that_cannot_be_noted_is_made_and_said(url: str, file: Path) -> None:
+    Path(f"{file}.changes").mkdir()
+    result = run("create", url)
+    assert (result.exit_code, "Created " in result.stdout) == (0, True)
+    assert f"could not be noted beside the keyset: file:{file}.changes cannot be noted" in result.stderr
+    Path(f"{file}.changes").rmdir()
+    done("rotate", url)
+    file.unlink()
+    done("create", url)
+    changes = json.loads(done("list", url, "--history", "--json"))["changes"]
+    assert [one["what"] for one in changes] == ["create", "rotate", "create"]
+
+
 # -- Destroy ----------------------------------------------------------------------------------------
 
 
 def test_destroy_asks_first_and_says_what_ends_the_copies(url: str, retired: str) -> None:
-    result = run("destroy", url, retired, answer="y\n")
+    result = run("destroy", url, retired, "--now", retired, answer="y\n")
     assert result.exit_code == 0
     assert "What was sealed with the key old can never be read again." in result.stderr
     assert (
@@ -278,17 +315,70 @@ def test_destroy_asks_first_and_says_what_ends_the_copies(url: str, retired: str
     assert states(url) == {"old": "destroyed", "new": "active"}
 
 
+def test_a_key_waits_until_it_is_destroyed_and_its_name_once_more_overrides_that(
+    url: str, retired: str, file: Path
+) -> None:
+    before = file.read_text()
+    assert re.search(r"may be destroyed from \d{4}-.* --now old$", refused("destroy", url, retired, "--yes").strip())
+    wrong = run("destroy", url, retired, "--yes", "--now", "new")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert "once more" in wrong.stderr
+    assert "only a retired key can be" in refused("destroy", url, "new", "--now", "new", "--yes")
+    assert file.read_text() == before
+    assert run("destroy", url, retired, "--yes", "--now", retired).exit_code == 0
+
+
+async def _store_sealed_with(url: str, path: Path) -> None:
+    async with KeyRing.from_url(url) as ring:
+        store = SQLiteSession("user-1", path)
+        await EncryptedSession.wrap(store, ring, ttl=600).add_items([{"role": "user", "content": "one"}])
+        store.close()
+
+
+def test_with_stores_a_key_is_destroyed_only_once_no_row_names_it(url: str, retired: str, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'agents.db'}"
+    once = ("destroy", url, retired, "--now", retired, "--store", store)
+    assert "there is no file" in refused(*once, "--yes")
+    done("restore", url, retired)
+    former = KeysetManager(*urls.open_keyset_url(url)[:2])
+    keyset = Path(former.place.rpartition("file:")[2])
+    text = keyset.read_text()
+    keyset.write_text(re.sub(r",\s*\{\s*\"name\": \"new\".*?\}", "", text, flags=re.DOTALL))  # as before the rotation
+    asyncio.run(_store_sealed_with(url, tmp_path / "agents.db"))
+    keyset.write_text(text)
+    done("retire", url, retired)
+    said = refused(*once, "--yes")
+    assert "nothing was destroyed: 1 row names the key old in the SQLite file" in said
+    assert states(url)["old"] == "retired"
+    gone = CliRunner().invoke(application(), ["erase", store, "--session", "user-1", "--yes"])
+    assert gone.exit_code == 0, gone.output
+    assert run(*once, answer="n\n").exit_code == 1
+    assert run(*once, answer="y\n").exit_code == 0
+    assert states(url)["old"] == "destroyed"
+
+
+def test_how_long_a_retired_key_waits_is_said_when_the_keyset_is_made_or_moved(url: str, file: Path) -> None:
+    done("create", url, "--destroy-after", "12h", "--reason", "CHG-7")
+    assert json.loads(done("list", url, "--json"))["destroy_after_s"] == 43_200
+    assert "stays as it is" in refused("upgrade", url, "--destroy-after", "1h")
+    for wrong in ("soon", "400d", "1.5"):
+        assert run("create", url, "--destroy-after", wrong).exit_code == 2
+    former = made_by_0_1_0(file) and f"aws-kms:fake/agents?keyset=file:{file}"
+    done("upgrade", former, "--destroy-after", "0")
+    assert json.loads(done("list", former, "--json"))["destroy_after_s"] == 0
+
+
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
 def test_without_a_yes_nothing_is_destroyed(answer: str, url: str, retired: str, file: Path) -> None:
     before = file.read_text()
-    result = run("destroy", url, retired, answer=answer)
+    result = run("destroy", url, retired, "--now", retired, answer=answer)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.endswith("Error: nothing was destroyed; answer with y, or give --yes in a script\n")
     assert file.read_text() == before
 
 
 def test_a_script_says_yes_and_gets_json(url: str, retired: str) -> None:
-    result = run("destroy", url, retired, "--yes", "--json")
+    result = run("destroy", url, retired, "--now", retired, "--yes", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["key"]["state"] == "destroyed"
     assert result.stderr == f"{BACKUPS}\n"

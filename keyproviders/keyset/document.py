@@ -16,7 +16,7 @@ from ..key import is_key_name
 from .model import KEPT_CHANGES, MOST_DELAY_S, Change, KeyEntry, Keyset, KeysetRefusedError, time_text
 from .stores.base import MOST_BYTES
 
-__all__ = ["LONGEST_REASON", "dump", "is_keyset_id", "parse"]
+__all__ = ["LONGEST_REASON", "change_of", "dump", "is_keyset_id", "parse", "text_of_change"]
 
 FORMATS = (1, 2)
 
@@ -63,7 +63,7 @@ def dump(keyset: Keyset) -> str:
         "format": keyset.format,
         "keyset": keyset.name,
         "keys": [_as_json(entry) for entry in keyset.entries],
-        "changes": [{**change._asdict(), "at": time_text(change.at)} for change in keyset.changes],
+        "changes": list(map(_change_as_json, keyset.changes)),
     }
     top = {field: values[field] for field in _TOP[keyset.format]}
     text = json.dumps(top, indent=2) + "\n"
@@ -90,6 +90,19 @@ def parse(text: str, name: str, where: str) -> Keyset:
     )
 
 
+def text_of_change(change: Change) -> str:
+    """A change in one line, which `change_of` reads."""
+    return json.dumps(_change_as_json(change))
+
+
+def change_of(text: str) -> Change | None:
+    """The change that such a line says; None where it says none."""
+    try:
+        return _change(json.loads(text), "it")
+    except (ValueError, RecursionError, _DamageError):
+        return None
+
+
 def is_keyset_id(text: str) -> bool:
     """Whether a keyset can have this id."""
     return _ID.match(text) is not None
@@ -97,6 +110,10 @@ def is_keyset_id(text: str) -> bool:
 
 class _DamageError(Exception):
     """What is wrong with a text, in words."""
+
+
+def _change_as_json(change: Change) -> dict[str, Any]:
+    return {**change._asdict(), "at": time_text(change.at)}
 
 
 def _as_json(entry: KeyEntry) -> dict[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import NamedTuple
 
-from .model import KeyEntry, Keyset, State
+from .model import Change, KeyEntry, Keyset, State
 
-__all__ = ["KeyInfo", "KeysetChange", "KeysetInfo", "key_info", "keyset_info"]
+__all__ = ["KeyInfo", "KeysetChange", "KeysetInfo", "change_info", "key_info", "keyset_info"]
 
 
 class KeyInfo(NamedTuple):
@@ -89,8 +89,13 @@ def keyset_info(keyset: Keyset, now: float) -> KeysetInfo:
         keyset.id,
         keyset.revision,
         keyset.destroy_after_s,
-        tuple(KeysetChange(_time(one.at), one.user, one.host, one.what, one.key, one.reason) for one in keyset.changes),
+        tuple(map(change_info, keyset.changes)),
     )
+
+
+def change_info(change: Change) -> KeysetChange:
+    """One of its changes."""
+    return KeysetChange(_time(change.at), change.user, change.host, change.what, change.key, change.reason)
 
 
 def key_info(keyset: Keyset, entry: KeyEntry, now: float) -> KeyInfo:

@@ -15,7 +15,8 @@ from ..wrapping import KeyWrapper, WrappedKey
 from .access import KeysetAccess, check_clock, check_name
 from .authorship import host_name, user_name
 from .document import LONGEST_REASON
-from .info import KeyInfo, KeysetInfo, key_info, keyset_info
+from .history import all_changes, note_changes
+from .info import KeyInfo, KeysetChange, KeysetInfo, change_info, key_info, keyset_info
 from .model import (
     DEFAULT_DELAY_S,
     DEFAULT_DESTROY_AFTER_S,
@@ -66,7 +67,7 @@ class KeysetManager:
     The methods raise KeysetRefusedError for what the keyset's state does not allow, and what the
     wrapper and the store raise; with KeyUnavailableError a change may have been made, as `list()`
     shows. Each that makes a change takes a `reason`, which a keyset of format 2 has on record with
-    the user, the machine and the time: its last 20 changes.
+    the user, the machine and the time: its last 20 changes, and beside it all of them.
 
     Args:
         wrapper: What wraps its keys.
@@ -95,6 +96,8 @@ class KeysetManager:
         self._wrapper = wrapper
         self._clock = clock
         self.place = self._access.place
+        #: Why the last change, which was made, could not be noted beside the keyset; the next one notes it, too.
+        self.not_noted: str | None = None
 
     @property
     def keyset_id(self) -> str | None:
@@ -142,6 +145,7 @@ class KeysetManager:
             keyset = Keyset(self._access.name, activation_delay_s, (entry,)).upgraded(keyset_id, destroy_after_s)
             keyset = keyset.recorded(change._replace(key=entry.name))
             if self._access.write(keyset, expected=None):
+                self.not_noted = note_changes(self._access, keyset)
                 return self._info(keyset, entry.name)
         raise KeysetRefusedError(
             f"there is {self._access.label} already, and nothing was changed; rotate adds a key to it"
@@ -159,6 +163,22 @@ class KeysetManager:
             ProviderConfigError: There is none.
         """
         return keyset_info(self._access.existing().keyset, self._clock())
+
+    @redact_frames
+    def history(self) -> tuple[KeysetChange, ...]:
+        """All changes that were noted, the oldest first: the keyset itself has the last 20 only.
+
+        The others are in the table `encrypted_sessions_keysets_changes` of its database, or in the file
+        `PATH.changes` beside it. Of a keyset that was deleted and made again, those of both. One of format 1
+        has none. Whoever can write there can write anything: they are a help, and no proof.
+
+        Returns:
+            The changes.
+
+        Raises:
+            KeyProviderError: What the store raises.
+        """
+        return tuple(map(change_info, all_changes(self._access)))
 
     @redact_frames
     def rotate(self, *, key_name: str | None = None, now: bool = False, reason: str | None = None) -> KeyInfo:
@@ -181,8 +201,7 @@ class KeysetManager:
             TypeError: An argument is of a wrong type.
             ProviderConfigError: No key can have that name.
         """
-        if not isinstance(now, bool):
-            raise TypeError(f"now must be a bool, not {type(now).__name__}")
+        _check_flag(now, "now")
         key_name = self._new_name(key_name)
         # One for each id that it is tried under: while it is tried, the keyset may be upgraded.
         made: dict[str | None, KeyEntry] = {}
@@ -315,25 +334,34 @@ class KeysetManager:
         return self._info(self._changed(lambda keyset: keyset.restored(key_name), record), key_name)
 
     @redact_frames
-    def destroy(self, key_name: str, *, reason: str | None = None) -> KeyInfo:
+    def destroy(self, key_name: str, *, now: bool = False, reason: str | None = None) -> KeyInfo:
         """Remove the bytes of a retired key for good; its record stays. Refused for any other key.
+
+        Refused, too, until it has been retired for the keyset's `destroy_after_s`, in which somebody may miss it.
+        A keyset of format 1 has no such time.
 
         Copies of the keyset in backups still have them, until these expire or the version of the
         key-encryption key is destroyed.
 
         Args:
             key_name: Its name.
+            now: Whether it goes at once, however short it has been retired.
             reason: Why, for the record; None for none.
 
         Returns:
             The key, of which only the record is left.
 
         Raises:
-            KeysetRefusedError: It is not retired, or there is no such key.
+            KeysetRefusedError: It is not retired, or not for long enough, or there is no such key.
         """
         check_name(key_name, "key_name")
+        _check_flag(now, "now")
         record = self._change("destroy", reason, key_name)
-        return self._info(self._changed(lambda keyset: keyset.destroyed(key_name, self._clock()), record), key_name)
+
+        def change(keyset: Keyset) -> Keyset:
+            return keyset.destroyed(key_name, self._clock(), at_once=now)
+
+        return self._info(self._changed(change, record), key_name)
 
     def close(self) -> None:
         """Close the wrapper and the store, if they have anything to close."""
@@ -350,6 +378,7 @@ class KeysetManager:
                 return changed
             changed = changed.recorded(record)
             if self._access.write(changed, expected=read.revision):
+                self.not_noted = note_changes(self._access, changed)
                 return changed
             time.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311 - keeps those apart who try at once
         raise KeyUnavailableError(
@@ -394,6 +423,11 @@ class KeysetManager:
 
 def _new_id() -> str:
     return os.urandom(_ID_BYTES).hex()
+
+
+def _check_flag(given: object, argument: str) -> None:
+    if not isinstance(given, bool):
+        raise TypeError(f"{argument} must be a bool, not {type(given).__name__}")
 
 
 def _check_seconds(given: object, argument: str, least: int) -> None:

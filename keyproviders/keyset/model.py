@@ -209,8 +209,8 @@ class Keyset(NamedTuple):
             )
         return self._with(entry._replace(retired_at=None))
 
-    def destroyed(self, key_name: str, now: float) -> Keyset:
-        """With nothing left of that key but its record."""
+    def destroyed(self, key_name: str, now: float, *, at_once: bool = False) -> Keyset:
+        """With nothing left of that key but its record. It has to have been retired for a while, unless `at_once`."""
         entry = self._known(key_name)
         if entry.destroyed_at is not None:
             return self
@@ -218,6 +218,13 @@ class Keyset(NamedTuple):
             raise KeysetRefusedError(
                 f"the key {key_name!r} of the keyset {self.name!r} is {self.state(entry, now)}, and only a retired"
                 " key can be destroyed; retire it first, and see for a while that nobody misses it"
+            )
+        until = entry.retired_at + self.destroy_after_s
+        if self.destroy_after_s and now < until and not at_once:
+            raise KeysetRefusedError(
+                f"the key {key_name!r} of the keyset {self.name!r} was retired at {time_text(entry.retired_at)} and may"
+                f" be destroyed from {time_text(until)} on, for somebody may still miss it; to do it all the same:"
+                f" now=True, on the command line --now {key_name}"
             )
         return self._with(entry._replace(ciphertext=None, destroyed_at=max(int(now), entry.retired_at)))
 

@@ -178,7 +178,7 @@ def live_through(place: Place, keys: Callable[..., str]) -> None:
 
     other = place.kms.new_key()
     assert keys("rewrap", place.url(other)) == f"Wrapped 2 keys anew under {other}.\n"
-    assert "copies of the keyset in backups" in keys("destroy", url, "first", "--yes").lower()
+    assert "copies of the keyset in backups" in keys("destroy", url, "first", "--now", "first", "--yes").lower()
     assert listed(url, keys) == {"first": "destroyed", "second": "active"}
     for refused in ("retire", "restore"):
         word = {"retire": "second", "restore": "first"}[refused]
@@ -300,5 +300,9 @@ def test_a_program_that_is_interrupted_leaves_the_keyset_as_it_was(name: str, pr
     assert (process.returncode, stdout) == (3, "")
     assert stderr == "Interrupted. The keyset is as it was, or the change is made: `keys list` shows it.\n"
     assert place.file.read_bytes() == before
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["keyset.json", "keyset.json.lock"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "keyset.json",
+        "keyset.json.changes",
+        "keyset.json.lock",
+    ]
     assert listed(place.url()) == {"first": "active"}

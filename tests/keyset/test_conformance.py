@@ -42,7 +42,8 @@ class OnSql(KeysetStoreConformance):
             store.close()
         engine = sqlalchemy.create_engine(_dsn.replace("asyncpg", "psycopg"), poolclass=sqlalchemy.pool.NullPool)
         with engine.begin() as connection:
-            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {self.table}")
+            for table in (self.table, f"{self.table}_changes"):
+                connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
 
     def make_store(self) -> KeysetStore:
         self.made.append(SqlKeysetStore(self.dsn, table=self.table))

@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
-from encrypted_sessions_tests.keyset_fixture import DELAY_S, KeysetFixture
+from encrypted_sessions_tests.keyset_fixture import DELAY_S, KeysetFixture, make_format_1
 from encrypted_sessions_tests.leaks import Net
 from keyproviders import (
     InvalidKeyError,
@@ -53,7 +54,7 @@ def test_a_keyset_goes_through_its_whole_life(each_store: KeysetStore) -> None:
     assert keyset.restore("first").state == "decrypt-only"
     assert provider.get("first") == first
     keyset.retire("first")
-    assert keyset.destroy("first").state == "destroyed"
+    assert keyset.destroy("first", now=True).state == "destroyed"
     assert setting.states() == {"first": "destroyed", "second": "active"}
     assert setting.provider().active().name == "second"
 
@@ -161,7 +162,7 @@ def test_every_key_is_wrapped_anew_at_once_but_those_that_are_destroyed(setting:
     setting.retire_first()
     setting.supersede("third")
     setting.manager.retire("second")
-    setting.manager.destroy("second")
+    setting.manager.destroy("second", now=True)
     keys = {name: setting.provider().get(name) for name in ("third",)}
     moved = KeysetManager(FakeKeyWrapper("fake/new"), setting.store, clock=setting.clock)
     assert [(key.name, key.state, key.kek) for key in moved.rewrap()] == [
@@ -229,7 +230,7 @@ def test_what_the_state_does_not_allow_is_refused_and_changes_nothing(
 def test_destroying_leaves_a_record_of_what_and_when_and_no_wrapped_bytes(setting: KeysetFixture) -> None:
     stored = setting.text()
     setting.retire_first()
-    key = setting.manager.destroy("first")
+    key = setting.manager.destroy("first", now=True)
     assert (key.name, key.created_at, key.kek) == ("first", NOON, "fake/agents")
     assert key.destroyed_at == NOON + timedelta(seconds=2 * DELAY_S)
     wrapped = re.findall(r'"wrapped": "([^"]+)"', stored)[0]
@@ -238,9 +239,39 @@ def test_destroying_leaves_a_record_of_what_and_when_and_no_wrapped_bytes(settin
         setting.manager.restore("first")
 
 
+def test_a_retired_key_waits_until_it_is_destroyed_unless_that_is_overridden(empty: KeysetFixture) -> None:
+    empty.manager.create(key_name="first", destroy_after_s=3_600)
+    empty.retire_first()
+    with pytest.raises(KeysetRefusedError, match=r"may be destroyed from 2027-01-15T09:42:00Z on.*--now first"):
+        empty.manager.destroy("first")
+    empty.manager.restore("first")
+    empty.later(3_600)
+    empty.manager.retire("first")
+    empty.later(3_599)
+    with pytest.raises(KeysetRefusedError, match="may be destroyed from"):
+        empty.manager.destroy("first")
+    empty.later(1)
+    assert empty.manager.destroy("first").state == "destroyed"
+    empty.supersede("third")
+    empty.manager.retire("second")
+    assert empty.manager.destroy("second", now=True).state == "destroyed"
+    with pytest.raises(TypeError, match="now must be a bool"):
+        empty.manager.destroy("second", now="second")  # type: ignore[arg-type]
+
+
+def test_a_keyset_that_was_made_so_and_one_of_format_1_need_not_wait(empty: KeysetFixture, tmp_path: Path) -> None:
+    empty.manager.create(key_name="first", destroy_after_s=0)
+    former = KeysetFixture.of(FileKeysetStore(tmp_path / "former.json"))
+    make_format_1(former.wrapper, former.store, "first", now=int(former.clock()))
+    for setting in (empty, former):
+        setting.retire_first()
+        assert setting.manager.destroy("first").state == "destroyed"
+
+
 def test_what_is_done_twice_is_done_once(setting: KeysetFixture) -> None:
     setting.retire_first()
-    for change in (setting.manager.retire, setting.manager.restore, setting.manager.retire, setting.manager.destroy):
+    destroy = partial(setting.manager.destroy, now=True)
+    for change in (setting.manager.retire, setting.manager.restore, setting.manager.retire, destroy):
         done, text = change("first"), setting.text()
         setting.later(60)
         assert change("first") == done
@@ -264,7 +295,7 @@ def test_each_change_is_a_revision_and_says_what_when_who_and_why(
     keyset.retire("first", reason="CHG-3")
     keyset.restore("first")
     keyset.retire("first")
-    keyset.destroy("first", reason="CHG-4")
+    keyset.destroy("first", now=True, reason="CHG-4")
     found = keyset.list()
     assert [(one.what, one.key, one.reason) for one in found.changes] == [
         ("create", "first", "CHG-1"),
@@ -330,7 +361,7 @@ def test_a_change_begins_again_from_what_somebody_else_made_of_the_keyset(settin
     store = Contested(
         file,
         lambda: setting.manager.rotate(key_name="emergency", now=True),
-        lambda: setting.manager.destroy("first"),
+        lambda: setting.manager.destroy("first", now=True),
     )
     other = KeysetManager(setting.wrapper, store, clock=setting.clock)
     before = setting.wrapper.calls["generate"]

@@ -89,7 +89,7 @@ def test_what_is_done_in_the_keyset_is_seen_at_the_next_call(setting: KeysetFixt
     setting.manager.restore("first")
     assert provider.get("first") == first
     setting.manager.retire("first")
-    setting.manager.destroy("first")
+    setting.manager.destroy("first", now=True)
     with pytest.raises(KeyDestroyedError, match=r"was destroyed at 2027-01-15T08:21:00Z"):
         provider.get("first")
 
@@ -165,7 +165,7 @@ def test_a_damaged_keyset_names_its_place_and_is_left_as_it_is(text: str, settin
         setting.manager.rewrap,
         lambda: setting.manager.retire("first"),
         lambda: setting.manager.restore("first"),
-        lambda: setting.manager.destroy("first"),
+        lambda: setting.manager.destroy("first", now=True),
     ):
         with pytest.raises(InvalidKeyError, match="is no keyset"):
             change()

@@ -19,7 +19,7 @@ from encrypted_sessions_tests.maintenance_command import environment_of, filled,
 from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.stores import StoreLocation, new_place, open_store, raw_rows
 
-COMMANDS = ("inventory", "verify", "inspect", "reencrypt", "encrypt", "purge", "discard", "erase")
+COMMANDS = ("inventory", "verify", "inspect", "reencrypt", "encrypt", "purge", "discard", "erase", "put-back")
 DELETING: dict[str, tuple[str, ...]] = {
     "purge": ("--ttl", str(TTL)),
     "discard": ("--outcome", "unauthentic"),
@@ -86,7 +86,11 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation
     assert (report_of(purged)["changed"], report_of(purged)["dry_run"]) == (1, False)
     assert rows_at(place) == rows[1:]
 
-    encrypted = run(place, sealer, "encrypt")
+    dry = run(place, sealer, "encrypt")
+    assert dry.exit_code == 1
+    assert "Dry run: nothing was sealed. With --yes 1 row would be." in one_line(dry.stdout)
+    assert rows_at(place) == rows[1:]
+    encrypted = run(place, sealer, "encrypt", "--yes")
     assert encrypted.exit_code == 0, encrypted.output
     assert "authentic, whoever wrote them" in one_line(encrypted.stdout)
 
@@ -94,7 +98,7 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation
     export = tmp_path / "discarded.jsonl"
     discarded = run(place, sealer, "discard", "--outcome", "unauthentic", "--export", str(export), "--yes")
     assert discarded.exit_code == 0, discarded.output
-    (line,) = export.read_text().splitlines()
+    line, _ = export.read_text().splitlines()
     assert json.loads(line)["data"] == rows[2]
     assert stat.S_IMODE(export.stat().st_mode) == 0o600
 
@@ -116,6 +120,23 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation
     assert erased.exit_code == 0, erased.output
     assert (rows_at(place), rows_at(place, "user-2")) == ([], [])
     neighbour.ring.close()
+
+
+def test_a_pipeline_goes_on_only_if_the_keys_are_free(place: StoreLocation, sealer: Sealer):
+    filled(place, {SESSION: [sealer.ok("one"), sealer.row(message("two"), sealer.older)]})
+    once = ("inventory", "--require-free", sealer.older.kid)
+    needed = run(place, sealer, *once)
+    assert (needed.exit_code, f"Not free: {sealer.older.kid}, for 1 row needs it." in one_line(needed.stdout)) == (
+        1,
+        True,
+    )
+    assert run(place, sealer, "reencrypt").exit_code == 0
+    free = run(place, sealer, *once)
+    assert (free.exit_code, f"Free, as required: {sealer.older.kid}." in one_line(free.stdout)) == (0, True)
+    nobodys = report_of(run(place, sealer, *once, "--require-free", "2020~00000000", "--json"))
+    assert (nobodys["exit_code"], list(nobodys["not_free"])) == (1, ["2020~00000000"])
+    assert run(place, sealer, "inventory", "--require-free", "no kid").exit_code == 2
+    assert run(place, None, *once).exit_code == 2
 
 
 @pytest.mark.parametrize("command", DELETING)
@@ -146,13 +167,13 @@ def test_rows_of_the_sdks_class_are_sealed_with_its_string(
 
     asyncio.run(write())
     monkeypatch.setenv("UPSTREAM_STRING", secret)
-    assert report_of(run(file, sealer, "encrypt", "--json"))["changed"] == 0
+    assert report_of(run(file, sealer, "encrypt", "--yes", "--json"))["changed"] == 0
     ended = ("--upstream-key", "env:UPSTREAM_STRING", "--upstream-until", "2026-01-01T09:00Z", "--json")
-    result = run(file, sealer, "encrypt", *ended)
+    result = run(file, sealer, "encrypt", "--yes", *ended)
     assert (report_of(result)["changed"], report_of(result)["left"]) == (0, {"unauthentic": 1})
     assert result.exit_code == 1
     assert report_of(run(file, sealer, "verify", *ended))["left"] == {"unauthentic": 1}
-    result = run(file, sealer, "encrypt", "--upstream-key", "env:UPSTREAM_STRING", "--json")
+    result = run(file, sealer, "encrypt", "--yes", "--upstream-key", "env:UPSTREAM_STRING", "--json")
     assert (report_of(result)["upstream"], report_of(result)["changed"]) == (1, 1)
     assert run(file, sealer, "verify").exit_code == 0
 
@@ -292,7 +313,7 @@ def test_what_a_store_says_in_an_error_cannot_steer_a_terminal(file: StoreLocati
 
 def test_a_run_without_rows_of_the_sdks_class_does_not_speak_of_them(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.of("plaintext")]})
-    assert "hkdf-v1" not in run(file, sealer, "encrypt").stdout
+    assert "hkdf-v1" not in run(file, sealer, "encrypt", "--yes").stdout
 
 
 def test_json_is_one_object_per_line_and_the_report_comes_last(file: StoreLocation, sealer: Sealer):

@@ -126,6 +126,20 @@ async def test_rows_of_the_sdks_class_stamped_after_upstream_until_are_never_ble
         assert (await verify(store, sealer.ring)).ok
 
 
+async def test_a_dry_run_counts_what_it_would_seal_and_is_not_well_until_there_is_nothing(
+    place: StoreLocation, sealer: Sealer
+):
+    rows = [json.dumps(message("a")), sealer.ok("sealed"), '{"n": NaN}']
+    await fill(place, {SESSION: rows})
+    async with whole(place) as store:
+        report = await encrypt_plaintext(store, sealer.ring, dry_run=True)
+        assert (report.ok, report.changed, report.plaintext, report.left) == (False, 1, 1, {"not_exact": 1})
+        assert await raw_rows(place, SESSION) == rows
+        await encrypt_plaintext(store, sealer.ring)
+        again = await encrypt_plaintext(store, sealer.ring, dry_run=True)
+        assert (again.ok, again.changed, again.left) == (False, 0, {"not_exact": 1})
+
+
 async def test_a_second_run_changes_nothing(file: StoreLocation, sealer: Sealer):
     await fill(file, {SESSION: [json.dumps(message("a"))]})
     async with whole(file) as store:

@@ -258,7 +258,7 @@ WRONG: list[tuple[str, Any, type[Exception], str]] = [
 ]
 TAKES_NO = {
     (inventory, "limit"), (inventory, "dry_run"), (verify, "limit"), (verify, "dry_run"),
-    (reencrypt, "dry_run"), (reencrypt, "ttl"), (encrypt_plaintext, "dry_run"), (encrypt_plaintext, "ttl"),
+    (reencrypt, "dry_run"), (reencrypt, "ttl"), (encrypt_plaintext, "ttl"),
     *((command, "from_kid") for command, _ in COMMANDS if command is not reencrypt),
 }  # fmt: skip
 

@@ -17,7 +17,7 @@ from encrypted_sessions.maintenance.distinct_counter import DistinctCounter
 from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
 from encrypted_sessions_tests.stores import StoreLocation, raw_rows
 from encrypted_sessions_tests.whole_stores import fill, whole
-from keyproviders import KeyRing
+from keyproviders import KeyRing, RetryPolicy
 from keyproviders.testing import FakeKeyProvider
 
 
@@ -187,6 +187,61 @@ async def test_the_keys_of_a_place_are_fetched_only_where_a_row_is_in_doubt_and_
         await fill(file, {SESSION: [relabelled(sealer.row(message("x"), Key.generate("y")), active.kid)] * 9})
         assert (await inventory(store, ring, batch=2)).left["unauthentic"] == 9
     assert place.asked.count(older.name or "") == 1
+
+
+async def test_a_key_is_free_only_if_a_place_knows_it_and_nothing_needs_it(place: StoreLocation):
+    keys = FakeKeyProvider()
+    oldest = keys.key()
+    destroyed, disabled, older, active = (keys.rotate() for _ in range(4))
+    keys.destroy(destroyed.name or "")
+    keys.disable(disabled.name or "")
+    sealer, unknown = Sealer(), Key.generate("never-heard-of")
+    kids = [key.kid for key in (oldest, destroyed, disabled, older, active, unknown)]
+    await fill(place, {SESSION: [sealer.row(message("a"), older), sealer.row(message("b"), active)]})
+    async with KeyRing(keys) as ring, whole(place) as store:
+        free = await inventory(store, ring, require_free=kids[:3])
+        assert (free.ok, free.required_free, free.not_free) == (True, tuple(kids[:3]), {})
+        report = await inventory(store, ring, require_free=kids)
+        assert (report.ok, report.not_free) == (
+            False,
+            {
+                older.kid: "1 row needs it",
+                active.kid: "it is the active key",
+                unknown.kid: "no place that was asked knows it",
+            },
+        )
+        await fill(place, {SESSION: [sealer.row(message("c"), disabled), sealer.row(message("d"), unknown)]})
+        report = await inventory(store, ring, require_free=kids)
+        assert report.not_free[disabled.kid] == "1 row needs it"
+        assert report.not_free[unknown.kid] == "no place that was asked knows it"
+        assert (await inventory(store, ring, require_free=[oldest.kid], stop=lambda: True)).not_free
+    async with KeyRing(keys) as ring, whole(place) as store:
+        # Its key comes first, so that a row whose label was changed is found to need it.
+        await fill(place, {SESSION: [relabelled(sealer.row(message("old"), oldest), active.kid)]})
+        report = await inventory(store, ring, require_free=[oldest.kid])
+        assert (report.ok, report.not_free) == (False, {oldest.kid: "1 row needs it"})
+
+
+async def test_of_a_place_that_is_away_no_key_is_called_free(file: StoreLocation):
+    keys = FakeKeyProvider()
+    oldest, _ = keys.key(), keys.rotate()
+    await fill(file, {})
+    keys.go_down()
+    async with whole(file) as store:
+        ring = KeyRing(keys, retry=RetryPolicy(attempts=1, deadline_s=0.1))
+        report = await inventory(store, ring, require_free=[oldest.kid])
+        ring.close()
+    assert (report.ok, list(report.not_free)) == (False, [oldest.kid])
+
+
+async def test_what_is_to_be_free_must_be_kids_and_needs_keys(file: StoreLocation, sealer: Sealer):
+    await fill(file, {})
+    async with whole(file) as store:
+        with pytest.raises(ValueError, match="require_free needs keys"):
+            await inventory(store, require_free=[sealer.older.kid])
+        for wrong, kind in ((["no kid"], ValueError), (sealer.older.kid, TypeError), ([None], TypeError)):
+            with pytest.raises(kind, match="require_free must be"):
+                await inventory(store, sealer.ring, require_free=wrong)  # type: ignore[arg-type]
 
 
 async def test_a_row_of_the_sdks_class_that_names_the_active_key_needs_its_string(file: StoreLocation, sealer: Sealer):

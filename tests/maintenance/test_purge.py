@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from encrypted_sessions.maintenance import purge
@@ -79,3 +82,17 @@ async def test_the_moment_of_expiry_is_the_readers(
         assert (await purge(store, sealer.ring, ttl=TTL)).changed == 0
         monkeypatch.setattr("encrypted_sessions.maintenance.run._now", lambda: sealer.now + TTL + 1.0)
         assert (await purge(store, sealer.ring, ttl=TTL)).changed == 1
+
+
+async def test_what_goes_is_in_a_file_first(place: StoreLocation, sealer: Sealer, tmp_path: Path):
+    rows = [sealer.expired(), sealer.ok("stays")]
+    await fill(place, {SESSION: rows})
+    async with whole(place) as store:
+        dry = await purge(store, sealer.ring, ttl=TTL, export=tmp_path / "gone.jsonl", dry_run=True)
+        assert (dry.changed, dry.export) == (1, None)
+        report = await purge(store, sealer.ring, ttl=TTL, export=tmp_path / "gone.jsonl")
+        assert (report.ok, report.changed, report.export) == (True, 1, str(tmp_path / "gone.jsonl"))
+        with pytest.raises(FileExistsError):
+            await purge(store, sealer.ring, ttl=TTL, export=tmp_path / "gone.jsonl")
+    row, end = map(json.loads, (tmp_path / "gone.jsonl").read_text().splitlines())
+    assert (row["data"], end["rows"]) == (rows[0], 1)

@@ -200,11 +200,11 @@ async def test_a_stop_is_heeded_within_a_second_while_a_trigger_holds_the_run(pl
 def test_the_command_takes_what_is_allowed_by_name(file: StoreLocation, sealer: Sealer):
     asyncio.run(fill(file, {SESSION: [json.dumps(message("plain"))]}))
     asyncio.run(keep_copies(file))
-    refused = run(file, sealer, "encrypt")
+    refused = run(file, sealer, "encrypt", "--yes")
     assert refused.exit_code == 1
     assert "--allow-trigger NAME" in refused.stderr
-    report = report_of(run(file, sealer, "encrypt", "--allow-trigger", "a_trigger", "--json"))
+    report = report_of(run(file, sealer, "encrypt", "--yes", "--allow-trigger", "a_trigger", "--json"))
     assert (report["exit_code"], report["changed"]) == (0, 1)
     assert "it cannot be promised" in report["notices"][0]
-    text = run(file, sealer, "encrypt", "--allow-trigger", "a_trigger")
+    text = run(file, sealer, "encrypt", "--yes", "--allow-trigger", "a_trigger")
     assert "Note: allowed was the trigger a_trigger" in text.stdout

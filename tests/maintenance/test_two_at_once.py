@@ -61,6 +61,6 @@ async def test_two_runs_at_once_do_what_both_are_there_for(
     assert wrong == []
     assert not any(rest.values())
     if first == second == "discard":
-        lines = [line for export in tmp_path.glob("export-*") for line in export.read_text().splitlines()]  # noqa: ASYNC240 - small files
+        lines = [line for export in tmp_path.glob("export-*") for line in export.read_text().splitlines()[:-1]]  # noqa: ASYNC240 - small files
         kept = {row.data for rows in found.values() for row in rows}
         assert {row.data for row in before} == kept | {json.loads(line)["data"] for line in lines}

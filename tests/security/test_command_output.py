@@ -162,7 +162,7 @@ def test_no_command_about_keys_prints_one(
         lambda: keys("retire", old, "first"),
         lambda: keys("restore", old, "first"),
         lambda: keys("retire", old, "first"),
-        lambda: keys("destroy", old, "first", "--yes"),
+        lambda: keys("destroy", old, "first", "--now", "first", "--yes"),
         lambda: run(net, "doctor", url, *json_too),
         lambda: run(net, "doctor", old, *json_too),
     ]
@@ -170,7 +170,7 @@ def test_no_command_about_keys_prints_one(
     refusals: list[Callable[[], int]] = [
         lambda: keys("create", url),
         lambda: keys("retire", url, "second"),
-        lambda: keys("destroy", url, "first", "--yes"),
+        lambda: keys("destroy", url, "first", "--now", "first", "--yes"),
         lambda: keys("list", f"{url}&keyset_id={'0' * 32}"),
         lambda: run(net, "doctor", f"{url}&keyset_id={'0' * 32}", *json_too),
     ]

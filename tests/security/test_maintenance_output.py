@@ -25,7 +25,7 @@ COMMANDS = (
     ("discard", "--outcome", "too_large", "--export", "EXPORT", "--yes"),
     ("discard", "--outcome", "not_yet_valid", "--export", "EXPORT", "--yes"),
     ("inspect", "--session", SESSION),
-    ("encrypt", "--upstream-key", "env:UPSTREAM_STRING"),
+    ("encrypt", "--yes", "--upstream-key", "env:UPSTREAM_STRING"),
     ("reencrypt",),
     ("purge", "--ttl", "600", "--yes"),
     ("discard", "--outcome", "malformed", "--export", "EXPORT", "--yes"),

@@ -1208,7 +1208,16 @@ async def purging_one_session(net: Net, folder: Path) -> None:
     *("open_store", "inventory", "verify", "reencrypt", "encrypt_plaintext", "purge", "discard", "erase"),
     *("Report", "Report.ok", "Report.seen", "InventoryReport", "InventoryReport.ok", "Group", "KeyUse"),
     *("VerifyReport", "PurgeReport", "ReencryptReport", "EncryptReport", "DiscardReport", "EraseReport"),
-    *("RowFinding", "Progress", "Progress.rate", "Progress.left_s", "ReplicaState", "Report.replicas_behind"),
+    *(
+        "put_back",
+        "PutBackReport",
+        "RowFinding",
+        "Progress",
+        "Progress.rate",
+        "Progress.left_s",
+        "ReplicaState",
+        "Report.replicas_behind",
+    ),
 )
 async def maintenance_of_a_store(net: Net, folder: Path) -> None:
     session = SQLiteSession("session", folder / "sessions.db")
@@ -1239,7 +1248,10 @@ async def maintenance_of_a_store(net: Net, folder: Path) -> None:
         net.see([progress, progress.rate, progress.left_s])
     net.see(maintenance.ReplicaState("the standby node-2", replayed=False, missing=5, to_do="Let it catch up"))
     async with maintenance.open_store(f"sqlite:///{folder}/sessions.db") as store:
-        net.see(await maintenance.erase(store, ["session"]))
+        net.see(await maintenance.erase(store, ["session"], export=folder / "erased.jsonl"))
+        ring = failing_ring(net.master())
+        net.see(await maintenance.put_back(store, ring, export=folder / "erased.jsonl", dry_run=True))
+        ring.close()
 
 
 @case("StoreConfigError", "StoreError", "StoreUnavailableError", "StoreTimeoutError")

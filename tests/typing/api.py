@@ -32,6 +32,7 @@ from encrypted_sessions.maintenance import (
     EraseReport,
     InventoryReport,
     PurgeReport,
+    PutBackReport,
     ReencryptReport,
     ReplicaState,
     VerifyReport,
@@ -41,6 +42,7 @@ from encrypted_sessions.maintenance import (
     inventory,
     open_store,
     purge,
+    put_back,
     reencrypt,
     verify,
 )
@@ -174,3 +176,4 @@ async def maintenance_reports_are_of_their_command(keys: KeyRing) -> None:
         assert_type(await purge(store, keys, ttl=600), PurgeReport)
         assert_type(await discard(store, keys, outcome="malformed", export="gone.jsonl"), DiscardReport)
         assert_type(await erase(store, ["user-123"]), EraseReport)
+        assert_type(await put_back(store, keys, export="gone.jsonl"), PutBackReport)

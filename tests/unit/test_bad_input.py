@@ -393,6 +393,8 @@ def wrong_maintenance() -> list[Wrong]:
             ValueError,
             ["export", "empty"],
         ),
+        (lambda: run(maintenance.put_back, place, ring(), export=None), TypeError, ["export", "path", "None"]),
+        (lambda: run(maintenance.put_back, place, ring(), export="a", unverified=1), TypeError, ["unverified", "int"]),
         (lambda: run(maintenance.erase, "place", ["a"]), TypeError, ["store", "open_store(", "str"]),
         (lambda: run(maintenance.erase, place, "a"), TypeError, ["sessions", "list", "str"]),
         (lambda: run(maintenance.erase, place, []), ValueError, ["sessions", "empty"]),
@@ -406,6 +408,7 @@ def wrong_maintenance() -> list[Wrong]:
         maintenance.encrypt_plaintext,
         partial(maintenance.purge, ttl=60),
         partial(maintenance.discard, outcome="malformed", export="no-such-file"),
+        partial(maintenance.put_back, export="no-such-file"),
     ]
     for operation in operations:
         cases += [
@@ -419,7 +422,7 @@ def wrong_maintenance() -> list[Wrong]:
             (partial(run, operation, place, ring(), upstream_key=""), ValueError, ["upstream_key", "empty"]),
             (partial(run, operation, place, ring(), upstream_key=b"a"), TypeError, ["upstream_key", "str", "bytes"]),
         ]
-    for operation in operations[2:]:
+    for operation in operations[2:6]:
         cases += [
             (partial(run, operation, place, ring(), limit=0), ValueError, ["limit", "1 or more", "0"]),
             (partial(run, operation, place, ring(), limit="5"), TypeError, ["limit", "int", "str"]),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["MOST_BYTES", "KeysetStore", "StoredKeyset"]
+__all__ = ["MOST_BYTES", "KeepsNotes", "KeysetStore", "Note", "StoredKeyset"]
 
 #: So long a keyset may be, in bytes. It is ASCII, and one with a thousand keys stays below.
 MOST_BYTES = 1 << 20
@@ -22,6 +23,36 @@ class StoredKeyset(NamedTuple):
     revision: str
 
 
+class Note(NamedTuple):
+    """What is kept of one change of a keyset, for good. No two have the same id and revision.
+
+    Args:
+        keyset_id: The keyset's id.
+        revision: Its revision from that change on.
+        text: The change, as one line of ASCII.
+    """
+
+    keyset_id: str
+    revision: int
+    text: str
+
+
+@runtime_checkable
+class KeepsNotes(Protocol):
+    """What a store may have beside: a place for the notes of all changes, of which the keyset has the last ones only.
+
+    Both raise what `KeysetStore` names.
+    """
+
+    def note(self, name: str, notes: Sequence[Note]) -> None:
+        """Keep those of the notes that are not kept yet, in this order."""
+        ...
+
+    def notes(self, name: str) -> Sequence[Note]:
+        """All notes of the keysets of that name, in the order in which they came."""
+        ...
+
+
 @runtime_checkable
 class KeysetStore(Protocol):
     """A place that keeps keysets, each under a name. Synchronous, and safe for 4 threads at once.
@@ -31,7 +62,7 @@ class KeysetStore(Protocol):
     set up. It does not look into the text.
 
     It may also have `close()`, and `after_fork()`, called in a forked child before its first call
-    there.
+    there; and `note()` and `notes()`, as `KeepsNotes` says.
     """
 
     place: str

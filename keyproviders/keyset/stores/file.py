@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +18,8 @@ from ..._support.redaction import redact_frames
 from ..._support.strictness import is_strict
 from ...errors import InvalidKeyError, KeyAccessDeniedError, KeyProviderError, KeyUnavailableError, ProviderConfigError
 from ...key import try_key_text
-from .base import MOST_BYTES, StoredKeyset
+from . import file_notes
+from .base import MOST_BYTES, Note, StoredKeyset
 
 __all__ = ["FileKeysetStore"]
 
@@ -43,6 +44,8 @@ class FileKeysetStore:
     keeps others out for that time; it ends with its process, and the empty file stays. So changing
     needs the right to write in the folder. A new file is for its owner alone (0600); afterwards its
     owner, group, mode and access list stay as they are, and who may not keep them may not change it.
+
+    A note of each change goes into `PATH.changes`, a line of JSON each, for its owner alone.
 
     Without `fcntl` (Windows) there is no such lock: a keyset can be read there, and a change is
     ProviderConfigError. The revision is the SHA-256 of the bytes.
@@ -112,6 +115,26 @@ class FileKeysetStore:
                 return True
         except OSError as error:
             failure = self._failure(error, "be changed")
+        raise failure
+
+    def note(self, name: str, notes: Sequence[Note]) -> None:
+        """As `KeepsNotes.note`."""
+        try:
+            target = os.path.realpath(self._path)
+            with self._locked(f"{target}.lock"):
+                file_notes.append(f"{target}.changes", name, notes)
+        except OSError as error:
+            failure = self._failure(error, "be noted", f"{self.place}.changes")
+        else:
+            return
+        raise failure
+
+    def notes(self, name: str) -> Sequence[Note]:
+        """As `KeepsNotes.notes`. What is no note is passed over."""
+        try:
+            return file_notes.read(f"{os.path.realpath(self._path)}.changes", name)
+        except OSError as error:
+            failure = self._failure(error, "be read", f"{self.place}.changes")
         raise failure
 
     def __repr__(self) -> str:
@@ -207,16 +230,15 @@ class FileKeysetStore:
         os.fchmod(file, stat.S_IMODE(before.st_mode))
         _keep_access_list(target, file)
 
-    def _failure(self, error: OSError, action: str) -> KeyProviderError:
+    def _failure(self, error: OSError, action: str, place: str = "") -> KeyProviderError:
+        place = place or self.place
         if error.errno in _DENIED:
             return KeyAccessDeniedError(
-                f"{self.place} cannot {action}: {error.strerror}; see to the owner and the mode of it and its folder"
+                f"{place} cannot {action}: {error.strerror}; see to the owner and the mode of it and its folder"
             )
         if error.errno in _MISTAKEN:
-            return ProviderConfigError(
-                f"{self.place} cannot {action}: {error.strerror}; see to its path and its folder"
-            )
-        return KeyUnavailableError(f"{self.place} cannot {action}: {error.strerror or type(error).__name__}")
+            return ProviderConfigError(f"{place} cannot {action}: {error.strerror}; see to its path and its folder")
+        return KeyUnavailableError(f"{place} cannot {action}: {error.strerror or type(error).__name__}")
 
 
 def _keep_access_list(target: Path, file: int) -> None:

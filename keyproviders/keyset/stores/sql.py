@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, ClassVar, TypeVar
 
@@ -14,7 +14,7 @@ from ..._support.redaction import redact_frames
 from ..._support.strictness import checked_allow_insecure
 from ...errors import InvalidKeyError, ProviderConfigError
 from ...key import try_key_text
-from .base import MOST_BYTES, StoredKeyset
+from .base import MOST_BYTES, Note, StoredKeyset
 from .sql_database import Database
 from .sql_failures import FailureKind, classify, driver_message, failure_of
 
@@ -23,6 +23,8 @@ __all__ = ["SqlKeysetStore"]
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
 #: As long as a primary key can be in every MariaDB that is in use, at 4 bytes a character.
 _LONGEST_NAME = 190
+_LONGEST_TABLE = 63
+_OF_NOTES = "_changes"
 _REVISION_BYTES = 16
 _REVISION = re.compile(r"[0-9a-f]{32}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
@@ -38,7 +40,8 @@ class SqlKeysetStore:
     SQLite.
 
     The first write makes the table. Reading needs no right but SELECT on it, so a service
-    gets only that; changing a keyset needs INSERT and UPDATE, and making the table CREATE.
+    gets only that; changing a keyset needs INSERT and UPDATE, and making the table CREATE. A note of
+    each change goes into a second table, `TABLE_changes`, made likewise; that needs SELECT and INSERT.
 
     Each call opens a connection and closes it. Connecting may take 1 s (2 s in PostgreSQL's drivers)
     and each statement, with its waiting for locks, 2 s; these hold whatever the DSN says. PostgreSQL
@@ -71,6 +74,7 @@ class SqlKeysetStore:
         self._database = Database(dsn.strip())
         self._database.check_transport(allow_insecure=checked_allow_insecure(allow_insecure))
         self._table = _table(table)
+        self._notes = _table_of_notes(f"{table[: _LONGEST_TABLE - len(_OF_NOTES)]}{_OF_NOTES}")
         self.place = f"table {table} of {self._database.label}"
 
     @classmethod
@@ -128,6 +132,45 @@ class SqlKeysetStore:
         )
         return changed == 1
 
+    @redact_frames
+    def note(self, name: str, notes: Sequence[Note]) -> None:
+        """As `KeepsNotes.note`."""
+        _check_name(name)
+        action = f"noting a change of the keyset {name!r} in table {self._notes.name} of {self._database.label}"
+        known = {(one.keyset_id, one.revision) for one in self.notes(name)}
+        for note in notes:
+            if (note.keyset_id, note.revision) in known:
+                continue
+            add = self._notes.insert().values(
+                keyset_id=note.keyset_id,
+                revision=note.revision,
+                name=name,
+                change=note.text,
+                noted_at=datetime.now(timezone.utc).replace(microsecond=0, tzinfo=None),
+            )
+            for expected in (("first", "no table"), ("first",)):  # somebody else may have noted it since
+                _, kind = self._execute(action, _execution_of(add), writing=True, expected=expected)
+                if kind != "no table":
+                    break
+                self._make_table(self._notes)
+
+    @redact_frames
+    def notes(self, name: str) -> Sequence[Note]:
+        """As `KeepsNotes.notes`. None also where there is no table of them yet."""
+        _check_name(name)
+        columns = self._notes.c
+        query = (
+            self._notes.select()
+            .with_only_columns(columns.keyset_id, columns.revision, columns.change)
+            .where(columns.name == name)
+            .order_by(columns.noted_at, columns.revision)
+        )
+        if not self._database.is_there():
+            return []
+        action = f"reading the changes of the keyset {name!r} from table {self._notes.name} of {self._database.label}"
+        rows, _ = self._execute(action, lambda connection: connection.execute(query).all(), expected=("no table",))
+        return [Note(*row) for row in rows or ()]
+
     def _insert(self, name: str, row: dict[str, Any]) -> bool:
         add = self._table.insert().values(name=name, **row)
         action = f"creating the keyset {name!r} in {self.place}"
@@ -139,11 +182,12 @@ class SqlKeysetStore:
                 break
         return kind is None
 
-    def _make_table(self) -> None:
-        make = import_sdk("sqlalchemy.schema", "sql").CreateTable(self._table, if_not_exists=True)
+    def _make_table(self, table: Any = None) -> None:
+        table = self._table if table is None else table
+        make = import_sdk("sqlalchemy.schema", "sql").CreateTable(table, if_not_exists=True)
         # Of two that make it at once, PostgreSQL refuses one with an error of its own catalogue.
         self._execute(
-            f"making the {self.place}",
+            f"making the table {table.name} of {self._database.label}",
             lambda connection: connection.execute(make),
             writing=True,
             expected=("exists", "first"),
@@ -227,6 +271,25 @@ def _table(name: str) -> Any:
         sqlalchemy.Column("updated_at", sqlalchemy.DateTime(), nullable=False, comment="UTC"),
         **options,
     )
+
+
+def _table_of_notes(name: str) -> Any:
+    sqlalchemy = import_sdk("sqlalchemy", "sql")
+    options = {f"{family}_{option}": value for family in ("mysql", "mariadb") for option, value in _MARIADB.items()}
+    return sqlalchemy.Table(
+        name,
+        sqlalchemy.MetaData(),
+        sqlalchemy.Column("keyset_id", sqlalchemy.String(2 * _REVISION_BYTES), primary_key=True),
+        sqlalchemy.Column("revision", sqlalchemy.BigInteger(), primary_key=True, autoincrement=False),
+        sqlalchemy.Column("name", sqlalchemy.String(_LONGEST_NAME), nullable=False),
+        sqlalchemy.Column("change", sqlalchemy.Text(), nullable=False),
+        sqlalchemy.Column("noted_at", sqlalchemy.DateTime(), nullable=False, comment="UTC"),
+        **options,
+    )
+
+
+def _execution_of(statement: Any) -> Callable[[Any], Any]:
+    return lambda connection: connection.execute(statement)
 
 
 _MARIADB = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}

@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from .commands import demo, discard, doctor, encrypt, erase, inspect, inventory, keygen, keys, purge, reencrypt, verify
+from .commands import (
+    demo,
+    discard,
+    doctor,
+    encrypt,
+    erase,
+    inspect,
+    inventory,
+    keygen,
+    keys,
+    purge,
+    put_back,
+    reencrypt,
+    verify,
+)
 from .once import take_options_once
 
 __all__ = ["app"]
@@ -57,6 +71,7 @@ app.command(help=encrypt.HELP, short_help="Seal what is plaintext, or of the SDK
 app.command(help=purge.HELP, short_help="Remove what expired.")(purge.purge)
 app.command(help=discard.HELP, short_help="Remove what nobody can read.")(discard.discard)
 app.command(help=erase.HELP, short_help="Remove every trace of some sessions; needs no key.")(erase.erase)
+app.command("put-back", help=put_back.HELP, short_help="Put back what an export has.")(put_back.put_back)
 app.add_typer(keys.app, name="keys", short_help="Make and change a keyset that a fleet shares.")
 
 take_options_once(app)

@@ -10,7 +10,7 @@ from typing import Any
 from .._support.durations import DELAYS, format_duration
 from .._support.terminal import table
 
-__all__ = ["format_json", "format_table", "format_time", "without_keys"]
+__all__ = ["format_changes", "format_json", "format_table", "format_time", "without_keys"]
 
 _HEADS = ("NAME", "STATE", "CREATED (UTC)", "ACTIVE FROM (UTC)", "REMARK", "KEY-ENCRYPTION KEY")
 
@@ -46,6 +46,17 @@ def format_table(keys: Sequence[Mapping[str, Any]], now: datetime) -> str:
         for key in keys
     )
     return "\n".join(table(_HEADS, rows))
+
+
+def format_changes(changes: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each change, the oldest first."""
+    if not changes:
+        return "No change was noted."
+    rows = (
+        (format_time(one["at"]), f"{one['user']} on {one['host']}", one["what"], one["key"] or "", one["reason"] or "")
+        for one in changes
+    )
+    return "\n".join(table(("WHEN (UTC)", "WHO", "CHANGE", "KEY", "REASON"), rows))
 
 
 def _remark(key: Mapping[str, Any], now: datetime) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "TTL",
     "AllowTriggers",
     "Batch",
+    "Export",
     "JsonLines",
     "KeyPrefix",
     "KeysURL",
@@ -107,4 +108,13 @@ OptionalTTL = Annotated[
     int | None,
     typer.Option("--ttl", metavar="TIME", parser=whole_seconds(or_none=True), show_default=False, help=_TTL_HELP),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it. Else it is only counted what would be done.")]
+Export = Annotated[
+    str | None,
+    typer.Option(
+        "--export",
+        metavar="FILE",
+        show_default=False,
+        help="A new file, to which rows are written before they are removed.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without it, what would change is only counted.")]

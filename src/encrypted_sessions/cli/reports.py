@@ -21,6 +21,7 @@ from ..maintenance.reports import (
     InventoryReport,
     KeyUse,
     PurgeReport,
+    PutBackReport,
     ReencryptReport,
     ReplicaState,
     Report,
@@ -47,6 +48,13 @@ _MEANS: Mapping[str, str] = {
     "too_large": "larger than --max-row-bytes, so nobody looked what they are",
     "unsupported": "written by a later release",
     "not_opened": "no reason to open them, or no key at hand",
+}
+
+#: What a command does to rows, where it does not remove them.
+_DOES: Mapping[type[Report], tuple[str, str]] = {
+    EncryptReport: ("sealed", "seal"),
+    ReencryptReport: ("sealed", "seal"),
+    PutBackReport: ("put back", "put back"),
 }
 
 #: What to do about rows that were left.
@@ -94,6 +102,8 @@ def format_text(command: str, report: Report) -> str:
         )
     notes += [f"Not gone yet: {what.rstrip('.')}." for what in report.incomplete]
     notes += _replicas(report)
+    if isinstance(report, EraseReport) and report.export is not None:
+        notes.append(f"A copy remains: the rows that were erased are in {report.export}. Delete it when it has served.")
     if report.stopped_because is not None:
         notes.append(f"Stopped: {report.stopped_because.rstrip('.')}.")
     for note in notes:
@@ -161,7 +171,7 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
     if isinstance(report, EraseReport):
         return [("changed", count, what, f"{would}erased") for what, count in report.erased.items()]
     if isinstance(report, EncryptReport):
-        under = f"sealed under {report.to_kid} now"
+        under = f"would be sealed under {report.to_kid}" if report.dry_run else f"sealed under {report.to_kid} now"
         sealed = ("changed", report.plaintext, "plaintext", f"{under}: from now on authentic, whoever wrote them")
         upstream = ("changed", report.upstream, "hkdf-v1", f"of the SDK's class, {under}")
         return [sealed, upstream] if report.upstream else [sealed]
@@ -172,11 +182,18 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
             return [("changed", count, kid, under) for kid, count in sorted(report.moved.items())]
         return [("changed", report.changed, "sealed again", f"under {report.to_kid}, {kept}")]
     if isinstance(report, PurgeReport):
-        return [("changed", report.changed, "expired", f"{would}removed")]
+        return [("changed", report.changed, "expired", f"{would}removed{_copy(report.export)}")]
     if isinstance(report, DiscardReport):
-        copy = f"; a copy is in {printable(report.export)}" if report.export is not None else ""
-        return [("changed", report.changed, report.outcome, f"{would}removed{copy}")]
+        return [("changed", report.changed, report.outcome, f"{would}removed{_copy(report.export)}")]
+    if isinstance(report, PutBackReport):
+        put = ("changed", report.changed, "put back", f"{would}in the place and with the time that they had")
+        there = ("there", report.already, "already", "lay in their places with the same bytes")
+        return [put, there] if report.already else [put]
     return []
+
+
+def _copy(export: str | None) -> str:
+    return "" if export is None else f"; a copy is in {printable(export)}"
 
 
 def _why(reason: str) -> str:
@@ -187,7 +204,8 @@ def _why(reason: str) -> str:
 
 def _verdict(report: Report) -> str:
     if isinstance(report, InventoryReport):
-        return printable(report.conclusion)  # what follows a server names itself
+        # What follows a server names itself.
+        return printable(" ".join([report.conclusion, *_free(report)]))
     if isinstance(report, EraseReport) and report.missing:
         return f"{_result(report)} Without any trace there: {', '.join(map(printable, report.missing))}."
     return _result(report)
@@ -195,13 +213,18 @@ def _verdict(report: Report) -> str:
 
 def _result(report: Report) -> str:
     if report.dry_run:
-        done, do = ("sealed", "seal") if isinstance(report, ReencryptReport) else ("removed", "remove")
-        would = f"With --yes {_rows(report.changed)} would be." if report.changed else f"There is nothing to {do}."
-        return f"Dry run: nothing was {done}. {would}" + ("" if report.ok else f" {_not_well(report)}")
+        done, to_do = _DOES.get(type(report), ("removed", "remove"))
+        would = f"With --yes {_rows(report.changed)} would be." if report.changed else f"There is nothing to {to_do}."
+        return f"Dry run: nothing was {done}. {would}" + ("" if _is_well(report) else f" {_not_well(report)}")
     if report.ok:
         rows = "every row of these keys" if report.kids else "every row"
         return f"All is well: {rows} is in order." if isinstance(report, VerifyReport) else "All is well."
     return _not_well(report)
+
+
+def _is_well(report: Report) -> bool:
+    """Whether nothing was left but what a dry run leaves."""
+    return dataclasses.replace(report, dry_run=False).ok
 
 
 def _not_well(report: Report) -> str:
@@ -249,6 +272,13 @@ def _key(use: KeyUse, *, is_sure: bool) -> tuple[str, ...]:
     free = _time(use.free_from) if use.needed_by else "now" if is_sure and not use.active and not use.unproven else "-"
     name = f"{use.kid} (active)" if use.active else use.kid
     return name, f"{use.needed_by:,}", f"{use.unproven:,}", _time(use.newest), free
+
+
+def _free(report: InventoryReport) -> list[str]:
+    """Of each key that was to be free whether it is, in sentences."""
+    free = [kid for kid in report.required_free if kid not in report.not_free]
+    said = [f"Not free: {kid}, for {why.rstrip('.')}." for kid, why in report.not_free.items()]
+    return said + ([f"Free, as required: {', '.join(free)}."] if free else [])
 
 
 # -- One session ------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ._erase import erase
     from ._inventory import inventory
     from ._purge import purge
+    from ._put_back import put_back
     from ._reencrypt import reencrypt
     from ._verify import verify
     from .progress import Progress
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         InventoryReport,
         KeyUse,
         PurgeReport,
+        PutBackReport,
         ReencryptReport,
         ReplicaState,
         Report,
@@ -46,6 +48,7 @@ __all__ = [
     "KeyUse",
     "Progress",
     "PurgeReport",
+    "PutBackReport",
     "ReencryptReport",
     "ReplicaState",
     "Report",
@@ -57,6 +60,7 @@ __all__ = [
     "inventory",
     "open_store",
     "purge",
+    "put_back",
     "reencrypt",
     "verify",
 ]
@@ -70,6 +74,7 @@ _HOMES = {
     "inventory": "._inventory",
     "open_store": "..stores.urls",
     "purge": "._purge",
+    "put_back": "._put_back",
     "reencrypt": "._reencrypt",
     "verify": "._verify",
 }

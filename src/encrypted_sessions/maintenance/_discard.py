@@ -8,11 +8,11 @@ from os import PathLike
 
 from keyproviders import KeyRing, redact_frames
 
-from ..stores.whole import StoredRow, WholeStore
+from ..stores.whole import WholeStore
 from . import arguments
 from .classified_row import ClassifiedRow
 from .engine import Engine
-from .export import Export
+from .export import Export, Exporting
 from .kid_filter import OtherKeys, rows_by_kid
 from .operation import REMOVE, Action, Operation
 from .progress import Progress
@@ -27,7 +27,7 @@ class _Discard(Operation):
     def __init__(self, run: Run, outcome: str, export: Export | None) -> None:
         super().__init__(run)
         self._outcome = outcome
-        self._export = export
+        self.export = export
 
     async def begin_page(self) -> None:
         if self._outcome == "expired_unverified":
@@ -40,10 +40,6 @@ class _Discard(Operation):
             self.run.leave("too_large", classified)
             return None
         return REMOVE if classified.outcome == self._outcome else None
-
-    async def before_writing(self, rows: Sequence[StoredRow]) -> None:
-        assert self._export is not None  # noqa: S101 - only a dry run has none, and writes nothing
-        await self._export.write(rows)
 
 
 @redact_frames
@@ -71,7 +67,8 @@ async def discard(
     Only the file's owner may read it. It has one JSON object per line: "session_id", "id", "created_at"
     (seconds, or null), and the exact bytes as "data", or as "data_base64" where they are no UTF-8. A row
     is on the disk before it is removed, so the file may hold a row that stayed because it changed
-    meanwhile.
+    meanwhile. A last line has the count of the others ("rows") and their SHA-256; a run that was killed wrote none.
+    `put_back` takes such a file.
 
     Args:
         store: A store from `open_store`, entered with `async with`.
@@ -130,16 +127,11 @@ async def discard(
     rings, whole = arguments.keys(keys), arguments.store(store)
     if outcome == "unknown_key" and not settings.is_limited:
         return await _refuse_unnamed(Run(whole, rings, settings._replace(dry_run=True)), dry_run=dry_run)
-    file = None if dry_run or path is None else Export(path)
-    written = None
-    try:
+    with Exporting(path, whole, dry_run=dry_run) as exporting:
         run = Run(whole, rings, settings)
-        await Engine(_Discard(run, outcome, file)).execute()
-    finally:
-        if file is not None:
-            written = file.close()
+        await Engine(_Discard(run, outcome, exporting.file)).execute()
     run.notice_unmet_kids()
-    return DiscardReport(**run.report_fields(), outcome=outcome, export=written)
+    return DiscardReport(**run.report_fields(), outcome=outcome, export=exporting.path)
 
 
 class _CountUnknown(Operation):

@@ -64,6 +64,7 @@ async def encrypt_plaintext(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],
     *,
+    dry_run: bool = False,
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
     batch: int = 500,
@@ -86,6 +87,7 @@ async def encrypt_plaintext(
     Args:
         store: A store from `open_store`, entered with `async with`.
         keys: The keys that rows are opened with, a ring or several: the first one's active key is the one to seal with.
+        dry_run: Only count what would be sealed.
         upstream_key: The string that the SDK's own class was given, to seal its rows too (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
@@ -99,7 +101,8 @@ async def encrypt_plaintext(
         stop: Asked between batches; the run ends once it returns True.
 
     Returns:
-        What was changed, and how much of it was `plaintext`. An outage ends the run, and is reported as `stopped`.
+        What was changed, and how much of it was `plaintext`. A dry run that found something to seal is not `ok`. An
+            outage ends the run, and is reported as `stopped`.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -113,6 +116,7 @@ async def encrypt_plaintext(
         batch=batch,
         max_row_bytes=max_row_bytes,
         limit=limit,
+        dry_run=dry_run,
         allow_triggers=allow_triggers,
         replica_wait_s=replica_wait_s,
         progress=progress,

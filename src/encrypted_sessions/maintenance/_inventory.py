@@ -13,6 +13,7 @@ from .aggregation import MOST_GROUPS, Aggregation
 from .classified_row import ClassifiedRow
 from .conclusion import ENDED_EARLY, LABELS_ONLY, NOT_COMPLETE, conclude
 from .engine import Engine
+from .free_kids import WantedKids, why_not_free
 from .key_uses import key_uses
 from .mislabelled import UNOPENED, MislabelledRows
 from .operation import DEFER, Action, ReadOnlyOperation
@@ -24,11 +25,16 @@ __all__ = ["inventory"]
 
 
 class _Inventory(ReadOnlyOperation):
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, wanted: WantedKids) -> None:
         super().__init__(run)
+        self._wanted = wanted
         self.rows = Aggregation()
         self.mislabelled = MislabelledRows(run)
         self.concerns_replicas = run.keys is not None  # without keys no key is called free
+
+    async def begin_page(self) -> None:
+        await super().begin_page()
+        await self._wanted.ask()
 
     def decide(self, classified: ClassifiedRow) -> Action | None:
         self.rows.add(classified)
@@ -50,6 +56,7 @@ async def inventory(
     keys: KeyRing | Sequence[KeyRing] | None = None,
     *,
     ttl: int | None = None,
+    require_free: Sequence[str] = (),
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
     batch: int = 500,
@@ -72,6 +79,8 @@ async def inventory(
         keys: The keys that rows are opened with, a ring or several; None to count labels only.
         ttl: Seconds after which an item expires. Without it nothing counts as expired, and the
             conclusion gives the age of the youngest row per key.
+        require_free: Kids on which nothing may depend: the report is not `ok`, and has them in `not_free`, unless each
+            is known to a place, and the whole store and its replicas need none of them. It takes `keys`.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
@@ -103,8 +112,12 @@ async def inventory(
         progress=progress,
         stop=stop,
     )
-    run = Run(arguments.store(store), None if keys is None else arguments.keys(keys), settings)
-    operation = _Inventory(run)
+    rings = None if keys is None else arguments.keys(keys)
+    run = Run(arguments.store(store), rings, settings)
+    wanted = WantedKids(arguments.kids(require_free or None, "require_free"), run.keys)
+    if wanted.kids and rings is None:
+        raise ValueError("require_free needs keys: labels alone prove nothing")
+    operation = _Inventory(run, wanted)
     await Engine(operation).execute()
     run.notice_unmet_kids()
     if operation.rows.too_many_groups:
@@ -139,4 +152,6 @@ async def inventory(
         ttl=ttl,
         proven=run.keys is not None,
         conclusion=conclusion,
+        required_free=tuple(wanted.kids),
+        not_free=await why_not_free(run, wanted, uses),
     )

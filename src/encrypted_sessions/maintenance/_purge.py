@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from os import PathLike
 
 from keyproviders import KeyRing, redact_frames
 
@@ -12,6 +13,7 @@ from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .classified_row import ClassifiedRow
 from .engine import Engine
+from .export import Export, Exporting
 from .operation import DEFER, REMOVE, Action, Operation
 from .progress import Progress
 from .reports import PurgeReport
@@ -25,8 +27,9 @@ _NO_CONCERN_OF_PURGE = ("ok", "not_yet_valid", "erased", "not_opened")
 
 
 class _Purge(Operation):
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, export: Export | None) -> None:
         super().__init__(run)
+        self.export = export
         self._calls = ExpiredCalls(run)
         self.kept = 0
 
@@ -62,6 +65,7 @@ async def purge(
     keys: KeyRing | Sequence[KeyRing],
     *,
     ttl: int,
+    export: str | PathLike[str] | None = None,
     dry_run: bool = False,
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
@@ -84,6 +88,8 @@ async def purge(
         store: A store from `open_store`, entered with `async with`.
         keys: The keys that rows are opened with, a ring or several.
         ttl: Seconds after which an item expires.
+        export: The path of a file that does not exist yet, to which rows are written before they are removed, as
+            `discard` does; None for none.
         dry_run: Only count what would be removed.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
@@ -108,6 +114,8 @@ async def purge(
         StoreError: The store has triggers or the like that were not allowed, or cannot be worked on, or its
             clock is behind this machine's: what is in time would count as expired.
         ProviderConfigError: A provider cannot be worked with as it is set up.
+        FileExistsError: There is a file at `export` already.
+        OSError: The file cannot be made, or written.
     """
     ttl = arguments.retention(ttl)
     settings = arguments.settings(
@@ -124,16 +132,19 @@ async def purge(
         progress=progress,
         stop=stop,
     )
-    run = Run(arguments.store(store), arguments.keys(keys), settings)
-    operation = _Purge(run)
-    await Engine(operation).execute()
+    path = arguments.new_file(export, "export", needed=False)
+    rings, whole = arguments.keys(keys), arguments.store(store)
+    with Exporting(path, whole, dry_run=dry_run) as exporting:
+        run = Run(whole, rings, settings)
+        operation = _Purge(run, exporting.file)
+        await Engine(operation).execute()
     run.notice_unmet_kids()
     if operation.kept:
         run.notice(
             f"{_calls_stay(operation.kept)} until what answers it has expired too: without its call a session would"
             " read an output alone, which a model refuses"
         )
-    return PurgeReport(**run.report_fields(), ttl=ttl)
+    return PurgeReport(**run.report_fields(), ttl=ttl, export=exporting.path)
 
 
 def _calls_stay(count: int) -> str:

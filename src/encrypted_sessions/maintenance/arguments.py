@@ -17,6 +17,7 @@ from .run import Settings
 
 __all__ = [
     "discardable",
+    "file",
     "flag",
     "keys",
     "kid",
@@ -161,16 +162,12 @@ def sessions(value: object) -> list[str]:
 
 def new_file(value: object, argument: str, *, needed: bool) -> str | None:
     """The path of a file, None only where none is needed. Whether it exists is seen when it is made."""
-    if value is None and not needed:
-        return None
-    if not isinstance(value, (str, PathLike)):
-        raise TypeError(f"{argument} must be the path of a file that does not exist yet, not {kind_of(value)}")
-    path = fspath(value)
-    if not isinstance(path, str):
-        raise TypeError(f"{argument} must be the path of a file as a str, not {kind_of(path)}")
-    if not path:
-        raise ValueError(f"{argument} is empty; give the path of a file that does not exist yet")
-    return path
+    return None if value is None and not needed else _path(value, argument, "a file that does not exist yet")
+
+
+def file(value: object, argument: str) -> str:
+    """The path of a file to read."""
+    return _path(value, argument, "a file")
 
 
 def discardable(outcome: object, ttl: int | None) -> str:
@@ -190,6 +187,17 @@ def refuse_kids_of_none(outcome: str, named: Collection[str]) -> None:
     """Raise ValueError where rows of that outcome name no key, so that keys choose none of them."""
     if named and outcome in ("malformed", "plaintext", "unsupported"):
         raise ValueError(f"rows of the outcome {outcome!r} name no key, so kids= (--kid) chooses none of them")
+
+
+def _path(value: object, argument: str, of: str) -> str:
+    if not isinstance(value, (str, PathLike)):
+        raise TypeError(f"{argument} must be the path of {of}, not {kind_of(value)}")
+    path = fspath(value)
+    if not isinstance(path, str):
+        raise TypeError(f"{argument} must be the path of a file as a str, not {kind_of(path)}")
+    if not path:
+        raise ValueError(f"{argument} is empty; give the path of {of}")
+    return path
 
 
 def _count(value: object, argument: str, most: int | None = None, *, of: str = "rows") -> int:

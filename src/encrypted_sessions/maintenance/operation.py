@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from ..stores.whole import StoredRow
 from .classified_row import ClassifiedRow
+from .export import Export
 from .run import Run
 
 __all__ = ["DEFER", "REMOVE", "Action", "Operation", "ReadOnlyOperation"]
@@ -36,6 +37,8 @@ class Operation(ABC):
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.export: Export | None = None
+        """Where rows are written before they are removed, if anywhere."""
         self.concerns_replicas = self.changes
         """Whether what the report says holds only once each replica has it, too."""
 
@@ -65,8 +68,10 @@ class Operation(ABC):
         """Which of the rows that were deferred are to be removed, by their indexes."""
         return ()
 
-    async def before_writing(self, rows: Sequence[StoredRow]) -> None:  # noqa: B027 - likewise
+    async def before_writing(self, rows: Sequence[StoredRow]) -> None:
         """What must be done before these rows are changed."""
+        if self.export is not None:
+            await self.export.write(rows)
 
 
 class ReadOnlyOperation(Operation):

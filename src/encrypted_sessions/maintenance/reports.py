@@ -18,6 +18,7 @@ __all__ = [
     "InventoryReport",
     "KeyUse",
     "PurgeReport",
+    "PutBackReport",
     "ReencryptReport",
     "ReplicaState",
     "Report",
@@ -186,6 +187,8 @@ class InventoryReport(Report):
         ttl: The ttl that rows were measured against.
         proven: False when it was made without keys: then labels were counted, and labels prove nothing.
         conclusion: What an operator wants to know, in sentences.
+        required_free: The kids on which nothing may depend, as they were given.
+        not_free: Those of them of which that cannot be said, and why, in words.
     """
 
     groups: tuple[Group, ...]
@@ -194,16 +197,19 @@ class InventoryReport(Report):
     ttl: int | None
     proven: bool
     conclusion: str
+    required_free: tuple[str, ...] = ()
+    not_free: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         """Whether the whole store was looked at, and no row and no replica leaves in doubt what it needs.
 
         That is a row that is unauthentic, or `late_key`, or too large. What else it found is for the reader to judge.
+        And whether each key that was to be free is.
         """
         in_doubt = ("late_key", "mislabelled", "too_large", "unauthentic")
         has_doubts = any(self.left.get(reason) for reason in in_doubt)
-        return self.stopped is None and not self.replicas_behind and not has_doubts
+        return self.stopped is None and not self.replicas_behind and not has_doubts and not self.not_free
 
 
 @dataclass(frozen=True)
@@ -223,9 +229,11 @@ class PurgeReport(Report):
 
     Attributes:
         ttl: The ttl that rows were measured against.
+        export: The path of the file that they were written to; None where nothing was written.
     """
 
     ttl: int
+    export: str | None = None
 
 
 @dataclass(frozen=True)
@@ -259,6 +267,11 @@ class EncryptReport(Report):
     plaintext: int
     upstream: int
 
+    @property
+    def ok(self) -> bool:
+        """The same; and a dry run that found something to seal has left it."""
+        return super().ok and not (self.dry_run and self.changed)
+
 
 @dataclass(frozen=True)
 class DiscardReport(Report):
@@ -281,11 +294,27 @@ class EraseReport(Report):
         erased: Rows per table or kind of key.
         sessions: How many of the sessions there was a trace of.
         missing: Those of which there was none.
+        export: The path of the file that their rows were written to, a copy that remains; None where nothing was
+            written.
     """
 
     erased: Mapping[str, int]
     sessions: int
     missing: tuple[str, ...]
+    export: str | None = None
+
+
+@dataclass(frozen=True)
+class PutBackReport(Report):
+    """What was put back from a file. `changed` counts what was put back now.
+
+    Attributes:
+        export: The file's path.
+        already: Rows of the file that lay in their places before, with the same bytes.
+    """
+
+    export: str
+    already: int
 
 
 #: Reasons in `Report.left` that are no outcome's name, and what each means.
@@ -296,6 +325,12 @@ LEFT: Mapping[str, str] = {
     "key_not_asked": "too many keys were named that do not exist; somebody may be writing made-up key ids",
     "mislabelled": "they name a key that does not open them, and another one does: somebody changed their labels",
     "not_exact": "plaintext that JSON cannot give back as it is (NaN, an infinity), or of a session id that is no text",
+    "place_ahead": (
+        "their primary key is higher than any that the database has given, so that it would give it again; it was put"
+        " back from an older state: raise its sequence (setval), then run it again"
+    ),
+    "place_taken": "something else lies under their primary key by now; they stay in the file",
     "sessions_refused": "the store does not let these sessions be erased, see the notices; they are as they were",
+    "unverified": "they do not open, see what was found; add the key, or its place; --unverified puts them back so",
     "written_meanwhile": "somebody wrote to these sessions while they were erased; stop that, and erase them again",
 }

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from ..errors import StoreError
 from .replicas import Replication
 from .sizes import MAX_ROW_BYTES, PAGE_BYTES
 
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["HAS_NULL", "PAGE_BYTES", "Block", "SideEffect", "StoredRow", "WholeStore"]
+__all__ = ["HAS_NULL", "PAGE_BYTES", "Block", "Place", "SideEffect", "StoredRow", "WholeStore"]
 
 #: In `StoredRow.unread`: the row's session id or its data is NULL.
 HAS_NULL = -1
+
+
+#: What there is under the primary key of a row that is to be put back: nothing; the same session and bytes; something
+#: else; or nothing as yet, for the database has not given this key and may give it any time.
+Place = Literal["free", "already", "taken", "ahead"]
 
 
 class StoredRow(NamedTuple):
@@ -77,6 +83,9 @@ class WholeStore(ABC):
 
     #: Where the store is, in words for messages: no password, no option.
     location: str
+
+    #: What kind of store it is, in one word: what was taken out of one kind is not put back into another.
+    kind: ClassVar[str] = "other"
 
     #: Larger data is not fetched, where the store can tell before. Whoever works with the store sets it.
     max_row_bytes: int = MAX_ROW_BYTES
@@ -193,6 +202,17 @@ class WholeStore(ABC):
 
         Says for each whether it was.
         """
+
+    async def put_back(self, rows: Sequence[StoredRow], *, dry_run: bool = False) -> list[Place]:  # noqa: ARG002
+        """Insert rows that were taken out, with the primary keys and the times that they have, where nothing lies.
+
+        Says for each what there was: it was inserted where that is "free". With `dry_run` it is only looked. Raises
+        StoreError, also for no rows, where rows of this store cannot be put back.
+        """
+        raise StoreError(
+            f"{self.location} has no free places: what was taken out cannot be put where it was, in the order of its"
+            " session. The file stays what it is, a copy to look at"
+        )
 
     @abstractmethod
     async def erase(self, session_ids: Sequence[str], *, dry_run: bool = False) -> Mapping[str, int]:

@@ -206,7 +206,7 @@ def _change(child: Child, at: int, keysets: Keysets, main: KeysetManager) -> Non
     elif turn == "rewrap":
         change = main.rewrap
     else:
-        change = partial(getattr(main, turn), name)
+        change = partial(getattr(main, turn), name, **({"now": True} if turn == "destroy" else {}))
     child.log("begin", turn, keyset, name, sync=False)
     try:
         change()

@@ -33,6 +33,7 @@ _IMPORTED = [
     "sqlalchemy.dialects.postgresql.asyncpg",
     "encrypted_sessions_tests.keyset_fork_harness",
     "encrypted_sessions_tests.maintenance_fork_harness",
+    "encrypted_sessions_tests.put_back_fork_harness",
     "encrypted_sessions_tests.session_fork_harness",
     "encrypted_sessions_tests.store_fork_harness",
 ]

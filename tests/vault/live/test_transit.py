@@ -449,7 +449,7 @@ def test_an_operator_needs_two_lines_and_opens_no_key(keyset):
     manager.retire("k1")
     manager.restore("k1")
     manager.retire("k1")
-    manager.destroy("k1")
+    manager.destroy("k1", now=True)
     assert [one.state for one in manager.list().keys] == ["destroyed", "active"]
     with pytest.raises(KeyAccessDeniedError):
         keyset.provider(**operator).active()
@@ -515,7 +515,7 @@ def test_each_command_works_with_its_own_lines_of_policy_and_not_with_one_less(c
         time.sleep(0.1)
     assert commands.run("restore", "k1").exit_code == 0
     assert commands.run("retire", "k1").exit_code == 0
-    assert commands.run("destroy", "k1", "--yes").exit_code == 0
+    assert commands.run("destroy", "k1", "--now", "k1", "--yes").exit_code == 0
     assert commands.states() == {"k1": "destroyed", "k2": "active"}
 
 

@@ -18,6 +18,7 @@ from ..options import (
     StoreURL,
     UpstreamKey,
     UpstreamUntil,
+    Yes,
 )
 from ..running import run_operation
 
@@ -26,7 +27,8 @@ __all__ = ["HELP", "encrypt"]
 HELP = f"""Seal what is plaintext and, with --upstream-key, what the SDK's class wrote.
 
 From then on such a row counts as authentic, whoever wrote it: run it when only what you trust has
-written to the store. Rows keep their times and places.
+written to the store. Rows keep their times and places. Without --yes nothing is sealed, and it ends
+with 1 while there is something to seal.
 
 {STORE_HELP}
 
@@ -36,6 +38,7 @@ written to the store. Rows keep their times and places.
 def encrypt(
     store: StoreURL,
     *,
+    yes: Yes = False,
     keys: KeysURL = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
@@ -66,4 +69,5 @@ def encrypt(
         replica_wait=replica_wait,
     )
     rings = options.open_rings()
-    run_operation("encrypt", options, maintenance.encrypt_plaintext, rings, options.for_writing())
+    arguments = {"dry_run": not yes, **options.for_writing()}
+    run_operation("encrypt", options, maintenance.encrypt_plaintext, rings, arguments)

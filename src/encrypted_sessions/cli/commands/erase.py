@@ -12,6 +12,7 @@ from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
     AllowTriggers,
+    Export,
     JsonLines,
     KeyPrefix,
     MessagesTable,
@@ -30,7 +31,8 @@ __all__ = ["HELP", "erase"]
 
 HELP = f"""Remove every trace of some sessions: rows, and what the SDK notes about them elsewhere.
 
-Needs no key. Without --yes nothing is removed.
+Needs no key. Without --yes nothing is removed. With --export rows are written to a file first, for a
+mistaken id: it is a copy that remains.
 
 {STORE_HELP}
 
@@ -44,6 +46,7 @@ def erase(
         list[str],
         typer.Option("--session", metavar="ID", show_default=False, help="A session's id. May be given several times."),
     ],
+    export: Export = None,
     yes: Yes = False,
     allow_trigger: AllowTriggers = None,
     replica_wait: ReplicaWait = "60s",
@@ -65,6 +68,7 @@ def erase(
         replica_wait=replica_wait,
     )
     arguments: dict[str, Any] = {
+        "export": export,
         "dry_run": not yes,
         "allow_triggers": allow_trigger or (),
         "replica_wait_s": options.replica_wait_s(),

@@ -1,7 +1,12 @@
 """`encrypted-sessions inventory`."""
 
+from typing import Annotated
+
+import typer
+
 from ... import maintenance
 from ..common_options import CommonOptions
+from ..errors import checked, wrong_use
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
@@ -37,6 +42,15 @@ def inventory(
     store: StoreURL,
     *,
     ttl: OptionalTTL = None,
+    require_free: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--require-free",
+            metavar="KID",
+            show_default=False,
+            help="End with 1 unless this key is known and nothing depends on it. May be given several times.",
+        ),
+    ] = None,
     keys: KeysURL = None,
     kid: Kids = None,
     upstream_key: UpstreamKey = None,
@@ -64,6 +78,16 @@ def inventory(
         max_row_bytes=max_row_bytes,
         replica_wait=replica_wait,
     )
+    from ...maintenance.arguments import kids  # noqa: PLC0415 - loads all of maintenance, which `--help` needs not
+
+    wanted = checked(kids, require_free or None, "--require-free")
+    if wanted and not keys:
+        raise wrong_use("goes with --keys: labels alone prove nothing", "--require-free")
     rings = options.open_rings() if keys else None
-    arguments = {"ttl": ttl, **options.for_reading(), "replica_wait_s": options.replica_wait_s()}
+    arguments = {
+        "ttl": ttl,
+        "require_free": wanted,
+        **options.for_reading(),
+        "replica_wait_s": options.replica_wait_s(),
+    }
     run_operation("inventory", options, maintenance.inventory, rings, arguments)

@@ -3,30 +3,35 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from keyproviders import KeyProviderError
 
-from ..._support.durations import DELAYS, format_duration
+from ..._support.durations import DELAYS, format_duration, parse_duration
 from .. import keyset_report
+from ..common_options import CommonOptions
 from ..durations import whole_seconds
-from ..errors import failed, interrupted, silence_loggers
+from ..errors import checked, failed, interrupted, silence_loggers, wrong_use
 from ..exit_codes import FAILED, WRONG_USE
 from ..interruption import signals_raise
+from ..key_needs import needs_of_store
+from ..options import KeyPrefix, MessagesTable, SessionsTable
 
 if TYPE_CHECKING:
     from typing import Protocol
 
-    class _Closes(Protocol):
+    class _Changes(Protocol):
+        not_noted: str | None
+
         def close(self) -> object: ...
 
 
 __all__ = ["app"]
 
-_Manager = TypeVar("_Manager", bound="_Closes")
+_Manager = TypeVar("_Manager", bound="_Changes")
 
 _MOST_DELAY_S = 366 * 86_400
 
@@ -57,7 +62,8 @@ _LIST_HELP = f"""Show the keys of a keyset, the oldest first. Nothing is unwrapp
 
 With --json: an object with "keyset", "keyset_id", "format", "revision", "activation_delay_s",
 "destroy_after_s" and "keys", a list of objects with "name", "state", "created_at", "activate_at",
-"written_until", "retired_at", "destroyed_at" and "kek".
+"written_until", "retired_at", "destroyed_at" and "kek". With --history also "changes", a list of
+objects with "at", "user", "host", "what", "key" and "reason", as whoever made them said.
 
 {_EXIT_CODES}"""
 
@@ -97,6 +103,11 @@ _RESTORE_HELP = f"""Hand out a retired key again.
 
 _DESTROY_HELP = f"""Remove a retired key for good. It asks first.
 
+Refused until it has been retired for the keyset's time, seven days unless `keys create` was told
+otherwise; a keyset of format 1 has none. --now NAME, the name once more, does not wait. With --store,
+which may be given several times, the rows of each store are opened first, and it is refused while one
+of them needs the key.
+
 What was sealed with it can never be read again. A record of the key stays in the keyset. Copies of
 the keyset in backups still have the key, until these expire or the version of the key-encryption
 key that wraps it is destroyed. Before that, ask for each standby and each backup of the stores by
@@ -117,6 +128,19 @@ _NewName = Annotated[
     str | None,
     typer.Option("--key-name", metavar="NAME", show_default=False, help="The key's name; else one is made up."),
 ]
+_DestroyAfter = Annotated[
+    str | None,
+    typer.Option(
+        "--destroy-after",
+        metavar="TIME",
+        show_default=False,
+        help="How long a retired key waits until it may be destroyed, such as 12h or 0.  [default: 7d]",
+    ),
+]
+_Reason = Annotated[
+    str | None,
+    typer.Option("--reason", metavar="TEXT", show_default=False, help="Why, for the record: one line."),
+]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
@@ -134,28 +158,40 @@ def create(
             help="How long a new key waits: fresh_s + stale_write_s + 60 of your rings.",
         ),
     ] = 1260,
+    destroy_after: _DestroyAfter = None,
     key_name: _NewName = None,
+    reason: _Reason = None,
     as_json: _AsJson = False,
 ) -> None:
     """Make a keyset."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
+    destroy_after_s = _seconds(destroy_after, "--destroy-after")
     with _opened(open_keyset, url) as manager:
-        key = manager.create(key_name=key_name, activation_delay_s=activation_delay)
+        key = manager.create(
+            key_name=key_name, activation_delay_s=activation_delay, destroy_after_s=destroy_after_s, reason=reason
+        )
         words = f"Created {manager.place}; its key {key.name} is active.\n{_id_sentence(manager.keyset_id)}"
         _print_key(key._asdict(), words, as_json=as_json, keyset_id=manager.keyset_id)
 
 
 @app.command("list", help=_LIST_HELP, short_help="Show the keys of a keyset.")
-def list_keys(url: _KeysetURL, *, as_json: _AsJson = False) -> None:
+def list_keys(
+    url: _KeysetURL,
+    *,
+    history: Annotated[bool, typer.Option("--history", help="Show every change that was noted, too.")] = False,
+    as_json: _AsJson = False,
+) -> None:
     """Show the keys."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     with _opened(open_keyset, url) as manager:
         found = manager.list()
         shown = [key._asdict() for key in found.keys]
+        changes = [change._asdict() for change in manager.history()] if history else []
         if as_json:
-            typer.echo(keyset_report.format_json(keyset_report.without_keys(found) | {"keys": shown}))
+            more = {"keys": shown, **({"changes": changes} if history else {})}
+            typer.echo(keyset_report.format_json(keyset_report.without_keys(found) | more))
             return
         typer.echo(manager.place)
         typer.echo(
@@ -166,6 +202,8 @@ def list_keys(url: _KeysetURL, *, as_json: _AsJson = False) -> None:
         delay = format_duration(found.activation_delay_s, DELAYS)
         typer.echo(f"A new key becomes active {delay} after it was added.\n")
         typer.echo(keyset_report.format_table(shown, datetime.now(timezone.utc)))
+        if history:
+            typer.echo(f"\n{keyset_report.format_changes(changes)}")
 
 
 @app.command(help=_ROTATE_HELP, short_help="Add a key.")
@@ -174,13 +212,14 @@ def rotate(
     *,
     now: Annotated[bool, typer.Option("--now", help="Active at once, for an emergency.")] = False,
     key_name: _NewName = None,
+    reason: _Reason = None,
     as_json: _AsJson = False,
 ) -> None:
     """Add a key."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     with _opened(open_keyset, url) as manager:
-        key = manager.rotate(key_name=key_name, now=now)
+        key = manager.rotate(key_name=key_name, now=now, reason=reason)
         when = (
             "It is active; each process writes with it from its next refresh on."
             if key.state == "active"
@@ -191,12 +230,12 @@ def rotate(
 
 
 @app.command(help=_REWRAP_HELP, short_help="Wrap all keys anew.")
-def rewrap(url: _KeysetURL, *, as_json: _AsJson = False) -> None:
+def rewrap(url: _KeysetURL, *, reason: _Reason = None, as_json: _AsJson = False) -> None:
     """Wrap all keys anew."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     with _opened(open_keyset, url) as manager:
-        done = manager.rewrap()
+        done = manager.rewrap(reason=reason)
         if as_json:
             typer.echo(keyset_report.format_json({"keys": [key._asdict() for key in done]}))
             return
@@ -205,12 +244,17 @@ def rewrap(url: _KeysetURL, *, as_json: _AsJson = False) -> None:
 
 
 @app.command(help=_UPGRADE_HELP, short_help="Move a keyset to format 2.")
-def upgrade(url: _KeysetURL, *, as_json: _AsJson = False) -> None:
+def upgrade(
+    url: _KeysetURL, *, destroy_after: _DestroyAfter = None, reason: _Reason = None, as_json: _AsJson = False
+) -> None:
     """Move a keyset to format 2."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
+    destroy_after_s = _seconds(destroy_after, "--destroy-after")
     with _opened(open_keyset, url) as manager:
-        done = manager.upgrade()
+        done = manager.upgrade(destroy_after_s=destroy_after_s, reason=reason)
+        if destroy_after is not None and done.destroy_after_s != destroy_after_s:
+            raise failed("it was of format 2 already, which stays as it is: --destroy-after changed nothing")
         if as_json:
             typer.echo(keyset_report.format_json(keyset_report.without_keys(done)))
             return
@@ -222,13 +266,14 @@ def retire(
     url: _KeysetURL,
     name: _KeyName,
     *,
+    reason: _Reason = None,
     as_json: _AsJson = False,
 ) -> None:
     """Hand out a key no longer."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     with _opened(open_keyset, url) as manager:
-        key = manager.retire(name)
+        key = manager.retire(name, reason=reason)
         words = f"The key {key.name} is {key.state}. What was sealed with it cannot be read" + (
             ", until `encrypted-sessions keys restore` brings it back." if key.state == "retired" else " any more."
         )
@@ -240,13 +285,14 @@ def restore(
     url: _KeysetURL,
     name: _KeyName,
     *,
+    reason: _Reason = None,
     as_json: _AsJson = False,
 ) -> None:
     """Hand out a retired key again."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     with _opened(open_keyset, url) as manager:
-        key = manager.restore(name)
+        key = manager.restore(name, reason=reason)
         _print_key(key._asdict(), f"The key {key.name} is {key.state}.", as_json=as_json)
 
 
@@ -255,22 +301,80 @@ def destroy(
     url: _KeysetURL,
     name: _KeyName,
     *,
+    now: Annotated[
+        str | None,
+        typer.Option("--now", metavar="NAME", show_default=False, help="The name once more: do not wait any longer."),
+    ] = None,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--store",
+            metavar="STORE",
+            show_default=False,
+            help="A store's URL, or env:NAME: refuse while rows there need the key. May be given several times.",
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, for scripts.")] = False,
+    reason: _Reason = None,
+    sessions_table: SessionsTable = "agent_sessions",
+    messages_table: MessagesTable = "agent_messages",
+    key_prefix: KeyPrefix = "agents:session",
     as_json: _AsJson = False,
 ) -> None:
     """Remove a retired key for good."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
+    if now is not None and now != name:
+        raise wrong_use("give the name of the key once more, as it is to be destroyed", "--now")
     with _opened(open_keyset, url) as manager:
-        # What is not retired is refused without a question.
-        if not yes and any(key.name == name and key.state == "retired" for key in manager.list().keys):
+        found = manager.list()
+        key = next((key for key in found.keys if key.name == name), None)
+        is_due = now is not None or _may_be_destroyed(key, found.destroy_after_s)
+        if key is None or key.state != "retired" or not is_due:
+            key = manager.destroy(name, reason=reason)  # which refuses it, without a question, or was there before
+            _print_destroyed(key, as_json=as_json)
+            return
+        if found.id is None:
+            typer.echo("The keyset is of format 1: a retired key need not wait until it is destroyed.", err=True)
+    for place in store or ():
+        options = CommonOptions(
+            store=place,
+            sessions_table=sessions_table,
+            messages_table=messages_table,
+            key_prefix=key_prefix,
+            as_json=False,
+        )
+        problem = needs_of_store(options, url, name)
+        if problem is not None:
+            raise failed(f"nothing was destroyed: {problem}")
+    with _opened(open_keyset, url) as manager:
+        if not yes:
             typer.echo(f"What was sealed with the key {name} can never be read again.", err=True)
             if not _confirmed(f"Destroy it in {manager.place}?"):
                 raise failed("nothing was destroyed; answer with y, or give --yes in a script")
-        key = manager.destroy(name)
-        when = keyset_report.format_time(key.destroyed_at)
-        _print_key(key._asdict(), f"The key {key.name} was destroyed at {when} UTC.", as_json=as_json)
-        typer.echo(_BACKUPS, err=as_json)
+        _print_destroyed(manager.destroy(name, now=now is not None, reason=reason), as_json=as_json)
+
+
+def _may_be_destroyed(key: Any, destroy_after_s: int) -> bool:
+    """Whether that key of a keyset has been retired for long enough."""
+    if key is None or key.retired_at is None:
+        return False
+    waits_until = key.retired_at + timedelta(seconds=destroy_after_s)
+    return bool(not destroy_after_s or datetime.now(timezone.utc) >= waits_until)
+
+
+def _print_destroyed(key: Any, *, as_json: bool) -> None:
+    when = keyset_report.format_time(key.destroyed_at)
+    _print_key(key._asdict(), f"The key {key.name} was destroyed at {when} UTC.", as_json=as_json)
+    typer.echo(_BACKUPS, err=as_json)
+
+
+def _seconds(text: str | None, option: str) -> int:
+    """Whole seconds of what somebody wrote. Ends the command where it is no time, or a longer one than a keyset has."""
+    seconds = checked(parse_duration, "7d" if text is None else text, option)
+    if seconds != int(seconds) or seconds > _MOST_DELAY_S:
+        raise wrong_use(f"give whole seconds, 0 to {_MOST_DELAY_S // 86_400}d", option)
+    return int(seconds)
 
 
 def _confirmed(question: str) -> bool:
@@ -288,6 +392,9 @@ def _opened(opener: Callable[[str], _Manager], url: str) -> Iterator[_Manager]:
         manager = opener(url)
     with _reporting_errors(), closing(manager):
         yield manager
+        if manager.not_noted is not None:
+            problem = " ".join(str(manager.not_noted).split())
+            typer.echo(f"Note: the change was made, and could not be noted beside the keyset: {problem}", err=True)
 
 
 @contextmanager

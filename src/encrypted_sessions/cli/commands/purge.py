@@ -8,6 +8,7 @@ from ..options import (
     TTL,
     AllowTriggers,
     Batch,
+    Export,
     JsonLines,
     KeyPrefix,
     KeysURL,
@@ -29,6 +30,7 @@ __all__ = ["HELP", "purge"]
 HELP = f"""Remove what is authentic and older than --ttl, and nothing else.
 
 What cannot be opened stays, and is counted. Without --yes nothing is removed.
+With --export rows are written to a file first, from which put-back takes them.
 
 {STORE_HELP}
 
@@ -39,6 +41,7 @@ def purge(
     store: StoreURL,
     *,
     ttl: TTL,
+    export: Export = None,
     yes: Yes = False,
     keys: KeysURL = None,
     kid: Kids = None,
@@ -72,5 +75,5 @@ def purge(
         replica_wait=replica_wait,
     )
     rings = options.open_rings()
-    arguments = {"ttl": ttl, "dry_run": not yes, **options.for_writing()}
+    arguments = {"ttl": ttl, "export": export, "dry_run": not yes, **options.for_writing()}
     run_operation("purge", options, maintenance.purge, rings, arguments)

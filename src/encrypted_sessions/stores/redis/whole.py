@@ -54,6 +54,8 @@ class _List(NamedTuple):
 class RedisStore(WholeStore):
     """The lists under one prefix."""
 
+    kind = "redis"
+
     def __init__(self, url: str, key_prefix: str, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._connection = RedisConnection(url, timeout_s)
         self._run = self._connection.run

@@ -16,9 +16,10 @@ from ..blocks import Extent, TableStore
 from ..replicas import Replication
 from ..tables import Tables, quoted
 from ..time_limits import time_limit_notice
-from ..whole import PAGE_BYTES, Block, SideEffect, StoredRow
+from ..whole import PAGE_BYTES, Block, Place, SideEffect, StoredRow
 from .connection import PostgreSQLConnections
 from .drivers import DRIVERS
+from .putting_back import put_rows_back
 from .replicas import replication_of
 from .statements import Statements
 
@@ -40,6 +41,8 @@ _SESSIONS = 20
 
 class PostgreSQLStore(TableStore):
     """The rows of one pair of tables, found by the connection's search path."""
+
+    kind = "postgresql"
 
     def __init__(self, url: str, driver: str, tables: Tables, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._connections = PostgreSQLConnections(url, driver, timeout_s)
@@ -131,6 +134,10 @@ class PostgreSQLStore(TableStore):
         """The ids of those rows that were as they were read."""
         ((ids,),) = await self._fetch(statement, ids=[row.id for row in rows], old=[row.data for row in rows], **values)
         return set(ids or ())
+
+    async def put_back(self, rows: Sequence[StoredRow], *, dry_run: bool = False) -> list[Place]:
+        """As `WholeStore.put_back`."""
+        return await put_rows_back(self._connections, self._tables, rows, dry_run=dry_run) if rows else []
 
     async def erase(self, session_ids: Sequence[str], *, dry_run: bool = False) -> Mapping[str, int]:
         """As `WholeStore.erase`."""

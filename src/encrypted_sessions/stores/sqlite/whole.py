@@ -16,10 +16,11 @@ from typing import Any
 
 from ..blocks import SIZE, Extent, TableStore
 from ..tables import Tables, quoted
-from ..whole import HAS_NULL, PAGE_BYTES, SideEffect, StoredRow
+from ..whole import HAS_NULL, PAGE_BYTES, Place, SideEffect, StoredRow
 from .branches import forget_messages
 from .connection import SQLiteConnection
 from .erasing import erase_sessions
+from .putting_back import RowsPutBack
 from .side_effects import side_effects
 from .statements import SIZE_OF_ROW
 
@@ -35,6 +36,7 @@ _RETRY_S = 0.02
 class SQLiteStore(TableStore):
     """The rows of one file. The file is never made, and its tables neither."""
 
+    kind = "sqlite"
     overlaps = False
 
     def __init__(self, path: str, tables: Tables, *, timeout_s: float = _TIMEOUT_S) -> None:
@@ -143,6 +145,11 @@ class SQLiteStore(TableStore):
             gone = [row for row, done in zip(rows, removed, strict=True) if done]
             forget_messages(connection, self._tables, gone)
             return removed
+
+    async def put_back(self, rows: Sequence[StoredRow], *, dry_run: bool = False) -> list[Place]:
+        """As `WholeStore.put_back`. Not into a file of AdvancedSQLiteSession, whose messages are more than rows."""
+        putting = RowsPutBack(self._connection, self._tables, self.location)
+        return await self._connection.run(putting.put, rows, dry_run)
 
     async def erase(self, session_ids: Sequence[str], *, dry_run: bool = False) -> Mapping[str, int]:
         """As `WholeStore.erase`."""
