@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from keyproviders import redact_frames
 
 from . import arguments
-from .errors import ScanBudgetError
+from .errors import HistoryChangedError, ScanBudgetError
 from .history.results import OutcomeCounts
 from .history.sealed_history import SealedHistory
 from .history.user_turns import SHOWN, containing, find_turns
@@ -293,15 +293,22 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         Raises:
             ValueError: No turn contains it, or the name is blank or taken.
             ScanBudgetError: The first `max_scan_items` user messages do not contain it, and there are more.
+            HistoryChangedError: Another task went to another branch meanwhile, where the turn is another one.
             UnreadableItemsError: A user message before the first that contains it cannot be read; not under
                 on_unreadable="skip".
             StoreError: The store failed, as for `add_items`.
             KeyProviderError: The key provider cannot answer.
             TypeError: An argument is no str.
         """
-        turns = await self._turns(None, wanted=containing(_text(search_term, "search_term")), first_alone=True)
+        wanted = containing(_text(search_term, "search_term"))
+        rows = BranchRows(self._sdk_session)
+        turns = await self._turns(None, wanted=wanted, first_alone=True)
         if not turns:
             raise ValueError("No user turns found containing the search term in the current branch")
+        if rows.have_been_left():
+            raise HistoryChangedError(
+                "the session went to another branch while this one was searched; no branch was made. Try again"
+            )
         return await self.create_branch_from_turn(turns[0]["turn"], branch_name)
 
     @redact_frames

@@ -297,7 +297,7 @@ async def test_a_clear_by_another_object_puts_this_one_back_to_main(file: Path, 
         assert select(file, "SELECT DISTINCT branch_id FROM message_structure") == [("main",)]
 
 
-@pytest.mark.parametrize("first", ["add", "pop", "items", "turns", "search", "branch", "usage"])
+@pytest.mark.parametrize("first", ["add", "pop", "items", "turns", "search", "branch", "branch from content", "usage"])
 async def test_whichever_call_comes_first_after_such_a_clear_is_one_on_main(file: Path, ring: KeyRing, first: str):
     with sealed(file, ring) as session, sealed(file, ring) as another:
         await session.add_items([question("one")])
@@ -312,9 +312,15 @@ async def test_whichever_call_comes_first_after_such_a_clear_is_one_on_main(file
             "turns": session.get_conversation_turns,
             "search": lambda: session.find_turns_by_content("anew"),
             "branch": lambda: session.create_branch_from_turn(1, "second"),
+            "branch from content": lambda: session.create_branch_from_content("anew", "second"),
             "usage": session.get_turn_usage,
         }
-        expected: dict[str, Any] = {"pop": question("anew"), "items": [question("anew")], "branch": "second"}
+        expected: dict[str, Any] = {
+            "pop": question("anew"),
+            "items": [question("anew")],
+            "branch": "second",
+            "branch from content": "second",
+        }
         found = await does[first]()
         if first in expected:
             assert found == expected[first]

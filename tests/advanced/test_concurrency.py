@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from encrypted_sessions import Key, KeyRing, StoreTimeoutError, advanced
+from encrypted_sessions.errors import HistoryChangedError
 from encrypted_sessions.history import classified
 from encrypted_sessions.stores.sizes import PAGE
 from encrypted_sessions.stores.sqlite.branch_rows import BranchRows
@@ -124,6 +125,18 @@ async def test_a_search_goes_on_in_the_branch_where_it_began(ring: KeyRing, at_s
         at_second_page("user_messages", lambda: session.switch_to_branch("side"))
         assert len(await session.find_turns_by_content("")) == 300
         assert len(await session.find_turns_by_content("")) == 3
+
+
+async def test_no_branch_is_made_from_a_turn_of_another_branch(ring: KeyRing, at_second_page: Any):
+    """The turn was looked for in one, and has another content where the session is by then."""
+    with sealed(":memory:", ring) as session:
+        await long_main_and_short_side(session)
+        at_second_page("user_messages", lambda: session.switch_to_branch("side"))
+        with pytest.raises(HistoryChangedError, match="no branch was made"):
+            await session.create_branch_from_content("299", "of the last")
+        assert len(await session.list_branches()) == 2
+        await session.switch_to_branch("main")
+        assert await session.create_branch_from_content("299", "of the last") == "of the last"
 
 
 async def test_a_search_while_others_write_meets_each_turn_that_stays_once(ring: KeyRing, at_second_page: Any):

@@ -111,6 +111,11 @@ class BranchRows(RowStore):
             " AND CAST(m.message_data AS BLOB) = ?) RETURNING message_id, user_turn_number"
         )
 
+    def have_been_left(self) -> bool:
+        """Whether the session has gone to another branch since, other than by being cleared."""
+        branch, generation = self._session._branch_state
+        return bool(generation == self._generation and branch != self._branch)
+
     def writer(self, session: Any) -> BranchRows:  # noqa: ARG002 - the rows' own
         """As `RowStore.writer`: these rows, which know their branch."""
         return self
