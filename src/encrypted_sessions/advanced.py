@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from keyproviders import redact_frames
 
 from . import arguments
+from .errors import HistoryChangedError, ScanBudgetError
 from .history.results import OutcomeCounts
 from .history.sealed_history import SealedHistory
 from .history.user_turns import SHOWN, containing, find_turns
@@ -76,7 +77,6 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         _check_session(underlying_session)
         super().__init__(session_id, underlying_session, encryption_key, ttl, **options)
         self.max_scan_items = arguments.max_scan_items(max_scan_items)
-        self._current: tuple[tuple[str, int], SealedHistory] | None = None
 
     @classmethod
     @redact_frames
@@ -293,15 +293,22 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         Raises:
             ValueError: No turn contains it, or the name is blank or taken.
             ScanBudgetError: The first `max_scan_items` user messages do not contain it, and there are more.
+            HistoryChangedError: Another task went to another branch meanwhile, where the turn is another one.
             UnreadableItemsError: A user message before the first that contains it cannot be read; not under
                 on_unreadable="skip".
             StoreError: The store failed, as for `add_items`.
             KeyProviderError: The key provider cannot answer.
             TypeError: An argument is no str.
         """
-        turns = await self._turns(None, wanted=containing(_text(search_term, "search_term")), first_alone=True)
+        wanted = containing(_text(search_term, "search_term"))
+        rows = BranchRows(self._sdk_session)
+        turns = await self._turns(None, wanted=wanted, first_alone=True)
         if not turns:
             raise ValueError("No user turns found containing the search term in the current branch")
+        if rows.have_been_left():
+            raise HistoryChangedError(
+                "the session went to another branch while this one was searched; no branch was made. Try again"
+            )
         return await self.create_branch_from_turn(turns[0]["turn"], branch_name)
 
     @redact_frames
@@ -413,15 +420,11 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         return True
 
     async def _begin(self) -> SealedHistory:
-        # Noted before anything is waited for, so that another task that switches does not change what is meant.
-        rows = BranchRows(self._sdk_session)
-        await super()._begin()
-        # One and the same as long as it shows the same: the SDK's compaction reads and replaces in several calls.
-        if self._current is None or self._current[0] != rows.moment:
-            self._current = rows.moment, self._sealed.over(rows)
-        return self._current[1]
+        history, _ = await self._of_branch(None)
+        return history
 
     async def _of_branch(self, branch_id: str | None) -> tuple[SealedHistory, BranchRows]:
+        # Noted before anything is waited for, so that another task that switches does not change what is meant.
         rows = BranchRows(self._sdk_session, _branch(branch_id))
         await super()._begin()
         return self._sealed.over(rows), rows
@@ -436,16 +439,23 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
     ) -> list[dict[str, Any]]:
         history, rows = await self._of_branch(branch_id)
         counts = OutcomeCounts()
-        turns = await find_turns(
-            history,
-            rows,
-            counts,
-            wanted=wanted,
-            shown=shown,
-            first_alone=first_alone,
-            budget=self.max_scan_items,
-        )
-        self._report(counts, None)
+        exceeded: ScanBudgetError | None = None
+        try:
+            turns = await find_turns(
+                history,
+                rows,
+                counts,
+                wanted=wanted,
+                shown=shown,
+                first_alone=first_alone,
+                budget=self.max_scan_items,
+            )
+        except ScanBudgetError as error:
+            turns, exceeded = [], error
+        # What cannot be read comes first: what was found is not without gaps then.
+        self._report(counts, None, counted_from="the branch's first user message")
+        if exceeded is not None:
+            raise exceeded
         return turns
 
     async def _ask(self, asked: str, method: Callable[..., Awaitable[_T]], *given: Any) -> _T:
@@ -456,7 +466,8 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
     async def _change(self, asked: str, method: Callable[..., Awaitable[_T]], *given: Any) -> _T:
         """What the SDK's class changes without a look at contents."""
         await super()._begin()
-        return await self._sealed.changes.finish(method.__name__, self._sealed.calls.change(asked, method, *given))
+        change = self._sealed.calls.change(asked, method, *given)
+        return await self._sealed.changes.finish(method.__name__, change, is_cancelled_too=True)
 
     def __repr__(self) -> str:
         return f"EncryptedAdvancedSQLiteSession(session_id={self.session_id!r}, ttl={self.ttl})"

@@ -74,6 +74,7 @@ class UnreadableItemsError(EncryptedSessionError):
             "To go on without such rows: on_unreadable='skip', or read(), which returns what can"
             " be read and names the rest."
         ),
+        counted_from: str = "the newest row",
     ) -> UnreadableItemsError:
         """The error for rows that were `refused`, by outcome, with what to do about each."""
         count, found = sum(refused.values()), describe(refused)
@@ -87,7 +88,7 @@ class UnreadableItemsError(EncryptedSessionError):
         lines += [f"  {sentence}" for sentence in advice]
         if findings:
             places = ", ".join(finding.place() for finding in findings[:5])
-            lines.append(f"  counted from the newest row (0): {places}")
+            lines.append(f"  counted from {counted_from} (0): {places}")
         lines.append(f"  {ways_out}")
         return cls("\n".join(lines), outcomes=outcomes, findings=findings, session_id=session_id, store=store)
 

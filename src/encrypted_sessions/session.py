@@ -557,12 +557,13 @@ class EncryptedSession:
             upstream_until=self._upstream_until,
         )
 
-    def _report(self, counts: OutcomeCounts, limit: int | None) -> None:
+    def _report(self, counts: OutcomeCounts, limit: int | None, **words: str) -> None:
+        """Raise or log what was not read; `words` go into the error's message."""
         log = self._sealed.log
         log.passed_over(counts)
         if counts.refused:
             if not self._skip:
-                raise log.refusal(counts, counts.refused)
+                raise log.refusal(counts, counts.refused, **words)
             log.left_out(counts, counts.refused)
         expired = counts.count("expired")
         if limit is None and expired > _EXPIRED_WORTH_A_WARNING and self._first_time("expired"):

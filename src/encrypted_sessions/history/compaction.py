@@ -22,6 +22,7 @@ from ..core.outcomes import Outcome, describe
 from ..errors import HistoryChangedError
 from ..stores.plain import PlainStore
 from ..stores.rows import Row
+from .guarded import StoreCalls
 from .pairing import unpaired
 from .results import Classification, OutcomeCounts
 from .sealed_history import SealedHistory, start_again_while_it_moves
@@ -38,9 +39,10 @@ _REPLACEABLE: tuple[Outcome, ...] = ("ok", "expired")
 _EXPIRED_BETWEEN = 1024
 
 
-# The newest row that a compaction has read. The SDK reads and replaces in one task, and its copies:
-# so two compactions of one history do not take each other's word.
-_seen: ContextVar[tuple[ref[Compaction], Row | None] | None] = ContextVar("_seen", default=None)
+# The newest row that a compaction of a session has read. The SDK reads and replaces in one task, and its copies:
+# so two compactions of one history do not take each other's word. A session that shows another branch by then
+# has another newest row.
+_seen: ContextVar[tuple[ref[StoreCalls], Row | None] | None] = ContextVar("_seen", default=None)
 
 
 class Snapshot(NamedTuple):
@@ -151,7 +153,7 @@ class Compaction:
         """
         if limit is None:
             seen = await self.history.read(default_limit, keywords)
-            _seen.set((ref(self), seen.newest))
+            _seen.set((ref(self.history.calls), seen.newest))
             return seen.items, False
         classified = await self._classify(limit, keywords)
         if not classified.complete or classified.kept():
@@ -197,7 +199,7 @@ class Compaction:
         classified.refuse_unreplaceable(self.history.log)
         newest = classified.rows[-1] if classified.rows else None
         reader, newest_seen = _seen.get() or (None, None)
-        if reader is not None and reader() is self and newest != newest_seen:
+        if reader is not None and reader() is self.history.calls and newest != newest_seen:
             raise _changed()
         sealed = await self.history.seal(output, classified.newest_timestamp())
         rows, changes = self.history.rows, self.history.changes

@@ -110,7 +110,9 @@ async def _remove(history: SealedHistory, rows: RowStore, found: _PopCandidate, 
     async def undo(removed: bool) -> None:  # noqa: FBT001 - the result of `remove`
         if removed and found.item is not None:
             data = found.due[-1].data
-            await _put_back(history, decode_json(data) if isinstance(data, (str, bytes)) else data, {})
+            taken: Any = decode_json(data) if isinstance(data, (str, bytes)) else data
+            (stored,) = rows.stored_as([taken], [found.item])
+            await _put_back(history, stored, {})
 
     return await history.changes.finish("pop_item", rows.remove(found.due, newest), undo)
 

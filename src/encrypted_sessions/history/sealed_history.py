@@ -48,7 +48,7 @@ class SealedHistory:
     ) -> None:
         self.calls = StoreCalls(session_id, changes, log)
         self.session = session
-        self.store = GuardedSession(rows.writer(session) if isinstance(rows, RowStore) else session, self.calls)
+        self.store = self._writer(rows)
         self.keychain = keychain
         self.policy = policy
         self.changes = changes
@@ -75,8 +75,13 @@ class SealedHistory:
     def over(self, rows: RowStore) -> SealedHistory:
         """The same history as another access to its rows shows it."""
         other = copy(self)
+        other.store = self._writer(rows)
         other.rows = self.guarded(rows)
         return other
+
+    def _writer(self, rows: RowStore | PlainStore) -> GuardedSession:
+        session = self.session
+        return GuardedSession(rows.writer(session) if isinstance(rows, RowStore) else session, self.calls)
 
     def guarded(self, rows: RowStore) -> GuardedRows:
         """Rows whose every call ends in time, and says what is wrong in words of ours."""

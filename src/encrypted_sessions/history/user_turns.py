@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from typing import Any, cast
 
 from ..errors import ScanBudgetError
 from ..stores.sizes import PAGE
 from ..stores.sqlite.branch_rows import BranchRows, UserMessage
-from .classified import Classifier, SessionOpeners
+from .classified import Classifier, TimeSlice
 from .results import Classification, OutcomeCounts
 from .sealed_history import SealedHistory
 
@@ -42,26 +43,27 @@ async def find_turns(
     and what the store and the key provider raise.
     """
     turns: list[dict[str, Any]] = []
-    async for page in _opened(history, rows, budget, turns):
-        for message, classification in page:
-            counts.add(classification)
-            if classification.item is None:
-                continue
-            content = classification.item.get("content", "")
-            if wanted is None or wanted(content):
-                turns.append(_turn(message, content, shown))
-                if first_alone:
-                    return turns
+    time_slice = TimeSlice()
+    async with aclosing(_opened(history, rows, budget, turns)) as pages:
+        async for page in pages:
+            for message, classification in page:
+                counts.add(classification)
+                if classification.item is None:
+                    continue
+                content = classification.item.get("content", "")
+                if wanted is None or wanted(content):
+                    turns.append(_turn(message, content, shown))
+                    if first_alone:
+                        return turns
+                if time_slice.is_used_up():
+                    await time_slice.checkpoint()
     return turns
 
 
 async def _opened(
     history: SealedHistory, rows: BranchRows, budget: int | None, found: list[dict[str, Any]]
-) -> AsyncIterator[Iterable[tuple[UserMessage, Classification]]]:
-    policy = history.policy()
-    classifier = Classifier[UserMessage](
-        SessionOpeners(history.keychain), lambda: policy, added_at=rows.added_at, max_row_bytes=history.max_row_bytes
-    )
+) -> AsyncGenerator[Iterable[tuple[UserMessage, Classification]], None]:
+    classifier = cast("Classifier[Any]", history.classifier())  # which asks for a row's data, and for when it was added
     last: UserMessage | None = None
     left = budget
     while True:

@@ -76,8 +76,12 @@ def other_purge_of_class(session_class: type) -> str | None:
 
 
 def wrapper_of_class(session_class: type) -> str | None:
-    """The wrapper that was made for such a session, where EncryptedSession loses what it does; else None."""
-    return _OTHER_WRAPPERS.get(qualified_name(session_class))
+    """The wrapper that was made for such a session, where EncryptedSession loses what it does; else None.
+
+    A class made from such a one does the same, and more.
+    """
+    wrappers = (_OTHER_WRAPPERS.get(qualified_name(one)) for one in session_class.__mro__)
+    return next((wrapper for wrapper in wrappers if wrapper is not None), None)
 
 
 def qualified_name(session_class: type) -> str:

@@ -46,7 +46,7 @@ async def write_rows(place: StoreLocation, session_id: str, rows: Sequence[str])
                 f"INSERT INTO {place.messages_table} (session_id, message_data) VALUES (?, ?)",
                 [(session_id, row) for row in rows],
             )
-            if place.kind == "advanced-sqlite":  # which reads only what its own index names
+            if place.has_structure:
                 connection.execute(
                     "INSERT INTO message_structure (session_id, message_id, message_type, sequence_number)"
                     f" SELECT session_id, id, 'other', id FROM {place.messages_table} WHERE session_id = ?"

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from encrypted_sessions import EncryptedSession, Key, KeyDestroyedError, KeyDisabledError
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
-from encrypted_sessions_tests.stores import StoreLocation, open_store
+from encrypted_sessions_tests.stores import BRANCHING, StoreLocation, open_store
 
 SESSION: Final = "user-1"
 TTL: Final = 600
@@ -183,7 +183,16 @@ class Sealer:
         """An encrypted session with these keys over the store of a place."""
         options.setdefault("ttl", TTL)
         async with open_store(place, self.session_id) as store:
-            yield EncryptedSession.wrap(store, self.ring, **options)
+            yield wrapper_of(place).wrap(store, self.ring, **options)
+
+
+def wrapper_of(place: StoreLocation) -> type[EncryptedSession]:
+    """What encrypts the sessions of a place."""
+    if place.kind != BRANCHING:
+        return EncryptedSession
+    from encrypted_sessions.advanced import EncryptedAdvancedSQLiteSession
+
+    return EncryptedAdvancedSQLiteSession
 
 
 def altered(envelope: dict[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from encrypted_sessions import EncryptedSession, Key, KeyDestroyedError, KeyRing
+from encrypted_sessions.advanced import EncryptedAdvancedSQLiteSession
 from encrypted_sessions_tests import warm_programs
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
-from encrypted_sessions_tests.stores import StoreLocation, open_store
+from encrypted_sessions_tests.sealed_rows import wrapper_of
+from encrypted_sessions_tests.stores import BRANCHING, StoreLocation, open_store
 
 SESSION = "user-1"
 TIMEOUT_S = 120
@@ -98,7 +100,7 @@ class Child:
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[EncryptedSession]:
         async with open_store(self.place, SESSION) as store:
-            yield EncryptedSession.wrap(store, self.ring(), ttl=None)
+            yield wrapper_of(self.place).wrap(store, self.ring(), ttl=None)
 
     def wait_for_start(self) -> None:
         """Say that all is open, and wait for the word to begin."""
@@ -189,7 +191,7 @@ async def pop_until_killed(child: Child) -> None:
 async def add_and_pop_until_killed(child: Child) -> None:
     """Add two items at once to a history of this child's own, and take one out, again and again."""
     async with open_store(child.place, f"child {child.number}") as store:
-        session = EncryptedSession.wrap(store, child.ring(), ttl=None)
+        session = wrapper_of(child.place).wrap(store, child.ring(), ttl=None)
         await session.read(1)
         child.wait_for_start()
         number = 0
@@ -274,10 +276,58 @@ async def _generation(session: EncryptedSession) -> int:
     return generation if history.items == items_of(generation) else -1
 
 
+BRANCHES_OF_EACH = 6
+
+
+async def work_on_branches(child: Child) -> None:
+    """Make branches of one session, write to them and to main, and delete every second one, while others do so."""
+    async with child.session() as session:
+        assert isinstance(session, EncryptedAdvancedSQLiteSession)
+        await session.read(1)
+        child.wait_for_start()
+        for step in range(BRANCHES_OF_EACH):
+            name = f"{child.number}/{step}"
+            await session.create_branch_from_turn(2, name)
+            await session.add_items([{"role": "user", "content": f"{name} {what}"} for what in ("one", "two", "gone")])
+            assert await session.pop_item() == {"role": "user", "content": f"{name} gone"}
+            await session.switch_to_branch("main")
+            await session.add_items([{"role": "user", "content": name}])
+            if step % 2:
+                await session.delete_branch(name)
+
+
+async def branch_until_killed(child: Child) -> None:
+    """Add to a history of this child's own, make a branch of it, add to that, and delete it, again and again."""
+    async with open_store(child.place, f"child {child.number}") as store:
+        session = EncryptedAdvancedSQLiteSession.wrap(store, child.ring(), ttl=None)
+        await session.add_items([{"role": "user", "content": "first"}])
+        child.wait_for_start()
+        number = 0
+        while child.goes_on():
+            name = f"branch {number}"
+            await session.add_items([{"role": "user", "content": f"{number} {what}"} for what in ("one", "two")])
+            child.log("added", number, sync=False)
+            await session.create_branch_from_turn(2 + 2 * number, name)
+            child.log("made", number, sync=False)
+            await session.add_items([{"role": "user", "content": f"{name} {what}"} for what in ("one", "two")])
+            child.log("filled", number, sync=False)
+            await session.switch_to_branch("main")
+            if number % 2:
+                child.log("deleting", number, sync=False)
+                await session.delete_branch(name)
+                child.log("deleted", number, sync=False)
+            number += 1
+
+
+#: What several children do at once to one session, to its end.
+TOGETHER = (pop_all, work_on_branches)
+
 WORK = {
     function.__name__: function
     for function in (
         add_and_pop_until_killed,
+        branch_until_killed,
+        work_on_branches,
         pop_all,
         pop_until_killed,
         purge_until_killed,
@@ -307,6 +357,7 @@ MODULES = {
     "redis-sentinel": ("agents.extensions.memory.redis_session", "encrypted_sessions.stores.redis.rows"),
     "mongodb": ("agents.extensions.memory.mongodb_session",),
     "advanced-sqlite": ("agents.extensions.memory.advanced_sqlite_session",),
+    BRANCHING: ("agents.extensions.memory.advanced_sqlite_session", "encrypted_sessions.advanced"),
     **{
         f"sqlalchemy-{driver}": (
             "agents.extensions.memory.sqlalchemy_session",
@@ -326,7 +377,7 @@ def main() -> None:
     for module in MODULES[order["place"]["kind"]]:
         importlib.import_module(module)
     work = WORK[order["work"]]
-    if work is pop_all:
+    if work in TOGETHER:
         children = [Child(order, number) for number in range(order["rounds"])]
         for child in children:
             child.start(work)

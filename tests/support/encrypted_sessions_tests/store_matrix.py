@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from . import redis_rights as rights
-from .stores import StoreLocation, new_place, set_redis_rights
+from .stores import BRANCHING, StoreLocation, new_place, set_redis_rights
 
 if TYPE_CHECKING:
     from .redis_servers import TlsRedisServer, WatchedRedis
@@ -46,6 +46,7 @@ NOTES: Final = {
     "f": "give the URL of the primary; after a failover run again, with that of the new one",
     "g": "there are no commands for it yet; StoreConfigError",
     "h": "unless it is [given a store](write-your-own-store.md)",
+    "i": "around it; a compaction session beneath it, which has no branches, is a TypeError",
 }
 
 WHOLE: Final = Cell("whole")
@@ -230,6 +231,13 @@ STORES: Final = [
     MatrixStore("async-sqlite", "`AsyncSQLiteSession`", _SQLITE, _of_kind("async-sqlite")),
     MatrixStore("sqlalchemy-sqlite", "`SQLAlchemySession` on SQLite", _SQLITE, _of_kind("sqlalchemy-sqlite")),
     MatrixStore("advanced-sqlite", "`AdvancedSQLiteSession`", _SQLITE, _of_kind("advanced-sqlite"), **_BY_METHODS),
+    MatrixStore(
+        BRANCHING,
+        "`AdvancedSQLiteSession` in an `EncryptedAdvancedSQLiteSession`",
+        _SQLITE,
+        _of_kind(BRANCHING),
+        compaction=Cell("whole", "i"),
+    ),
     MatrixStore(
         "postgresql-asyncpg",
         "`SQLAlchemySession` by asyncpg",

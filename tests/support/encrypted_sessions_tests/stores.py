@@ -35,6 +35,9 @@ KINDS: Final = (*ROW_ADDRESSABLE, "advanced-sqlite", "plain")
 MARIADB: Final = ("sqlalchemy-aiomysql", "sqlalchemy-asyncmy")
 """Row by row as well, each by another driver, in tables as docs/mysql.md makes them: for tests of their own."""
 
+BRANCHING: Final = "branching-sqlite"
+"""The SDK's class with branches once more, in the wrapper that was made for it: `sealed_rows.wrapper_of`."""
+
 REDIS_WITHOUT_EVAL: Final = "redis-without-eval"
 """Places of the kind "redis" whose user may do all but run scripts."""
 
@@ -57,7 +60,12 @@ class StoreLocation:
 
     @property
     def in_sqlite(self) -> bool:
-        return self.kind in ("sqlite", "async-sqlite", "advanced-sqlite", "sqlalchemy-sqlite")
+        return self.kind in ("sqlite", "async-sqlite", "advanced-sqlite", BRANCHING, "sqlalchemy-sqlite")
+
+    @property
+    def has_structure(self) -> bool:
+        """Whether the session reads only what an index of its own names."""
+        return self.kind in ("advanced-sqlite", BRANCHING)
 
     @property
     def in_mariadb(self) -> bool:
@@ -94,7 +102,7 @@ def new_place(kind: str, request: pytest.FixtureRequest) -> StoreLocation:
         return StoreLocation("redis", redis_user(request, *WITHOUT_EVAL), prefix)
     if kind == "plain":
         return StoreLocation(kind, "", prefix)
-    if kind not in KINDS:
+    if kind not in (*KINDS, BRANCHING):
         raise ValueError(f"no store of the kind {kind!r}; the kinds are {', '.join((*KINDS, *MARIADB))}")
     folder: Path = request.getfixturevalue("tmp_path")
     return StoreLocation(kind, str(folder / f"{prefix}.db"), prefix)
@@ -169,7 +177,7 @@ async def open_store(place: StoreLocation, session_id: str, **options: Any) -> A
     """
     if place.kind == "plain":
         yield PlainSession(session_id, place.memory.setdefault(session_id, []), **options)
-    elif place.kind in ("sqlite", "advanced-sqlite"):
+    elif place.kind == "sqlite" or place.has_structure:
         with _open_sqlite(place, session_id, options) as store:
             yield store
     elif place.kind in OTHER_KINDS:
@@ -266,7 +274,7 @@ async def write_raw_row(place: StoreLocation, session_id: str, data: Row, *, blo
                 f"INSERT INTO {place.messages_table} (session_id, message_data) VALUES (?, {_cast(blob=blob)})",
                 (session_id, data),
             ).lastrowid
-            if place.kind == "advanced-sqlite":  # which reads only what its own index names
+            if place.has_structure:
                 connection.execute(
                     "INSERT INTO message_structure (session_id, message_id, message_type, sequence_number)"
                     " SELECT ?, ?, 'other', COALESCE(MAX(sequence_number), 0) + 1 FROM message_structure"

@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
-from ..._support.shielding import is_caller_gone
+from ..._support.shielding import is_caller_gone, shield
 from ...core.exact_json import as_object
 from ..rows import TOO_LARGE, Row, RowStore
 from ..sizes import PAGE_BYTES
@@ -26,6 +26,9 @@ from .statements import SIZE_OF_ROW, page_of
 from .structure import StructuredEnvelope
 
 __all__ = ["AllBranches", "BranchRows", "UserMessage"]
+
+#: Messages that one statement removes: each is a value in it, twice.
+_AT_ONCE = 400
 
 
 class UserMessage(NamedTuple):
@@ -98,7 +101,8 @@ class BranchRows(RowStore):
         self._rows = f"SELECT s.id, {data} {beneath}"
         self._user_messages = (
             f"SELECT s.id, {data}, s.sequence_number, s.branch_turn_number, s.created_at {beneath}"
-            " AND s.message_type = 'user' AND s.sequence_number > ? ORDER BY s.sequence_number, s.id LIMIT ?"
+            " AND s.message_type = 'user' AND (s.sequence_number, s.id) > (?, ?)"
+            " ORDER BY s.sequence_number, s.id LIMIT ?"
         )
         self._times = f"SELECT s.id, CAST(strftime('%s', m.created_at) AS INTEGER) {beneath} AND s.id IN "
         self._remove_one = (
@@ -106,15 +110,15 @@ class BranchRows(RowStore):
             f" AND EXISTS (SELECT 1 FROM {messages} m WHERE m.id = message_id AND m.session_id = ?"
             " AND CAST(m.message_data AS BLOB) = ?) RETURNING message_id, user_turn_number"
         )
-        self._remove_message = (
-            f"DELETE FROM {messages} WHERE id = ? AND session_id = ?"
-            " AND NOT EXISTS (SELECT 1 FROM message_structure WHERE session_id = ? AND message_id = ?)"
-        )
 
-    @property
-    def moment(self) -> tuple[str, int]:
-        """The branch, and how often the session had been cleared: the same for rows that show the same."""
-        return self._branch, self._generation
+    def have_been_left(self) -> bool:
+        """Whether the session has gone to another branch since, other than by being cleared."""
+        branch, generation = self._session._branch_state
+        return bool(generation == self._generation and branch != self._branch)
+
+    def writer(self, session: Any) -> BranchRows:  # noqa: ARG002 - the rows' own
+        """As `RowStore.writer`: these rows, which know their branch."""
+        return self
 
     def reads_end_when_cancelled(self) -> bool:
         """As `RowStore.reads_end_when_cancelled`: the worker thread goes on, and nobody waits for it."""
@@ -169,9 +173,9 @@ class BranchRows(RowStore):
     def _next_user_messages(self, after: UserMessage | None, count: int) -> list[UserMessage]:
         messages: list[UserMessage] = []
         left = PAGE_BYTES
-        position = -1 if after is None else after.position
+        last = (-1, 0) if after is None else (after.position, after.id)
         with self._session._locked_connection() as connection:
-            values = (*self._of_rows(connection), position, count)
+            values = (*self._of_rows(connection), *last, count)
             for message in map(UserMessage._make, connection.execute(self._user_messages, values)):
                 if type(message.data) is int:
                     messages.append(message._replace(data=TOO_LARGE))
@@ -181,6 +185,25 @@ class BranchRows(RowStore):
                 if left <= 0:
                     break
         return messages
+
+    async def add_items(self, items: list[Any]) -> None:
+        """Add to this branch, whole or not at all, also where the session has gone on in another one meanwhile."""
+        if not items:
+            await self._session.add_items(items)  # which looks whether it is closed
+            return
+        await shield(self._session._run_ordered_turn_operation(self._add, items))
+
+    def _add(self, items: list[Any]) -> None:
+        session = self._session
+        with session._write_connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            session._insert_items(connection, items)
+            session._insert_structure_metadata(connection, items, self._branch_now(connection))
+            connection.commit()
+
+    async def clear_session(self) -> None:
+        """As the session's own: all branches go."""
+        await self._session.clear_session()
 
     async def added_at(self, rows: Sequence[Any]) -> Sequence[float | None]:
         """As `RowStore.added_at`, of rows or user messages."""
@@ -243,21 +266,33 @@ class BranchRows(RowStore):
     def _remove_rows(self, connection: sqlite3.Connection, rows: Sequence[Row], *, with_usage: bool = True) -> int:
         session_id, branch = self._session.session_id, self._branch_now(connection)
         self._session._ensure_branch_reservations_table(connection)  # a branch's name stays taken
-        removed = 0
+        messages = list[int]()
         turns = set[int | None]()
         for row in rows:
             values = row.id, session_id, branch, session_id, row.data
             for message_id, turn in connection.execute(self._remove_one, values).fetchall():
-                removed += 1
+                messages.append(message_id)
                 turns.add(turn)
-                connection.execute(self._remove_message, (message_id, session_id, session_id, message_id))
+        self._remove_messages_of_no_branch(connection, messages)
         for turn in turns - {None} if with_usage else ():
             these = "session_id = ? AND branch_id = ? AND user_turn_number = ?"
             connection.execute(
                 f"DELETE FROM turn_usage WHERE {these} AND NOT EXISTS (SELECT 1 FROM message_structure WHERE {these})",
                 (session_id, branch, turn) * 2,
             )
-        return removed
+        return len(messages)
+
+    def _remove_messages_of_no_branch(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+        # No index finds a message's rows of structure: the session's are looked through, once for many messages.
+        session_id = self._session.session_id
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            these = f"IN ({', '.join('?' * len(some))})"
+            connection.execute(
+                f"DELETE FROM {self._session.messages_table} WHERE session_id = ? AND id {these} AND id NOT IN"
+                f" (SELECT message_id FROM message_structure WHERE session_id = ? AND message_id {these})",
+                (session_id, *some) * 2,
+            )
 
     def _branch_now(self, connection: sqlite3.Connection) -> str:
         """The branch, unless the session has been cleared since it was current."""
