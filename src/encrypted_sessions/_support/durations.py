@@ -10,8 +10,8 @@ from typing import NamedTuple
 __all__ = ["DELAYS", "RUNS", "STEPS", "Unit", "format_clock", "format_duration", "format_minutes", "parse_duration"]
 
 
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h)?", re.ASCII)
-_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|d)?", re.ASCII)
+_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class Unit(NamedTuple):
@@ -52,7 +52,7 @@ def format_clock(seconds: int, *, hours: bool = False) -> str:
 
 
 def parse_duration(text: str, name: str) -> float:
-    """The seconds of what somebody wrote: `60s`, `5m`, `1.5h`, or a number of seconds alone. Raises ValueError."""
+    """The seconds of what somebody wrote: `60s`, `5m`, `1.5h`, `1d`, or seconds alone. Raises ValueError."""
     found = _DURATION.fullmatch(text)
     if found is None:
         raise ValueError(f"{name} must be a time such as 60s, 5m or 1h")

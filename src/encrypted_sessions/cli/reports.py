@@ -30,6 +30,9 @@ __all__ = ["format_inspected_json", "format_inspected_text", "format_json", "for
 
 _WIDTH = 100
 
+#: So many sessions are named in a sentence.
+_MOST_NAMED = 20
+
 #: What each outcome means to whoever runs a command.
 _MEANS: Mapping[str, str] = {
     "ok": "authentic and in time",
@@ -74,7 +77,8 @@ _TO_DO: Mapping[str, str] = {
 def format_text(command: str, report: Report) -> str:
     """A table of what was found, changed and left, what to do about it, and a verdict."""
     dry = " (dry run)" if report.dry_run else ""
-    lines = [f"{command} of {printable(report.store)}{dry}, {format_duration(report.took_s, RUNS)}", ""]
+    only = "" if report.only is None else f", {printable(report.only)}"
+    lines = [f"{command} of {printable(report.store)}{only}{dry}, {format_duration(report.took_s, RUNS)}", ""]
     if isinstance(report, InventoryReport):
         lines += _inventory(report)
     else:
@@ -180,14 +184,28 @@ def _why(reason: str) -> str:
 def _verdict(report: Report) -> str:
     if isinstance(report, InventoryReport):
         return printable(report.conclusion)  # what follows a server names itself
-    if isinstance(report, EraseReport) and report.missing:
-        return f"{_result(report)} Without any trace there: {', '.join(map(printable, report.missing))}."
+    if isinstance(report, EraseReport):
+        return " ".join([_result(report), *_after_erasing(report)])
     return _result(report)
+
+
+def _after_erasing(report: EraseReport) -> list[str]:
+    sentences = []
+    if report.missing:
+        more = len(report.missing) - _MOST_NAMED
+        named = ", ".join(map(printable, report.missing[:_MOST_NAMED])) + (" and more" if more > 0 else "")
+        sentences.append(f"Without any trace there: {named}.")
+    if report.sessions and not report.dry_run:
+        sentences.append(f"Out of reach, and yours to see to: {'; '.join(report.not_reached)}.")
+    return sentences
 
 
 def _result(report: Report) -> str:
     if report.dry_run:
         would = f"With --yes {_rows(report.changed)} would be." if report.changed else "There is nothing to remove."
+        if isinstance(report, EraseReport) and report.changed:
+            sessions = f"{report.named:,} session{'' if report.named == 1 else 's'}"
+            would = f"With --yes --expect {report.named} {_rows(report.changed)} of {sessions} would be."
         return f"Dry run: nothing was removed. {would}" + ("" if report.ok else f" {_not_well(report)}")
     if report.ok:
         return "All is well: every row is in order." if isinstance(report, VerifyReport) else "All is well."
@@ -215,7 +233,7 @@ def _inventory(report: InventoryReport) -> list[str]:
     rows = sum(group.items for group in report.groups)
     lines += ["", f"{_rows(rows)}, {_size(sum(group.size for group in report.groups))}."]
     if report.keys:
-        is_sure = not report.replicas_behind  # a key that a replica needs is not free
+        is_sure = not report.replicas_behind and report.only is None  # a key that a replica needs is not free
         key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
         lines += ["", *table(key_heads, [_key(use, is_sure=is_sure) for use in report.keys], right=(1, 2))]
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
@@ -35,6 +35,8 @@ async def verify(
     upstream_until: datetime | None = None,
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
+    sessions: Iterable[str] | None = None,
+    session_prefix: str | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> VerifyReport:
@@ -49,6 +51,8 @@ async def verify(
             class stamped later are `unauthentic`. None for no end.
         batch: Rows read at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
+        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
+        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -70,6 +74,8 @@ async def verify(
         max_row_bytes=max_row_bytes,
         progress=progress,
         stop=stop,
+        sessions=sessions,
+        session_prefix=session_prefix,
     )
     run = Run(arguments.store(store), arguments.keys(keys), settings)
     operation = _Verify(run)

@@ -19,6 +19,7 @@ from .interruption import InterruptedRunError
 from .keys import StoreKeys
 from .progress import Progress
 from .reports import ReplicaState, RowFinding, Stopped
+from .session_filter import SessionFilter
 from .store_calls import StoreCalls
 
 __all__ = ["MOST_BYTES", "STAYS_DONE", "Run", "Settings"]
@@ -45,6 +46,7 @@ class Settings(NamedTuple):
     replica_wait_s: float
     progress: Callable[[Progress], object] | None
     stop: Callable[[], bool]
+    only: SessionFilter | None = None
 
     def __repr__(self) -> str:
         return "Settings()"  # one of them is a secret
@@ -123,6 +125,11 @@ class Run:
                     RowFinding(row.session_id, _format_row_id(row.id), classified.outcome, shown_kid(classified.kid))
                 )
 
+    def leave_missing(self, sessions: int) -> None:
+        """Count sessions that were named, and of which there is no trace."""
+        if sessions:
+            self.left["sessions_missing"] = self.left.get("sessions_missing", 0) + sessions
+
     def notice(self, sentence: str) -> None:
         """Tell whoever runs this something, once."""
         if sentence not in self.notices and len(self.notices) < MAX_FINDINGS:
@@ -132,6 +139,7 @@ class Run:
         """What every report has."""
         return {
             "store": self.store.location,
+            "only": None if self.settings.only is None else str(self.settings.only),
             "found": self.found,
             "changed": self.changed,
             "left": self.left,

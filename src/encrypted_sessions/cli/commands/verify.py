@@ -12,6 +12,9 @@ from ..options import (
     MaxRowBytes,
     MessagesTable,
     OptionalTTL,
+    SessionIDs,
+    SessionPrefix,
+    SessionsFrom,
     SessionsTable,
     StoreURL,
     UpstreamKey,
@@ -33,6 +36,9 @@ def verify(
     *,
     ttl: OptionalTTL = None,
     keys: KeysURL = None,
+    session: SessionIDs = None,
+    session_prefix: SessionPrefix = None,
+    sessions_from: SessionsFrom = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
@@ -54,6 +60,9 @@ def verify(
         upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
+        sessions=session,
+        session_prefix=session_prefix,
+        sessions_from=sessions_from,
     )
     ring = options.open_ring()
     run_operation("verify", options, maintenance.verify, ring, {"ttl": ttl, **options.for_reading()})
