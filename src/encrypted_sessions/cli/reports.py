@@ -204,8 +204,8 @@ def _result(report: Report) -> str:
     if report.dry_run:
         would = f"With --yes {_rows(report.changed)} would be." if report.changed else "There is nothing to remove."
         if isinstance(report, EraseReport) and report.changed:
-            sessions = f"{report.named:,} session{'' if report.named == 1 else 's'}"
-            would = f"With --yes --expect {report.named} {_rows(report.changed)} of {sessions} would be."
+            sessions = f"{report.sessions:,} session{'' if report.sessions == 1 else 's'}"
+            would = f"With --yes --expect {report.named}, {_rows(report.changed)} of {sessions} would be."
         return f"Dry run: nothing was removed. {would}" + ("" if report.ok else f" {_not_well(report)}")
     if report.ok:
         return "All is well: every row is in order." if isinstance(report, VerifyReport) else "All is well."
