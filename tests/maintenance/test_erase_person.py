@@ -139,6 +139,9 @@ def test_a_file_that_is_no_report_of_this_store_is_refused(file: StoreLocation, 
         result = run(file, None, "erase", "--session", "user-7", "--report", str(report), "--yes")
         assert (result.exit_code, words in " ".join(result.stderr.split())) == (2, True), result.output
         assert report.read_bytes() == content
+    os.mkfifo(tmp_path / "pipe")
+    result = run(file, None, "erase", "--session", "user-7", "--report", str(tmp_path / "pipe"))
+    assert (result.exit_code, "is no file" in " ".join(result.stderr.split())) == (2, True), result.output
     # A line that was cut short is none.
     report.write_bytes(b"".join(lines) + b'{"event": "erased", "session_id": "user-7')
     assert run(file, None, "erase", "--session", "user-7", "--report", str(report), "--yes").exit_code == 0
@@ -243,13 +246,14 @@ def test_after_kills_the_report_and_the_store_agree(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, rounds: Rounds, seed: Seed
 ):
     place = new_place(kind, request)
-    count = SESSIONS if rounds.many else 60
+    kills = rounds.of(KILLS)
+    count = max(60, SESSIONS * kills // KILLS)
     ids = [f"user-{number}" for number in range(count)]
     asyncio.run(fill_many(place, [*ids, "kept"]))
     (tmp_path / "ids").write_text("".join(f"{one}\n" for one in ids), encoding="utf-8")
     report = tmp_path / "erased.jsonl"
     more = ("--sessions-from", str(tmp_path / "ids"), "--report", str(report), "--expect", str(count), "--yes")
-    chance, hit, kills = random.Random(seed), 0, rounds.of(KILLS)
+    chance, hit = random.Random(seed), 0
     for _ in range(kills):
         # As soon as the report has grown by a part, by lot.
         grown = size_of(report) + 2 * chance.random() * BYTES_OF_A_LINE * count / kills

@@ -31,6 +31,8 @@ def which_sessions(sessions: Sequence[str] | None, prefix: str | None, file: str
 def _read(name: str) -> object:
     from ..maintenance.session_ids import read_session_ids  # noqa: PLC0415 - as above
 
+    if name == "-" and sys.stdin is None:
+        raise wrong_use("stdin is closed", "--sessions-from")
     try:
         if name == "-":
             ids = read_session_ids(sys.stdin.buffer)

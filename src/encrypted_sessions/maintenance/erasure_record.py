@@ -7,6 +7,7 @@ import getpass
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -19,6 +20,7 @@ from .session_ids import SessionIds
 __all__ = ["ErasureRecord"]
 
 _FORMAT = 1
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
 class ErasureRecord:
@@ -39,13 +41,12 @@ class ErasureRecord:
         self._file: int | None = None
         self._ends = 0
         try:
-            # A named pipe, say, would be waited for.
-            self._file = os.open(self.path, os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND)
+            # Not to wait for the writer of a pipe.
+            self._file = os.open(self.path, _NO_WAIT | (os.O_RDONLY if read_only else os.O_RDWR | os.O_APPEND))
         except FileNotFoundError:
             return
         try:
-            if not read_only:
-                self._lock()
+            self._check(self._file, read_only=read_only)
             with os.fdopen(os.dup(self._file), "rb") as lines:
                 self.gone.add(self._read(lines))
         except BaseException:
@@ -61,14 +62,19 @@ class ErasureRecord:
 
     # -- What was noted.
 
-    def _lock(self) -> None:
+    def _check(self, file: int, *, read_only: bool) -> None:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise self._refused("is no file")
+        if not read_only:
+            self._lock(file)
+
+    def _lock(self, file: int) -> None:
         try:
             import fcntl  # noqa: PLC0415 - which not every system has
         except ImportError:
             return
-        assert self._file is not None  # noqa: S101 - it was just opened
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             in_use = True
         else:
@@ -112,7 +118,9 @@ class ErasureRecord:
         """Note who erases what, when and with which version; make the file, if it is not there."""
         if self._file is None:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-            self._lock()
+            self._lock(self._file)
+            with suppress(OSError):  # so that its name survives a crash, too; not every system can do it
+                _sync(self.path.absolute().parent)
         else:
             os.ftruncate(self._file, self._ends)
         line = {"event": "run", "format": _FORMAT, "command": "erase", "store": self._store, "what": what}
@@ -148,6 +156,14 @@ class ErasureRecord:
         while text:
             text = text[os.write(self._file, text) :]
         os.fsync(self._file)
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _now() -> str:

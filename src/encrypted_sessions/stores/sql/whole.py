@@ -21,7 +21,7 @@ from .connection import PostgreSQLConnections
 from .drivers import DRIVERS
 from .replicas import replication_of
 from .session_ids import SessionIds, facts_of_sessions
-from .statements import Statements
+from .statements import PART, Statements
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
@@ -195,8 +195,9 @@ class PostgreSQLStore(TableStore):
 
         found: Counter[str] = Counter()
         # Long histories in parts, so that nobody waits long; what is left, in one step.
-        while removed := await self._connections.run(part):
+        while (removed := await self._connections.run(part)) == PART:
             found[self._tables.messages] += removed
+        found[self._tables.messages] += removed
         found.update(await self._connections.run(rest))
         return found
 
