@@ -16,16 +16,23 @@ SESSION_OPTIONS = "--session, --session-prefix, --sessions-from"
 
 
 def which_sessions(sessions: Sequence[str] | None, prefix: str | None, file: str | None) -> dict[str, Any]:
-    """The arguments of an operation. Ends the command where they cannot be used; the whole file is read before."""
+    """The arguments of an operation, none where nothing was given. Ends the command where they cannot be used.
+
+    The whole file is read before anything else is done.
+    """
     if sum(one is not None for one in (sessions or None, prefix, file)) > 1:
         raise wrong_use("give one of these, not several", SESSION_OPTIONS)
     from ..maintenance.session_filter import session_filter  # noqa: PLC0415 - `--help` needs no maintenance
 
     if file is not None:
         return {"sessions": _read(file)}
-    arguments = {"sessions": list(sessions) if sessions else None, "session_prefix": prefix}
-    checked(session_filter, arguments["sessions"], prefix)
-    return arguments
+    if prefix is not None:
+        checked(session_filter, None, prefix)
+        return {"session_prefix": prefix}
+    if not sessions:
+        return {}
+    checked(session_filter, list(sessions), None)
+    return {"sessions": list(sessions)}
 
 
 def _read(name: str) -> object:
