@@ -17,7 +17,7 @@ from encrypted_sessions import Key
 from encrypted_sessions_tests import stores
 from encrypted_sessions_tests.documents import ROOT, blocks
 from encrypted_sessions_tests.sealed_rows import Sealer, message
-from encrypted_sessions_tests.stores import StoreLocation
+from encrypted_sessions_tests.stores import StoreLocation, raw_rows
 from encrypted_sessions_tests.whole_rows import Written, write_all
 from encrypted_sessions_tests.whole_stores import fill, make_tables
 
@@ -194,6 +194,23 @@ def test_what_is_erased_is_gone_and_the_rest_stays(sealers: tuple[Sealer, Sealer
     assert "1 row, " in printed
 
 
+def test_a_person_is_erased_and_the_record_of_it_stays(sealers: tuple[Sealer, Sealer], tmp_path: Path) -> None:
+    old, new = sealers
+    place = a_store(tmp_path, sealed(old, new))
+    asyncio.run(fill(place, {f"{USER}/archive": ["{}"], f"{USER}4": ["{}"]}))
+    script = block_under("A person asks to be erased")
+    assert len(script.splitlines()) == LINES
+    printed = Shell(tmp_path, old, new).run(script)
+    assert "3 sessions, 5 rows" in printed
+    assert "With --yes --expect 2, " in printed
+    assert "All is well. Out of reach, and yours to see to: backups and copies of the file" in printed
+    report = [json.loads(line) for line in (tmp_path / "case-4711.jsonl").read_text().splitlines()]
+    assert [one["session_id"] for one in report if one["event"] == "erased"] == [USER, f"{USER}/archive"]
+    assert "case-4711.jsonl" in (tmp_path / "erasures.txt").read_text()
+    left = [asyncio.run(raw_rows(place, one)) for one in (USER, f"{USER}/archive", f"{USER}4")]
+    assert [len(rows) for rows in left] == [0, 0, 1]
+
+
 def test_the_cron_job_runs_a_command_that_exists(sealers: tuple[Sealer, Sealer], tmp_path: Path) -> None:
     old, new = sealers
     a_store(tmp_path, sealed(old, new))
@@ -241,7 +258,12 @@ def test_every_runbook_of_the_handbook_is_tested() -> None:
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     with_kubectl = {"As a Kubernetes CronJob", "A keyset that had to be put back"}
     without_commands = {"An alarm about keys"}
-    others = {"Before the first run", "How long it takes, and what it costs", *without_commands}
+    others = {
+        "A person asks to be erased",
+        "Before the first run",
+        "How long it takes, and what it costs",
+        *without_commands,
+    }
     assert set(headings) == {*RUNBOOKS, *with_kubectl, *others}
     for heading in with_kubectl:
         assert len(block_under(heading).splitlines()) == LINES

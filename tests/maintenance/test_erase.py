@@ -19,8 +19,8 @@ async def test_the_named_sessions_are_gone_and_the_others_are_as_they_were(place
     await fill(place, {SESSION: [sealer.ok("a"), sealer.of("malformed: a list")], "user-10": kept, "gone": ["{}"]})
     async with whole(place) as store:
         report = await erase(store, [SESSION, "gone", SESSION, "never there"])
-    assert report.ok
-    assert (report.sessions, report.missing) == (2, ("never there",))
+    assert (report.ok, report.left) == (False, {"sessions_missing": 1})
+    assert (report.sessions, report.named, report.missing) == (2, 2, ("never there",))
     assert sum(report.erased.values()) == report.changed >= 3
     assert await raw_rows(place, SESSION) == []
     assert await raw_rows(place, "user-10") == kept
@@ -68,7 +68,7 @@ async def test_a_session_that_the_store_refuses_to_erase_keeps_no_other_from_goi
         with pytest.raises(StoreError, match="is no list but a set"):
             await erase(store, ["odd"])
     assert (report.ok, report.sessions, report.missing) == (False, 2, ("never there",))
-    assert report.left == {"sessions_refused": 1}
+    assert report.left == {"sessions_missing": 1, "sessions_refused": 1}
     (notice,) = report.notices
     assert "is no list but a set" in notice
     assert await raw_rows(redis, SESSION) == await raw_rows(redis, "last") == []

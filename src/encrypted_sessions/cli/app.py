@@ -18,6 +18,7 @@ from .commands import (
     purge,
     put_back,
     reencrypt,
+    sessions,
     verify,
 )
 from .once import take_options_once
@@ -66,6 +67,7 @@ app.command(help=doctor.HELP, short_help="Check that keys can be had and used.")
 app.command(help=inventory.HELP, short_help="Show what is in a store, and which keys it needs.")(inventory.inventory)
 app.command(help=verify.HELP, short_help="Open every row, and say which are not in order.")(verify.verify)
 app.command(help=inspect.HELP, short_help="Show one session's envelopes; needs no key.")(inspect.inspect)
+app.command(help=sessions.HELP, short_help="List sessions, by their labels; needs no key.")(sessions.sessions)
 app.command(help=reencrypt.HELP, short_help="Seal again what older keys sealed.")(reencrypt.reencrypt)
 app.command(help=encrypt.HELP, short_help="Seal what is plaintext, or of the SDK's class.")(encrypt.encrypt)
 app.command(help=purge.HELP, short_help="Remove what expired.")(purge.purge)

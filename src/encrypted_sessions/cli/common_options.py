@@ -13,6 +13,7 @@ from keyproviders import ProviderConfigError, redact_frames
 from .._support.durations import parse_duration
 from ..errors import StoreConfigError
 from .errors import checked, wrong_use
+from .session_options import which_sessions
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
@@ -40,6 +41,9 @@ class CommonOptions:
     limit: int | None = None
     allow_triggers: Sequence[str] | None = None
     replica_wait: str = "60s"
+    sessions: Sequence[str] | None = None
+    session_prefix: str | None = None
+    sessions_from: str | None = None
 
     def __repr__(self) -> str:
         return "CommonOptions()"  # a store's URL may hold what nobody shall see
@@ -111,6 +115,7 @@ class CommonOptions:
             "upstream_until": self._upstream_end(),
             "batch": self.batch,
             "max_row_bytes": self.max_row_bytes,
+            **which_sessions(self.sessions, self.session_prefix, self.sessions_from),
         }
         return {**reading, "kids": self.checked_kids(self.kids, "--kid")} if self.kids else reading
 

@@ -25,6 +25,9 @@ __all__ = [
     "MessagesTable",
     "OptionalTTL",
     "ReplicaWait",
+    "SessionIDs",
+    "SessionPrefix",
+    "SessionsFrom",
     "SessionsTable",
     "StoreURL",
     "UpstreamKey",
@@ -101,6 +104,33 @@ ReplicaWait = Annotated[
         "--replica-wait",
         metavar="TIME",
         help="How long replicas have to catch up, such as 60s, 5m or 1h; 0 to look once.",
+    ),
+]
+SessionIDs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--session",
+        metavar="ID",
+        show_default=False,
+        help="Only this session. May be given several times.",
+    ),
+]
+SessionPrefix = Annotated[
+    str | None,
+    typer.Option(
+        "--session-prefix",
+        metavar="TEXT",
+        show_default=False,
+        help="Only sessions whose ids begin with this, byte for byte.",
+    ),
+]
+SessionsFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--sessions-from",
+        metavar="FILE",
+        show_default=False,
+        help="Only the sessions of a file with one id, or one string of JSON, a line; - for stdin.",
     ),
 ]
 TTL = Annotated[int, typer.Option("--ttl", metavar="TIME", parser=whole_seconds(), show_default=False, help=_TTL_HELP)]

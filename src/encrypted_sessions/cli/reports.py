@@ -32,6 +32,9 @@ __all__ = ["format_inspected_json", "format_inspected_text", "format_json", "for
 
 _WIDTH = 100
 
+#: So many sessions are named in a sentence.
+_MOST_NAMED = 20
+
 #: What each outcome means to whoever runs a command.
 _MEANS: Mapping[str, str] = {
     "ok": "authentic and in time",
@@ -83,7 +86,8 @@ _TO_DO: Mapping[str, str] = {
 def format_text(command: str, report: Report) -> str:
     """A table of what was found, changed and left, what to do about it, and a verdict."""
     dry = " (dry run)" if report.dry_run else ""
-    lines = [f"{command} of {printable(report.store)}{dry}, {format_duration(report.took_s, RUNS)}", ""]
+    only = "" if report.only is None else f", {printable(report.only)}"
+    lines = [f"{command} of {printable(report.store)}{only}{dry}, {format_duration(report.took_s, RUNS)}", ""]
     if isinstance(report, InventoryReport):
         lines += _inventory(report)
     else:
@@ -206,15 +210,29 @@ def _verdict(report: Report) -> str:
     if isinstance(report, InventoryReport):
         # What follows a server names itself.
         return printable(" ".join([report.conclusion, *_free(report)]))
-    if isinstance(report, EraseReport) and report.missing:
-        return f"{_result(report)} Without any trace there: {', '.join(map(printable, report.missing))}."
+    if isinstance(report, EraseReport):
+        return " ".join([_result(report), *_after_erasing(report)])
     return _result(report)
+
+
+def _after_erasing(report: EraseReport) -> list[str]:
+    sentences = []
+    if report.missing:
+        more = len(report.missing) - _MOST_NAMED
+        named = ", ".join(map(printable, report.missing[:_MOST_NAMED])) + (" and more" if more > 0 else "")
+        sentences.append(f"Without any trace there: {named}.")
+    if report.sessions and not report.dry_run:
+        sentences.append(f"Out of reach, and yours to see to: {'; '.join(report.not_reached)}.")
+    return sentences
 
 
 def _result(report: Report) -> str:
     if report.dry_run:
         done, to_do = _DOES.get(type(report), ("removed", "remove"))
         would = f"With --yes {_rows(report.changed)} would be." if report.changed else f"There is nothing to {to_do}."
+        if isinstance(report, EraseReport) and report.changed:
+            sessions = f"{report.sessions:,} session{'' if report.sessions == 1 else 's'}"
+            would = f"With --yes --expect {report.named}, {_rows(report.changed)} of {sessions} would be."
         return f"Dry run: nothing was {done}. {would}" + ("" if _is_well(report) else f" {_not_well(report)}")
     if report.ok:
         rows = "every row of these keys" if report.kids else "every row"
@@ -249,7 +267,7 @@ def _inventory(report: InventoryReport) -> list[str]:
     lines += ["", f"{_rows(rows)}, {_size(sum(group.size for group in report.groups))}."]
     if report.keys:
         # A key that a replica needs is not free, nor one that rows may need that were out of sight.
-        is_sure = not (report.replicas_behind or report.kids or report.other_keys)
+        is_sure = not (report.replicas_behind or report.kids or report.other_keys or report.only)
         key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
         lines += ["", *table(key_heads, [_key(use, is_sure=is_sure) for use in report.keys], right=(1, 2))]
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 
@@ -59,6 +59,8 @@ async def discard(
     allow_triggers: Sequence[str] = (),
     replica_wait_s: float = 60.0,
     kids: Sequence[str] | None = None,
+    sessions: Iterable[str] | None = None,
+    session_prefix: str | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> DiscardReport:
@@ -90,6 +92,8 @@ async def discard(
         replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
         kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
             `other_keys`, and so are left in peace. None for all.
+        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
+        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -121,6 +125,8 @@ async def discard(
         only_kids=kids,
         progress=progress,
         stop=stop,
+        sessions=sessions,
+        session_prefix=session_prefix,
     )
     arguments.refuse_kids_of_none(outcome, settings.kids)
     path = arguments.new_file(export, "export", needed=not dry_run)

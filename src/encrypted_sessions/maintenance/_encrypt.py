@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
@@ -72,6 +72,8 @@ async def encrypt_plaintext(
     limit: int | None = None,
     allow_triggers: Sequence[str] = (),
     replica_wait_s: float = 60.0,
+    sessions: Iterable[str] | None = None,
+    session_prefix: str | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> EncryptReport:
@@ -97,6 +99,8 @@ async def encrypt_plaintext(
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
         replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
+        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
+        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -121,6 +125,8 @@ async def encrypt_plaintext(
         replica_wait_s=replica_wait_s,
         progress=progress,
         stop=stop,
+        sessions=sessions,
+        session_prefix=session_prefix,
     )
     run = Run(arguments.store(store), arguments.keys(keys), settings)
     operation = _Encrypt(run, upstream=upstream_key is not None)

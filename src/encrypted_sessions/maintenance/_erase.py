@@ -2,71 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
+from typing import Any
 
 from keyproviders import redact_frames
 
-from ..core.outcomes import MAX_FINDINGS
-from ..errors import StoreError, StoreUnavailableError
+from ..errors import StoreUnavailableError
 from ..stores.whole import WholeStore
 from . import arguments
-from .export import Export, Exporting, export_session
+from .erasure import Erasure
+from .erasure_record import ErasureRecord
+from .export import Exporting
 from .interruption import InterruptedRunError
 from .replicas import ReplicaWatch
 from .reports import EraseReport
 from .run import STAYS_DONE, Run
+from .session_filter import SessionFilter
+from .session_ids import SessionIds
 from .store_calls import checkpoint_store
 
 __all__ = ["erase"]
 
 
-class _Erasure:
-    """Erases sessions, and notes what became of each."""
-
-    def __init__(self, run: Run, export: Export | None) -> None:
-        self._run = run
-        self._export = export
-        self.sessions = 0
-        """Sessions of which there was a trace."""
-        self.missing: list[str] = []
-        self.refusals: list[StoreError] = []
-        self.late_rows = 0
-        """Rows that somebody wrote while their session was erased."""
-
-    async def erase(self, session_id: str) -> None:
-        dry_run = self._run.settings.dry_run
-        try:
-            copied = None
-            if self._export is not None:
-                copied = await self._call(session_id, dry_run=True)
-                await export_session(self._run, session_id, self._export)
-            found = await self._call(session_id, dry_run=dry_run)
-            if not any(found.values()):
-                self.missing.append(session_id)
-                return
-            self.sessions += 1
-            self._run.changed_of.update(found)
-            if copied is not None:  # what is more than that came in meanwhile, and is in no copy
-                self.late_rows += max(0, sum(found.values()) - sum(copied.values()))
-            if not dry_run:
-                self.late_rows += sum((await self._call(session_id, dry_run=True)).values())
-        except StoreUnavailableError:
-            raise
-        except StoreError as error:
-            self.refusals.append(error)
-
-    async def _call(self, session_id: str, *, dry_run: bool) -> Mapping[str, int]:
-        return await self._run.call(partial(self._run.store.erase, [session_id], dry_run=dry_run))
-
-
 @redact_frames
 async def erase(
     store: WholeStore,
-    sessions: Sequence[str],
+    sessions: Iterable[str] | None = None,
     *,
+    session_prefix: str | None = None,
+    expect: int | None = None,
+    missing_ok: bool = False,
+    report: str | PathLike[str] | None = None,
     export: str | PathLike[str] | None = None,
     dry_run: bool = False,
     allow_triggers: Sequence[str] = (),
@@ -76,14 +43,20 @@ async def erase(
     """Remove every trace of these sessions: messages, the session's own row, what else the SDK noted.
 
     It needs no key. Nobody should write to these sessions meanwhile: what came in is counted as left.
-    So is a session that the store refuses to erase; the others go on.
+    So is a session that the store refuses to erase, and one that is not there; the others go on.
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        sessions: The ids of sessions, one at least.
+        sessions: The ids of sessions, one at least; or None, with `session_prefix`.
+        session_prefix: How the ids of the sessions begin, compared byte for byte. It needs `expect`, but for a dry run.
+        expect: How many sessions are to go: with another number than `named` of the report nothing is erased.
+        missing_ok: Whether a session that is not there, or a prefix that no id begins with, is well.
+        report: The path of a file that gets a line of JSON for each session that is gone, and says who erased it, when,
+            and what could not be reached. A run with the same file goes on after one that was killed: what stands there
+            is not missing.
         export: The path of a file that does not exist yet, to which rows are written before they are erased, as
             `discard` does; None for none. It is a copy that remains, and has no more than the rows.
-        dry_run: Only count what would be erased.
+        dry_run: Only count what would be erased. The file `report` is read then, and neither made nor changed.
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
         replica_wait_s: Seconds to wait, at most, until each replica of the store has it too; 0 to look once.
@@ -91,51 +64,99 @@ async def erase(
 
     Returns:
         What was erased, which sessions had no trace, and which `replicas` have it too. `stopped` is "store" if it did
-            not answer any more, "interrupted" if `stop` told it to.
+            not answer any more, "interrupted" if `stop` told it to, "expect" where the number was another one.
 
     Raises:
         TypeError: An argument is of the wrong type.
-        ValueError: No session is named.
+        ValueError: No session is named, or a prefix without `expect`.
         StoreError: The store refuses to erase any of them, or has triggers or the like that were not allowed.
-        FileExistsError: There is a file at `export` already.
-        OSError: The file cannot be made, or written.
+        FileExistsError: The file `report` is no record of an erasure in this store, or in use by another run; or there
+            is a file at `export` already.
+        OSError: A file cannot be made, or written.
     """
-    whole, ids = arguments.store(store), arguments.sessions(sessions)
+    whole = arguments.store(store)
+    expect, missing_ok = arguments.expected(expect), arguments.flag(missing_ok, "missing_ok")
     settings = arguments.settings(
-        dry_run=dry_run, allow_triggers=allow_triggers, replica_wait_s=replica_wait_s, stop=stop
+        dry_run=dry_run,
+        allow_triggers=allow_triggers,
+        replica_wait_s=replica_wait_s,
+        stop=stop,
+        sessions=sessions,
+        session_prefix=session_prefix,
     )
-    path = arguments.new_file(export, "export", needed=False)
-    with Exporting(path, whole, dry_run=dry_run) as exporting:
-        report = await _erase(Run(whole, None, settings), ids, exporting.file)
-    return replace(report, export=exporting.path)
-
-
-async def _erase(run: Run, ids: Sequence[str], export: Export | None) -> EraseReport:
-    whole, dry_run = run.store, run.settings.dry_run
-    erasure, replicas = _Erasure(run, export), ReplicaWatch(run)
+    only = settings.only
+    if only is None:
+        raise ValueError("no session is named; give sessions= or session_prefix=")
+    if only.prefix is not None and expect is None and not dry_run:
+        raise ValueError("session_prefix needs expect=, the number of sessions that a dry run named")
+    run = Run(whole, None, settings)
+    path = arguments.new_file(report, "report", needed=False)
+    copy = arguments.new_file(export, "export", needed=False)
+    record = None if path is None else ErasureRecord(path, whole.location, read_only=dry_run)
     try:
-        await replicas.begin()
-        await run.refuse_side_effects()
-        for session_id in ids:  # one by one, so that it is known which had no trace
-            run.raise_if_interrupted()
-            await erasure.erase(session_id)
-    except InterruptedRunError:
-        run.end("interrupted", f"it was told to stop; {STAYS_DONE}")
-    except StoreUnavailableError as error:
-        run.end("store", f"{error}; {STAYS_DONE}")
-    if len(erasure.refusals) == len(ids):
-        raise erasure.refusals[0]
-    if erasure.late_rows:
-        run.left["written_meanwhile"] = erasure.late_rows
-    if erasure.refusals:
-        run.left["sessions_refused"] = len(erasure.refusals)
-        run.notices += [str(refusal) for refusal in erasure.refusals[:MAX_FINDINGS]]
-    if not dry_run and not run.stopped:
-        run.incomplete = await checkpoint_store(whole)
-    await replicas.wait()
+        with Exporting(copy, whole, dry_run=dry_run) as exporting:
+            erasure = Erasure(run, only, record, exporting.file, missing_ok=missing_ok)
+            try:
+                await _execute(run, only, erasure, record, expect)
+            finally:
+                erasure.close()
+    finally:
+        if record is not None:
+            record.close()
     return EraseReport(
         **run.report_fields(),
         erased={name: count for name, count in run.changed_of.items() if count},
         sessions=erasure.sessions,
+        named=erasure.named,
         missing=tuple(erasure.missing),
+        not_reached=tuple(whole.beyond_reach()),
+        report=path,
+        export=exporting.path,
     )
+
+
+async def _execute(
+    run: Run, only: SessionFilter, erasure: Erasure, record: ErasureRecord | None, expect: int | None
+) -> None:
+    replicas, dry_run, recorded = ReplicaWatch(run), run.settings.dry_run, False
+    if notice := only.notice():
+        run.notice(notice)
+    try:
+        await replicas.begin()
+        await run.refuse_side_effects()
+        await erasure.plan()
+        if expect is not None and erasure.named != expect:
+            run.end("expect", _other_number(erasure.named, expect))
+        else:
+            if record is not None and not dry_run:
+                await record.begin_run(_what(only), expect)
+                recorded = True
+            await erasure.execute()
+    except InterruptedRunError:
+        run.end("interrupted", f"it was told to stop; {STAYS_DONE}")
+    except StoreUnavailableError as error:
+        run.end("store", f"{error}; {STAYS_DONE}")
+    erasure.conclude()
+    if not dry_run and not run.stopped:
+        run.incomplete = await checkpoint_store(run.store)
+    if run.stopped != "expect":
+        await replicas.wait()
+    if record is not None and recorded:
+        await record.end_run(erasure.result())
+
+
+def _other_number(named: int, expect: int) -> str:
+    there = "1 session is" if named == 1 else f"{named:,} sessions are"
+    return (
+        f"{there} there, or in the report file, and {expect:,} were expected: nothing was erased. See with a dry run,"
+        " and with `encrypted-sessions sessions`, which they are"
+    )
+
+
+def _what(only: SessionFilter) -> dict[str, Any]:
+    """What was named, for the record."""
+    if only.prefix is not None:
+        return {"session_prefix": only.prefix}
+    ids = only.ids
+    skipped = {"blank_lines": ids.blank_lines, "doubles": ids.doubles} if isinstance(ids, SessionIds) else {}
+    return {"sessions": only.count, **skipped}

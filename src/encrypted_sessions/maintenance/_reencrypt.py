@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
@@ -93,6 +93,8 @@ async def reencrypt(
     allow_triggers: Sequence[str] = (),
     replica_wait_s: float = 60.0,
     kids: Sequence[str] | None = None,
+    sessions: Iterable[str] | None = None,
+    session_prefix: str | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> ReencryptReport:
@@ -122,6 +124,8 @@ async def reencrypt(
         replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
         kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
             `other_keys`, and so are left in peace. None for all.
+        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
+        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -148,6 +152,8 @@ async def reencrypt(
         only_kids=named or None,
         progress=progress,
         stop=stop,
+        sessions=sessions,
+        session_prefix=session_prefix,
     )
     if len(rings) > 1 and not (arguments.flag(all_sessions, "all_sessions") or settings.is_limited):
         raise RefusedUseError(

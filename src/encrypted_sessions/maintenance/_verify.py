@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
@@ -36,6 +36,8 @@ async def verify(
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
     kids: Sequence[str] | None = None,
+    sessions: Iterable[str] | None = None,
+    session_prefix: str | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> VerifyReport:
@@ -52,6 +54,8 @@ async def verify(
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
             `other_keys`, and so are left in peace. None for all.
+        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
+        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -74,6 +78,8 @@ async def verify(
         only_kids=kids,
         progress=progress,
         stop=stop,
+        sessions=sessions,
+        session_prefix=session_prefix,
     )
     run = Run(arguments.store(store), arguments.keys(keys), settings)
     operation = _Verify(run)

@@ -14,9 +14,11 @@ from ..core.envelope import UPSTREAM_KID
 from ..stores.whole import WholeStore
 from .progress import Progress
 from .run import Settings
+from .session_filter import session_filter
 
 __all__ = [
     "discardable",
+    "expected",
     "file",
     "flag",
     "keys",
@@ -25,7 +27,6 @@ __all__ = [
     "new_file",
     "refuse_kids_of_none",
     "retention",
-    "sessions",
     "settings",
     "store",
 ]
@@ -88,6 +89,8 @@ def settings(
     only_kids: object = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
+    sessions: object = None,
+    session_prefix: object = None,
 ) -> Settings:
     """The arguments that all commands share."""
     ends_at = checks.moment(upstream_until, "upstream_until")
@@ -105,7 +108,8 @@ def settings(
         checks.seconds(replica_wait_s, "replica_wait_s"),
         None if progress is None else _callable(progress, "progress"),
         _never if stop is None else _callable(stop, "stop"),
-        kids=kids(only_kids, "kids"),
+        session_filter(sessions, session_prefix),
+        kids(only_kids, "kids"),
     )
 
 
@@ -151,13 +155,9 @@ def flag(value: object, argument: str) -> bool:
     return value
 
 
-def sessions(value: object) -> list[str]:
-    """Some session ids, at least one, each once."""
-    if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
-        raise TypeError(f"sessions must be a list of session ids, not {kind_of(value)}")
-    if not value:
-        raise ValueError("sessions is empty; name at least one session id")
-    return list(dict.fromkeys(checks.session_id(one) for one in value))
+def expected(value: object) -> int | None:
+    """A number of sessions, or None."""
+    return None if value is None else _count(value, "expect", of="sessions", least=0)
 
 
 def new_file(value: object, argument: str, *, needed: bool) -> str | None:
@@ -200,11 +200,13 @@ def _path(value: object, argument: str, of: str) -> str:
     return path
 
 
-def _count(value: object, argument: str, most: int | None = None, *, of: str = "rows") -> int:
+def _count(value: object, argument: str, most: int | None = None, *, of: str = "rows", least: int = 1) -> int:
     if type(value) is not int:
         raise TypeError(f"{argument} must be an int of {of}, not {kind_of(value)}")
-    if value <= 0 or (most is not None and value > most):
-        raise ValueError(f"{argument} must be {'1 or more' if most is None else f'from 1 to {most}'}, not {value}")
+    if value < least or (most is not None and value > most):
+        raise ValueError(
+            f"{argument} must be {f'{least} or more' if most is None else f'from 1 to {most}'}, not {value}"
+        )
     return value
 
 

@@ -95,7 +95,11 @@ class Engine:
         if self._operation.changes:
             await run.refuse_side_effects()
         await self._operation.begin_page()  # what cannot work at all shall say so at once, whatever the store holds
-        ticker = Ticker(run.settings.progress, await run.call(run.store.count))
+        only = run.settings.only
+        if only is not None and (notice := only.notice()):
+            run.notice(notice)
+        # Of some sessions nobody knows how many rows they have.
+        ticker = Ticker(run.settings.progress, await run.call(run.store.count) if only is None else 0)
         try:
             await self._go_through(self._reader.blocks(), ticker)
             run.first_pass = False

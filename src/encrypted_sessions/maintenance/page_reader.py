@@ -12,11 +12,18 @@ from .._support.shielding import shield
 from ..stores.whole import Block, StoredRow
 from .operation import Operation
 from .run import MOST_BYTES, Run
+from .session_filter import SessionFilter
 
 __all__ = ["PageReader", "Unread"]
 
 #: So many rows are read first, and then as many as make MOST_BYTES together.
 _FIRST_PAGE = 8
+
+
+class Sessions(tuple[str, ...]):
+    """The first of a block that is no part of the store's own division: the ids of some sessions."""
+
+    __slots__ = ()
 
 
 class Unread(NamedTuple):
@@ -38,18 +45,32 @@ class PageReader:
         self._count = min(_FIRST_PAGE, run.batch)
 
     async def blocks(self) -> AsyncGenerator[Block, None]:
-        """The whole store, in an order of its own."""
+        """The whole store, in an order of its own; or the sessions that the run is limited to."""
+        only = self._run.settings.only
+        if only is not None:
+            async with aclosing(self._blocks_of(only)) as some:
+                async for block in some:
+                    yield block
+            return
         blocks = self._run.store.blocks()
         try:
             while True:
                 async with self._run.calls.lock:
-                    block = await anext(blocks, None)
-                if block is None:
+                    next_block = await anext(blocks, None)
+                if next_block is None:
                     return
-                yield block
+                yield next_block
         finally:
             if isinstance(blocks, AsyncGenerator):
                 await blocks.aclose()
+
+    async def _blocks_of(self, only: SessionFilter) -> AsyncGenerator[Block, None]:
+        run = self._run
+        async with aclosing(only.present(run.store, run.call)) as groups:
+            async for session_ids, missing in groups:
+                run.leave_missing(missing)
+                if session_ids:
+                    yield Block(Sessions(session_ids), None)
 
     def pages(self, blocks: AsyncGenerator[Block, None]) -> AsyncGenerator[_Page, None]:
         """The rows of these blocks. Where the store can, the next page is read while one is worked on."""
@@ -63,10 +84,14 @@ class PageReader:
         run, store = self._run, self._run.store
         count = min(self._count, run.batch)
         rows: list[StoredRow] | int
-        if openings:
+        if isinstance(block.first, Sessions):
+            read = partial(store.rows_of_sessions, block.first)
+        else:
+            read = partial(store.rows, block)
+        if openings and not isinstance(block.first, Sessions):
             rows = await run.call(partial(store.rows_unless, block, openings, count))
         else:
-            rows = await run.call(partial(store.rows, block, None, count))
+            rows = await run.call(partial(read, None, count))
         if isinstance(rows, int):
             yield Unread(openings, rows)
             return
@@ -76,7 +101,7 @@ class PageReader:
             yield rows
             count, last = min(self._count, run.batch), rows[-1]
             del rows  # before others come: they can be large
-            rows = await run.call(partial(store.rows, block, last, count))
+            rows = await run.call(partial(read, last, count))
 
     async def _pages(self, blocks: AsyncGenerator[Block, None]) -> AsyncGenerator[_Page, None]:
         async with aclosing(blocks):

@@ -27,7 +27,7 @@ __all__ = [
     "VerifyReport",
 ]
 
-Stopped = Literal["interrupted", "limit", "provider", "store"]
+Stopped = Literal["expect", "interrupted", "limit", "provider", "store"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Report:
 
     Attributes:
         store: Where the store is, without a password.
+        only: The sessions that the run was limited to, in words; None for the whole store.
         found: Each row that was looked at, counted under one outcome's name. Rows that a command had
             no reason to open, or could not, are "not_opened".
         changed: Rows that were replaced, or removed; in a dry run, that would have been.
@@ -92,6 +93,7 @@ class Report:
     """
 
     store: str
+    only: str | None
     found: Mapping[str, int]
     changed: int
     left: Mapping[str, int]
@@ -207,7 +209,7 @@ class InventoryReport(Report):
         That is a row that is unauthentic, or `late_key`, or too large. What else it found is for the reader to judge.
         And whether each key that was to be free is.
         """
-        in_doubt = ("late_key", "mislabelled", "too_large", "unauthentic")
+        in_doubt = ("late_key", "mislabelled", "sessions_missing", "too_large", "unauthentic")
         has_doubts = any(self.left.get(reason) for reason in in_doubt)
         return self.stopped is None and not self.replicas_behind and not has_doubts and not self.not_free
 
@@ -293,14 +295,20 @@ class EraseReport(Report):
     Attributes:
         erased: Rows per table or kind of key.
         sessions: How many of the sessions there was a trace of.
-        missing: Those of which there was none.
+        named: The sessions that are there, and those that stand in the file `report`: what `expect` is compared with.
+        missing: Those of which there was none, up to 1,000 of them.
+        not_reached: Where else there may be copies, which no command reaches, in words.
+        report: The path of the file that says what was erased; None where none was named.
         export: The path of the file that their rows were written to, a copy that remains; None where nothing was
             written.
     """
 
     erased: Mapping[str, int]
     sessions: int
+    named: int
     missing: tuple[str, ...]
+    not_reached: tuple[str, ...]
+    report: str | None
     export: str | None = None
 
 
@@ -330,6 +338,7 @@ LEFT: Mapping[str, str] = {
         " back from an older state: raise its sequence (setval), then run it again"
     ),
     "place_taken": "something else lies under their primary key by now; they stay in the file",
+    "sessions_missing": "sessions that were named, and are not there; see how their ids are written",
     "sessions_refused": "the store does not let these sessions be erased, see the notices; they are as they were",
     "unverified": "they do not open, see what was found; add the key, or its place; --unverified puts them back so",
     "written_meanwhile": "somebody wrote to these sessions while they were erased; stop that, and erase them again",

@@ -20,6 +20,7 @@ from .keys import StoreKeys
 from .kid_filter import KidFilter, OtherKeys
 from .progress import Progress
 from .reports import ReplicaState, RowFinding, Stopped
+from .session_filter import SessionFilter
 from .store_calls import StoreCalls
 
 __all__ = ["MOST_BYTES", "STAYS_DONE", "Run", "Settings"]
@@ -49,7 +50,7 @@ class Settings(NamedTuple):
     replica_wait_s: float
     progress: Callable[[Progress], object] | None
     stop: Callable[[], bool]
-    only: object = None
+    only: SessionFilter | None = None
     """The sessions that the run is there for; None for all."""
     kids: tuple[str, ...] = ()
     """Only rows that name one of these; () for all."""
@@ -158,6 +159,11 @@ class Run:
                 if kid not in self.kid_filter.met and kid not in known:
                     self.notice(f"no row names {kid}; inventory shows which keys rows name")
 
+    def leave_missing(self, sessions: int) -> None:
+        """Count sessions that were named, and of which there is no trace."""
+        if sessions:
+            self.left["sessions_missing"] = self.left.get("sessions_missing", 0) + sessions
+
     def notice(self, sentence: str) -> None:
         """Tell whoever runs this something, once."""
         if sentence not in self.notices and len(self.notices) < MAX_FINDINGS:
@@ -167,6 +173,7 @@ class Run:
         """What every report has."""
         return {
             "store": self.store.location,
+            "only": None if self.settings.only is None else str(self.settings.only),
             "found": self.found,
             "changed": self.changed,
             "left": self.left,

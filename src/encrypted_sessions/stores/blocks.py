@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from .whole import Block, StoredRow, WholeStore
@@ -69,6 +70,9 @@ def _by_lot(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
 class TableStore(WholeStore):
     """Rows by an integer primary key."""
 
+    # Of the sessions that are being read, the ids of the rows that they had when that was begun.
+    _part: tuple[Sequence[str] | None, list[int]] = (None, [])
+
     def blocks(self) -> AsyncIterator[Block]:
         """As `WholeStore.blocks`."""
         return blocks_of_ids(self._look)
@@ -78,6 +82,27 @@ class TableStore(WholeStore):
         first = block.first if after is None else after.id + 1
         # Above the highest id there is no other, and no number for it.
         return [] if after is not None and after.id >= block.last else await self._between(first, block.last, count)
+
+    async def rows_of_sessions(
+        self, session_ids: Sequence[str], after: StoredRow | None, count: int
+    ) -> list[StoredRow]:
+        """As `WholeStore.rows_of_sessions`: first the ids of their rows, then the rows by id."""
+        if after is None or self._part[0] is not session_ids:
+            self._part = (session_ids, await self._ids_of(session_ids))
+        ids = self._part[1]
+        start, step = 0 if after is None else bisect_right(ids, after.id), min(count, SIZE)
+        for first in range(start, len(ids), step):
+            if rows := await self._with_ids(ids[first : first + step], session_ids):
+                return rows
+        return []
+
+    @abstractmethod
+    async def _ids_of(self, session_ids: Sequence[str]) -> list[int]:
+        """The ids of all rows of these sessions, in their order."""
+
+    @abstractmethod
+    async def _with_ids(self, ids: Sequence[int], session_ids: Sequence[str]) -> list[StoredRow]:
+        """The rows with these ids that are still of these sessions, by id."""
 
     @abstractmethod
     async def _look(self, first: int, last: int) -> Extent | None:

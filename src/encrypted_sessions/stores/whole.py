@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from ..errors import StoreError
+from ..errors import StoreError, StoreUnavailableError
 from .replicas import Replication
 from .sizes import MAX_ROW_BYTES, PAGE_BYTES
 
@@ -20,10 +21,22 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["HAS_NULL", "PAGE_BYTES", "Block", "Place", "SideEffect", "StoredRow", "WholeStore"]
+__all__ = ["HAS_NULL", "PAGE_BYTES", "Block", "Place", "SideEffect", "StoredRow", "WholeStore", "is_utf8"]
 
 #: In `StoredRow.unread`: the row's session id or its data is NULL.
 HAS_NULL = -1
+
+#: Rows read at once where sessions are looked for among all rows.
+_WALKED = 500
+
+
+def is_utf8(stored: bytes) -> bool:
+    """Whether bytes of a store are text."""
+    try:
+        stored.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 #: What there is under the primary key of a row that is to be put back: nothing; the same session and bytes; something
@@ -180,6 +193,58 @@ class WholeStore(ABC):
     @abstractmethod
     async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:
         """The next rows of one session, up to `count`, the oldest first; [] at its end."""
+
+    async def session_ids(self, prefix: str, after: str | None, count: int) -> list[str]:
+        """The next ids of sessions that begin with `prefix`, up to `count`, in the order of their bytes; [] at the end.
+
+        `after` is the last one of the call before. A prefix is compared byte for byte, and nothing in it stands for
+        anything else. A session may have no rows. Ids that are no UTF-8 are no session's. A store that has no index of
+        its sessions goes through all of its rows for each call.
+        """
+        first, met = prefix.encode("utf-8"), set[bytes]()
+        last = None if after is None else after.encode("utf-8")
+        async for block in self.blocks():
+            row: StoredRow | None = None
+            while rows := await self.rows(block, row, _WALKED):
+                row = rows[-1]
+                ids = {one.session_id.encode("utf-8", "surrogateescape") for one in rows if one.unread != HAS_NULL}
+                met |= {one for one in ids if one.startswith(first) and (last is None or one > last) and is_utf8(one)}
+                if len(met) > 2 * count:
+                    met = set(nsmallest(count, met))
+        return [one.decode("utf-8") for one in nsmallest(count, met)]
+
+    async def present(self, session_ids: Sequence[str]) -> set[str]:
+        """Those of these sessions of which there is any trace."""
+        there = set()
+        for session_id in session_ids:
+            try:
+                found = any((await self.erase([session_id], dry_run=True)).values())
+            except StoreUnavailableError:
+                raise
+            except StoreError:  # what it refuses to erase is there
+                found = True
+            if found:
+                there.add(session_id)
+        return there
+
+    async def rows_of_sessions(
+        self, session_ids: Sequence[str], after: StoredRow | None, count: int
+    ) -> list[StoredRow]:
+        """The next rows of these sessions, up to `count`, after the last one of the call before; [] at the end.
+
+        As `rows`, in an order in which what is removed meanwhile makes no row be passed over. `session_ids` is the
+        same object for every page, and the last page of one comes before the first of another.
+        """
+        start = 0 if after is None else session_ids.index(after.session_id)
+        for session_id in session_ids[start:]:
+            if rows := await self.session_rows(session_id, after, count):
+                return rows
+            after = None
+        return []
+
+    def beyond_reach(self) -> Sequence[str]:
+        """Where else there may be copies of what is removed, which no command reaches, in words."""
+        return ("backups and copies of the store, until they are deleted",)
 
     async def later_rows(self, row: StoredRow, last: StoredRow | None, count: int) -> list[StoredRow]:
         """The next rows of a row's session that may have come after it, up to `count`; [] when there are no more.

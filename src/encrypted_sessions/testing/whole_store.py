@@ -212,6 +212,66 @@ class WholeStoreConformance:
                     bool(replica.id and replica.name and replica.advice), wanted=True, what=f"the words of {replica!r}"
                 )
 
+    # -- Some sessions ------------------------------------------------------------------------
+
+    @in_an_event_loop
+    async def test_sessions_are_found_by_how_their_ids_begin(self) -> None:
+        """Byte for byte, in the order of bytes, in pages of any size; nothing in a prefix stands for anything else."""
+        ids = [
+            "user-1",
+            "user-10",
+            "user-2",
+            "User-1",
+            "user_1",
+            "user%",
+            "us\u00e9r",
+            "\U0001f600",
+            "\uffff",
+            "u*",
+            "u?r",
+        ]
+        await self.write_rows({session_id: ["one", "two"] for session_id in ids})
+        async with self.open_store() as store:
+            for prefix in ("", "user-1", "user_", "user%", "u*", "u?", "us\u00e9", "U", "\uffff", "none", "["):
+                wanted = sorted((one for one in ids if one.startswith(prefix)), key=str.encode)
+                for count in (1, 4, 500):
+                    found: list[str] = []
+                    while page := await store.session_ids(prefix, found[-1] if found else None, count):
+                        expect(len(page) <= count, wanted=True, what=f"a page of {len(page)} ids is within {count}")
+                        found += page
+                    expect(found, wanted, f"the ids that begin with {prefix!r}, in pages of {count}")
+
+    @in_an_event_loop
+    async def test_rows_of_some_sessions_come_once_and_alone(self) -> None:
+        """In pages of any size, while those of the page before are removed."""
+        written = {f"session-{number}": [f"{number}/{row}" for row in range(number * 5 % 23)] for number in range(20)}
+        await self.write_rows(written)
+        some = ("session-3", "nobody", "session-7", "session-0", "session-11")
+        wanted = sorted(text for one in some for text in written.get(one, ()))
+        async with self.open_store() as store:
+            for count in (3, 500):
+                rows = await _of_sessions(store, some, count)
+                expect(sorted(map(_text, rows)), wanted, f"their rows in pages of {count}")
+            after, removed = None, 0
+            while rows := await store.rows_of_sessions(some, after, 4):
+                after = rows[-1]
+                removed += sum(await store.remove(rows))
+            expect(removed, len(wanted), "rows that were removed page by page")
+            expect(await _of_sessions(store, some, 500), [], "what is left of them")
+            left = sum(len(texts) for one, texts in written.items() if one not in some)
+            expect(len(await _everything(store)), left, "rows of the others")
+
+    @in_an_event_loop
+    async def test_it_is_known_which_sessions_are_there(self) -> None:
+        """Of those that are asked for."""
+        await self.write_rows({"mine": ["one"], "other": ["two"], "third": ["three"]})
+        async with self.open_store() as store:
+            expect(await store.present(["mine", "nobody", "third"]), {"mine", "third"}, "those that are there")
+            expect(await store.present([]), set(), "of none")
+            await store.erase(["mine"])
+            expect(await store.present(["mine", "other"]), {"other"}, "those that are there after one was erased")
+            expect(bool(store.beyond_reach()), wanted=True, what="there are words for what erasing does not reach")
+
     # -- Changing -----------------------------------------------------------------------------
 
     @in_an_event_loop
@@ -313,6 +373,14 @@ async def _everything(store: WholeStore, count: int = 500) -> list[StoredRow]:
             )
             found += rows
             after = rows[-1]
+    return found
+
+
+async def _of_sessions(store: WholeStore, session_ids: Sequence[str], count: int) -> list[StoredRow]:
+    found: list[StoredRow] = []
+    while rows := await store.rows_of_sessions(session_ids, found[-1] if found else None, count):
+        expect(len(rows) <= count, wanted=True, what=f"a page of {len(rows)} rows is within {count}")
+        found += rows
     return found
 
 

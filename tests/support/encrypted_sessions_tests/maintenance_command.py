@@ -36,10 +36,11 @@ def arguments_for(place: StoreLocation, command: str, *more: str) -> list[str]:
     return [command, f"env:{STORE}", *names, *more]
 
 
-def run(place: StoreLocation, sealer: Sealer | None, command: str, *more: str) -> Result:
+def run(place: StoreLocation, sealer: Sealer | None, command: str, *more: str, stdin: str | None = None) -> Result:
     """Run a command in this process. Not within an event loop."""
     arguments = arguments_for(place, command, *more)
-    return CliRunner(env=environment_of(place, sealer)).invoke(application(), arguments, prog_name="encrypted-sessions")
+    runner = CliRunner(env=environment_of(place, sealer))
+    return runner.invoke(application(), arguments, input=stdin, prog_name="encrypted-sessions")
 
 
 def report_of(result: Result) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from ..options import (
     MaxRowBytes,
     MessagesTable,
     OptionalTTL,
+    SessionIDs,
+    SessionPrefix,
+    SessionsFrom,
     SessionsTable,
     StoreURL,
     UpstreamKey,
@@ -35,6 +38,9 @@ def verify(
     ttl: OptionalTTL = None,
     keys: KeysURL = None,
     kid: Kids = None,
+    session: SessionIDs = None,
+    session_prefix: SessionPrefix = None,
+    sessions_from: SessionsFrom = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
@@ -57,6 +63,9 @@ def verify(
         upstream_until=upstream_until,
         batch=batch,
         max_row_bytes=max_row_bytes,
+        sessions=session,
+        session_prefix=session_prefix,
+        sessions_from=sessions_from,
     )
     rings = options.open_rings()
     run_operation("verify", options, maintenance.verify, rings, {"ttl": ttl, **options.for_reading()})

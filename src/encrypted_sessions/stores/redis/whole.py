@@ -6,7 +6,6 @@ the SDK keeps there says whose it is.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
@@ -24,16 +23,14 @@ from .connection import Command, RedisConnection
 from .persistence import persistence_notices
 from .replicas import replication_of
 from .scripts import ERASE, PART, REMOVE, REPLACE
+from .session_ids import MESSAGES, SCANNED, ids_of_sessions, scan_keys
 
 __all__ = ["RedisStore"]
-
-_MESSAGES = b":messages"
 
 #: Seconds for one command: a server that is stopped keeps its connections and answers nothing.
 _TIMEOUT_S = 30.0
 
-#: How many keys Redis looks at in one step, how many are shuffled together, and how many make a block.
-_SCANNED = 1_000
+#: How many keys are shuffled together, and how many make a block.
 _SHUFFLED = 2_000
 _BLOCK = 50
 
@@ -64,6 +61,8 @@ class RedisStore(WholeStore):
         self._prefix = key_prefix.encode("utf-8") + b":"
         # The lists of the block that is being read, as they were when it was begun.
         self._lists: tuple[Block | None, dict[bytes, _List]] = (None, {})
+        # The sessions that are being read, and their lists as a block.
+        self._sessions: tuple[Sequence[str] | None, Block] = (None, Block((), None))
 
     async def open(self) -> None:
         """As `WholeStore.open`. A cluster is refused."""
@@ -91,7 +90,7 @@ class RedisStore(WholeStore):
         looked_at = sessions = rows = 0
         async with aclosing(self._pages()) as pages:
             async for keys in pages:
-                looked_at += _SCANNED
+                looked_at += SCANNED
                 sessions += len(keys)
                 rows += sum(found.length for found in (await self._look(keys, measure=False)).values())
                 if sessions >= _SAMPLED:
@@ -113,20 +112,14 @@ class RedisStore(WholeStore):
 
     async def _pages(self) -> AsyncGenerator[list[bytes], None]:
         """Every list that may be a session's, in pages. SCAN holds up nobody, as KEYS would."""
-        pattern = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", self._prefix) + b"?*" + _MESSAGES
-        cursor: Any = 0
-        while True:
-            ((cursor, keys),) = await self._run([("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED, "TYPE", "list")])
-            if keys:
-                yield keys
-            if int(cursor) == 0:
-                return
+        async for keys in scan_keys(self._connection, self._prefix, b"?*" + MESSAGES, "list"):
+            yield keys
 
     async def _look(self, keys: Sequence[bytes], *, measure: bool = True) -> dict[bytes, _List]:
         """Those of the lists that are sessions' of this prefix."""
         commands: list[Command] = []
         for key in keys:
-            commands += [("LLEN", key), ("HGET", key[: -len(_MESSAGES)], "session_id")]
+            commands += [("LLEN", key), ("HGET", key[: -len(MESSAGES)], "session_id")]
         measures: list[Command] = [("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys if measure]
         replies = await self._run(commands + measures, of_any_type=True)
         lengths, owners, sizes = (
@@ -142,7 +135,7 @@ class RedisStore(WholeStore):
         }
 
     def _session_of(self, key: bytes) -> bytes:
-        return key[len(self._prefix) : -len(_MESSAGES)]
+        return key[len(self._prefix) : -len(MESSAGES)]
 
     async def rows(self, block: Block, after: StoredRow | None, count: int) -> list[StoredRow]:
         """As `WholeStore.rows`."""
@@ -204,11 +197,40 @@ class RedisStore(WholeStore):
 
     async def session_rows(self, session_id: str, after: StoredRow | None, count: int) -> list[StoredRow]:
         """As `WholeStore.session_rows`."""
-        key = self._prefix + session_id.encode("utf-8") + _MESSAGES
+        key = self._prefix + session_id.encode("utf-8") + MESSAGES
         if not await self._look([key], measure=False):
             return []
         first = 0 if after is None else after.id.offset + 1
         return await self._part(key, first, first + count - 1)
+
+    async def session_ids(self, prefix: str, after: str | None, count: int) -> list[str]:
+        """As `WholeStore.session_ids`: SCAN goes through all keys for each call."""
+        return await ids_of_sessions(self._connection, self._prefix, prefix, after, count)
+
+    async def present(self, session_ids: Sequence[str]) -> set[str]:
+        """As `WholeStore.present`."""
+        found = await self._run([("EXISTS", *self._keys_of(session_id)) for session_id in session_ids])
+        return {session_id for session_id, keys in zip(session_ids, found, strict=True) if keys}
+
+    async def rows_of_sessions(
+        self, session_ids: Sequence[str], after: StoredRow | None, count: int
+    ) -> list[StoredRow]:
+        """As `WholeStore.rows_of_sessions`."""
+        if after is None or self._sessions[0] is not session_ids:
+            self._sessions = (
+                session_ids,
+                Block(tuple(self._keys_of(session_id)[1] for session_id in session_ids), None),
+            )
+        return await self.rows(self._sessions[1], after, count)
+
+    def beyond_reach(self) -> Sequence[str]:
+        """As `WholeStore.beyond_reach`."""
+        return (
+            "replicas that were not connected, or that this user may not see",
+            "dumps (RDB) from before, and their copies; the append-only file until it is rewritten (BGREWRITEAOF)",
+            "what MONITOR or the slow log has of commands",
+            "logs and traces of the applications and of the model's provider",
+        )
 
     async def later_rows(self, row: StoredRow, last: StoredRow | None, count: int) -> list[StoredRow]:
         """As `WholeStore.later_rows`: from the newest element back to this one. Places move, and bytes do not."""
@@ -253,7 +275,7 @@ class RedisStore(WholeStore):
 
     def _keys_of(self, session_id: str) -> tuple[bytes, bytes, bytes]:
         key = self._prefix + session_id.encode("utf-8")
-        return key, key + _MESSAGES, key + b":counter"
+        return key, key + MESSAGES, key + b":counter"
 
     async def _erase_by_watch(self, keys: tuple[bytes, bytes, bytes], session_id: str, *, dry_run: bool) -> list[int]:
         async def plan(watched: Any) -> tuple[list[Command], list[int]]:

@@ -103,6 +103,18 @@ class Statements:
         self.session_rows = text(_page(messages, time, session, in_order))
         after = f"({_TIME}, id) > (COALESCE(to_timestamp(CAST(:time AS float8)), 'infinity'), :id)"
         self.session_rows_after = text(_page(messages, time, f"{session} AND {after}", in_order))
+        of_their_own = "AND session_id = ANY(CAST(:sessions AS text[]))"
+        self.ids_of = text(f"SELECT array_agg(id ORDER BY id) FROM {messages} WHERE {_OF_SESSIONS}")
+        self.with_ids = text(_page(messages, time, f"id = ANY(CAST(:ids AS bigint[])) {of_their_own}", "id"))
+        # A look for each, by the index: planners like to read a whole table for EXISTS.
+        looks = [
+            f"LEFT JOIN LATERAL (SELECT true AS found FROM {table} WHERE session_id = one LIMIT 1) AS in_{number}"
+            " ON true"
+            for number, table in enumerate((messages, sessions))
+        ]
+        self.present = text(
+            f"SELECT one FROM unnest(CAST(:sessions AS text[])) AS one {' '.join(looks)} WHERE in_0.found OR in_1.found"
+        )
         self.replace = _all_ids(
             f"UPDATE {messages} AS m SET message_data = c.new"
             f" FROM (SELECT {_READ}, unnest(CAST(:new AS text[])) AS new) AS c"

@@ -21,7 +21,8 @@ from .connection import PostgreSQLConnections
 from .drivers import DRIVERS
 from .putting_back import put_rows_back
 from .replicas import replication_of
-from .statements import Statements
+from .session_ids import SessionIds, facts_of_sessions
+from .statements import PART, Statements
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
@@ -51,6 +52,7 @@ class PostgreSQLStore(TableStore):
         self._drivers_of_sessions = (driver,) if driver in DRIVERS else DRIVERS
         self._tables = tables
         self._sql = Statements(tables)
+        self._session_ids: SessionIds | None = None
         self._counts_exactly = False
 
     async def open(self) -> None:
@@ -118,6 +120,37 @@ class PostgreSQLStore(TableStore):
             )
         return list(map(StoredRow._make, found))
 
+    async def session_ids(self, prefix: str, after: str | None, count: int) -> list[str]:
+        """As `WholeStore.session_ids`: from the table of sessions."""
+        if self._session_ids is None:
+            values = {"sessions": quoted(self._tables.sessions), "messages": quoted(self._tables.messages)}
+            ((is_bytewise, has_all),) = await self._fetch(facts_of_sessions, **values)
+            self._session_ids = SessionIds(self._tables, is_bytewise=is_bytewise, has_all=has_all)
+        statement, bounds = self._session_ids.page(prefix, after)
+        return [session_id for (session_id,) in await self._fetch(statement, count=count, **bounds)]
+
+    async def present(self, session_ids: Sequence[str]) -> set[str]:
+        """As `WholeStore.present`."""
+        return {session_id for (session_id,) in await self._fetch(self._sql.present, sessions=list(session_ids))}
+
+    async def _ids_of(self, session_ids: Sequence[str]) -> list[int]:
+        ((ids,),) = await self._fetch(self._sql.ids_of, sessions=list(session_ids))
+        return ids or []
+
+    async def _with_ids(self, ids: Sequence[int], session_ids: Sequence[str]) -> list[StoredRow]:
+        found = await self._rows(self._sql.with_ids, ids=list(ids), sessions=list(session_ids), count=len(ids))
+        return list(map(StoredRow._make, found))
+
+    def beyond_reach(self) -> Sequence[str]:
+        """As `WholeStore.beyond_reach`."""
+        return (
+            "replicas and subscribers that were not connected, or that this role may not see",
+            "base backups, dumps, snapshots, and the archived log (WAL)",
+            "dead versions of rows, until VACUUM has been there",
+            "the log of the server, where it has statements with their values",
+            "logs and traces of the applications and of the model's provider",
+        )
+
     async def replace(self, changes: Sequence[tuple[StoredRow, str]]) -> list[bool]:
         """As `WholeStore.replace`."""
         # In one order for all, so that two runs that meet wait for each other, and not in a circle.
@@ -169,8 +202,9 @@ class PostgreSQLStore(TableStore):
 
         found: Counter[str] = Counter()
         # Long histories in parts, so that nobody waits long; what is left, in one step.
-        while removed := await self._connections.run(part):
+        while (removed := await self._connections.run(part)) == PART:
             found[self._tables.messages] += removed
+        found[self._tables.messages] += removed
         found.update(await self._connections.run(rest))
         return found
 

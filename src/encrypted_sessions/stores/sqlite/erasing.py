@@ -11,7 +11,7 @@ from ..tables import Tables, quoted
 from . import branches
 from .connection import SQLiteConnection
 
-__all__ = ["erase_sessions"]
+__all__ = ["erase_sessions", "of_sessions", "present_sessions"]
 
 #: How many sessions one step erases, and how many messages at most before the last step.
 _SESSIONS = 20
@@ -35,6 +35,15 @@ async def erase_sessions(
     return erasing.found
 
 
+def present_sessions(connection: SQLiteConnection, tables: Tables, session_ids: Sequence[str]) -> set[str]:
+    """Those of the sessions that any of these tables knows; in the worker."""
+    statements = (
+        f"SELECT DISTINCT session_id FROM {quoted(table)} WHERE {of_sessions(session_ids)}"
+        for table in _Erasing(connection, tables).traces(connection.sqlite)
+    )
+    return {one for statement in statements for (one,) in connection.sqlite.execute(statement, session_ids)}
+
+
 class _Erasing:
     """The steps, each in the worker; `found` counts rows by table."""
 
@@ -43,7 +52,7 @@ class _Erasing:
         self._tables = tables
         self.found: Counter[str] = Counter()
 
-    def _traces(self, connection: sqlite3.Connection) -> list[str]:
+    def traces(self, connection: sqlite3.Connection) -> list[str]:
         """Every table that may know a session, what points at others first."""
         return [
             *branches.tables_of_notes(connection, self._tables),
@@ -53,14 +62,14 @@ class _Erasing:
 
     def count(self, session_ids: Sequence[str]) -> None:
         connection = self._connection.sqlite
-        for table in self._traces(connection):
-            statement = f"SELECT count(*) FROM {quoted(table)} WHERE {_of_sessions(session_ids)}"
+        for table in self.traces(connection):
+            statement = f"SELECT count(*) FROM {quoted(table)} WHERE {of_sessions(session_ids)}"
             ((number,),) = connection.execute(statement, session_ids)
             self.found[table] += number
 
     def erase_part(self, session_ids: Sequence[str]) -> bool:
         table = quoted(self._tables.messages)
-        part = f"SELECT id FROM {table} WHERE {_of_sessions(session_ids)} LIMIT {_PART}"
+        part = f"SELECT id FROM {table} WHERE {of_sessions(session_ids)} LIMIT {_PART}"
         with self._connection.transaction() as connection:
             removed = connection.execute(f"DELETE FROM {table} WHERE id IN ({part})", session_ids).rowcount
         self.found[self._tables.messages] += removed
@@ -70,12 +79,13 @@ class _Erasing:
         with self._connection.transaction() as connection:
             removed = {
                 table: connection.execute(
-                    f"DELETE FROM {quoted(table)} WHERE {_of_sessions(session_ids)}", session_ids
+                    f"DELETE FROM {quoted(table)} WHERE {of_sessions(session_ids)}", session_ids
                 ).rowcount
-                for table in self._traces(connection)
+                for table in self.traces(connection)
             }
         self.found.update(removed)
 
 
-def _of_sessions(session_ids: Sequence[str]) -> str:
+def of_sessions(session_ids: Sequence[str]) -> str:
+    """The condition that a row is of one of these sessions, whose ids are its values."""
     return f"session_id IN ({', '.join('?' * len(session_ids))})"

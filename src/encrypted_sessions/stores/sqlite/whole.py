@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...errors import StoreError
 from ..blocks import SIZE, Extent, TableStore
 from ..tables import Tables, quoted
 from ..whole import HAS_NULL, PAGE_BYTES, Place, SideEffect, StoredRow
 from .branches import forget_messages
 from .connection import SQLiteConnection
-from .erasing import erase_sessions
+from .erasing import erase_sessions, of_sessions, present_sessions
 from .putting_back import RowsPutBack
+from .session_ids import ids_of_sessions
 from .side_effects import side_effects
 from .statements import SIZE_OF_ROW
 
@@ -119,6 +121,43 @@ class SQLiteStore(TableStore):
         order = f"{time}, id" if self._by_time else "id"
         return await self._stored(
             f"{self._rows} WHERE {condition} ORDER BY {order} LIMIT ?", session_id, *position, count
+        )
+
+    async def session_ids(self, prefix: str, after: str | None, count: int) -> list[str]:
+        """As `WholeStore.session_ids`: by the tables' own indexes."""
+        await self._connection.run(self._refuse_utf16)
+        return await self._connection.run(ids_of_sessions, self._connection, self._tables, prefix, after, count)
+
+    def _refuse_utf16(self) -> None:
+        ((encoding,),) = self._connection.sqlite.execute("PRAGMA encoding")
+        if encoding != "UTF-8":
+            raise StoreError(f"{self.location} keeps text as {encoding}, so ids are not in the order of their UTF-8")
+
+    async def present(self, session_ids: Sequence[str]) -> set[str]:
+        """As `WholeStore.present`."""
+        there = set[str]()
+        for start in range(0, len(session_ids), SIZE):
+            some = session_ids[start : start + SIZE]
+            there |= await self._connection.run(present_sessions, self._connection, self._tables, some)
+        return there
+
+    async def _ids_of(self, session_ids: Sequence[str]) -> list[int]:
+        found = await self._connection.fetch(
+            f"SELECT id FROM {quoted(self._tables.messages)} WHERE {of_sessions(session_ids)} ORDER BY id", *session_ids
+        )
+        return [row_id for (row_id,) in found]
+
+    async def _with_ids(self, ids: Sequence[int], session_ids: Sequence[str]) -> list[StoredRow]:
+        condition = f"id IN ({', '.join('?' * len(ids))}) AND +{of_sessions(session_ids)}"
+        return await self._stored(f"{self._rows} WHERE {condition} ORDER BY id", *ids, *session_ids)
+
+    def beyond_reach(self) -> Sequence[str]:
+        """As `WholeStore.beyond_reach`."""
+        return (
+            "backups and copies of the file, snapshots of its file system, and what a replicator keeps of it",
+            "blocks that the disk has put aside for others (flash memory, file systems that copy on write)",
+            "rows that others had deleted before: VACUUM rewrites the file",
+            "logs and traces of the applications and of the model's provider",
         )
 
     async def replace(self, changes: Sequence[tuple[StoredRow, str]]) -> list[bool]:
