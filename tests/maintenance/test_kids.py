@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from encrypted_sessions.maintenance import arguments, discard, inventory, purge, reencrypt, verify
+from encrypted_sessions.maintenance import discard, inventory, purge, reencrypt, verify
 from encrypted_sessions.maintenance.reports import Report
 from encrypted_sessions_tests.envelopes import kid_of
 from encrypted_sessions_tests.maintenance_command import filled, report_of, run
@@ -72,14 +72,12 @@ async def test_of_a_named_key_that_no_place_has_the_rows_are_left(sealer: Sealer
 
 
 async def test_where_sessions_were_chosen_rows_of_keys_that_nobody_gave_are_counted_and_left_in_peace(
-    sealer: Sealer, other: Sealer, monkeypatch: pytest.MonkeyPatch
+    sealer: Sealer, other: Sealer
 ):
-    checked = arguments.settings
-    monkeypatch.setattr(arguments, "settings", lambda **given: checked(**given)._replace(only="some sessions"))
     store = MemoryStore(OTHER, [*rows_of(other), other.of("plaintext")])
-    report = await verify(store, sealer.ring, ttl=TTL)
+    report = await verify(store, sealer.ring, ttl=TTL, sessions=[OTHER])
     assert (report.left, report.other_keys) == ({"plaintext": 1}, of_the_other(other))
-    named = await verify(store, sealer.ring, ttl=TTL, kids=[other.active.kid])
+    named = await verify(store, sealer.ring, ttl=TTL, sessions=[OTHER], kids=[other.active.kid])
     assert (named.left, named.other_keys) == ({"unknown_key": 1}, {other.older.kid: 2})
 
 

@@ -158,7 +158,8 @@ async def reencrypt(
     if len(rings) > 1 and not (arguments.flag(all_sessions, "all_sessions") or settings.is_limited):
         raise RefusedUseError(
             "with several places of keys every row that any of them opens would come under the first one's key, another"
-            " tenant's too; say which with kids= (--kid KID), or all_sessions=True (--all-sessions)"
+            " tenant's too; say which with kids= (--kid KID) or sessions= (--session ID), or all_sessions=True"
+            " (--all-sessions)"
         )
     run = Run(arguments.store(store), rings, settings)
     operation = _Reencrypt(run)
