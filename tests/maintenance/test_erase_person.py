@@ -124,6 +124,17 @@ def test_the_report_says_who_erased_what_when_and_what_it_cannot_reach(place: St
     assert run(place, None, "erase", "--session", "user-7", "--yes").exit_code == 1
 
 
+def test_the_report_names_the_export_as_a_copy_that_remains(file: StoreLocation, tmp_path: Path):
+    filled(file, ROWS)
+    report, export = tmp_path / "erased.jsonl", tmp_path / "copy.jsonl"
+    more = ("--session-prefix", "user-7", "--expect", "3", "--report", str(report), "--export", str(export), "--yes")
+    result = run(file, None, "erase", *more)
+    assert result.exit_code == 0, result.output
+    assert len(export.read_text(encoding="utf-8").splitlines()) == 6 + 1
+    assert f"the file {export}, a copy of their rows" in lines_of(report)[-1]["not_reached"][0]
+    assert at(file) == [0, 0, 0, 2]
+
+
 def test_a_file_that_is_no_report_of_this_store_is_refused(file: StoreLocation, tmp_path: Path):
     filled(file, ROWS)
     report = tmp_path / "erased.jsonl"

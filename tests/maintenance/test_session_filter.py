@@ -54,7 +54,7 @@ async def test_only_the_named_sessions_are_worked_on(place: StoreLocation, seale
         counted = await inventory(store, sealer.ring, ttl=TTL, sessions=["user-7", "other"])
         assert counted.seen == 6
         assert counted.only == "2 named sessions"
-        assert "it cannot be said which keys nothing in this store depends on" in counted.conclusion
+        assert "it cannot be said which keys nothing depends on any more" in counted.conclusion
         checked = await verify(store, sealer.ring, ttl=TTL, sessions=["user-70"])
         assert (checked.found, checked.left) == ({"expired": 1, "ok": 1, "plaintext": 1}, {"plaintext": 1})
         assert (await purge(store, sealer.ring, ttl=TTL, session_prefix="user-7")).changed == 3
@@ -73,6 +73,19 @@ async def test_a_session_that_is_not_there_is_not_well(file: StoreLocation, seal
         report = await inventory(store, sealer.ring, session_prefix="mine-")
         assert (report.ok, report.left) == (False, {"sessions_missing": 1})
         assert (await inventory(store, sealer.ring, sessions=["empty"])).ok
+
+
+async def test_rows_of_keys_that_were_not_given_are_others_business(
+    file: StoreLocation, sealer: Sealer, sealers: dict[str, Sealer]
+):
+    tenant = sealers["other"]
+    stranger = Sealer("other")
+    await fill(file, {"other": [tenant.ok("mine"), stranger.ok("theirs")], "user-7": [stranger.ok("a")]})
+    async with whole(file) as store:
+        report = await verify(store, sealer.ring, sessions=["other"])
+        assert (report.ok, report.left, dict(report.other_keys)) == (True, {}, {stranger.active.kid: 1})
+        assert not (await verify(store, sealer.ring)).ok
+    stranger.ring.close()
 
 
 @pytest.mark.parametrize(

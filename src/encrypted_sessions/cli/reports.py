@@ -267,7 +267,7 @@ def _inventory(report: InventoryReport) -> list[str]:
     lines += ["", f"{_rows(rows)}, {_size(sum(group.size for group in report.groups))}."]
     if report.keys:
         # A key that a replica needs is not free, nor one that rows may need that were out of sight.
-        is_sure = not (report.replicas_behind or report.kids or report.other_keys or report.only)
+        is_sure = not (report.replicas_behind or report.only or report.kids or report.other_keys)
         key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
         lines += ["", *table(key_heads, [_key(use, is_sure=is_sure) for use in report.keys], right=(1, 2))]
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from os import PathLike
 from typing import Any
 
@@ -56,7 +57,7 @@ async def erase(
             is not missing.
         export: The path of a file that does not exist yet, to which rows are written before they are erased, as
             `discard` does; None for none. It is a copy that remains, and has no more than the rows.
-        dry_run: Only count what would be erased. The file `report` is read then, and neither made nor changed.
+        dry_run: Only count what would be erased. The report file is read then, and neither made nor changed.
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
         replica_wait_s: Seconds to wait, at most, until each replica of the store has it too; 0 to look once.
@@ -70,9 +71,9 @@ async def erase(
         TypeError: An argument is of the wrong type.
         ValueError: No session is named, or a prefix without `expect`.
         StoreError: The store refuses to erase any of them, or has triggers or the like that were not allowed.
-        FileExistsError: The file `report` is no record of an erasure in this store, or in use by another run; or there
-            is a file at `export` already.
-        OSError: A file cannot be made, or written.
+        FileExistsError: There is a file at `export` already; or the file `report` is no record of an erasure in this
+            store, or in use by another run.
+        OSError: A file cannot be made, read or written.
     """
     whole = arguments.store(store)
     expect, missing_ok = arguments.expected(expect), arguments.flag(missing_ok, "missing_ok")
@@ -91,15 +92,14 @@ async def erase(
         raise ValueError("session_prefix needs expect=, the number of sessions that a dry run named")
     run = Run(whole, None, settings)
     path = arguments.new_file(report, "report", needed=False)
-    copy = arguments.new_file(export, "export", needed=False)
     record = None if path is None else ErasureRecord(path, whole.location, read_only=dry_run)
+    copy_to = arguments.new_file(export, "export", needed=False)
     try:
-        with Exporting(copy, whole, dry_run=dry_run) as exporting:
-            erasure = Erasure(run, only, record, exporting.file, missing_ok=missing_ok)
-            try:
-                await _execute(run, only, erasure, record, expect)
-            finally:
-                erasure.close()
+        with (
+            Exporting(copy_to, whole, dry_run=dry_run) as exporting,
+            closing(Erasure(run, only, record, exporting.file, missing_ok=missing_ok)) as erasure,
+        ):
+            await _execute(run, only, erasure, record, expect)
     finally:
         if record is not None:
             record.close()
@@ -109,7 +109,7 @@ async def erase(
         sessions=erasure.sessions,
         named=erasure.named,
         missing=tuple(erasure.missing),
-        not_reached=tuple(whole.beyond_reach()),
+        not_reached=erasure.not_reached(),
         report=path,
         export=exporting.path,
     )

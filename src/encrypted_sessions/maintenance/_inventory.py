@@ -11,7 +11,7 @@ from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .aggregation import MOST_GROUPS, Aggregation
 from .classified_row import ClassifiedRow
-from .conclusion import ENDED_EARLY, LABELS_ONLY, NOT_COMPLETE, ONLY_SOME, conclude
+from .conclusion import ENDED_EARLY, LABELS_ONLY, NOT_COMPLETE, conclude
 from .engine import Engine
 from .free_kids import WantedKids, why_not_free
 from .key_uses import key_uses
@@ -62,9 +62,9 @@ async def inventory(
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
     replica_wait_s: float = 60.0,
-    kids: Sequence[str] | None = None,
     sessions: Iterable[str] | None = None,
     session_prefix: str | None = None,
+    kids: Sequence[str] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> InventoryReport:
@@ -89,10 +89,10 @@ async def inventory(
         batch: Rows read at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
         replica_wait_s: Seconds to wait, at most, until each replica of the store has what was counted; 0 to look once.
-        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
-            `other_keys`, and so are left in peace. None for all.
         sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
         session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
+            `other_keys`, and so are left in peace. None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 
@@ -136,8 +136,6 @@ async def inventory(
     uses = key_uses(groups, active_kid, held, ttl, operation.mislabelled.by_kid)
     if run.keys is None:
         conclusion = LABELS_ONLY + "."
-    elif settings.only is not None:
-        conclusion = ONLY_SOME.format(settings.only) + "."
     elif run.stopped is not None:
         conclusion = (ENDED_EARLY if run.was_through else NOT_COMPLETE) + "."
     else:

@@ -92,9 +92,9 @@ async def reencrypt(
     limit: int | None = None,
     allow_triggers: Sequence[str] = (),
     replica_wait_s: float = 60.0,
-    kids: Sequence[str] | None = None,
     sessions: Iterable[str] | None = None,
     session_prefix: str | None = None,
+    kids: Sequence[str] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> ReencryptReport:
@@ -122,10 +122,10 @@ async def reencrypt(
         allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
             What they make of a row is then not promised; any other one ends the run before it changes anything.
         replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
-        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
-            `other_keys`, and so are left in peace. None for all.
         sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
         session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
+            `other_keys`, and so are left in peace. None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 

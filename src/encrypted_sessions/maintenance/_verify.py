@@ -35,9 +35,9 @@ async def verify(
     upstream_until: datetime | None = None,
     batch: int = 500,
     max_row_bytes: int = 64 * 2**20,
-    kids: Sequence[str] | None = None,
     sessions: Iterable[str] | None = None,
     session_prefix: str | None = None,
+    kids: Sequence[str] | None = None,
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> VerifyReport:
@@ -52,10 +52,10 @@ async def verify(
             class stamped later are `unauthentic`. None for no end.
         batch: Rows read at once, at most.
         max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
-        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
-            `other_keys`, and so are left in peace. None for all.
         sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
         session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
+            `other_keys`, and so are left in peace. None for all.
         progress: Called now and then with how far the run is.
         stop: Asked between batches; the run ends once it returns True.
 

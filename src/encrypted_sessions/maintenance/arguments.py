@@ -109,7 +109,7 @@ def settings(
         None if progress is None else _callable(progress, "progress"),
         _never if stop is None else _callable(stop, "stop"),
         session_filter(sessions, session_prefix),
-        kids(only_kids, "kids"),
+        kids=kids(only_kids, "kids"),
     )
 
 

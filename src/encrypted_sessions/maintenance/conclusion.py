@@ -10,17 +10,13 @@ from keyproviders import CachePolicy
 from .key_uses import IN_DOUBT
 from .reports import Group, KeyUse, ReplicaState
 
-__all__ = ["ENDED_EARLY", "LABELS_ONLY", "NOT_COMPLETE", "ONLY_SOME", "conclude"]
+__all__ = ["ENDED_EARLY", "LABELS_ONLY", "NOT_COMPLETE", "conclude"]
 
 _SHOWN = 5
 
 LABELS_ONLY = (
     "These are the labels that rows carry, and labels are not proof: whoever can write to the store can write any"
     " label, and nothing was opened. Run it with the keys to learn which keys nothing depends on any more"
-)
-ONLY_SOME = (
-    "Only {} were looked at, so it cannot be said which keys nothing in this store depends on. Run it without a filter"
-    " of sessions to learn that"
 )
 NOT_COMPLETE = (
     "The run did not get through the whole store, so it cannot be said which keys nothing depends on any more"

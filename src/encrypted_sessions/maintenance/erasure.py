@@ -30,13 +30,7 @@ class Erasure:
     """Erases the sessions that a run is limited to, and notes what became of each."""
 
     def __init__(
-        self,
-        run: Run,
-        only: SessionFilter,
-        record: ErasureRecord | None,
-        export: Export | None = None,
-        *,
-        missing_ok: bool,
+        self, run: Run, only: SessionFilter, record: ErasureRecord | None, export: Export | None, *, missing_ok: bool
     ) -> None:
         self._run = run
         self._only = only
@@ -148,9 +142,9 @@ class Erasure:
                 copied = await self._call(session_id, dry_run=True)
                 await export_session(self._run, session_id, self._export)
             found = await self._call(session_id, dry_run=dry_run)
-            self._run.changed_of.update(found)
             if copied is not None:  # what is more than that came in meanwhile, and is in no copy
                 self._late_rows += max(0, sum(found.values()) - sum(copied.values()))
+            self._run.changed_of.update(found)
             if not dry_run and any(found.values()):
                 late_rows = sum((await self._call(session_id, dry_run=True)).values())
                 self._late_rows += late_rows
@@ -191,5 +185,12 @@ class Erasure:
             "incomplete": run.incomplete,
             "replicas": [asdict(replica) for replica in run.replicas],
             "replicas_unseen": run.replicas_unseen,
-            "not_reached": list(run.store.beyond_reach()),
+            "not_reached": self.not_reached(),
         }
+
+    def not_reached(self) -> tuple[str, ...]:
+        """Where else there may be copies of what was erased, in words."""
+        elsewhere = tuple(self._run.store.beyond_reach())
+        if self._export is None:
+            return elsewhere
+        return (f"the file {self._export.path}, a copy of their rows, until you delete it", *elsewhere)

@@ -75,6 +75,8 @@ def _doubt(run: Run) -> str | None:
     """What leaves it open for any key."""
     if run.stopped is not None:
         return "the run did not get through the whole store"
+    if run.settings.is_limited:
+        return "only some rows were looked at, as was asked for"
     doubtful = {reason: run.left.get(reason, 0) for reason in ("late_key", "mislabelled", "too_large", "unauthentic")}
     rows = ", ".join(f"{count:,} {reason}" for reason, count in doubtful.items() if count)
     if rows:

@@ -70,7 +70,6 @@ class Report:
 
     Attributes:
         store: Where the store is, without a password.
-        only: The sessions that the run was limited to, in words; None for the whole store.
         found: Each row that was looked at, counted under one outcome's name. Rows that a command had
             no reason to open, or could not, are "not_opened".
         changed: Rows that were replaced, or removed; in a dry run, that would have been.
@@ -87,13 +86,13 @@ class Report:
         started_at: When the run began.
         took_s: How long it took, in seconds.
         dry_run: Whether changes were only counted.
+        only: The sessions that the run was limited to, in words; None for all.
         kids: The keys that the run was limited to; () for all.
         other_keys: Rows of keys that it was not there for, by the kid that they name; what is no kid, and what
             comes after the first 300 of them, counts as "others".
     """
 
     store: str
-    only: str | None
     found: Mapping[str, int]
     changed: int
     left: Mapping[str, int]
@@ -107,6 +106,7 @@ class Report:
     started_at: float
     took_s: float
     dry_run: bool
+    only: str | None = field(default=None, kw_only=True)
     kids: tuple[str, ...] = field(default=(), kw_only=True)
     other_keys: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 

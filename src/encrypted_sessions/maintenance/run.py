@@ -147,6 +147,11 @@ class Run:
                     RowFinding(row.session_id, _format_row_id(row.id), classified.outcome, shown_kid(classified.kid))
                 )
 
+    def leave_missing(self, sessions: int) -> None:
+        """Count sessions that were named, and of which there is no trace."""
+        if sessions:
+            self.left["sessions_missing"] = self.left.get("sessions_missing", 0) + sessions
+
     def pass_over(self, kid: str | None) -> None:
         """Count a row of a key that this run is not there for."""
         if self.first_pass:
@@ -158,11 +163,6 @@ class Run:
             for kid in self.settings.kids:
                 if kid not in self.kid_filter.met and kid not in known:
                     self.notice(f"no row names {kid}; inventory shows which keys rows name")
-
-    def leave_missing(self, sessions: int) -> None:
-        """Count sessions that were named, and of which there is no trace."""
-        if sessions:
-            self.left["sessions_missing"] = self.left.get("sessions_missing", 0) + sessions
 
     def notice(self, sentence: str) -> None:
         """Tell whoever runs this something, once."""

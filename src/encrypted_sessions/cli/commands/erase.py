@@ -37,8 +37,8 @@ HELP = f"""Remove every trace of some sessions: rows, and what the SDK notes abo
 
 Needs no key. Without --yes nothing is removed, and it is said how many sessions there are: with --session-prefix and
 with --sessions-from, --yes needs that number as --expect, since user-7 begins user-70, too. Exit code 1 also where a
-session that was named is not there (--missing-ok). With --export rows are written to a file first, for a mistaken id:
-it is a copy that remains.
+session that was named is not there (--missing-ok). With --export
+rows are written to a file first, for a mistaken id: it is a copy that remains.
 
 {STORE_HELP}
 

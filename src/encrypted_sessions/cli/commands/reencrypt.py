@@ -58,10 +58,10 @@ def reencrypt(
         bool, typer.Option("--yes", help="With several places of keys: do it. Else it is only counted.")
     ] = False,
     keys: KeysURL = None,
-    kid: Kids = None,
     session: SessionIDs = None,
     session_prefix: SessionPrefix = None,
     sessions_from: SessionsFrom = None,
+    kid: Kids = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
