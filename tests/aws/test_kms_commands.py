@@ -144,6 +144,7 @@ def may_be_retired(list_as_json: str, name: str) -> bool:
     return until is not None and datetime.fromisoformat(until.replace("Z", "+00:00")) <= datetime.now(timezone.utc)
 
 
+@pytest.mark.long
 def test_a_keyset_goes_through_its_whole_life(place: Place) -> None:
     url = place.url()
     assert "there is no keyset" in keys("list", url, code=1)

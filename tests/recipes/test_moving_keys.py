@@ -164,6 +164,7 @@ async def run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.long
 async def test_the_runbook_leads_from_a_variable_to_vault_to_kms_without_an_unreadable_item(
     places: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
