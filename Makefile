@@ -47,8 +47,8 @@ PYTEST_OPTIONS := -n $(WORKERS) --dist worksteal
 # reach what others reach, too; and on three kinds of store of seven: a third of the time for two lines in a hundred.
 COVERING := $(addprefix tests/,unit keyproviders keyset outcomes maintenance stores aws vault test_cli.py test_cli_keys.py test_doctor.py)
 NOT_COVERING := $(addprefix --ignore=tests/,aws/test_hostile_answers.py aws/test_kms.py aws/test_kms_commands.py \
-	keyproviders/test_ring_processes.py keyproviders/test_ring_rules.py keyset/test_revocation.py \
-	keyset/test_rolling_fleet.py keyset/test_sql_store.py maintenance/test_cli_processes.py maintenance/test_keys.py \
+	keyproviders/test_ring_processes.py keyset/test_revocation.py \
+	keyset/test_rolling_fleet.py maintenance/test_cli_processes.py maintenance/test_keys.py \
 	maintenance/test_kills.py maintenance/test_reencrypt.py maintenance/test_stores_kills.py \
 	maintenance/test_stores_rows.py maintenance/test_stores_sqlite.py maintenance/test_two_at_once.py \
 	maintenance/test_verify.py outcomes/test_keys_that_fail.py outcomes/test_large_rows.py outcomes/test_limits.py \
