@@ -6,7 +6,7 @@ PYTHON ?=
 PYTHONS ?=
 # A folder of wheels to install from, where no index is reached. `make wheels` fills one.
 WHEELS ?=
-# So many tests run at once; by itself, as many as there are cores, and one more (tests/conftest.py).
+# So many tests run at once; by itself, as many as there are cores, and two more (tests/conftest.py).
 WORKERS ?= auto
 # Rounds of kills, races and load: a tenth of what the tests say, or "full" for all.
 ROUNDS ?= tenth
@@ -47,11 +47,15 @@ PYTEST_OPTIONS := -n $(WORKERS) --dist worksteal
 # reach what others reach, too; and on three kinds of store of seven: a third of the time for two lines in a hundred.
 COVERING := $(addprefix tests/,unit keyproviders keyset outcomes maintenance stores aws vault test_cli.py test_cli_keys.py test_doctor.py)
 NOT_COVERING := $(addprefix --ignore=tests/,aws/test_hostile_answers.py aws/test_kms.py aws/test_kms_commands.py \
-	keyproviders/test_ring_processes.py keyproviders/test_ring_rules.py keyset/test_revocation.py \
-	keyset/test_rolling_fleet.py keyset/test_sql_store.py maintenance/test_cli_processes.py \
-	outcomes/test_keys_that_fail.py outcomes/test_large_rows.py outcomes/test_limits.py outcomes/test_popping.py \
-	outcomes/test_reading.py stores/test_own_store.py unit/test_any_mutation.py unit/test_exact_json.py \
-	unit/test_round_trips.py) -k "not advanced-sqlite and not sqlalchemy-sqlite and not async-sqlite"
+	keyproviders/test_ring_processes.py keyset/test_revocation.py \
+	keyset/test_rolling_fleet.py maintenance/test_cli_processes.py maintenance/test_keys.py \
+	maintenance/test_kills.py maintenance/test_reencrypt.py maintenance/test_stores_kills.py \
+	maintenance/test_stores_rows.py maintenance/test_stores_sqlite.py maintenance/test_two_at_once.py \
+	maintenance/test_verify.py outcomes/test_keys_that_fail.py outcomes/test_large_rows.py outcomes/test_limits.py \
+	outcomes/test_order_of_questions.py outcomes/test_pairs.py outcomes/test_popping.py outcomes/test_reading.py \
+	stores/test_own_store.py stores/test_redis_connections.py unit/test_against_fernet.py unit/test_any_mutation.py \
+	unit/test_envelope.py unit/test_exact_json.py unit/test_round_trips.py vault/test_recorded_exchanges.py) \
+	-k "not advanced-sqlite and not sqlalchemy-sqlite and not async-sqlite"
 # What the tests read beside the packages: the wheel's run gets a copy of it, without the packages.
 TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Makefile .ci $(wildcard requirements*)
 
@@ -87,7 +91,7 @@ test-soak: $(VENV)/.ready $(VENV)/.openbao ## rounds of kills, races and load; w
 
 # Old packages use what newer ones deprecate.
 test-lowest: $(LOWEST_VENV)/.ready ## units, providers and commands, on the oldest dependencies that are allowed
-	$(LOWEST_VENV)/bin/pytest $(PYTEST_OPTIONS) -W default::DeprecationWarning tests/unit tests/keyproviders tests/test_cli*.py $(ARGS)
+	ENCRYPTED_SESSIONS_EXAMPLES=few $(LOWEST_VENV)/bin/pytest $(PYTEST_OPTIONS) -W default::DeprecationWarning tests/unit tests/keyproviders tests/test_cli*.py $(ARGS)
 
 test-pythons: ## `make test` on each Python from 3.10 to 3.14 that is installed; ARGS names a part
 	@.ci/find-python --all $(PYTHONS) | while read -r python; do \

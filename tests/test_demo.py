@@ -78,6 +78,7 @@ def command(*arguments: str) -> list[str]:
     return [script, "demo", *arguments]
 
 
+@pytest.mark.long
 def test_the_demo_holds_what_it_promises_and_leaves_nothing_behind(tmp_path: Path):
     done = subprocess.run(command(), capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -97,6 +98,7 @@ def test_the_demo_holds_what_it_promises_and_leaves_nothing_behind(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
 
 
+@pytest.mark.long
 def test_keys_of_the_user_are_used_and_a_store_of_the_user_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     key = Key.generate("mine")
     monkeypatch.setenv("KEYS_OF_THIS_TEST", f"mine={key.reveal_base64()}")

@@ -46,6 +46,7 @@ def server_of(line: str) -> int:
     return int(line.rstrip().rpartition(" ")[2])
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_no_turn_fails_and_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

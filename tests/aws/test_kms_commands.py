@@ -19,10 +19,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from typer.testing import CliRunner
 
 from encrypted_sessions import EncryptedSession
-from encrypted_sessions.cli import application
+from encrypted_sessions_tests import warm_programs
 from encrypted_sessions_tests.servers import Server
 from encrypted_sessions_tests.soak import with_full
 from encrypted_sessions_tests.stores import PlainSession
@@ -115,26 +114,18 @@ def server(server_place: Place, request: pytest.FixtureRequest) -> Server:
 
 def keys(*words: str, code: int = 0, **environment: str) -> str:
     """Run `encrypted-sessions keys ...` as a program; what it prints, or its one line of error."""
-    done = subprocess.run(
-        [sys.executable, "-m", "encrypted_sessions.cli", "keys", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-    )
+    return _said(warm_programs.run_command("keys", *words, env={**os.environ, **environment}), code)
+
+
+def keys_from_the_start(*words: str) -> str:
+    """The same, in an interpreter that has imported nothing yet."""
+    command = [sys.executable, "-m", warm_programs.COMMAND, "keys", *words]
+    return _said(subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL), 0)
+
+
+def _said(done: subprocess.CompletedProcess[str], code: int) -> str:
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    if code:
-        assert done.stdout == ""
-        assert re.fullmatch(r"Error: .*\n", done.stderr)
-    return done.stderr if code else done.stdout
-
-
-def keys_in_this_process(*words: str, code: int = 0) -> str:
-    """The same command, in a tenth of the time."""
-    done = CliRunner().invoke(application(), ["keys", *words], prog_name="encrypted-sessions")
-    assert done.exit_code == code, done.stderr
     if code:
         assert done.stdout == ""
         assert re.fullmatch(r"Error: .*\n", done.stderr)
@@ -148,23 +139,20 @@ def listed(url: str, keys: Callable[..., str] = keys) -> dict[str, str]:
     return {key["name"]: key["state"] for key in found["keys"]}
 
 
-def test_a_keyset_goes_through_its_whole_life(place: Place) -> None:
-    live_through(place, keys if place.kind == "postgresql" else keys_in_this_process)  # once as programs
-
-
 def may_be_retired(list_as_json: str, name: str) -> bool:
     (until,) = (key["written_until"] for key in json.loads(list_as_json)["keys"] if key["name"] == name)
     return until is not None and datetime.fromisoformat(until.replace("Z", "+00:00")) <= datetime.now(timezone.utc)
 
 
-def live_through(place: Place, keys: Callable[..., str]) -> None:
+@pytest.mark.long
+def test_a_keyset_goes_through_its_whole_life(place: Place) -> None:
     url = place.url()
     assert "there is no keyset" in keys("list", url, code=1)
     keys("create", url, "--key-name", "first", "--activation-delay", "1")
     assert "already, and nothing was changed" in keys("create", url, code=1)
     key = json.loads(keys("rotate", url, "--key-name", "second", "--json"))["key"]
     assert (list(key), key["state"]) == (FIELDS, "pending")
-    assert listed(url, keys)["second"] in {"pending", "active"}
+    assert listed(url)["second"] in {"pending", "active"}
     assert "only a retired key can be destroyed" in keys("destroy", url, "first", "--yes", code=1)
 
     until = time.monotonic() + 60
@@ -172,27 +160,23 @@ def live_through(place: Place, keys: Callable[..., str]) -> None:
         assert time.monotonic() < until
         time.sleep(0.2)
     keys("retire", url, "first")
-    assert listed(url, keys) == {"first": "retired", "second": "active"}
+    assert listed(url) == {"first": "retired", "second": "active"}
     assert keys("restore", url, "first") == "The key first is decrypt-only.\n"
     keys("retire", url, "first")
 
     other = place.kms.new_key()
     assert keys("rewrap", place.url(other)) == f"Wrapped 2 keys anew under {other}.\n"
     assert "copies of the keyset in backups" in keys("destroy", url, "first", "--now", "first", "--yes").lower()
-    assert listed(url, keys) == {"first": "destroyed", "second": "active"}
+    assert listed(url) == {"first": "destroyed", "second": "active"}
     for refused in ("retire", "restore"):
         word = {"retire": "second", "restore": "first"}[refused]
         assert word in keys(refused, url, word, code=1)
+    assert listed(url, keys_from_the_start) == listed(url)
 
 
 def test_a_change_of_many_programs_at_once_is_made_once(place: Place) -> None:
     started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "encrypted_sessions.cli", "keys", "create", place.url(), "--key-name", f"by-{at}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        warm_programs.Program([warm_programs.COMMAND, "keys", "create", place.url(), "--key-name", f"by-{at}"])
         for at in range(4)
     ]
     said = [(*process.communicate(), process.returncode) for process in started]
@@ -288,8 +272,7 @@ def test_a_program_that_is_interrupted_leaves_the_keyset_as_it_was(name: str, pr
     del proxy.asked[:]
     with (tmp_path / "keyset.json.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        command = [sys.executable, "-m", "encrypted_sessions.cli", "keys", "rotate", place.url()]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = warm_programs.Program([warm_programs.COMMAND, "keys", "rotate", place.url()])
         until = time.monotonic() + 60
         while not proxy.asked:
             # The key is made before the lock is asked for.

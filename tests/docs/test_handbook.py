@@ -7,14 +7,13 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from encrypted_sessions import Key
-from encrypted_sessions_tests import stores
+from encrypted_sessions_tests import stores, warm_programs
 from encrypted_sessions_tests.documents import ROOT, blocks
 from encrypted_sessions_tests.sealed_rows import Sealer, message
 from encrypted_sessions_tests.stores import StoreLocation, raw_rows
@@ -87,7 +86,7 @@ class Shell:
         self.folder = folder
         command = folder / "bin" / "encrypted-sessions"
         command.parent.mkdir()
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m encrypted_sessions.cli "$@"\n')
+        command.write_text(warm_programs.script())
         command.chmod(0o700)
         self._environment = {
             **os.environ,

@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from encrypted_sessions_tests.soak import examples
 from keyproviders import (
     Key,
     KeyAccessDeniedError,
@@ -307,4 +308,4 @@ class RingMachine(RuleBasedStateMachine):
 
 
 TestTheRing = RingMachine.TestCase
-TestTheRing.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestTheRing.settings = settings(max_examples=examples(50), stateful_step_count=40, deadline=None)

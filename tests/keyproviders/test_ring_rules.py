@@ -7,6 +7,7 @@ import logging
 import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,7 +65,7 @@ class Failing(Unlisted):
         key = super()._answer(question, name)
         error = self.errors.get(question) or self.errors.get("*")
         if error is not None:
-            raise error
+            raise copy(error)  # the same one would keep the frames of each time that it was raised
         return key
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from copy import copy
 
 import pytest
 
@@ -183,7 +184,7 @@ class Cut:
 
     def read(self, name: str) -> StoredKeyset | None:
         if self.failure is not None:
-            raise self.failure
+            raise copy(self.failure)  # the same one would keep the frames of each time that it was raised
         return self._store.read(name)
 
     def write(self, name: str, text: str, *, expected: str | None) -> bool:

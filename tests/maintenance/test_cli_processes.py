@@ -10,15 +10,19 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from encrypted_sessions_tests.maintenance_command import filled, report_of, run, start
+from encrypted_sessions_tests import warm_programs
+from encrypted_sessions_tests.maintenance_command import filled, report_of, run, start, start_from_the_start
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
 from encrypted_sessions_tests.stores import StoreLocation, raw_rows
+
+Process = warm_programs.Program | subprocess.Popen[str]
 
 TIMEOUT_S = 60
 MANY = 3_000
@@ -29,7 +33,7 @@ def many(sealer: Sealer) -> list[str]:
     return [sealer.row(message(str(number)), sealer.older) for number in range(MANY)]
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+def ended(process: Process) -> tuple[str, str]:
     try:
         return process.communicate(timeout=TIMEOUT_S)
     finally:
@@ -38,7 +42,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
             process.communicate()
 
 
-def when_it_runs(process: subprocess.Popen[str]) -> str:
+def when_it_runs(process: Process) -> str:
     """Wait for its first line of progress, which is returned."""
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -46,7 +50,7 @@ def when_it_runs(process: subprocess.Popen[str]) -> str:
     return line
 
 
-def when_it_has_open(process: subprocess.Popen[str], path: str) -> None:
+def when_it_has_open(process: Process, path: str) -> None:
     """Wait until the process has a file open."""
     descriptors = Path(f"/proc/{process.pid}/fd")
     ends = time.monotonic() + TIMEOUT_S
@@ -146,7 +150,8 @@ def test_kills_lose_nothing_and_the_next_run_goes_on(place: StoreLocation, seale
 
 def test_two_at_once_share_the_work(place: StoreLocation, sealer: Sealer):
     filled(place, {SESSION: many(sealer)})
-    processes = [start(place, sealer, "reencrypt", "--json") for _ in range(2)]
+    begin: list[Callable[..., Process]] = [start, start_from_the_start]
+    processes = [one(place, sealer, "reencrypt", "--json") for one in begin]
     reports = []
     for process in processes:
         stdout, stderr = ended(process)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -85,9 +84,21 @@ async def test_made_up_kids_take_no_more_than_the_time_of_a_run_and_what_most_ro
     monkeypatch.setattr(keys, "_WAITS_S", 1.0)
     old = sealer.row(message("a"), sealer.older)
     rows = [*(made_up(sealer, n) for n in range(6)), old, old, *(made_up(sealer, n) for n in range(6, 300))]
-    began = time.monotonic()
+    may_wait_s: list[float] = []
+    get = sealer.ring.get
+
+    async def noting(kid: str, *, asker: str | None = None, wait_s: float | None = None) -> Key:
+        if kid.startswith("made-up"):
+            assert wait_s is not None
+            may_wait_s.append(wait_s)
+        return await get(kid, asker=asker, wait_s=wait_s)
+
+    monkeypatch.setattr(sealer.ring, "get", noting)
     report = await verify(MemoryStore(SESSION, rows), sealer.ring, batch=500)
-    assert time.monotonic() - began < 8
+    # Each may wait for what the others have left of the run's time; with nothing left, it gets what the ring knows.
+    with_patience = [wait_s for wait_s in may_wait_s if wait_s > 0]
+    assert with_patience[0] == 1.0
+    assert with_patience == sorted(with_patience, reverse=True)
     assert report.stopped is None
     assert report.found["ok"] == 2
     assert report.left["key_not_asked"] == report.found["not_opened"] > 150
@@ -121,10 +132,9 @@ async def test_keys_that_are_found_do_not_count_against_the_time(sealer: Sealer,
 async def test_a_place_that_lists_its_names_answers_for_any_number_of_made_up_kids(sealer: Sealer):
     ring = KeyRing(StaticKeyProvider(sealer.active, sealer.older))
     rows = [*(made_up(sealer, n) for n in range(300)), sealer.row(message("a"), sealer.older)]
-    began = time.monotonic()
+    # Were each of them asked for, the time of a run would not do for the sixth part of them.
     report = await verify(MemoryStore(SESSION, rows), ring)
     assert report.found == {"unknown_key": 300, "ok": 1}
-    assert time.monotonic() - began < 5
     ring.close()
 
 

@@ -17,7 +17,7 @@ from encrypted_sessions_tests.stores import StoreLocation, new_place
 from encrypted_sessions_tests.whole_rows import Written, clear_all, write_all
 from encrypted_sessions_tests.whole_stores import MAINTAINED, make_tables
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.long]
 
 SMALL, LARGE = (100_000, 1_000_000) if FULL else (4_000, 24_000)
 ITEMS = 100

@@ -279,6 +279,7 @@ async def test_a_server_that_was_started_again_is_an_outage_and_then_works(
         assert await store.replace([(row, "new") for row in rows]) == [True, True]
 
 
+@pytest.mark.long
 @pytest.mark.private_servers
 @pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_server_that_does_not_answer_is_an_outage(place: StoreLocation, driver: str, postgres_server: Server):

@@ -40,6 +40,7 @@ class Told:
         self.agents = len(agents)
 
 
+@pytest.mark.long
 @pytest.mark.soak
 async def test_nothing_is_lost_doubled_or_younger_and_what_expired_is_gone(
     place: StoreLocation, tmp_path: Path, rounds: Rounds

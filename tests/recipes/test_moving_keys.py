@@ -121,12 +121,12 @@ class Process:
         await self._task
 
     async def _talk(self, ring: KeyRing) -> None:
-        steps = [ModelStep.respond(lambda call: [assistant_message(f"I know {len(call.input)} items.")])] * 10_000
-        agent = Agent(name="helper", model=ScriptedModel(steps))
+        step = ModelStep.respond(lambda call: [assistant_message(f"I know {len(call.input)} items.")])
         store, shared = SQLiteSession(f"user-{self.number}", self.database), SQLiteSession("team", self.database)
         async with ring:
             mine, ours = (EncryptedSession.wrap(bare, ring, ttl=86_400) for bare in (store, shared))
             while not self._stop.is_set():
+                agent = Agent(name="helper", model=ScriptedModel([step]))  # it copies each step that it is given
                 await Runner.run(agent, f"turn {self.turns}", session=mine)
                 await ours.add_items([{"role": "user", "content": f"from {self.number}"}])
                 for session in (mine, ours):
@@ -165,6 +165,7 @@ async def run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.long
 async def test_the_runbook_leads_from_a_variable_to_vault_to_kms_without_an_unreadable_item(
     places: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

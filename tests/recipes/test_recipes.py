@@ -255,6 +255,7 @@ def ask_two_workers_of_gunicorn(folder: Path, path: str) -> tuple[int, list[list
         return gunicorn.pid, [str(body["answer"]).split() for _, body in answers]
 
 
+@pytest.mark.long
 @forks
 @made_before
 def test_a_ring_goes_through_the_fork_of_gunicorn(use: str, tmp_path: Path) -> None:
@@ -275,6 +276,7 @@ def test_each_worker_of_gunicorn_has_the_ring_of_its_lifespan(tmp_path: Path) ->
     assert len({str(parent), *(answer[1] for answer in answers)}) == 3
 
 
+@pytest.mark.long
 @forks
 @used_before
 @pytest.mark.private_servers

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from encrypted_sessions.cli import application
+from encrypted_sessions_tests import warm_programs
 from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from encrypted_sessions_tests.keyset_fixture import make_format_1
 from encrypted_sessions_tests.leaks import Net
@@ -91,13 +90,7 @@ def test_a_store_that_cannot_be_one_is_shown_without_its_password(store: str, ne
 
 def test_a_demo_with_the_users_keys_prints_none_of_them(net: Net, tmp_path: Path) -> None:
     environment = {**os.environ, VARIABLE: f"sentinel={net.key_text}", "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "encrypted_sessions.cli", "demo", "--keys", f"env:{VARIABLE}"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = warm_programs.run_command("demo", "--keys", f"env:{VARIABLE}", env=environment)
     net.add("output of the demo", done.stdout)
     net.add("errors of the demo", done.stderr)
     assert (done.returncode, done.stderr) == (0, "")
@@ -108,12 +101,8 @@ def test_a_demo_with_the_users_keys_prints_none_of_them(net: Net, tmp_path: Path
     "store", ["redis://user:{password}@127.0.0.1:1/0", "postgresql+asyncpg://user:{password}@127.0.0.1:1/name"]
 )
 def test_a_store_that_cannot_be_reached_is_told_without_its_password(store: str, net: Net, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "encrypted_sessions.cli", "demo", "--store", store.format(password=net.text.text)],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
+    done = warm_programs.run_command(
+        "demo", "--store", store.format(password=net.text.text), env={**os.environ, "TMPDIR": str(tmp_path)}
     )
     net.add("output of the demo", done.stdout)
     net.add("errors of the demo", done.stderr)

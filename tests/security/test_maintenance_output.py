@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from encrypted_sessions_tests import warm_programs
 from encrypted_sessions_tests.leaks import Net
 from encrypted_sessions_tests.maintenance_command import STORE, environment_of, filled, start
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer
 from encrypted_sessions_tests.stores import StoreLocation, new_place, raw_rows
-
-PROGRAM = (sys.executable, "-m", "encrypted_sessions.cli")
 
 COMMANDS = (
     ("inventory", "--ttl", "600"),
@@ -70,13 +67,8 @@ def test_no_command_prints_a_key_a_token_or_a_plaintext(
         if command == "doctor":
             variables = environment_of(place, sealer)
             options = [variables["ENCRYPTED_SESSIONS_KEYS"], "--store", f"env:{STORE}"]
-            process = subprocess.Popen(
-                [*PROGRAM, "doctor", *options, *(["--json"] if as_json else [])],
-                env={**os.environ, **variables},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            words = [warm_programs.COMMAND, "doctor", *options, *(["--json"] if as_json else [])]
+            process = warm_programs.Program(words, env={**os.environ, **variables})
         else:
             process = start(place, sealer, command, *options, *(["--json"] if as_json else []))
         stdout, stderr = process.communicate(timeout=60)
@@ -94,9 +86,7 @@ def test_a_store_that_cannot_be_reached_is_told_without_its_password(
     store: str, net: Net, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("STORE_WITH_PASSWORD", store.format(password=net.text.text))
-    done = subprocess.run(
-        [*PROGRAM, "inventory", "env:STORE_WITH_PASSWORD"], capture_output=True, text=True, check=False
-    )
+    done = warm_programs.run_command("inventory", "env:STORE_WITH_PASSWORD")
     net.add("output", done.stdout)
     net.add("errors", done.stderr)
     assert (done.returncode, done.stdout) == (1, "")
@@ -118,9 +108,7 @@ def test_a_password_on_the_command_line_is_refused_and_not_shown(store: str, net
     given = store.format(password=net.text.text)
     for command in (["inventory"], ["erase", "--session", "a"], ["doctor", "env:A"]):
         words = [*command, *(["--store"] if command[0] == "doctor" else []), given]
-        done = subprocess.run(
-            [*PROGRAM, *words], capture_output=True, text=True, check=False, env={**os.environ, "A": net.key_text}
-        )
+        done = warm_programs.run_command(*words, env={**os.environ, "A": net.key_text})
         net.add(f"output of {command}", done.stdout)
         net.add(f"errors of {command}", done.stderr)
         assert done.returncode == 2, done.stderr

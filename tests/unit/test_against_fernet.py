@@ -29,7 +29,7 @@ from encrypted_sessions.core.envelope import Envelope, parse, parse_row
 from encrypted_sessions.core.suites.fernet_v1 import derive_session_key
 from encrypted_sessions.history.classified import Classifier, ReadPolicy
 from encrypted_sessions.stores import Row
-from encrypted_sessions_tests.soak import Rounds, Seed
+from encrypted_sessions_tests.soak import Rounds, Seed, examples
 
 KID = "name~00112233"
 SECRETS = (b"a" * 32, b"b" * 32)
@@ -196,7 +196,7 @@ def test_what_fernet_opens_the_core_opens_and_what_one_refuses_the_other_does_to
     assert tokens // 20 < sum(opened) < tokens // 2  # enough of both
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.randoms(use_true_random=False), st.integers(1, 12))
 def test_openers_that_were_kept_through_any_damage_give_what_fernet_gives(chance: random.Random, many: int) -> None:
     contexts = Contexts(shared_ciphers())

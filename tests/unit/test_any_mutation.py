@@ -22,6 +22,7 @@ from encrypted_sessions.core.envelope import pack
 from encrypted_sessions.core.outcomes import EXPLANATIONS
 from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions_tests.json_values import same, values
+from encrypted_sessions_tests.soak import examples
 from encrypted_sessions_tests.stores import PlainSession
 from keyproviders.local import StaticKeyProvider
 
@@ -104,7 +105,7 @@ def outcome(stored: Any) -> str:
 
 
 @given(st.integers(0, len(TOKEN) - 1), st.integers(1, 255))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_a_token_with_a_byte_changed_is_never_ok(at: int, change: int) -> None:
     token = bytearray(TOKEN)
     token[at] ^= change
@@ -312,7 +313,7 @@ def test_any_row_of_a_file_is_an_outcome() -> None:
     loop = asyncio.new_event_loop()
     with contextlib.closing(loop), a_file_of_rows() as (session, put):
 
-        @settings(max_examples=200)
+        @settings(max_examples=examples(200))
         @given(rows())
         def is_an_outcome(row: Any) -> None:
             put(row)

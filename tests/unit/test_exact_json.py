@@ -25,6 +25,7 @@ from encrypted_sessions.core.exact_json import (
     encode_item,
 )
 from encrypted_sessions_tests.json_values import bad_items, given_back, items, same, texts
+from encrypted_sessions_tests.soak import examples
 
 #: Brackets in little text, and much text in few brackets: which checks are quicker depends on that.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -467,7 +468,7 @@ def test_a_model_that_cannot_be_dumped_is_a_type_error_without_its_words() -> No
 
 
 @given(bad_items())
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_refusal_brings_no_other_error_along(item: object) -> None:
     with pytest.raises(TypeError) as caught:
         encode_item(item)

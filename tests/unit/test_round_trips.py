@@ -18,6 +18,7 @@ from encrypted_sessions import EncryptedSession, Key, KeyRing
 from encrypted_sessions.core.envelope import Envelope, pack, parse
 from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions_tests.json_values import bad_items, given_back, items, same
+from encrypted_sessions_tests.soak import examples
 from encrypted_sessions_tests.stores import PlainSession
 from keyproviders.local import StaticKeyProvider
 
@@ -78,7 +79,7 @@ def test_one_opener_opens_one_token_after_another(batch: list[dict[str, Any]]) -
 def test_what_is_added_comes_back_exactly(kind: str) -> None:
     with a_store(kind) as store, one_loop() as run:
 
-        @settings(max_examples=60)
+        @settings(max_examples=examples(60))
         @given(st.lists(items(), min_size=1, max_size=4))
         def comes_back(batch: list[Any]) -> None:
             async def use() -> None:
@@ -101,7 +102,7 @@ def test_what_is_added_comes_back_exactly(kind: str) -> None:
 def test_of_a_batch_with_anything_else_in_it_nothing_is_written(kind: str) -> None:
     with a_store(kind) as store, one_loop() as run:
 
-        @settings(max_examples=60)
+        @settings(max_examples=examples(60))
         @given(st.lists(items(), max_size=3), bad_items(), st.lists(items(), max_size=3))
         def is_refused(before: list[Any], bad: Any, after: list[Any]) -> None:
             async def use() -> None:
@@ -116,7 +117,7 @@ def test_of_a_batch_with_anything_else_in_it_nothing_is_written(kind: str) -> No
 
 
 @given(st.lists(items(), min_size=1, max_size=3))
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_what_compaction_writes_comes_back_exactly(batch: list[Any]) -> None:
     async def use() -> None:
         session = await an_empty_session(PlainSession("session", []))

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from encrypted_sessions import EncryptedSession, History, Key, KeyRing
 from encrypted_sessions.core.envelope import pack
 from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
+from encrypted_sessions_tests.soak import examples
 from encrypted_sessions_tests.stores import PlainSession
 from keyproviders.local import StaticKeyProvider
 
@@ -172,7 +173,7 @@ def test_a_walk_finds_what_the_rules_say(kind_of_store: Any, read_plaintext: boo
         expired = [Stored("expired", "old")]
         call, output = Stored("ok", "function_call a"), Stored("ok", "function_call_output a")
 
-        @settings(max_examples=80)
+        @settings(max_examples=examples(80))
         @given(histories(), st.none() | st.integers(1, 12) | st.sampled_from([64, 65, 300]))
         @example([call, *expired * 64, output], 5)
         @example([call, *expired * 63, output], 5)

@@ -269,3 +269,7 @@ def main() -> None:
     for child in children:
         child.begin()
     expect_success(children)
+
+
+if __name__ == "__main__":
+    main()

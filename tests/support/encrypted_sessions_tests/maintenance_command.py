@@ -13,6 +13,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from encrypted_sessions.cli import application
+from encrypted_sessions_tests import warm_programs
 from encrypted_sessions_tests.sealed_rows import Sealer
 from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_stores import fill, names_of, url_of
@@ -54,11 +55,24 @@ def report_of(result: Result) -> dict[str, Any]:
 
 def start(
     place: StoreLocation, sealer: Sealer | None, command: str, *more: str, **options: Any
-) -> subprocess.Popen[str]:
+) -> warm_programs.Program:
     """Start a command as a program."""
-    arguments = [sys.executable, "-m", "encrypted_sessions.cli", *arguments_for(place, command, *more)]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
-    return subprocess.Popen(arguments, env={**os.environ, **environment_of(place, sealer)}, text=True, **options)
+    words = [warm_programs.COMMAND, *arguments_for(place, command, *more)]
+    return warm_programs.Program(words, env={**os.environ, **environment_of(place, sealer)}, **options)
+
+
+def start_from_the_start(
+    place: StoreLocation, sealer: Sealer | None, command: str, *more: str
+) -> subprocess.Popen[str]:
+    """The same, in an interpreter that has imported nothing yet."""
+    return subprocess.Popen(
+        [sys.executable, "-m", warm_programs.COMMAND, *arguments_for(place, command, *more)],
+        env={**os.environ, **environment_of(place, sealer)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def filled(place: StoreLocation, rows: Mapping[str, Sequence[str]]) -> None:

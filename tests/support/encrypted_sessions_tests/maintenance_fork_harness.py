@@ -384,3 +384,7 @@ def main() -> None:
     for module in MODULES_OF_AGENTS[order.place.kind]:
         importlib.import_module(module)
     under_load(order)
+
+
+if __name__ == "__main__":
+    main()

@@ -211,10 +211,10 @@ def _until(call: Callable[[], object]) -> None:
             return
 
 
-def make_certificate(folder: Path) -> tuple[Path, Path]:
+def make_certificate(folder: Path, whose: str = "vault of a test") -> tuple[Path, Path]:
     """A certificate of 127.0.0.1 that signs itself, and its key, as files."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vault of a test")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, whose)])
     now = datetime.now(timezone.utc)
     certificate = (
         x509.CertificateBuilder()

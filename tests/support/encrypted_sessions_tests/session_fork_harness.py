@@ -412,3 +412,7 @@ def expect_success(children: list[Child]) -> None:
     codes = [child.end() for child in children]
     if any(codes):
         raise SystemExit(f"children ended with {codes}")
+
+
+if __name__ == "__main__":
+    main()

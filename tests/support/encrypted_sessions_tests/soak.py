@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 FULL = os.environ.get("ENCRYPTED_SESSIONS_ROUNDS") == "full"
+#: What is tried is other packages, and not each property anew.
+FEW_EXAMPLES = os.environ.get("ENCRYPTED_SESSIONS_EXAMPLES") == "few"
 SEED_VARIABLE = "ENCRYPTED_SESSIONS_SEED"
 
 _FEW = 2
@@ -22,6 +24,11 @@ _FEW = 2
 #: Kinds of sessions whose rows another kind's part of this library serves, too. What each store must do is shown on
 #: these as well by the conformance suites and by the matrix of stores.
 _SERVED_BY_ANOTHERS = frozenset({"async-sqlite", "sqlalchemy-sqlite", "advanced-sqlite"})
+
+
+def examples(many: int) -> int:
+    """For how many examples a property is tried: so many, or a fifth of them for `make test-lowest`."""
+    return max(many // 5, 1) if FEW_EXAMPLES else many
 
 
 def one_cheap_and_soak(values: Iterable[Any]) -> list[Any]:

@@ -76,3 +76,7 @@ def main() -> None:
         os.close(has_begun)
         if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
             raise SystemExit("a child ended by itself")
+
+
+if __name__ == "__main__":
+    main()

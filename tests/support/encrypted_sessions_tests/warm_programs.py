@@ -1,83 +1,178 @@
 """Programs that begin with everything imported: forked from a server, which a test process starts when it needs one.
 
-To import the SDK takes seconds, and each of these programs, which fork and kill children of their own, would do so
-anew. The server has no threads and opens no store: nothing but modules is shared by fork.
+To import the SDK, SQLAlchemy or boto3 takes a second or more, and each program of a test would do so anew. What happens
+before the first line of a program is not seen here: for that, some are started as anybody starts them.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import importlib
-import io
 import json
-import multiprocessing
 import os
+import select
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from functools import cache
-from multiprocessing import forkserver
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
-from unittest import mock
+from typing import IO, Any
 
-__all__ = ["run"]
+from . import warm_client
 
-_IMPORTED = [
-    __name__,
-    "agents.extensions.memory.redis_session",
-    "agents.extensions.memory.sqlalchemy_session",
-    "asyncpg",
-    "sqlalchemy.dialects.postgresql.asyncpg",
-    "encrypted_sessions_tests.keyset_fork_harness",
-    "encrypted_sessions_tests.maintenance_fork_harness",
-    "encrypted_sessions_tests.put_back_fork_harness",
-    "encrypted_sessions_tests.session_fork_harness",
-    "encrypted_sessions_tests.store_fork_harness",
-]
+__all__ = ["COMMAND", "Program", "run", "run_command", "script"]
+
+COMMAND = "encrypted_sessions.cli"
+"""The module behind `encrypted-sessions`."""
+
+
+class Program:
+    """`python -m MODULE WORD...`, to be used as a `subprocess.Popen` with text in its streams."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: int | IO[Any] = subprocess.DEVNULL,
+        stdout: int | IO[Any] = subprocess.PIPE,
+        stderr: int | IO[Any] = subprocess.PIPE,
+    ) -> None:
+        self.args = list(words)
+        self.returncode: int | None = None
+        self.stdout: IO[str] | None = None
+        self.stderr: IO[str] | None = None
+        with contextlib.ExitStack() as theirs:
+            given = [_fileno(stdin, theirs)]
+            for name, stream in (("stdout", stdout), ("stderr", stderr)):
+                if stream == subprocess.PIPE:
+                    ours, their = os.pipe()
+                    theirs.callback(os.close, their)
+                    setattr(self, name, os.fdopen(ours, encoding="utf-8"))
+                    given.append(their)
+                else:
+                    given.append(_fileno(stream, theirs))
+            environment = os.environ if env is None else env
+            self._server = warm_client.ask(_socket(), self.args, given, environment, str(Path.cwd()))
+        self._answers = self._server.makefile()
+        self.pid = int(self._answers.readline())
+
+    def poll(self) -> int | None:
+        """How it ended, if it has."""
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """How it ended. TimeoutExpired where it does not in so many seconds."""
+        status = self._ended(timeout)
+        if status is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Nothing is sent to one that has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """All that is still to come of its output and its errors, and wait for its end."""
+        read = {}
+
+        def read_all(name: str, stream: IO[str]) -> None:
+            with stream:
+                read[name] = stream.read()
+
+        streams = [("stdout", self.stdout), ("stderr", self.stderr)]
+        readers = [
+            threading.Thread(target=read_all, args=(name, stream), daemon=True)
+            for name, stream in streams
+            if stream is not None and not stream.closed
+        ]
+        for reader in readers:
+            reader.start()
+        self.wait(timeout)
+        for reader in readers:
+            reader.join()
+        return read.get("stdout", ""), read.get("stderr", "")
+
+    def _ended(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._server], [], [], timeout)[0]:
+            self.returncode = int(self._answers.readline())
+            self._answers.close()
+            self._server.close()
+        return self.returncode
+
+
+def run_command(*words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """What `encrypted-sessions WORD...` says, and how it ends."""
+    program = Program([COMMAND, *words], env=env)
+    stdout, stderr = program.communicate()
+    return subprocess.CompletedProcess(program.args, program.wait(), stdout, stderr)
+
+
+def script(module: str = COMMAND) -> str:
+    """A shell script that is this program."""
+    return f'#!/bin/sh\nexec "{sys.executable}" -IS "{warm_client.__file__}" "{_socket()}" {module} "$@"\n'
 
 
 def run(module: str, order: Mapping[str, Any], *, timeout_s: float) -> None:
-    """Run the `main` of a module, which reads its order from standard input, and wait for its end.
+    """Run a module, which reads its order from standard input, and wait for its end.
 
     Raises RuntimeError where it fails, or takes too long: then it is killed with its children.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder, "output")
-        program = _server().Process(target=_main, args=(module, json.dumps(order), dict(os.environ), output))
-        program.start()
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as output:
+        stdin.write(json.dumps(order).encode())
+        stdin.seek(0)
+        program = Program([module], stdin=stdin, stdout=output, stderr=output)
+        how = "takes too long"
         try:
-            program.join(timeout_s)
-            status = program.exitcode
+            how = f"ended with {program.wait(timeout_s)}"
+        except subprocess.TimeoutExpired:
+            pass
         finally:
-            if program.exitcode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(program.pid, signal.SIGKILL)
-                program.join()
-            program.close()
-        if status != 0:
-            how = "takes too long" if status is None else f"ended with {status}"
-            raise RuntimeError(f"{module} {how}:\n{output.read_text(encoding='utf-8', errors='replace')}")
+            if program.poll() is None:
+                os.killpg(program.pid, signal.SIGKILL)
+        if program.wait() != 0:
+            output.seek(0)
+            raise RuntimeError(f"{module} {how}:\n{output.read().decode(errors='replace')}")
+
+
+def _fileno(stream: int | IO[Any], theirs: contextlib.ExitStack) -> int:
+    if stream == subprocess.DEVNULL:
+        return theirs.enter_context(Path(os.devnull).open("r+b")).fileno()
+    return stream if isinstance(stream, int) else stream.fileno()
 
 
 @cache
-def _server() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_IMPORTED)
-    # What it imports beforehand, it finds by this alone.
-    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
-        forkserver.ensure_running()
-    return context
+def _socket() -> str:
+    """Where the server is asked. It ends with this process, whose end of its standard input is the only one."""
+    folder = tempfile.TemporaryDirectory(prefix="warm-")
+    path = str(Path(folder.name, "socket"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(64)
+        server = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.warm_server", str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+            # What it imports, it finds by this alone.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
 
+    def end() -> None:
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait()
+        folder.cleanup()
 
-def _main(module: str, order: str, environment: dict[str, str], output: Path) -> None:
-    os.setsid()  # so that it can be ended with its children
-    os.environ.clear()
-    os.environ.update(environment)
-    written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    for stream in (1, 2):
-        os.dup2(written, stream)
-    sys.stdin = io.StringIO(order)
-    importlib.import_module(module).main()
+    atexit.register(end)
+    return path

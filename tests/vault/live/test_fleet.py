@@ -134,6 +134,7 @@ def pause_under(members: list[Member], place: Any, pause_s: float) -> Key:
     return key
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pause_s", [8, pytest.param(60, marks=pytest.mark.soak)])
 async def test_a_fleet_goes_on_through_two_rotations_and_a_server_that_stands_still(
     stored_place, postgres_url: str, pause_s: float

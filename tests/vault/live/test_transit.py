@@ -24,6 +24,7 @@ from typer.testing import CliRunner, Result
 
 from encrypted_sessions import EncryptedSession
 from encrypted_sessions.cli import application
+from encrypted_sessions_tests import warm_programs
 from encrypted_sessions_tests.documents import ROOT
 from encrypted_sessions_tests.keyset_fixture import make_format_1
 from encrypted_sessions_tests.openbao import PATH
@@ -734,10 +735,14 @@ def test_the_steps_of_the_page_work_as_they_are_shown(logged_transit, tmp_path: 
     script = "\n".join(["set -eux -o pipefail", *steps, "set +x", "echo KEYSET; cat keyset.json"])
     script = script.replace("http://127.0.0.1:8200", server.url)
     script = script.replace("/var/log/openbao/audit.log", str(server.audit_log))
+    command = tmp_path / "bin" / "encrypted-sessions"
+    command.parent.mkdir()
+    command.write_text(warm_programs.script())
+    command.chmod(0o700)
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
-        env={**os.environ, "PATH": PATH},  # with the command of this very installation first
+        env={**os.environ, "PATH": os.pathsep.join((str(command.parent), PATH))},
         capture_output=True,
         text=True,
         check=False,

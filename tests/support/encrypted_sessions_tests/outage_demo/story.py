@@ -153,7 +153,9 @@ def _agent() -> Agent[Any]:
     def respond(call: ModelCall) -> list[Any]:
         return [assistant_message("I am here.", item_id=f"message-{len(call.input)}")]
 
-    return Agent(name="patient", model=ScriptedModel([ModelStep.respond(respond)] * 1_000))
+    return Agent(
+        name="patient", model=ScriptedModel([ModelStep.respond(respond)] * 200)
+    )  # it copies each step that it is given
 
 
 async def _until_interrupted(work: Coroutine[Any, Any, None]) -> None:
