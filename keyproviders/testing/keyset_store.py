@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..keyset.stores.base import MOST_BYTES, KeepsNotes, KeysetStore, Note, StoredKeyset
 from .checks import at_once, expect, expect_closes_twice, expect_no_new_threads, is_text, renew
 
@@ -109,16 +111,16 @@ class KeysetStoreConformance:
 
     def test_notes_of_changes_are_kept_once_and_in_order(self) -> None:
         """`note()` and `notes()`, if it has them: also of two keysets of one name, and by several at once."""
-        store = self.make_store()
-        if not isinstance(store, KeepsNotes):
+        store, another = self.make_store(), self.make_store()
+        if not isinstance(store, KeepsNotes) or not isinstance(another, KeepsNotes):
             return
         expect(list(store.notes(_NAME)) == [], "it has notes that nobody gave it")
         first = [Note("0" * 32, revision, f"change {revision}: \\u00e4 ' %s") for revision in (1, 2, 10)]
         store.note(_NAME, first[:2])
         store.note(_NAME, first)
         second = Note("f" * 32, 1, "made anew")
-        at_once(lambda: self.make_store().note(_NAME, [second]))
-        found = list(self.make_store().notes(_NAME))
+        at_once(partial(another.note, _NAME, [second]))
+        found = list(another.notes(_NAME))
         expect(
             [one for one in found if one != second] == first and found.count(second) == 1, f"of {first} came {found}"
         )

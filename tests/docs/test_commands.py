@@ -14,7 +14,7 @@ from encrypted_sessions.cli import application
 from encrypted_sessions_tests.documents import ROOT, blocks, documents
 
 # `encrypted-sessions keygen`, `encrypted-sessions demo --keys URL`; and a bare `encrypted-sessions --version`.
-_COMMAND = re.compile(r"\bencrypted-sessions((?: +(?:--?[a-z][\w-]*|[a-z]+\b))+)")
+_COMMAND = re.compile(r"\bencrypted-sessions((?: +(?:--?[a-z][\w-]*|[a-z]+(?:-[a-z]+)*\b))+)")
 _MAKE = re.compile(r"`make ([a-z-]+)|^make ([a-z-]+)", re.MULTILINE)
 _EXTRAS = re.compile(r"encrypted-sessions\[([a-z,]+)\]")
 

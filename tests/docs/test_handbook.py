@@ -69,6 +69,7 @@ RUNBOOKS: Mapping[str, Rows] = {
     "Several places, several tenants": under_the_older_key,
     "Retention and erasure": sealed,
     "A bad row that blocks a user": with_a_bad_row,
+    "What was removed by mistake": sealed,
 }
 
 

@@ -1208,6 +1208,7 @@ async def purging_one_session(net: Net, folder: Path) -> None:
     *("open_store", "inventory", "verify", "reencrypt", "encrypt_plaintext", "purge", "discard", "erase"),
     *("Report", "Report.ok", "Report.seen", "InventoryReport", "InventoryReport.ok", "Group", "KeyUse"),
     *("VerifyReport", "PurgeReport", "ReencryptReport", "EncryptReport", "DiscardReport", "EraseReport"),
+    "EncryptReport.ok",
     *(
         "put_back",
         "PutBackReport",
