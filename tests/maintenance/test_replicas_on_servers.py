@@ -193,7 +193,7 @@ def test_a_slot_is_a_standby_that_is_not_connected(
             assert "SELECT pg_drop_replication_slot('node_3')" in printed
         finally:
             execute("SELECT pg_drop_replication_slot('node_3')")
-    assert run(place, None, "erase", "--session", SESSION, "--yes").exit_code == 0
+    assert run(place, None, "erase", "--session", SESSION, "--missing-ok", "--yes").exit_code == 0
 
 
 async def test_a_subscriber_counts_where_it_takes_changes_of_this_database(

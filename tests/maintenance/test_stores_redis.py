@@ -430,7 +430,7 @@ async def test_a_server_that_keeps_nothing_on_disk_is_a_notice(place: StoreLocat
     sealer = Sealer()
     await fill(place, {"mine": [sealer.ok("one")]})
     async with whole(place) as store, sealer.ring:
-        found = await examine_store(store, sealer.ring)
+        found = await examine_store(store, [sealer.ring])
         assert found.ok
         assert f"Note: {found.notices[0]}." in store_report.format_text(found)
         assert store_report.as_dict(found)["notices"] == list(found.notices)

@@ -111,7 +111,7 @@ COMMANDS: dict[str, Command] = {
         batch=BATCH,
         upstream_key=order.past.keys.upstream_key,
     ),
-    "erase": lambda order, store, keys, name: erase(store, order.erased),
+    "erase": lambda order, store, keys, name: erase(store, order.erased, missing_ok=True),
 }
 
 

@@ -108,3 +108,7 @@ def main() -> None:
     last.begin()
     last.kill()
     Path(order["told"]).write_text(str(hit))
+
+
+if __name__ == "__main__":
+    main()
