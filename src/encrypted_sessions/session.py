@@ -522,7 +522,7 @@ class EncryptedSession:
         better = wrapper_of_class(type(session))
         if better is not None:
             warn_caller(
-                f"EncryptedSession keeps a {type(session).__name__} as a chat: its turns and its search come back"
+                f"EncryptedSession keeps {type(session).__name__} as a chat: its turns and its search come back"
                 f" empty, it makes no branches, and counts usage wrongly. {better} keeps all of it",
                 UserWarning,
             )

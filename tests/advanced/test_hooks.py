@@ -269,7 +269,7 @@ async def test_a_subclass_that_leaves_the_hooks_as_they_are_is_taken(ring: KeyRi
 @pytest.mark.parametrize("make", [AdvancedSQLiteSession, type("Owner", (AdvancedSQLiteSession,), {})])
 async def test_the_plain_wrapper_warns_names_this_one_and_goes_on_as_a_chat(make: Any, ring: KeyRing):
     session = make(session_id=SESSION, create_tables=True)
-    with pytest.warns(UserWarning, match=f"^EncryptedSession keeps a {make.__name__} as a chat: ") as warned:
+    with pytest.warns(UserWarning, match=f"^EncryptedSession keeps {make.__name__} as a chat: ") as warned:
         chat = EncryptedSession.wrap(session, ring, ttl=None)
     assert len(warned) == 1
     assert warned[0].filename == __file__
