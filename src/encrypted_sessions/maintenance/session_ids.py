@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import BinaryIO
 
@@ -67,6 +68,11 @@ class SessionIds:
     def close(self) -> None:
         """Let go of the disk's space at once. May be called again."""
         self._database.close()
+
+    def __del__(self) -> None:
+        # Whoever gives ids to a function need not know of the file.
+        with suppress(AttributeError):  # it was never opened
+            self._database.close()
 
 
 def read_session_ids(file: BinaryIO) -> SessionIds:
