@@ -6,6 +6,7 @@ Where a release of the SDK changes one of these, a test here fails; at run time 
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import json
 from collections.abc import Callable
@@ -281,8 +282,9 @@ async def test_the_plain_wrapper_warns_names_this_one_and_goes_on_as_a_chat(make
 
 
 def test_no_other_store_is_warned_of_nor_is_this_wrapper(ring: KeyRing):
-    for plain in (SQLiteSession(SESSION), Structural()):
+    with contextlib.closing(SQLiteSession(SESSION)) as plain:
         EncryptedSession.wrap(plain, ring, ttl=None)
+    EncryptedSession.wrap(Structural(), ring, ttl=None)
     with bare() as session:
         EncryptedAdvancedSQLiteSession.wrap(session, ring, ttl=None)
 
