@@ -220,7 +220,7 @@ STEPS = st.lists(
 )
 
 
-# The same examples in each run: of others one in some thousand is known to tell another state after an outage has ended.
+# The same examples in each run: of others, one in some thousand tells another state after an outage has ended.
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(STEPS)
 def test_the_state_that_the_fields_tell_is_the_state_that_health_tells(
