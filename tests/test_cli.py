@@ -161,10 +161,9 @@ def test_a_key_put_into_the_variable_of_the_url_is_wrong_use_and_not_shown(monke
 
 def test_keys_that_do_not_come_fail_before_anything_starts():
     result = invoke("demo", "--keys", "env:THIS_VARIABLE_IS_NOT_SET")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: no key came from env:THIS_VARIABLE_IS_NOT_SET: ")
-    assert "encrypted-sessions keygen" in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no key came from env:THIS_VARIABLE_IS_NOT_SET: " in one_line(result.stderr)
+    assert "encrypted-sessions keygen" in one_line(result.stderr)
 
 
 def test_the_demo_gets_the_options(invocations: list[tuple[str | None, str | None]]):

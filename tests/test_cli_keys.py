@@ -176,9 +176,9 @@ def test_every_command_refuses_another_keyset_than_that_of_the_url(url: str, fil
     before = file.read_text()
     for command in COMMANDS[1:]:
         name = ["first"] if command in {"retire", "restore", "destroy"} else []
-        said = refused(command, f"{url}&keyset_id={'0' * 32}", *name)
+        said = refused(command, f"{url}&keyset_id={'0' * 32}", *name, code=2)
         assert f"has the id {keyset_id(url)}, and keyset_id is {'0' * 32}" in said
-    assert "a new keyset gets an id of its own" in refused("create", f"{url}&keyset_id={'0' * 32}")
+    assert "a new keyset gets an id of its own" in refused("create", f"{url}&keyset_id={'0' * 32}", code=2)
     assert file.read_text() == before
 
 
@@ -285,7 +285,7 @@ def test_the_history_has_every_change_with_who_when_and_why(url: str, file: Path
     assert re.search(r" on .* create +first +CHG-1$", lines[head + 1])
     Path(f"{file}.changes").unlink()
     assert len(json.loads(done("list", url, "--history", "--json"))["changes"]) == 20
-    assert "reason must be one line" in refused("rotate", url, "--now", "--reason", "two\nlines")
+    assert "reason must be one line" in refused("rotate", url, "--now", "--reason", "two\nlines", code=2)
 
 
 def test_a_change_that_cannot_be_noted_is_made_and_said(url: str, file: Path) -> None:
@@ -338,7 +338,7 @@ async def _store_sealed_with(url: str, path: Path) -> None:
 def test_with_stores_a_key_is_destroyed_only_once_no_row_names_it(url: str, retired: str, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'agents.db'}"
     once = ("destroy", url, retired, "--now", retired, "--store", store)
-    assert "there is no file" in refused(*once, "--yes")
+    assert "there is no file" in refused(*once, "--yes", code=4)
     done("restore", url, retired)
     former = KeysetManager(*urls.open_keyset_url(url)[:2])
     keyset = Path(former.place.rpartition("file:")[2])
@@ -398,9 +398,10 @@ def test_what_is_not_retired_is_refused_without_a_question(url: str, retired: st
 def test_a_keyset_that_is_not_there_or_damaged_is_one_line(command: str, url: str, file: Path) -> None:
     name = ["some-key"] if command in {"retire", "restore", "destroy"} else []
     if command != "create":
-        assert f"there is no keyset 'default' in file:{file}" in refused(command, url, *name)
+        assert f"there is no keyset 'default' in file:{file}" in refused(command, url, *name, code=2)
     file.write_text('{"format": 1}\n')
-    assert f"the keyset 'default' in file:{file} is no keyset: it lacks 'keyset'" in refused(command, url, *name)
+    said = refused(command, url, *name, code=4)
+    assert f"the keyset 'default' in file:{file} is no keyset: it lacks 'keyset'" in said
     assert file.read_text() == '{"format": 1}\n'
 
 
@@ -460,7 +461,7 @@ def test_a_place_that_does_not_answer_is_one_line(url: str, monkeypatch: pytest.
         raise KeyUnavailableError("aws-kms:alias/agents did not answer\nwithin 2 s")
 
     monkeypatch.setattr(FakeKeyWrapper, "generate", fail)
-    assert refused("create", url) == "Error: aws-kms:alias/agents did not answer within 2 s\n"
+    assert refused("create", url, code=4) == "Error: aws-kms:alias/agents did not answer within 2 s\n"
 
 
 def test_an_interrupted_command_ends_with_3(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_the_variable_stands_in_for_the_url(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_without_a_url_it_says_how_to_give_one() -> None:
     result = invoke()
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "no URL was given" in result.stdout
     assert "set ENCRYPTED_SESSIONS_KEYS" in result.stdout
 
@@ -121,10 +121,10 @@ def test_json_has_the_same_for_programs(monkeypatch: pytest.MonkeyPatch) -> None
     }
 
 
-def test_json_of_a_failure_is_json_and_ends_with_1() -> None:
+def test_json_of_a_failure_is_json_and_ends_with_2() -> None:
     result = invoke("--json", "env:NOT_SET_ANYWHERE")
     told = json.loads(result.stdout)
-    assert (result.exit_code, told["ok"], told["kid"]) == (1, False, None)
+    assert (result.exit_code, told["ok"], told["kid"]) == (2, False, None)
     assert [check["status"] for check in told["checks"]] == ["ok", "ok", "failed", "not tried", "not tried"]
 
 

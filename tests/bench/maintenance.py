@@ -73,7 +73,7 @@ async def measure(*, quick: bool) -> Table:
             keys = [Key.generate("one"), Key.generate("two")]
             there = place._replace(name=f"r{size}").place()
             samples = await _against_the_floor(there, keys, size, count, rounds)
-            await _drop(there)
+            await drop(there)
             ratio = 1 / samples.ratio(_OURS, _FLOOR)
             label = f"{place.kind}, {name}"
             table.add(
@@ -136,7 +136,7 @@ async def measure_two(*, quick: bool) -> Table:
                         else:
                             samples.add(subject, _in_processes(there, keys, 1 if subject == _ONE else 2, count))
                     computing.append(2 * _computing(1) / _computing(2))
-            await _drop(there)
+            await drop(there)
             label = f"{place.kind}, {name}"
             table.add(
                 label,
@@ -193,7 +193,7 @@ async def measure_memory(*, quick: bool) -> Table:
             there = place._replace(name=f"m{count}").place()
             await _fill_with_many(there, keys[0], count)
             peaks.append(_peak(there, keys[::-1], count))
-            await _drop(there)
+            await drop(there)
         ratio = peaks[1] / peaks[0]
         table.add(
             place.kind,
@@ -259,7 +259,7 @@ async def _fill_with_many(place: StoreLocation, key: Key, count: int) -> None:
         await write_rows(place, session_id, [pack_row(key.kid, token)] * _LONG)
 
 
-async def _drop(place: StoreLocation) -> None:
+async def drop(place: StoreLocation) -> None:
     if place.in_sqlite:
         for file in Path(place.where).parent.glob(f"{Path(place.where).name}*"):
             file.unlink()
@@ -463,7 +463,7 @@ async def _timed(command: _Command, place: StoreLocation, size: int, count: int)
             start = Taken.since()
             await command.run(store, ring, sessions, Path(folder))
             taken = Taken.since(start)
-    await _drop(place)
+    await drop(place)
     return taken.wall
 
 

@@ -35,6 +35,7 @@ import memory
 import poppers
 import providers
 import ring
+import sessions
 import stores
 from measuring import Table
 
@@ -58,6 +59,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "maintenance-two": maintenance.measure_two,
     "maintenance-commands": maintenance.measure_commands,
     "maintenance-memory": maintenance.measure_memory,
+    "sessions": sessions.measure,
 }
 
 _PAGE = """\

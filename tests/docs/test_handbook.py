@@ -156,6 +156,14 @@ def test_a_runbook_ends_in_nothing_depends_on_another_key(
     assert CONCLUSION.format(kid=new.active.kid) in printed
 
 
+def test_a_pipeline_gets_the_keys_that_are_free(sealers: tuple[Sealer, Sealer], tmp_path: Path) -> None:
+    old, new = sealers
+    a_store(tmp_path, [new.ok("one"), old.row(message("old"), age=LONG_AGO)])
+    keys = ",".join(f"{one.active.name}={one.active.reveal_base64()}" for one in (new, old))
+    printed = Shell(tmp_path, old, new, SESSION_KEYS=keys).run(block_under("For pipelines"))
+    assert printed.startswith(f"['{old.active.kid}'] {CONCLUSION.format(kid=new.active.kid)}")
+
+
 def test_a_tenants_runbook_ends_well_beside_another_tenants_rows(
     sealers: tuple[Sealer, Sealer], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import sqlite3
 import stat
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ def test_inspect_shows_envelopes_and_needs_no_key(place: StoreLocation, sealer: 
     assert {line[1] for line in lines} == {"version", "plaintext", "malformed", "unsupported"}
     rows = json.loads(run(place, None, "inspect", "--session", SESSION, "--json").stdout)["rows"]
     assert [row["kid"] for row in rows[:2]] == [sealer.active.kid] * 2
-    assert rows[1]["timestamp"] == sealer.now - AGE
+    assert rows[1]["timestamp"] == f"{datetime.fromtimestamp(sealer.now - AGE, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
     assert rows[1]["age_s"] >= AGE
     assert [row["size"] for row in rows] == [len(row) for row in rows_at(place)]
     assert not [row for row in rows_at(place) if len(row) > 100 and row[-60:-10] in result.stdout]
@@ -254,7 +255,7 @@ def test_the_doctor_says_that_it_did_not_look_at_a_store_without_keys(file: Stor
     filled(file, {})
     for as_json in ((), ("--json",)):
         result = invoke("doctor", "env:NOT_SET", "--store", f"sqlite:///{file.where}", *as_json)
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         if as_json:
             assert json.loads(result.stdout)["store"] is None
         else:
@@ -306,7 +307,7 @@ def test_what_a_store_says_in_an_error_cannot_steer_a_terminal(file: StoreLocati
     with contextlib.closing(sqlite3.connect(file.where)) as connection:
         connection.execute('CREATE TABLE "tables\x1b[2J\u202e" (id)')
     result = run(file, sealer, "verify")
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "has no table" in result.stderr
     assert not set(result.output) & {"\x1b", "\u202e"}
 
@@ -404,20 +405,20 @@ def test_wrong_use_ends_with_2_and_shows_nothing_secret(arguments: list[str], wo
     assert PASSWORD not in result.stderr
 
 
-def test_a_store_that_is_not_there_ends_with_1(tmp_path: Path, sealer: Sealer):
+def test_a_store_that_is_not_there_ends_with_4(tmp_path: Path, sealer: Sealer):
     for command, more in (("inventory", ()), ("erase", ("--session", "a")), ("inspect", ("--session", "a"))):
         result = invoke(command, f"sqlite:///{tmp_path / 'none.db'}", *more)
-        assert (result.exit_code, result.stdout) == (1, "")
+        assert (result.exit_code, result.stdout) == (4, "")
         assert result.stderr.startswith("Error: ")
         assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keys_that_do_not_come_end_with_1_before_anything_is_done(file: StoreLocation, sealer: Sealer):
+def test_keys_that_are_not_set_end_with_2_before_anything_is_done(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.of("plaintext")]})
     rows = rows_at(file)
     result = invoke("encrypt", f"sqlite:///{file.where}", "--keys", "env:NOT_SET_ANYWHERE")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: no key came: ")
     assert rows_at(file) == rows
 

@@ -183,7 +183,7 @@ def test_the_doctor_checks_each_place(file: StoreLocation, sealer: Sealer, other
     said = doctor(*places)
     assert said.exit_code == 0, said.output
     assert said.stdout.count("All is well.") == 2
-    assert doctor(*places, "env:NOT_SET_ANYWHERE").exit_code == 1
+    assert doctor(*places, "env:NOT_SET_ANYWHERE").exit_code == 2
     both = doctor(places[0], "--keys", places[1])
     assert (both.exit_code, both.stdout) == (2, "")
 
@@ -222,10 +222,10 @@ def test_a_place_that_cannot_be_had_is_named(
         return run(file, sealer, "verify", "--keys", f"env:{KEYS}", "--keys", url)
 
     gone = with_place(f"file:{tmp_path}/gone")
-    assert gone.exit_code == 1
+    assert gone.exit_code == 4
     assert "gone" in gone.output
     unset = with_place("env:NOT_SET_ANYWHERE")
-    assert unset.exit_code == 1
+    assert unset.exit_code == 2
     assert "NOT_SET_ANYWHERE" in unset.output
     unknown = with_place("nothing:x")
     assert unknown.exit_code == 2

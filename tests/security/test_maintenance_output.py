@@ -89,7 +89,7 @@ def test_a_store_that_cannot_be_reached_is_told_without_its_password(
     done = warm_programs.run_command("inventory", "env:STORE_WITH_PASSWORD")
     net.add("output", done.stdout)
     net.add("errors", done.stderr)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert "127.0.0.1:1" in done.stderr
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from encrypted_sessions.errors import StoreError
 from encrypted_sessions.stores import Row, RowStore, StoredRow, WholeStore
+from encrypted_sessions.stores.whole import Place
 from encrypted_sessions.testing import RowStoreConformance, WholeStoreConformance
 from encrypted_sessions_tests.bulk_rows import as_json
 from encrypted_sessions_tests.memory_store import MemoryStore
@@ -140,9 +142,60 @@ class ForgetsSessions(MemoryStore):
         return (await super().session_rows(session_id, after, count))[: count - 1]
 
 
+class HasFreePlaces(MemoryStore):
+    """With what a store in memory need not do: rows go back to their numbers."""
+
+    async def put_back(self, rows: Sequence[StoredRow], *, dry_run: bool = False) -> list[Place]:
+        return [self._put(row, dry_run=dry_run) for row in rows]
+
+    def _put(self, row: StoredRow, *, dry_run: bool) -> Place:
+        if row.id in self.data:
+            same = (self.data[row.id], self.session_of(row.id)) == (row.data, row.session_id)
+            return "already" if same else "taken"
+        if not dry_run:
+            self._insert(row)
+        return "free"
+
+    def _insert(self, row: StoredRow) -> None:
+        assert isinstance(row.data, bytes)
+        rows = sorted({**self.data, row.id: row.data}.items())
+        self.data.clear()
+        self.data.update(rows)
+
+
+class PutsBackADryRun(HasFreePlaces):
+    async def put_back(self, rows: Sequence[StoredRow], *, dry_run: bool = False) -> list[Place]:
+        return await super().put_back(rows)
+
+
+class PutsOverOthers(HasFreePlaces):
+    def _put(self, row: StoredRow, *, dry_run: bool) -> Place:
+        place = super()._put(row, dry_run=dry_run)
+        if place == "taken":
+            self._insert(row)
+        return place
+
+
+class PutsBackAtTheEnd(HasFreePlaces):
+    def _insert(self, row: StoredRow) -> None:
+        assert isinstance(row.data, bytes)
+        self.append(row.session_id, [row.data.decode()])
+
+
+class RefusesTooLate(MemoryStore):
+    async def put_back(self, rows: Sequence[StoredRow], *, dry_run: bool = False) -> list[Place]:
+        if not rows:
+            raise StoreError("it has no free places")
+        return ["free"] * len(rows)
+
+
 @pytest.mark.parametrize(
     ("store", "test"),
     [
+        (PutsBackADryRun, "test_rows_are_put_back_in_their_places"),
+        (PutsBackAtTheEnd, "test_rows_are_put_back_in_their_places"),
+        (PutsOverOthers, "test_nothing_is_put_over_what_lies_there"),
+        (RefusesTooLate, "test_rows_are_put_back_in_their_places"),
         (ReplacesUnseen, "test_a_row_is_replaced_only_if_it_is_as_it_was_read"),
         (RemovesUnseen, "test_a_row_is_removed_only_if_it_is_as_it_was_read"),
         (ForgetsADryRun, "test_a_session_is_erased_and_no_other"),
@@ -153,6 +206,7 @@ def test_what_is_wrong_with_a_whole_store_is_found(store: type[MemoryStore], tes
     suite = type("Suite", (InMemory,), {"store_class": store})
     assert test in failures_of(suite)
     assert failures_of(InMemory) == set()
+    assert failures_of(type("Suite", (InMemory,), {"store_class": HasFreePlaces})) == set()
 
 
 class ListSession:

@@ -27,7 +27,8 @@ __all__ = ["app"]
 
 _HELP = """Encrypted, expiring sessions for AI agents: make keys, check and change them, see a demonstration.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."""
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C), 4 a store or a place of keys did
+not answer, or refused."""
 
 # Plain text, which reads the same in a terminal, a pipe and a log. Plain tracebacks, should there be
 # a bug: typer's own show local variables.

@@ -62,7 +62,7 @@ class CommonOptions:
             )
         except StoreConfigError as error:
             problem = str(error)
-        raise wrong_use(problem)
+        raise wrong_use(problem, kind="StoreConfigError")
 
     @redact_frames
     def open_rings(self) -> list[KeyRing]:
@@ -77,7 +77,7 @@ class CommonOptions:
             return [KeyRing.from_url(url) for url in dict.fromkeys(self.keys)]
         except ProviderConfigError as error:
             problem = str(error)
-        raise wrong_use(problem, "--keys")
+        raise wrong_use(problem, "--keys", kind="ProviderConfigError")
 
     @redact_frames
     def upstream_secret(self) -> str | None:

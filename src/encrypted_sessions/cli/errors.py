@@ -10,26 +10,41 @@ import typer
 
 from .exit_codes import FAILED, INTERRUPTED
 
-__all__ = ["checked", "failed", "interrupted", "silence_loggers", "wrong_use"]
+__all__ = ["Failure", "checked", "failed", "interrupted", "silence_loggers", "wrong_use"]
 
 _T = TypeVar("_T")
 
 
-def failed(problem: str, exit_code: int = FAILED) -> typer.Exit:
-    """Say what went wrong; to be raised."""
+class Failure(typer.Exit):
+    """A command that could not do its work, and has said so on stderr. `kind` is the name of an error's class."""
+
+    def __init__(self, exit_code: int, problem: str, kind: str | None) -> None:
+        super().__init__(exit_code)
+        self.problem = problem
+        self.kind = kind
+
+
+class _WrongUse(typer.BadParameter):
+    kind: str | None = None
+
+
+def failed(problem: str, exit_code: int = FAILED, *, kind: str = "RuntimeError") -> Failure:
+    """Say what went wrong; to be raised. `kind` is the name of an error's class, for programs."""
     typer.echo(f"Error: {problem}", err=True)
-    return typer.Exit(exit_code)
+    return Failure(exit_code, problem, kind)
 
 
-def interrupted(sentence: str = "Interrupted.") -> typer.Exit:
+def interrupted(sentence: str = "Interrupted.") -> Failure:
     """Say that somebody broke it off; to be raised."""
     typer.echo(sentence, err=True)
-    return typer.Exit(INTERRUPTED)
+    return Failure(INTERRUPTED, sentence, "KeyboardInterrupt")
 
 
-def wrong_use(problem: str, option: str | None = None) -> typer.BadParameter:
+def wrong_use(problem: str, option: str | None = None, *, kind: str | None = None) -> typer.BadParameter:
     """To be raised outside of any `except`: an error's context holds frames, and these what was given."""
-    return typer.BadParameter(problem, param_hint=option)
+    error = _WrongUse(problem, param_hint=option)
+    error.kind = kind
+    return error
 
 
 def checked(check: Callable[..., _T], *values: object) -> _T:

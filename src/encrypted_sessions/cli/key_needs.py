@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from keyproviders import parse_kid, redact_frames
 
 from .common_options import CommonOptions
-from .errors import wrong_use
+from .errors import failed, wrong_use
+from .exit_codes import FAILED
+from .failures import exit_code_of_report
 from .running import complete
 
 if TYPE_CHECKING:
@@ -40,8 +42,9 @@ def needs_of_store(options: CommonOptions, url: str, key_name: str) -> str | Non
             f"{needed:,} {rows} the key {key_name} in {report.store}; bring it back (keys restore), move them to the"
             " active key (reencrypt) or remove them (purge), and retire it again"
         )
-    if report.stopped_because is not None:
-        return f"not every row of {report.store} was seen: {report.stopped_because}"
+    if (exit_code := exit_code_of_report(report)) not in (0, FAILED):
+        why = report.stopped_because or "; ".join(report.notices)
+        raise failed(f"nothing was destroyed: not every row of {report.store} was seen: {why}", exit_code)
     if report.replicas_behind:
         names = ", ".join(replica.name for replica in report.replicas_behind)
         return f"an older state of {report.store} may need the key {key_name}, and lies at {names}"
@@ -59,4 +62,4 @@ def _ring(url: str) -> KeyRing:
         return KeyRing.from_url(url, cache=CachePolicy(fresh_s=1, stale_write_s=1))
     except ProviderConfigError as error:
         problem = str(error)
-    raise wrong_use(problem)
+    raise wrong_use(problem, kind="ProviderConfigError")

@@ -6,9 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand
 
 from .errors import wrong_use
+from .failure_report import ReportingCommand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["take_options_once"]
 
 
-class _OnceCommand(TyperCommand):
+class _OnceCommand(ReportingCommand):
     """A command that refuses what is given twice."""
 
     def make_parser(self, ctx: Any) -> Any:

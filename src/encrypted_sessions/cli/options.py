@@ -39,7 +39,8 @@ __all__ = [
 STORE_HELP = f"""STORE is a URL: {url_examples()}, or env:NAME,
 the variable that holds one. A password is taken only so."""
 EXIT_CODES_HELP = """Exit codes: 0 all is well, 1 something was left that should not be, 2 wrong use, 3 interrupted
-(Ctrl-C or SIGTERM: it ends after the current batch, and the next run goes on)."""
+(Ctrl-C or SIGTERM: it ends after the current batch, and the next run goes on), 4 the store or a place
+of keys is not there, did not answer, or refused."""
 
 _UPSTREAM_HELP = "env:NAME, the variable that holds the string with which the SDK's class wrote rows."
 _UNTIL_HELP = """When the last process with that string was switched over, such as 2026-12-01T09:00Z: rows of the

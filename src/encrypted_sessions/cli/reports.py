@@ -6,7 +6,7 @@ import dataclasses
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from typing import Any
 
 from .._support.durations import RUNS, format_clock, format_duration
 from .._support.terminal import printable, table
@@ -27,10 +27,15 @@ from ..maintenance.reports import (
     Report,
     VerifyReport,
 )
+from .exit_codes import FAILED
+from .times import rfc_3339, shown_time
 
 __all__ = ["format_inspected_json", "format_inspected_text", "format_json", "format_text"]
 
 _WIDTH = 100
+
+#: The parts of an inventory that have times, and which.
+_TIMES = {"groups": ("oldest", "newest"), "keys": ("newest", "free_from")}
 
 #: So many sessions are named in a sentence.
 _MOST_NAMED = 20
@@ -116,9 +121,14 @@ def format_text(command: str, report: Report) -> str:
 
 
 def format_json(command: str, report: Report, exit_code: int) -> str:
-    """The same for programs: one line. Times are in seconds since 1970, in UTC."""
-    line = {"event": "report", "command": command, "ok": report.ok, "exit_code": exit_code}
-    return json.dumps({**line, **dataclasses.asdict(report)})
+    """The same for programs: one line. Times are as RFC 3339 has them, in UTC."""
+    line: dict[str, Any] = {"event": "report", "command": command, "ok": report.ok, "exit_code": exit_code}
+    line |= dataclasses.asdict(report)
+    line["started_at"] = rfc_3339(report.started_at)
+    for name, times in _TIMES.items():
+        for one in line.get(name, ()):
+            one |= {time: rfc_3339(one[time]) for time in times}
+    return json.dumps(line)
 
 
 def _replicas(report: Report) -> list[str]:
@@ -266,10 +276,8 @@ def _inventory(report: InventoryReport) -> list[str]:
     rows = sum(group.items for group in report.groups)
     lines += ["", f"{_rows(rows)}, {_size(sum(group.size for group in report.groups))}."]
     if report.keys:
-        # A key that a replica needs is not free, nor one that rows may need that were out of sight.
-        is_sure = not (report.replicas_behind or report.only or report.kids or report.other_keys)
         key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
-        lines += ["", *table(key_heads, [_key(use, is_sure=is_sure) for use in report.keys], right=(1, 2))]
+        lines += ["", *table(key_heads, [_key(use, report.free) for use in report.keys], right=(1, 2))]
     return lines
 
 
@@ -280,16 +288,16 @@ def _group(group: Group) -> tuple[str, ...]:
         group.outcome,
         f"{group.items:,}",
         f"{'' if group.sessions_exact else '~'}{group.sessions:,}",
-        _time(group.oldest),
-        _time(group.newest),
+        shown_time(group.oldest),
+        shown_time(group.newest),
         _size(group.size),
     )
 
 
-def _key(use: KeyUse, *, is_sure: bool) -> tuple[str, ...]:
-    free = _time(use.free_from) if use.needed_by else "now" if is_sure and not use.active and not use.unproven else "-"
+def _key(use: KeyUse, free_now: Sequence[str]) -> tuple[str, ...]:
+    free = shown_time(use.free_from) if use.needed_by else "now" if use.kid in free_now else "-"
     name = f"{use.kid} (active)" if use.active else use.kid
-    return name, f"{use.needed_by:,}", f"{use.unproven:,}", _time(use.newest), free
+    return name, f"{use.needed_by:,}", f"{use.unproven:,}", shown_time(use.newest), free
 
 
 def _free(report: InventoryReport) -> list[str]:
@@ -306,7 +314,7 @@ def format_inspected_text(place: str, session_id: str, rows: Sequence[Inspected]
     """The envelopes of one session, the oldest first. Ages are what the rows claim."""
     heads = ("row", "form", "kid", "sealed (UTC)", "age", "size")
     cells = [
-        (printable(row.row_id), row.form, row.kid or "-", _time(row.timestamp), _age(row.age_s), f"{row.size:,}")
+        (printable(row.row_id), row.form, row.kid or "-", shown_time(row.timestamp), _age(row.age_s), f"{row.size:,}")
         for row in rows
     ]
     if not rows:
@@ -319,8 +327,10 @@ def format_inspected_text(place: str, session_id: str, rows: Sequence[Inspected]
 
 def format_inspected_json(place: str, session_id: str, rows: Sequence[Inspected]) -> str:
     """The same for programs, in one line."""
-    line = {"event": "report", "command": "inspect", "store": place, "session_id": session_id}
-    return json.dumps({**line, "rows": [row._asdict() for row in rows]})
+    exit_code = 0 if rows else FAILED
+    line = {"event": "report", "command": "inspect", "ok": bool(rows), "exit_code": exit_code, "store": place}
+    found = [row._asdict() | {"timestamp": rfc_3339(row.timestamp)} for row in rows]
+    return json.dumps({**line, "session_id": session_id, "rows": found})
 
 
 # -- Words ------------------------------------------------------------------------------------------
@@ -345,15 +355,6 @@ def _rows(count: int) -> str:
 def _wrapped(text: str, head: str = "") -> list[str]:
     indent = " " * len(head)
     return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError, OSError):  # a row can claim any time
-        return "beyond years"
 
 
 def _age(seconds: float | None) -> str:

@@ -16,7 +16,8 @@ from ..errors import StoreError
 from ..maintenance.refusals import RefusedUseError
 from .common_options import CommonOptions
 from .errors import failed, interrupted, silence_loggers, wrong_use
-from .exit_codes import FAILED, INTERRUPTED
+from .exit_codes import WRONG_USE
+from .failures import exit_code_of, exit_code_of_report, kind_of
 from .memory import return_freed_memory
 from .signals import GracefulStop
 
@@ -56,7 +57,7 @@ def run_operation(
                 return await operation(store, rings, **arguments, progress=show, stop=stop.requested)
 
     report = complete(run(), stop)
-    exit_code = INTERRUPTED if report.stopped == "interrupted" else 0 if report.ok else FAILED
+    exit_code = exit_code_of_report(report)
     if options.as_json:
         typer.echo(reports.format_json(command, report, exit_code))
     else:
@@ -72,14 +73,14 @@ def complete(work: Coroutine[Any, Any, _T], stop: GracefulStop | None = None) ->
     `stop` is what the work looks at; without one it is cancelled by the first signal.
     """
     silence_loggers("keyproviders", "encrypted_sessions")
-    is_wrong_use = False
     try:
         return asyncio.run((stop or GracefulStop(patient=False)).watch(work))
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise interrupted() from None
     except KeyProviderError as error:
-        problem = f"no key came: {error}"
+        problem, exit_code, kind, is_of_options = f"no key came: {error}", exit_code_of(error), kind_of(error), False
     except (StoreError, OSError, RefusedUseError) as error:
-        problem, is_wrong_use = str(error), isinstance(error, (FileExistsError, RefusedUseError))
+        problem, exit_code, kind = str(error), exit_code_of(error), kind_of(error)
+        is_of_options = exit_code == WRONG_USE
     problem = printable(" ".join(problem.split()))  # a server and a store's tables have a say in it
-    raise wrong_use(problem) if is_wrong_use else failed(problem)
+    raise wrong_use(problem, kind=kind) if is_of_options else failed(problem, exit_code, kind=kind)

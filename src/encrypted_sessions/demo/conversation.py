@@ -16,7 +16,7 @@ from pathlib import Path
 
 from keyproviders import KeyProviderError, KeyRing, ProviderConfigError, open_provider
 
-from .errors import ClaimError, DemoError, WrongUseError
+from .errors import ClaimError, DemoError, UnreachedError, WrongUseError
 from .steps import KEYS_VARIABLE, Settings
 from .store import missing_extra, problem_with, shown
 from .story import GivenKeys, Story
@@ -72,7 +72,9 @@ def _active_of(url: str) -> GivenKeys:
     ring = KeyRing(provider)
     try:
         return GivenKeys(place, ring.active_sync().kid)
+    except ProviderConfigError as error:
+        raise WrongUseError("--keys or ENCRYPTED_SESSIONS_KEYS", f"no key came from {place}: {error}.") from None
     except KeyProviderError as error:
-        raise DemoError(f"no key came from {place}: {error}.") from None
+        raise UnreachedError(f"no key came from {place}: {error}.") from None
     finally:
         ring.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ClaimError", "DemoError", "WrongUseError"]
+__all__ = ["ClaimError", "DemoError", "UnreachedError", "WrongUseError"]
 
 
 class DemoError(Exception):
@@ -11,6 +11,10 @@ class DemoError(Exception):
 
 class ClaimError(DemoError):
     """The demo looked at what it claims, and it is not so."""
+
+
+class UnreachedError(DemoError):
+    """The store or the place of keys did not answer, or refused."""
 
 
 class WrongUseError(DemoError):

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from keyproviders import KeyProviderError, KeyRing
 
-from ..errors import EncryptedSessionError, UnreadableItemsError
+from ..errors import EncryptedSessionError, StoreError, UnreadableItemsError
 from ..session import EncryptedSession
+from ..stores.driver_errors import trouble_of
 from .store import bare_session, raw_rows, without_secrets
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ def main(step: str) -> int:
         return 1  # the command got the same signal, and says so
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets a sentence instead of a traceback
         report, failed = {"failed": without_secrets(_describe(error), settings.store)}, True
+        report["unreached"] = isinstance(error, (KeyProviderError, StoreError)) or trouble_of(error) is not None
     print(json.dumps({"pid": os.getpid(), **report}), flush=True)  # noqa: T201 - this is the report
     if step == CUT_OFF and not failed:
         os.kill(os.getpid(), _KILL)

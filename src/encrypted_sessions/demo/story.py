@@ -17,7 +17,7 @@ from typing import Any
 from keyproviders import Key
 
 from ..core.envelope import Envelope, parse_row
-from .errors import ClaimError, DemoError
+from .errors import ClaimError, DemoError, UnreachedError
 from .page import INDENT, Page
 from .steps import CUT_OFF, CUT_OFF_CODE, KEYS_VARIABLE, SHORT_TTL_S, Settings
 from .store import shown, without_secrets
@@ -232,7 +232,7 @@ class Story:
             reason = without_secrets(report["failed"], hide).rstrip(".")
             if self.own_store:
                 raise DemoError(f"step {step!r} failed: {reason}.")
-            raise DemoError(
+            raise (UnreachedError if report.get("unreached") else DemoError)(
                 f"step {step!r} failed with the store {shown(hide)}: {reason}."
                 " Check that this is its right address, and that it runs and lets you in."
             )
@@ -264,7 +264,7 @@ class Story:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise DemoError(
+            raise UnreachedError(
                 f"step {step!r} did not end within {_STEP_TIMEOUT_S} s; does the store"
                 f" {shown(self.settings.store)} answer?"
             ) from None

@@ -82,6 +82,10 @@ class StoreDiagnosis(NamedTuple):
         """Rows that were looked at."""
         return sum(check.rows for check in self.checks)
 
+    def has(self, answer: Answer) -> bool:
+        """Whether that was the answer for any of the rows."""
+        return any(check.answer == answer for check in self.checks)
+
     @property
     def ok(self) -> bool:
         """Whether this process could read what is there, as far as labels tell."""

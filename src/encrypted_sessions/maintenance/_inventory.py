@@ -13,7 +13,7 @@ from .aggregation import MOST_GROUPS, Aggregation
 from .classified_row import ClassifiedRow
 from .conclusion import ENDED_EARLY, LABELS_ONLY, NOT_COMPLETE, conclude
 from .engine import Engine
-from .free_kids import WantedKids, why_not_free
+from .free_kids import WantedKids, free_kids, why_not_free
 from .key_uses import key_uses
 from .mislabelled import UNOPENED, MislabelledRows
 from .operation import DEFER, Action, ReadOnlyOperation
@@ -133,7 +133,7 @@ async def inventory(
     active_kid = operation.active_kid
     if settings.kids:  # of other keys nothing was counted
         held, active_kid = (), active_kid if active_kid in settings.kids else None
-    uses = key_uses(groups, active_kid, held, ttl, operation.mislabelled.by_kid)
+    uses = key_uses(groups, active_kid, held, ttl, operation.mislabelled.by_kid, has_opened=run.keys is not None)
     if run.keys is None:
         conclusion = LABELS_ONLY + "."
     elif run.stopped is not None:
@@ -159,5 +159,6 @@ async def inventory(
         proven=run.keys is not None,
         conclusion=conclusion,
         required_free=tuple(wanted.kids),
-        not_free=await why_not_free(run, wanted, uses),
+        not_free=await why_not_free(run, wanted, groups, uses),
+        free=free_kids(run, groups, uses),
     )

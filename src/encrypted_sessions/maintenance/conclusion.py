@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 from keyproviders import CachePolicy
 
-from .key_uses import IN_DOUBT
+from .key_uses import IN_DOUBT, of_further_keys
 from .reports import Group, KeyUse, ReplicaState
 
 __all__ = ["ENDED_EARLY", "LABELS_ONLY", "NOT_COMPLETE", "conclude"]
@@ -131,6 +131,11 @@ def _doubts(groups: Sequence[Group], unauthentic: int) -> list[str]:
         doubts.append(
             f"{_rows(count)} name{_s(count)} keys that this process has no answer for{named}: whether anything depends"
             " on those is not known"
+        )
+    if further := of_further_keys(groups):
+        doubts.append(
+            f"{_rows(further)} need{_s(further)} keys of which there are too many to count each by itself (see the"
+            " note): whether anything depends on any of those is not known"
         )
     if unsupported:
         doubts.append(

@@ -19,7 +19,7 @@ from typing import Any
 
 from typing_extensions import Self
 
-from ..errors import StoreError
+from ..stores.unsuitable import UnsuitableStoreError
 from ..stores.whole import HAS_NULL, StoredRow, WholeStore
 from .run import Run
 
@@ -103,7 +103,7 @@ async def export_session(run: Run, session_id: str, export: Export) -> None:
     rows = await run.call(partial(run.store.session_rows, session_id, None, _PAGE))
     while rows:
         if any(row.unread not in (None, HAS_NULL) for row in rows):
-            raise StoreError(
+            raise UnsuitableStoreError(
                 f"the session {session_id!r} has a row of more than {run.settings.max_row_bytes:,} bytes, which is not"
                 " read and so not copied: the session stays as it is. Erase it without an export"
             )

@@ -7,11 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from keyproviders import KeyProviderError
 
 from ..core.kids import shown_kid
+from .key_uses import of_further_keys
 from .keys import StoreKeys
-from .reports import KeyUse
+from .reports import Group, KeyUse
 from .run import Run
 
-__all__ = ["WantedKids", "why_not_free"]
+__all__ = ["WantedKids", "free_kids", "why_not_free"]
+
+#: Reasons for which rows are left that may need any key.
+_IN_DOUBT = ("key_not_answered", "key_not_asked", "late_key", "mislabelled", "too_large", "unauthentic")
 
 #: What a place says of a key that it knows, beside the key itself.
 _KNOWN = ("erased", "key_disabled")
@@ -46,10 +50,17 @@ class WantedKids:
         return self._unknown or {}
 
 
-async def why_not_free(run: Run, wanted: WantedKids, uses: Iterable[KeyUse]) -> dict[str, str]:
+def free_kids(run: Run, groups: Iterable[Group], uses: Iterable[KeyUse]) -> tuple[str, ...]:
+    """The keys that nothing depends on, as far as these are all that anything can depend on; else none."""
+    if run.keys is None or _doubt(run, groups) is not None:
+        return ()
+    return tuple(use.kid for use in uses if _need(use) is None)
+
+
+async def why_not_free(run: Run, wanted: WantedKids, groups: Iterable[Group], uses: Iterable[KeyUse]) -> dict[str, str]:
     """By kid, why it cannot be said that nothing depends on it. A kid that nobody knows is never free."""
     unknown, use_of = await wanted.unknown(), {use.kid: use for use in uses}
-    in_general = _doubt(run)
+    in_general = _doubt(run, groups)
     found = {}
     for kid in wanted.kids:
         use = use_of.get(kid)
@@ -71,13 +82,14 @@ def _need(use: KeyUse | None) -> str | None:
     return None
 
 
-def _doubt(run: Run) -> str | None:
+def _doubt(run: Run, groups: Iterable[Group]) -> str | None:
     """What leaves it open for any key."""
     if run.stopped is not None:
         return "the run did not get through the whole store"
     if run.settings.is_limited:
         return "only some rows were looked at, as was asked for"
-    doubtful = {reason: run.left.get(reason, 0) for reason in ("late_key", "mislabelled", "too_large", "unauthentic")}
+    doubtful = {reason: run.left.get(reason, 0) for reason in _IN_DOUBT}
+    doubtful |= {"unsupported": run.found.get("unsupported", 0), "of further keys": of_further_keys(groups)}
     rows = ", ".join(f"{count:,} {reason}" for reason, count in doubtful.items() if count)
     if rows:
         return f"of some rows nobody knows which key they need ({rows})"

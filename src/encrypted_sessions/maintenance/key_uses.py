@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from .mislabelled import NeededAllTheSame
 from .reports import Group, KeyUse
 
-__all__ = ["IN_DOUBT", "key_uses"]
+__all__ = ["IN_DOUBT", "key_uses", "of_further_keys"]
 
 #: Outcomes of rows that have been opened, so that their timestamps are proven.
 _PROVEN = ("ok", "expired", "not_yet_valid")
@@ -23,10 +23,13 @@ def key_uses(
     held: Iterable[str],
     ttl: int | None,
     mislabelled: Mapping[str, NeededAllTheSame],
+    *,
+    has_opened: bool,
 ) -> list[KeyUse]:
     """What needs each key: those that rows name, the active one, and those that the ring holds.
 
-    `mislabelled` are rows that name another key than the one that opens them, by the latter.
+    `mislabelled` are rows that name another key than the one that opens them, by the latter. `has_opened` says that
+    rows were opened, and not their labels counted.
     """
     by_kid: dict[str, list[Group]] = {kid: [] for kid in (active_kid, *held, *mislabelled) if kid is not None}
     for group in groups:
@@ -39,15 +42,23 @@ def key_uses(
         stamps = [group.newest for group in needing if group.newest is not None]
         newest = max([*stamps, others.newest] if others else stamps, default=None)
         proven = all(group.outcome in _PROVEN for group in needing)
+        unproven = sum(group.items for group in named if group.outcome in IN_DOUBT)
         uses.append(
             KeyUse(
                 kid=kid,
                 active=kid == active_kid,
                 needed_by=sum(group.items for group in needing) + (others.items if others else 0),
                 mislabelled=others.items if others else 0,
-                unproven=sum(group.items for group in named if group.outcome in IN_DOUBT),
+                unproven=unproven,
                 newest=newest if proven else None,
                 free_from=None if ttl is None or newest is None or not proven else newest + ttl + 1,
+                proven=has_opened and proven and not unproven,
+                expired=sum(group.items for group in named if group.outcome == "expired"),
             )
         )
     return uses
+
+
+def of_further_keys(groups: Iterable[Group]) -> int:
+    """Rows that need a key, and of which it is not known any more which one: there were too many kids."""
+    return sum(group.items for group in groups if group.kid is None and group.outcome in _NEEDING)

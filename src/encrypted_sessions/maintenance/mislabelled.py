@@ -16,7 +16,7 @@ from .run import Run
 __all__ = ["UNOPENED", "MislabelledRows", "NeededAllTheSame"]
 
 #: Outcomes of rows that the key that they name has not opened: what they say of it is not proven.
-UNOPENED = ("unauthentic", "erased", "unknown_key", "expired_unverified")
+UNOPENED = ("unauthentic", "erased", "key_disabled", "unknown_key", "expired_unverified")
 
 
 class NeededAllTheSame(NamedTuple):

@@ -167,6 +167,9 @@ class KeyUse:
         newest: The newest proven timestamp of the rows that need it.
         free_from: When the last of these expires; None without a ttl, or where nobody can say.
         mislabelled: Those of `needed_by` that name another key: somebody changed their labels.
+        proven: Whether each row that was seen and names it was opened, or needs no key: else the numbers are what
+            labels claim.
+        expired: Rows that it opens and that have expired: they do not need it, and only with it are they purged.
     """
 
     kid: str
@@ -176,6 +179,8 @@ class KeyUse:
     newest: int | None
     free_from: int | None
     mislabelled: int = 0
+    proven: bool = False
+    expired: int = 0
 
 
 @dataclass(frozen=True)
@@ -191,6 +196,9 @@ class InventoryReport(Report):
         conclusion: What an operator wants to know, in sentences.
         required_free: The kids on which nothing may depend, as they were given.
         not_free: Those of them of which that cannot be said, and why, in words.
+        free: The keys that nothing needs, the active one aside: only where every row of the store was opened, nothing
+            leaves in doubt what it needs, and no replica has an older state. Each process has to write with the
+            active key by then, as `conclusion` says.
     """
 
     groups: tuple[Group, ...]
@@ -201,15 +209,17 @@ class InventoryReport(Report):
     conclusion: str
     required_free: tuple[str, ...] = ()
     not_free: Mapping[str, str] = field(default_factory=dict)
+    free: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether the whole store was looked at, and no row and no replica leaves in doubt what it needs.
 
-        That is a row that is unauthentic, or `late_key`, or too large. What else it found is for the reader to judge.
+        That is a row that is unauthentic, or `late_key`, or too large, or whose key's place refused to answer. What
+        else it found is for the reader to judge.
         And whether each key that was to be free is.
         """
-        in_doubt = ("late_key", "mislabelled", "sessions_missing", "too_large", "unauthentic")
+        in_doubt = ("key_not_answered", "late_key", "mislabelled", "sessions_missing", "too_large", "unauthentic")
         has_doubts = any(self.left.get(reason) for reason in in_doubt)
         return self.stopped is None and not self.replicas_behind and not has_doubts and not self.not_free
 

@@ -11,8 +11,8 @@ from keyproviders import KeyRing
 
 from ..core.kids import shown_kid
 from ..core.outcomes import MAX_FINDINGS
-from ..errors import StoreError
 from ..history.classified import CLOCK_SKEW_S, TimeSlice
+from ..stores.unsuitable import UnsuitableStoreError
 from ..stores.whole import PAGE_BYTES, SideEffect, WholeStore
 from .classified_row import ClassifiedRow
 from .interruption import InterruptedRunError
@@ -211,7 +211,7 @@ class Run:
         found = await self.call(self.store.side_effects)
         refused = [effect for effect in found if effect.name not in self.settings.allow_triggers]
         if refused:
-            raise StoreError(
+            raise UnsuitableStoreError(
                 f"{self.store.location} has {_named(refused)}: what becomes of a row there is not this library's doing"
                 " alone, so that plaintext may be kept elsewhere, and more removed than was counted. Nothing was"
                 " changed. Take it away for the run, or allow it by its name (allow_triggers=, on the command line"
@@ -248,7 +248,7 @@ class Run:
         ours, theirs = _now(), await self.call(self.store.clock)
         ahead = 0.0 if theirs is None else (ours - theirs) * sign
         if ahead > CLOCK_SKEW_S:
-            raise StoreError(
+            raise UnsuitableStoreError(
                 f"this machine's clock is {ahead:,.0f} s {how} that of {self.store.location}, so {harm}. Nothing was"
                 " removed; compare the clocks (NTP), then run it again"
             )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from ..errors import StoreError, StoreUnavailableError
 from .replicas import Replication
 from .sizes import MAX_ROW_BYTES, PAGE_BYTES
+from .unsuitable import UnsuitableStoreError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -274,7 +275,7 @@ class WholeStore(ABC):
         Says for each what there was: it was inserted where that is "free". With `dry_run` it is only looked. Raises
         StoreError, also for no rows, where rows of this store cannot be put back.
         """
-        raise StoreError(
+        raise UnsuitableStoreError(
             f"{self.location} has no free places: what was taken out cannot be put where it was, in the order of its"
             " session. The file stays what it is, a copy to look at"
         )

@@ -21,7 +21,7 @@ from encrypted_sessions.maintenance import erase, put_back
 from encrypted_sessions.stores.whole import StoredRow
 from encrypted_sessions_tests import session_fork_harness as harness
 from encrypted_sessions_tests import stores
-from encrypted_sessions_tests.maintenance_fork_harness import Child
+from encrypted_sessions_tests.maintenance_fork_harness import TIMEOUT_S, Child
 from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_stores import rows_of, whole
 from keyproviders import decode_key_text
@@ -35,7 +35,7 @@ def kill(place: StoreLocation, key: Key, session_id: str, export: Path, *, kills
     where = {name: value for name, value in asdict(place).items() if name != "memory"}
     told = export.with_suffix(".told")
     order = {"place": where, "key": [key.name, key.reveal_base64()], "session": session_id, "export": str(export)}
-    harness.launch(__file__, {**order, "told": str(told), "kills": kills, "seed": seed})
+    harness.launch(__file__, {**order, "told": str(told), "kills": kills, "seed": seed}, timeout_s=TIMEOUT_S)
     return int(told.read_text())
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ..errors import failed, interrupted, wrong_use
+from ..exit_codes import FAILED, UNAVAILABLE
 from ..interruption import signals_raise
 
 __all__ = ["HELP", "demo"]
@@ -15,7 +16,8 @@ It is held, killed, started again in a new process, its key is rotated, its item
 wrong key explains itself. No network, no API key, a few seconds; nothing is left behind, unless
 --store says where to keep it.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."""
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C), 4 the store or the place of keys
+did not answer, or refused."""
 
 _KEYS_HELP = (
     "Where your keys are, such as env:SESSION_KEYS; of several places the first, which seals. They are only read: the"
@@ -38,6 +40,7 @@ def demo(
     """Show the demo."""
     try:
         from ...demo.conversation import DemoError, WrongUseError, run  # noqa: PLC0415 - loads rich
+        from ...demo.errors import UnreachedError  # noqa: PLC0415 - as it
 
         try:
             with signals_raise():  # the folder of the demo is removed
@@ -45,6 +48,7 @@ def demo(
         except WrongUseError as error:
             raise wrong_use(str(error), error.option) from None
         except DemoError as error:
-            raise failed(str(error)) from None
+            exit_code = UNAVAILABLE if isinstance(error, UnreachedError) else FAILED
+            raise failed(str(error), exit_code) from None
     except KeyboardInterrupt:
         raise interrupted() from None

@@ -12,7 +12,8 @@ from keyproviders import redact_frames
 
 from ..common_options import CommonOptions
 from ..errors import interrupted, silence_loggers, wrong_use
-from ..exit_codes import FAILED
+from ..exit_codes import FAILED, UNAVAILABLE
+from ..failures import exit_code_of_checks
 from ..interruption import signals_raise
 from ..options import KeysURL
 from ..running import complete
@@ -31,7 +32,8 @@ key is, what a process would do in an outage, and whether another package took t
 keyproviders. No secret is printed and nothing is written; the probe is kept in memory. Of several
 places each is checked by itself.
 
-Exit codes: 0 all is well, 1 something is not, 2 wrong use, 3 interrupted (Ctrl-C)."""
+Exit codes: 0 all is well, 1 something is not, 2 wrong use or a wrong setting, 3 interrupted
+(Ctrl-C), 4 the store or a place of keys is not there, did not answer, or refused."""
 
 _STORE_HELP = "Also ask for every key that this store's rows name: would a process be able to read them?"
 
@@ -101,7 +103,13 @@ def doctor(
         elif store is not None:
             typer.echo("\nThe store was not looked at: first mend what is said above.")
     if not ok:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(_exit_code(diagnoses, store_diagnosis))
+
+
+def _exit_code(diagnoses: Sequence["Diagnosis"], store: "StoreDiagnosis | None") -> int:
+    of_store = store is not None and (store.problem is not None or store.has("key_not_answered"))
+    exit_code = exit_code_of_checks(check for diagnosis in diagnoses for check in diagnosis.checks)
+    return exit_code or (UNAVAILABLE if of_store else FAILED)
 
 
 def _as_dict(diagnoses: Sequence["Diagnosis"]) -> dict[str, object]:

@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from keyproviders import KeyProviderError
+from keyproviders import (
+    InvalidKeyError,
+    KeyAccessDeniedError,
+    KeyNotFoundError,
+    KeyProviderError,
+    KeyUnavailableError,
+    ProviderConfigError,
+)
 
 from ..._support.durations import DELAYS, format_duration, parse_duration
 from .. import keyset_report
 from ..common_options import CommonOptions
 from ..durations import whole_seconds
 from ..errors import checked, failed, interrupted, silence_loggers, wrong_use
-from ..exit_codes import FAILED, WRONG_USE
+from ..exit_codes import FAILED
+from ..failures import exit_code_of, kind_of
 from ..interruption import signals_raise
 from ..key_needs import needs_of_store
 from ..options import KeyPrefix, MessagesTable, SessionsTable
@@ -35,7 +43,10 @@ _Manager = TypeVar("_Manager", bound="_Changes")
 
 _MOST_DELAY_S = 366 * 86_400
 
-_EXIT_CODES = "Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 interrupted (Ctrl-C)."
+_OF_ITS_PLACE = (KeyUnavailableError, KeyAccessDeniedError, KeyNotFoundError, InvalidKeyError, ProviderConfigError)
+
+_EXIT_CODES = """Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 interrupted (Ctrl-C), 4 a place or a store
+did not answer, refused, or holds no keyset that can be used."""
 
 _HELP = f"""Make and change a keyset: the keys that a fleet shares, wrapped by a KMS.
 
@@ -388,7 +399,7 @@ def _confirmed(question: str) -> bool:
 
 @contextmanager
 def _opened(opener: Callable[[str], _Manager], url: str) -> Iterator[_Manager]:
-    with _reporting_errors(WRONG_USE):
+    with _reporting_errors():
         manager = opener(url)
     with _reporting_errors(), closing(manager):
         yield manager
@@ -398,14 +409,16 @@ def _opened(opener: Callable[[str], _Manager], url: str) -> Iterator[_Manager]:
 
 
 @contextmanager
-def _reporting_errors(exit_code: int = FAILED) -> Iterator[None]:
-    """Say in one line what goes wrong, and end with that code."""
+def _reporting_errors() -> Iterator[None]:
+    """Say in one line what goes wrong, and end with its code."""
     silence_loggers("keyproviders")
     try:
         with signals_raise():
             yield
     except KeyProviderError as error:
-        raise failed(" ".join(str(error).split()), exit_code) from None
+        # What the state of a keyset does not allow is an error beside those of its place.
+        exit_code = exit_code_of(error) if isinstance(error, _OF_ITS_PLACE) else FAILED
+        raise failed(" ".join(str(error).split()), exit_code, kind=kind_of(error)) from None
     except KeyboardInterrupt:
         sentence = "Interrupted. The keyset is as it was, or the change is made: `keys list` shows it."
         raise interrupted(sentence) from None

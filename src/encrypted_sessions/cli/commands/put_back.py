@@ -98,6 +98,6 @@ def put_back(
             return await maintenance.put_back(*of, **more)
         except UnfitExportError as error:
             problem = str(error)
-        raise wrong_use(problem, "--from")
+        raise wrong_use(problem, "--from", kind="ValueError")
 
     run_operation("put-back", options, put_all, rings, arguments)

@@ -30,7 +30,8 @@ Needs no key: times and keys are what the rows claim. In the byte order of ids, 
 
 {STORE_HELP}
 
-Exit codes: 0 listed, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."""
+Exit codes: 0 listed, 2 wrong use, 3 interrupted (Ctrl-C), 4 the store is not there, did not answer,
+or refused."""
 
 
 def sessions(

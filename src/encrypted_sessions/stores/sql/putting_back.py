@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from ...errors import StoreError
 from ..tables import Tables, quoted
+from ..unsuitable import UnsuitableStoreError
 from ..whole import Place, StoredRow
 from .connection import PostgreSQLConnections
 
@@ -86,5 +86,7 @@ async def put_rows_back(
 
 def _text_of(row: StoredRow, location: str) -> str:
     if isinstance(row.data, bytes):
-        raise StoreError(f"{location} holds text, and the file has a row of other bytes: it is of another store")
+        raise UnsuitableStoreError(
+            f"{location} holds text, and the file has a row of other bytes: it is of another store"
+        )
     return row.data

@@ -6,8 +6,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from ...errors import StoreError
 from ..tables import Tables, quoted
+from ..unsuitable import UnsuitableStoreError
 from ..whole import Place, StoredRow
 from . import branches
 from .connection import SQLiteConnection
@@ -36,7 +36,7 @@ class RowsPutBack:
     def put(self, rows: Sequence[StoredRow], dry_run: bool) -> list[Place]:  # noqa: FBT001 - by position, in a worker
         """What there was in the place of each."""
         if branches.tables_of_notes(self._connection.sqlite, self._tables):
-            raise StoreError(
+            raise UnsuitableStoreError(
                 f"{self._location} is of AdvancedSQLiteSession, which reads a message only where its branch and turn"
                 " are noted: that is not in an export, so nothing can be put back. Put back a copy of the file"
             )
