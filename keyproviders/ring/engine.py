@@ -9,7 +9,7 @@
                              what a call brought goes to all three
                              │
                              ▼
-    after it, lock free:     waiters go on, then calls start, then events are emitted
+    after it, lock free:     waiters go on, then calls start, then events are told, in the order of the turns
                              │
                              ▼
     a call, on a worker:     `retry` ──▶ `sources` (in order, answers checked) ──▶ a turn of its own
@@ -167,6 +167,7 @@ class Engine:
             self._set_alarm(now)
             for report in turn.events:
                 self.counts[report.event.what] += 1
+            self._sink.put(turn.events)
         finally:
             self.lock.release()
         for resume in turn.resume:
@@ -176,8 +177,7 @@ class Engine:
                 self.workers.submit(partial(self._run, call))
             except RuntimeError as error:
                 self._resolve(call, None, KeyUnavailableError(f"no thread could be started to ask: {error}"))
-        for report in turn.events:
-            self._sink.emit(report)
+        self._sink.tell()
 
     def _set_alarm(self, now: float) -> None:
         at = inf if self.closed else min(self.cache.wake_at(now), self.calls.lookups.next_at)
@@ -410,6 +410,7 @@ class Engine:
         self.calls.after_fork()
         self._idle = OneShotEvent()
         self.counts.clear()
+        self._sink.after_fork()
         self.cache.rejitter(self.clock())
         # The first use here takes a turn, which sets the alarm: a child that uses no key has no thread.
         self._alarm_at = inf

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ..errors import KeyProviderError
@@ -138,7 +140,9 @@ def report_of(
 class EventSink:
     """Takes events to the log and to the user's function, whose own failures end in the log.
 
-    `ring` is what the ring is called in the fields of its records.
+    Events are told in the order in which they happened, whichever threads they happened in: one thread
+    at a time tells them, those of the others too. Otherwise "it answers again" could come before the
+    end of writing that it is the end of. `ring` is what the ring is called in the fields of its records.
     """
 
     def __init__(self, on_event: Callable[[KeyEvent], object] | None, ring: str) -> None:
@@ -146,9 +150,28 @@ class EventSink:
             raise TypeError(f"on_event must be callable or None, not {type(on_event).__name__}")
         self._on_event = on_event
         self._ring = ring
+        self._queue: deque[Report] = deque()
+        self._telling = threading.Lock()
 
-    def emit(self, report: Report) -> None:
-        """Report one event. To be called without holding a lock."""
+    def put(self, reports: Iterable[Report]) -> None:
+        """What happened next. To be called under the lock of whatever it happened to."""
+        self._queue.extend(reports)
+
+    def tell(self) -> None:
+        """Tell what was put, unless another thread is telling, which goes on with it. To be called without a lock."""
+        while self._queue and self._telling.acquire(blocking=False):
+            try:
+                while self._queue:
+                    self._tell(self._queue.popleft())
+            finally:
+                self._telling.release()
+
+    def after_fork(self) -> None:
+        """In a forked child: what its parent had to tell is told there."""
+        self._queue.clear()
+        self._telling = threading.Lock()
+
+    def _tell(self, report: Report) -> None:
         event = report.event
         if report.level != logging.NOTSET:
             log.log(report.level, "%s", event.message, extra=self._fields(event))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,10 +13,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keyproviders import CachePolicy, KeyEvent, KeyProviderError, KeyRing, RetryPolicy, RingHealth
+from keyproviders.ring.events import EventSink, report_of
 from keyproviders.testing import FakeKeyProvider
 
 from .conftest import Still, Unlisted
@@ -220,9 +222,9 @@ STEPS = st.lists(
 )
 
 
-# The same examples in each run: of others, one in some thousand tells another state after an outage has ended.
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(STEPS)
+@example([("go_down", 890), ("come_back", 95)])  # it answers in the very turn in which writing ends
 def test_the_state_that_the_fields_tell_is_the_state_that_health_tells(
     steps: list[tuple[str, int]],
 ) -> None:
@@ -320,3 +322,25 @@ def test_the_timer_tells_without_any_use() -> None:
         time.sleep(0.02)
     assert [event.what for event in told] == ["fetched", "failed", "degraded", "write_ended"]
     ring.close()
+
+
+def test_one_thread_at_a_time_tells_and_what_happens_meanwhile_comes_after() -> None:
+    told: list[str] = []
+    telling, go_on = threading.Event(), threading.Event()
+
+    def slow(event: KeyEvent) -> None:
+        telling.set()
+        assert event.what != "write_ended" or go_on.wait(20)
+        told.append(event.what)
+
+    sink = EventSink(slow, "ring")
+    sink.put([report_of("place", "write_ended", "words")])
+    thread = threading.Thread(target=sink.tell)
+    thread.start()
+    assert telling.wait(20)
+    sink.put([report_of("place", "recovered", "words")])
+    sink.tell()  # leaves it to the other thread, and does not wait for it
+    assert told == []
+    go_on.set()
+    thread.join(20)
+    assert told == ["write_ended", "recovered"]

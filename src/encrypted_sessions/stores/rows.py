@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
 
@@ -56,12 +55,14 @@ class Row(NamedTuple):
     data: object
 
 
-@dataclass(eq=False)
 class Problem:
     """What is wrong with how a store was set up, and what mends it: warned of once, and refused where all is strict."""
 
-    text: str
-    is_told: bool = False
+    __slots__ = ("is_told", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.is_told = False
 
 
 class CutPage(list[Row]):
