@@ -22,7 +22,8 @@ WHEEL_VENV := .venv-wheel
 DEMO_VENV := .venv-demo
 LOWEST_VENV := .venv-lowest
 UV_VENV := .venv-uv
-VENVS := $(VENV) $(WHEEL_VENV) $(DEMO_VENV) $(LOWEST_VENV) $(UV_VENV)
+RELEASE_VENV := .venv-release
+VENVS := $(VENV) $(WHEEL_VENV) $(DEMO_VENV) $(LOWEST_VENV) $(UV_VENV) $(RELEASE_VENV)
 
 # Another pip than the one that Python ships: make PIP=/path/to/pip-21.2.4-py3-none-any.whl/pip
 PIP := -m pip
@@ -62,7 +63,7 @@ TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Mak
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo demo-outage test test-tree test-live test-soak test-lowest test-pythons check lint types contracts \
-	coverage format bench wheel wheels environments requirements clean
+	coverage format bench wheel wheels environments requirements sbom dist release-check audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -144,11 +145,25 @@ requirements: $(UV_VENV)/.requirements ## write all locks anew; with UNTIL=date,
 	$(COMPILE) --extra agents --extra cli --constraint requirements-dev.txt \
 		--output-file requirements-demo.txt pyproject.toml requirements-demo.in
 	$(COMPILE) $(EXTRAS) --resolution lowest-direct --output-file requirements-lowest.txt pyproject.toml requirements-lowest.in
+	$(COMPILE) $(EXTRAS) --constraint requirements-dev.txt --output-file requirements-extras.txt pyproject.toml
+	$(COMPILE) --constraint requirements-dev.txt --output-file requirements-release.txt requirements-release.in
 	$(COMPILE) --output-file requirements-openbao.txt requirements-openbao.in
 	echo basedpyright | $(COMPILE) --output-file requirements-pyright.txt -
 	echo uv | $(COMPILE) --output-file requirements-uv.txt -
 	echo pip | $(COMPILE) --output-file tests/setup/pip-newest.txt -
 	echo pip==21.2.4 | $(COMPILE) --output-file tests/setup/pip-oldest.txt -
+
+sbom: $(RELEASE_VENV)/.requirements ## write the bill of materials anew, after `make requirements`
+	$(RELEASE_VENV)/bin/python tests/release/sbom.py
+
+dist: wheel ## build dist/*.whl and dist/*.tar.gz, as they are published
+	$(WHEEL_VENV)/bin/python -m build --sdist --no-isolation --outdir dist
+
+release-check: $(RELEASE_VENV)/.requirements $(WHEEL_VENV)/pips ## what must hold before a release: builds alike, SBOM, metadata, workflows, old pips
+	@$(RELEASE_VENV)/bin/python tests/release/release_check.py
+
+audit: $(RELEASE_VENV)/.requirements ## known weaknesses of all that the locks hold; it asks a database
+	@$(RELEASE_VENV)/bin/python tests/release/audit.py
 
 clean: ## remove everything that make has made
 	rm -rf .venv .venv-* dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -159,6 +174,7 @@ $(VENV)/.requirements $(WHEEL_VENV)/.requirements: requirements-dev.txt
 $(DEMO_VENV)/.requirements: requirements-demo.txt
 $(LOWEST_VENV)/.requirements: requirements-lowest.txt
 $(UV_VENV)/.requirements: requirements-uv.txt
+$(RELEASE_VENV)/.requirements: requirements-release.txt
 
 # Silent when all is well, `pip check` with --quiet would be silent in any case.
 pip-check = @said=$$($(@D)/bin/python $(PIP) check --disable-pip-version-check) || { echo "$$said" >&2; exit 1; }

@@ -386,6 +386,7 @@ class MariaDbServer(Server):
                 str(self._install),
                 "--no-defaults",
                 f"--datadir={folder / 'data'}",
+                f"--tmpdir={folder}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--skip-name-resolve",
@@ -399,6 +400,8 @@ class MariaDbServer(Server):
             str(self._program),
             "--no-defaults",
             f"--datadir={self._data}",
+            # One that starts removes the temporary tables that it finds, also those of another that runs.
+            f"--tmpdir={self.folder}",
             "--bind-address=127.0.0.1",
             f"--port={self.port}",
             f"--socket={self.folder / 'socket'}",
