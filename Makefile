@@ -63,7 +63,7 @@ TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Mak
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo demo-outage test test-tree test-live test-soak test-lowest test-pythons check lint types contracts \
-	coverage format bench wheel wheels environments requirements sbom dist release-check audit clean
+	coverage format bench wheel wheels environments requirements api sbom dist release-check audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -155,6 +155,9 @@ requirements: $(UV_VENV)/.requirements ## write all locks anew; with UNTIL=date,
 
 sbom: $(RELEASE_VENV)/.requirements ## write the bill of materials anew, after `make requirements`
 	$(RELEASE_VENV)/bin/python tests/release/sbom.py
+
+api: $(VENV)/.ready ## write docs/api.txt, the public API as a file
+	$(BIN)/python tests/release/api.py
 
 dist: wheel ## build dist/*.whl and dist/*.tar.gz, as they are published
 	$(WHEEL_VENV)/bin/python -m build --sdist --no-isolation --outdir dist

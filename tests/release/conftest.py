@@ -25,3 +25,8 @@ def release_check() -> ModuleType:
 @pytest.fixture(scope="session")
 def audit() -> ModuleType:
     return load_script(_HERE / "audit.py")
+
+
+@pytest.fixture(scope="session")
+def api() -> ModuleType:
+    return load_script(_HERE / "api.py")
