@@ -149,7 +149,7 @@ def installs_by_old_and_new_pips(folder: Path) -> str:
         install = (pip / "pip", "install", "--quiet", "--no-deps", "--no-index", _built(folder, ".whl"))
         run(python, *install, PIP_DISABLE_PIP_VERSION_CHECK="1")
         version = run(
-            python, "-c", "from importlib.metadata import version; _say(version('encrypted-sessions'))"
+            python, "-c", "from importlib.metadata import version; print(version('encrypted-sessions'))"
         ).strip()
         if version != project_table()["version"]:
             raise ReleaseError(f"{pip.name} installed {version}")
