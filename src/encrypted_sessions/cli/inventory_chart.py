@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from .._support.durations import format_duration
+from .._support.durations import format_option
 from ..maintenance.aggregation import PROVEN_TIMES
 from ..maintenance.reports import InventoryReport
 from .html import Element, element, joined
@@ -135,9 +135,7 @@ def _ttl_line(report: InventoryReport, scale: _Scale) -> list[Element]:
         element("line", x1=x, x2=x, y1=_TOP - 8, y2=_HEIGHT - _BOTTOM, class_="ttl"),
         element(
             "text",
-            f"older than {format_duration(report.ttl)}: expired"
-            if is_right
-            else f"ttl, {format_duration(report.ttl)} ago",
+            f"older than {format_option(report.ttl)}: expired" if is_right else f"ttl, {format_option(report.ttl)} ago",
             x=x - 6 if is_right else x + 6,
             y=_TOP - 2,
             text_anchor="end" if is_right else "start",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 
-from .._support.durations import format_duration
+from .._support.durations import RUNS, format_duration, format_option
 from ..maintenance.reports import InventoryReport, KeyUse
 from .html import Element, element, joined
 from .inventory_chart import chart
@@ -40,13 +40,13 @@ def inventory_page(report: InventoryReport, version: str) -> str:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"{element('title', f'Inventory of {report.store}')}\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n"
-        "</html>\n"
+        f"{element('title', f'Inventory of {report.store}')}\n<style>{STYLE}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
     )
 
 
 def _head(report: InventoryReport, version: str) -> Element:
-    about = f"{shown_time(report.started_at)} UTC, in {format_duration(max(1, round(report.took_s)))}"
+    about = f"{shown_time(report.started_at)} UTC, in {format_duration(report.took_s, RUNS)}"
     only = None if report.only is None else element("p", f"Only {report.only}.", class_="limited")
     return element(
         "header",
@@ -118,7 +118,7 @@ def _tiles(report: InventoryReport) -> Element:
 
 
 def _ttl_of(report: InventoryReport) -> str:
-    return "no ttl was given" if report.ttl is None else f"older than {format_duration(report.ttl)}"
+    return "no ttl was given" if report.ttl is None else f"older than {format_option(report.ttl)}"
 
 
 def _need_person(report: InventoryReport) -> int:
@@ -150,7 +150,7 @@ def _keys(report: InventoryReport) -> Element:
 
 def _state_of(use: KeyUse, report: InventoryReport) -> tuple[str, Sequence[str]]:
     """What a key is, and the commands that come next."""
-    kid, ttl = use.kid, "TIME" if report.ttl is None else str(report.ttl)
+    kid, ttl = use.kid, "TIME" if report.ttl is None else format_option(report.ttl)
     purge = f"encrypted-sessions purge STORE --keys URL --ttl {ttl} --kid {kid}"
     if use.active:
         return "active", (purge,) if use.expired else ()
@@ -168,7 +168,7 @@ def _state_of(use: KeyUse, report: InventoryReport) -> tuple[str, Sequence[str]]
 
 def _commands(lines: Sequence[str]) -> list[Element]:
     if not lines:
-        return [Element("–")]
+        return [element("span", "none", class_="quiet")]
     return [
         element("code" if line.startswith("encrypted-sessions ") else "span", line, class_="step") for line in lines
     ]
@@ -209,7 +209,7 @@ def _outcomes(report: InventoryReport) -> Element:
             element("th", element("code", outcome), scope="row"),
             element("td", f"{count:,}", class_="number"),
             element("td", MEANS.get(outcome, "")),
-            element("td", TO_DO.get(outcome, "–" if outcome in (*_IN_ORDER, "not_opened") else "")),
+            element("td", _to_do(outcome, "nothing" if outcome in (*_IN_ORDER, "not_opened") else "")),
             class_=None if outcome in (*_IN_ORDER, "not_opened") else "bad",
         )
         for outcome, count in sorted(report.found.items(), key=lambda one: -one[1])
@@ -217,7 +217,14 @@ def _outcomes(report: InventoryReport) -> Element:
     ]
     if not rows:
         return element("p", "There are no rows.")
-    return _table(("outcome", "rows", "what it means", "what to do"), rows, numbers=(1,))
+    table = _table(("outcome", "rows", "what it means", "what to do"), rows, numbers=(1,))
+    return joined(
+        [table, element("p", "Which rows these are, the command itself prints, the first 20.", class_="quiet")]
+    )
+
+
+def _to_do(outcome: str, otherwise: str) -> str:
+    return TO_DO.get(outcome, otherwise).replace("look at the rows below", "look at the rows")
 
 
 def _not_counted(report: InventoryReport) -> Element:

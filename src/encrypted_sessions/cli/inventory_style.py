@@ -35,7 +35,9 @@ svg text{fill:var(--quiet);font-size:13px}.grid{stroke:var(--line)}.axis{stroke:
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.875rem}
 th,td{text-align:left;vertical-align:top;padding:7px 12px 7px 0;border-bottom:1px solid var(--line)}
 thead th{color:var(--quiet);font-weight:500;white-space:nowrap}tbody th{font-weight:400;white-space:nowrap}
-tr.bad th{color:var(--bad);font-weight:600}.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+tr.bad th{color:var(--bad);font-weight:600}
+.quiet{color:var(--quiet)}
+.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 code{font:.85em/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}.step{display:block;min-width:19em}
 @media (max-width:600px){body{padding:16px}.sentence{font-size:1.15rem}svg text{font-size:24px}}
 @media print{:root{--ground:#fff;--raised:#fff;--text:#000;--quiet:#333;--line:#999;--good:#000;--bad:#000;--open:#000;

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
+from ..maintenance.erasure_record import own_version
 from .errors import failed
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class PageFile:
         from .inventory_page import inventory_page  # noqa: PLC0415 - likewise
 
         assert isinstance(report, InventoryReport)  # noqa: S101 - the one command that has it
-        text = inventory_page(report, __version__)
+        text = inventory_page(report, own_version())
         if self._path is None:
             return text
         try:
@@ -70,7 +70,7 @@ class PageFile:
             if self._replaces:
                 os.replace(name, path)  # noqa: PTH105 - beside the next line
             else:
-                os.link(name, path)  # noqa: PTH200 - fails if it has come to be there, which a rename does not
+                os.link(name, path)  # fails if it has come to be there, which a rename does not
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(name)  # noqa: PTH108 - likewise

@@ -116,7 +116,8 @@ def format_text(command: str, report: Report) -> str:
     notes = [f"Note: {notice.rstrip('.')}." for notice in report.notices]
     if report.other_keys:
         notes.append(
-            f"Out of sight: {rows_of(sum(report.other_keys.values()))} of other keys ({rows_by_kid(report.other_keys)})."
+            f"Out of sight: {rows_of(sum(report.other_keys.values()))} of other keys"
+            f" ({rows_by_kid(report.other_keys)})."
         )
     notes += [f"Not gone yet: {what.rstrip('.')}." for what in report.incomplete]
     notes += _replicas(report)
@@ -358,6 +359,7 @@ def size_of(size: int) -> str:
 
 
 def rows_of(count: int) -> str:
+    """A count of rows in words."""
     return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 

@@ -40,10 +40,17 @@ class TimeAxis:
                 bucket //= 2
         return bucket
 
-    def clamped(self, time: int) -> int:
-        """The bucket of a time, or the one at the end of the axis that is nearer to it."""
-        assert self.first is not None, "nothing was counted on it"  # noqa: S101 - for the type checker
-        return min(max(time // self.width_s, self.first), self.last)
+    def reach(self, time: int) -> int:
+        """The bucket of a time that is only claimed: the axis reaches there if no bucket has to become wider for it.
+
+        Else it is the bucket at the nearer end.
+        """
+        bucket = time // self.width_s
+        if self.first is None:
+            self.first = self.last = bucket
+        bucket = min(max(bucket, self.last - MOST_BUCKETS + 1), self.first + MOST_BUCKETS - 1)
+        self.first, self.last = min(self.first, bucket), max(self.last, bucket)
+        return bucket
 
     def _double(self) -> None:
         assert self.first is not None  # noqa: S101 - likewise

@@ -89,15 +89,12 @@ class Aggregation:
         )
 
     def ages(self) -> tuple[AgeBucket, ...]:
-        """As the report has them, the oldest first. What claims to be from beyond the proven times is at their end."""
-        counted = [count.axis for count in self._counts.values() if count.by_age]
-        if not counted:
-            return ()
-        axis = self._axis if self._axis.first is not None else counted[0]
-        items: dict[tuple[int, str | None, str], int] = {}
+        """As the report has them, the oldest first. What claims to be from long before or after is at the end."""
+        axis, items = self._axis, dict[tuple[int, str | None, str], int]()
         for (kid, _, outcome), count in self._counts.items():
-            for bucket, some in count.by_age.items():
-                at = bucket if count.axis is axis else axis.clamped(bucket * count.axis.width_s)
+            # Of claimed times the newest first: that is where those rows are that somebody still writes.
+            for bucket, some in sorted(count.by_age.items(), reverse=True):
+                at = bucket if count.axis is axis else axis.reach(bucket * count.axis.width_s)
                 items[at, kid, outcome] = items.get((at, kid, outcome), 0) + some
         width = axis.width_s
         return tuple(

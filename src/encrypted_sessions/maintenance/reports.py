@@ -164,7 +164,7 @@ class AgeBucket:
         end: When it ends, and the next begins.
         kid: As of `Group`.
         outcome: As of `Group`. Where the time is not proven, it is what the row claims, and what claims to be from
-            before or after all proven times counts in the first or last span.
+            long before or after the others counts in the first or last span.
         items: How many there are.
     """
 
