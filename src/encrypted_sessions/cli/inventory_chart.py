@@ -40,12 +40,13 @@ def chart(report: InventoryReport) -> Element:
     most = max(sum(parts.values()) for parts in bars.values())
     scale = _Scale(first, last, most, width_s)
     order = [*dict.fromkeys(names.values()), _REFUSED]
-    drawn = [_bar(start, parts, order, scale) for start, parts in sorted(bars.items())]
+    shapes, touched = _shapes(bars, order, scale)
     picture = element(
         "svg",
         _hatching(),
         *_grid(scale),
-        *drawn,
+        *shapes,
+        *touched,
         *_ttl_line(report, scale),
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
@@ -75,30 +76,34 @@ def _names(report: InventoryReport) -> Mapping[str | None, str]:
     return {kid: (kid or _OTHERS) if kid in common else _OTHERS for kid in sorted(rows, key=lambda kid: -rows[kid])}
 
 
-def _bar(start: int, parts: Counter[_Part], order: Sequence[str], scale: _Scale) -> Element:
-    x = scale.x(start)
-    wide = max(1.0, round(scale.x(start + scale.width_s) - x - 1, 1))
-    y: float = _HEIGHT - _BOTTOM
-    drawn = []
-    for name in order:
-        for expired in (True, False):
-            items = parts[name, expired]
-            if not items:
-                continue
-            high = max(scale.height(items), 1.0)  # few rows are seen beside many
-            y = round(y - high, 1)
-            drawn.append(
-                element(
-                    "rect",
-                    element("title", f"{items:,} {'expired, ' if expired else ''}{name}, {_span(start, scale)}"),
-                    x=x,
-                    y=y,
-                    width=wide,
-                    height=high,
-                    class_=f"{_shade(name, order)}{' expired' if expired else ''}",
-                )
+def _shapes(
+    bars: Mapping[int, Counter[_Part]], order: Sequence[str], scale: _Scale
+) -> tuple[list[Element], list[Element]]:
+    """One shape for each part, of all bars together; and over each bar one without colour that tells its numbers."""
+    paths: dict[_Part, list[str]] = {}
+    touched = []
+    for start, parts in sorted(bars.items()):
+        x = scale.x(start)
+        wide = max(1.0, round(scale.x(start + scale.width_s) - x - 1, 1))
+        y: float = _HEIGHT - _BOTTOM
+        for part in ((name, expired) for name in order for expired in (True, False)):
+            if parts[part]:
+                high = max(scale.height(parts[part]), 1.0)  # few rows are seen beside many
+                y = round(y - high, 1)
+                paths.setdefault(part, []).append(f"M{x:g} {y:g}h{wide:g}v{high:g}h-{wide:g}z")
+        total, expired = sum(parts.values()), sum(items for (_, is_over), items in parts.items() if is_over)
+        refused = parts[_REFUSED, False]
+        told = f"{_span(start, scale)}: {total:,} rows, {expired:,} of them expired, {refused:,} refused or not opened"
+        touched.append(
+            element(
+                "rect", element("title", told), x=x, y=_TOP, width=wide, height=_HEIGHT - _TOP - _BOTTOM, class_="all"
             )
-    return joined(drawn)
+        )
+    shapes = [
+        element("path", d="".join(path), class_=f"bar {_shade(name, order)}{' expired' if expired else ''}")
+        for (name, expired), path in paths.items()
+    ]
+    return shapes, touched
 
 
 def _shade(name: str, order: Sequence[str]) -> str:

@@ -18,6 +18,9 @@ __all__ = ["inventory_page"]
 #: Outcomes that need nobody.
 _IN_ORDER = ("ok", "expired")
 
+#: So many keys are foreseen one by one.
+_MOST_FORESEEN = 20
+
 #: What may be elsewhere, and is not in any count.
 _NOT_COUNTED = (
     "Backups and dumps of this store: they need the keys of the rows that they hold.",
@@ -133,45 +136,45 @@ def _keys(report: InventoryReport) -> Element:
         return element("p", "No key was held, and no row names one.")
     rows = []
     for use in report.keys:
-        state, command = _state_of(use, report)
+        state, next_step = _state_of(use, report)
         cells = [f"{use.needed_by:,}", f"{use.unproven:,}", f"{use.expired:,}", shown_time(use.free_from)]
         rows.append(
             element(
                 "tr",
                 element("th", element("code", use.kid), scope="row"),
                 element("td", state),
-                *(element("td", cell, class_="number") for cell in cells),
-                element("td", *(_commands(command))),
+                *(element("td", cell) for cell in cells),
+                element("td", next_step),
             )
         )
-    heads = ("key", "state", "rows need it", "not known", "expired rows", "free from (UTC)", "what to do next")
-    return _table(heads, rows, numbers=(2, 3, 4, 5))
-
-
-def _state_of(use: KeyUse, report: InventoryReport) -> tuple[str, Sequence[str]]:
-    """What a key is, and the commands that come next."""
-    kid, ttl = use.kid, "TIME" if report.ttl is None else format_option(report.ttl)
-    purge = f"encrypted-sessions purge STORE --keys URL --ttl {ttl} --kid {kid}"
-    if use.active:
-        return "active", (purge,) if use.expired else ()
-    if use.needed_by:
-        move = f"encrypted-sessions reencrypt STORE --keys URL --kid {kid}"
-        return "needed", (purge, move) if use.expired else (move,)
-    if use.unproven:
-        return "not known", ("its place is missing in --keys, or did not answer",)
-    if use.expired:
-        return "expired rows only", (purge, "then it is free")
-    if kid in report.free:
-        return "free", (f"encrypted-sessions keys destroy URL {kid.partition('~')[0]} --store STORE",)
-    return "no row is known to need it", ()
-
-
-def _commands(lines: Sequence[str]) -> list[Element]:
-    if not lines:
-        return [element("span", "none", class_="quiet")]
-    return [
-        element("code" if line.startswith("encrypted-sessions ") else "span", line, class_="step") for line in lines
+    heads = ("key", "state", "rows need it", "not known", "expired rows", "free from (UTC)", "next")
+    ttl = "TIME" if report.ttl is None else format_option(report.ttl)
+    steps = {
+        "purge": f"encrypted-sessions purge STORE --keys URL --ttl {ttl} --kid KEY",
+        "reencrypt": "encrypted-sessions reencrypt STORE --keys URL --kid KEY",
+        "destroy": "encrypted-sessions keys destroy URL NAME --store STORE",
+    }
+    how = [
+        element("li", f"{step}: ", element("code", command))
+        for step, command in steps.items()
+        if any(step in _state_of(use, report)[1] for use in report.keys)
     ]
+    return joined([_table(heads, rows, class_="keys"), element("ul", *how) if how else None])
+
+
+def _state_of(use: KeyUse, report: InventoryReport) -> tuple[str, str]:
+    """What a key is, and what comes next."""
+    if use.active:
+        return "active", "purge" if use.expired else "nothing"
+    if use.needed_by:
+        return "needed", "purge, then wait or reencrypt" if use.expired else "wait, or reencrypt"
+    if use.unproven:
+        return "not known", "add its place to --keys"
+    if use.expired:
+        return "expired rows only", "purge, then free"
+    if use.kid in report.free:
+        return "free", "destroy"
+    return "no row is known to need it", "see what is in doubt"
 
 
 def _forecast(report: InventoryReport) -> Element:
@@ -186,8 +189,10 @@ def _forecast(report: InventoryReport) -> Element:
             element("time", f"{shown_time(at)} UTC", datetime=_machine_time(at)),
             f": {kid}, when the last of {rows_of(count)} has expired",
         )
-        for at, kid, count in later
+        for at, kid, count in later[:_MOST_FORESEEN]
     ]
+    if more := len(later) - len(items):
+        items.append(element("li", f"{more} more, the last of them {shown_time(later[-1][0])} UTC"))
     sure = "If no process writes with them any more, and none has a longer ttl:"
     return joined([element("p", sure), element("ul", *items)])
 
@@ -207,7 +212,7 @@ def _outcomes(report: InventoryReport) -> Element:
         element(
             "tr",
             element("th", element("code", outcome), scope="row"),
-            element("td", f"{count:,}", class_="number"),
+            element("td", f"{count:,}"),
             element("td", MEANS.get(outcome, "")),
             element("td", _to_do(outcome, "nothing" if outcome in (*_IN_ORDER, "not_opened") else "")),
             class_=None if outcome in (*_IN_ORDER, "not_opened") else "bad",
@@ -217,7 +222,7 @@ def _outcomes(report: InventoryReport) -> Element:
     ]
     if not rows:
         return element("p", "There are no rows.")
-    table = _table(("outcome", "rows", "what it means", "what to do"), rows, numbers=(1,))
+    table = _table(("outcome", "rows", "what it means", "what to do"), rows, class_="outcomes")
     return joined(
         [table, element("p", "Which rows these are, the command itself prints, the first 20.", class_="quiet")]
     )
@@ -239,9 +244,6 @@ def _not_counted(report: InventoryReport) -> Element:
     return element("ul", *(element("li", one) for one in (*items, *_NOT_COUNTED)))
 
 
-def _table(heads: Iterable[str], rows: Sequence[Element], *, numbers: Sequence[int]) -> Element:
-    cells = (
-        element("th", head, scope="col", class_="number" if at in numbers else None) for at, head in enumerate(heads)
-    )
-    table = element("table", element("thead", element("tr", *cells)), element("tbody", *rows))
-    return element("div", table, class_="wide")
+def _table(heads: Iterable[str], rows: Sequence[Element], *, class_: str) -> Element:
+    head = element("thead", element("tr", *(element("th", one, scope="col") for one in heads)))
+    return element("div", element("table", head, element("tbody", *rows), class_=class_), class_="wide")

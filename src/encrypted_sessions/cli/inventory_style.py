@@ -28,7 +28,7 @@ figure{margin:0}figure svg{display:block;width:100%;height:auto}figcaption{color
 svg text{fill:var(--quiet);font-size:13px}.grid{stroke:var(--line)}.axis{stroke:var(--quiet)}
 .ttl{stroke:var(--text);stroke-width:1.5;stroke-dasharray:5 4}
 .k0{fill:var(--k0)}.k1{fill:var(--k1)}.k2{fill:var(--k2)}.k3{fill:var(--k3)}.k4{fill:var(--k4)}.k5{fill:var(--k5)}
-.k6{fill:var(--k6)}.expired{opacity:.42}.refused{fill:url(#hatching);stroke:var(--bad)}
+.k6{fill:var(--k6)}.expired{opacity:.42}.all{fill:transparent}.refused{fill:url(#hatching);stroke:var(--bad)}
 .hatched{fill:var(--ground)}.hatch{stroke:var(--bad);stroke-width:2}
 .legend{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:4px 20px;font-size:.85rem}
 .legend svg{vertical-align:-2px}
@@ -37,11 +37,12 @@ th,td{text-align:left;vertical-align:top;padding:7px 12px 7px 0;border-bottom:1p
 thead th{color:var(--quiet);font-weight:500;white-space:nowrap}tbody th{font-weight:400;white-space:nowrap}
 tr.bad th{color:var(--bad);font-weight:600}
 .quiet{color:var(--quiet)}
-.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-code{font:.85em/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}.step{display:block;min-width:19em}
+.keys :is(th,td):nth-child(n+3):nth-child(-n+6),.outcomes :is(th,td):nth-child(2){text-align:right;
+font-variant-numeric:tabular-nums;white-space:nowrap}
+code{font:.85em/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 @media (max-width:600px){body{padding:16px}.sentence{font-size:1.15rem}svg text{font-size:24px}}
 @media print{:root{--ground:#fff;--raised:#fff;--text:#000;--quiet:#333;--line:#999;--good:#000;--bad:#000;--open:#000;
 --k0:#333;--k1:#777;--k2:#aaa;--k3:#555;--k4:#999;--k5:#ccc;--k6:#eee}body{max-width:none;padding:0;font-size:10pt}
-section{break-inside:avoid}.wide{overflow:visible}tr{break-inside:avoid}.step{min-width:0;overflow-wrap:anywhere}
-rect{stroke:#000;stroke-width:.4}}
+section{break-inside:avoid}.wide{overflow:visible}tr{break-inside:avoid}code{overflow-wrap:anywhere}
+.bar{stroke:#000;stroke-width:.4}}
 """.replace("\n", "")

@@ -32,9 +32,11 @@ class PageFile:
         if name == "-":
             return cls(None, replaces=False)
         path = Path(name)
-        if not path.name or not path.parent.is_dir():
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder")
+        if not path.parent.is_dir():
             raise ValueError(f"there is no folder {path.parent} for the page")
-        if path.is_dir() or (path.exists() and not replaces):
+        if path.exists() and not replaces:
             raise ValueError(f"{path} is there; --force replaces a file")
         if not os.access(path.parent, os.W_OK):
             raise ValueError(f"nothing can be written to {path.parent}")
