@@ -7,7 +7,17 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["DELAYS", "RUNS", "STEPS", "Unit", "format_clock", "format_duration", "format_minutes", "parse_duration"]
+__all__ = [
+    "DELAYS",
+    "RUNS",
+    "STEPS",
+    "Unit",
+    "format_clock",
+    "format_duration",
+    "format_minutes",
+    "format_option",
+    "parse_duration",
+]
 
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(s|m|h|d)?", re.ASCII)
@@ -57,3 +67,9 @@ def parse_duration(text: str, name: str) -> float:
     if found is None:
         raise ValueError(f"{name} must be a time such as 600, 90m, 12h or 1d")
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def format_option(seconds: int) -> str:
+    """The shortest of what `parse_duration` reads as that many seconds: `40d`, `90m`, `601`."""
+    unit = next((unit for unit in ("d", "h", "m") if seconds and seconds % _SECONDS[unit] == 0), None)
+    return f"{seconds // _SECONDS[unit]}{unit or ''}"

@@ -30,18 +30,27 @@ from ..maintenance.reports import (
 from .exit_codes import FAILED
 from .times import rfc_3339, shown_time
 
-__all__ = ["format_inspected_json", "format_inspected_text", "format_json", "format_text"]
+__all__ = [
+    "MEANS",
+    "TO_DO",
+    "format_inspected_json",
+    "format_inspected_text",
+    "format_json",
+    "format_text",
+    "rows_of",
+    "size_of",
+]
 
 _WIDTH = 100
 
 #: The parts of an inventory that have times, and which.
-_TIMES = {"groups": ("oldest", "newest"), "keys": ("newest", "free_from")}
+_TIMES = {"ages": ("start", "end"), "groups": ("oldest", "newest"), "keys": ("newest", "free_from")}
 
 #: So many sessions are named in a sentence.
 _MOST_NAMED = 20
 
 #: What each outcome means to whoever runs a command.
-_MEANS: Mapping[str, str] = {
+MEANS: Mapping[str, str] = {
     "ok": "authentic and in time",
     "expired": "authentic, older than the ttl",
     "expired_unverified": "their key is gone, and they claim to be older than the ttl",
@@ -66,7 +75,7 @@ _DOES: Mapping[type[Report], tuple[str, str]] = {
 }
 
 #: What to do about rows that were left.
-_TO_DO: Mapping[str, str] = {
+TO_DO: Mapping[str, str] = {
     "expired_unverified": "bring the key back, or: discard --outcome expired_unverified --ttl TIME",
     "erased": "nobody can read them again: discard --outcome erased",
     "not_yet_valid": (
@@ -107,7 +116,8 @@ def format_text(command: str, report: Report) -> str:
     notes = [f"Note: {notice.rstrip('.')}." for notice in report.notices]
     if report.other_keys:
         notes.append(
-            f"Out of sight: {_rows(sum(report.other_keys.values()))} of other keys ({rows_by_kid(report.other_keys)})."
+            f"Out of sight: {rows_of(sum(report.other_keys.values()))} of other keys"
+            f" ({rows_by_kid(report.other_keys)})."
         )
     notes += [f"Not gone yet: {what.rstrip('.')}." for what in report.incomplete]
     notes += _replicas(report)
@@ -142,7 +152,7 @@ def _replicas(report: Report) -> list[str]:
 def _behind(replica: ReplicaState) -> str:
     lacks = "may have an older state"
     if replica.missing is not None:
-        lacks = f"has an older state ({_size(replica.missing)} of the log are missing there)"
+        lacks = f"has an older state ({size_of(replica.missing)} of the log are missing there)"
     return f"{replica.name} {lacks}. {replica.to_do}."
 
 
@@ -151,7 +161,7 @@ def _behind(replica: ReplicaState) -> str:
 
 def _counts(report: Report) -> list[str]:
     rows: list[tuple[str, int, str, str]] = []
-    order = list(_MEANS)
+    order = list(MEANS)
     for outcome, count in sorted(
         report.found.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else 99
     ):
@@ -177,7 +187,7 @@ def _means(outcome: str, report: Report) -> str:
         return f"their label says that they need nothing ({report.already:,} name the active key)"
     if outcome == "not_opened" and isinstance(report, (ReencryptReport, EncryptReport)):
         return "their label says that they are none of this command's business"
-    return _MEANS.get(outcome, "")
+    return MEANS.get(outcome, "")
 
 
 def _changed(report: Report) -> list[tuple[str, int, str, str]]:
@@ -212,7 +222,7 @@ def _copy(export: str | None) -> str:
 
 def _why(reason: str) -> str:
     # An outcome was explained where it was found.
-    means, to_do = LEFT.get(reason), _TO_DO.get(reason)
+    means, to_do = LEFT.get(reason), TO_DO.get(reason)
     return "; to do: ".join(part for part in (means, to_do) if part)
 
 
@@ -239,10 +249,10 @@ def _after_erasing(report: EraseReport) -> list[str]:
 def _result(report: Report) -> str:
     if report.dry_run:
         done, to_do = _DOES.get(type(report), ("removed", "remove"))
-        would = f"With --yes {_rows(report.changed)} would be." if report.changed else f"There is nothing to {to_do}."
+        would = f"With --yes {rows_of(report.changed)} would be." if report.changed else f"There is nothing to {to_do}."
         if isinstance(report, EraseReport) and report.changed:
             sessions = f"{report.sessions:,} session{'' if report.sessions == 1 else 's'}"
-            would = f"With --yes --expect {report.named}, {_rows(report.changed)} of {sessions} would be."
+            would = f"With --yes --expect {report.named}, {rows_of(report.changed)} of {sessions} would be."
         return f"Dry run: nothing was {done}. {would}" + ("" if _is_well(report) else f" {_not_well(report)}")
     if report.ok:
         rows = "every row of these keys" if report.kids else "every row"
@@ -257,7 +267,7 @@ def _is_well(report: Report) -> bool:
 
 def _not_well(report: Report) -> str:
     left = ", ".join(f"{count:,} {reason}" for reason, count in report.left.items() if count)
-    reasons = [f"{_rows(sum(report.left.values()))} left ({left})"] if left else []
+    reasons = [f"{rows_of(sum(report.left.values()))} left ({left})"] if left else []
     reasons += ["the run did not get to its end"] if report.stopped is not None else []
     reasons += ["not everything is gone yet"] if report.incomplete else []
     behind = len(report.replicas_behind)
@@ -274,7 +284,7 @@ def _inventory(report: InventoryReport) -> list[str]:
     heads = ("kid", "version", "outcome", "rows", "sessions", "oldest (UTC)", "newest (UTC)", "size")
     lines = table(heads, [_group(group) for group in report.groups], right=(3, 4, 7))
     rows = sum(group.items for group in report.groups)
-    lines += ["", f"{_rows(rows)}, {_size(sum(group.size for group in report.groups))}."]
+    lines += ["", f"{rows_of(rows)}, {size_of(sum(group.size for group in report.groups))}."]
     if report.keys:
         key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
         lines += ["", *table(key_heads, [_key(use, report.free) for use in report.keys], right=(1, 2))]
@@ -290,7 +300,7 @@ def _group(group: Group) -> tuple[str, ...]:
         f"{'' if group.sessions_exact else '~'}{group.sessions:,}",
         shown_time(group.oldest),
         shown_time(group.newest),
-        _size(group.size),
+        size_of(group.size),
     )
 
 
@@ -319,8 +329,8 @@ def format_inspected_text(place: str, session_id: str, rows: Sequence[Inspected]
     ]
     if not rows:
         return f"{printable(place)} has no rows of the session {printable(session_id)}.\n"
-    size = _size(sum(row.size for row in rows))
-    head = f"session {printable(session_id)} of {printable(place)}: {_rows(len(rows))}, {size}"
+    size = size_of(sum(row.size for row in rows))
+    head = f"session {printable(session_id)} of {printable(place)}: {rows_of(len(rows))}, {size}"
     said = "Kids and ages are what the rows claim: nothing was opened."
     return "\n".join([head, "", *table(heads, cells, right=(4, 5)), "", said]) + "\n"
 
@@ -336,7 +346,7 @@ def format_inspected_json(place: str, session_id: str, rows: Sequence[Inspected]
 # -- Words ------------------------------------------------------------------------------------------
 
 
-def _size(size: int) -> str:
+def size_of(size: int) -> str:
     """Bytes in a unit that reads well."""
     if size < 1_000:
         return f"{size} B"
@@ -348,7 +358,8 @@ def _size(size: int) -> str:
     return f"{amount / 1_000:.1f} TB"
 
 
-def _rows(count: int) -> str:
+def rows_of(count: int) -> str:
+    """A count of rows in words."""
     return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 

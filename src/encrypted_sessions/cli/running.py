@@ -38,8 +38,12 @@ def run_operation(
     operation: Callable[..., Coroutine[Any, Any, Report]],
     rings: Sequence[KeyRing] | None,
     arguments: Mapping[str, Any],
+    present: Callable[[Report], str | None] | None = None,
 ) -> None:
-    """Run an operation over the store, print its report, and end with its exit code."""
+    """Run an operation over the store, print its report, and end with its exit code.
+
+    `present` gets the report first, and may give what is printed in its place.
+    """
     from . import progress, reports  # noqa: PLC0415 - they load what maintenance works with, which `--help` needs not
 
     return_freed_memory()
@@ -58,7 +62,10 @@ def run_operation(
 
     report = complete(run(), stop)
     exit_code = exit_code_of_report(report)
-    if options.as_json:
+    instead = None if present is None else present(report)
+    if instead is not None:
+        typer.echo(instead, nl=False)
+    elif options.as_json:
         typer.echo(reports.format_json(command, report, exit_code))
     else:
         typer.echo(reports.format_text(command, report).rstrip())

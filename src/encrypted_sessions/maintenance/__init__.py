@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._verify import verify
     from .progress import Progress
     from .reports import (
+        AgeBucket,
         DiscardReport,
         EncryptReport,
         EraseReport,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AgeBucket",
     "DiscardReport",
     "EncryptReport",
     "EraseReport",

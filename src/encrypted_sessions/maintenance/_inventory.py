@@ -135,11 +135,11 @@ async def inventory(
         held, active_kid = (), active_kid if active_kid in settings.kids else None
     uses = key_uses(groups, active_kid, held, ttl, operation.mislabelled.by_kid, has_opened=run.keys is not None)
     if run.keys is None:
-        conclusion = LABELS_ONLY + "."
+        sentences = [LABELS_ONLY]
     elif run.stopped is not None:
-        conclusion = (ENDED_EARLY if run.was_through else NOT_COMPLETE) + "."
+        sentences = [ENDED_EARLY if run.was_through else NOT_COMPLETE]
     else:
-        conclusion = conclude(
+        sentences = conclude(
             groups,
             uses,
             unauthentic=run.left.get("unauthentic", 0),
@@ -157,8 +157,10 @@ async def inventory(
         active_kid=operation.active_kid,
         ttl=ttl,
         proven=run.keys is not None,
-        conclusion=conclusion,
+        conclusion=". ".join(sentences) + ".",
         required_free=tuple(wanted.kids),
         not_free=await why_not_free(run, wanted, groups, uses),
         free=free_kids(run, groups, uses),
+        ages=operation.rows.ages(),
+        sentences=tuple(f"{sentence}." for sentence in sentences),
     )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..core.kids import shown_kid
+from .ages import TimeAxis
 from .classified_row import ClassifiedRow
 from .distinct_counter import DistinctCounter
-from .reports import Group
+from .reports import AgeBucket, Group
 
-__all__ = ["MOST_GROUPS", "Aggregation"]
+__all__ = ["MOST_GROUPS", "PROVEN_TIMES", "Aggregation"]
+
+#: Outcomes of rows whose time is proven.
+PROVEN_TIMES = ("ok", "expired", "not_yet_valid")
 
 #: Groups at most. Whoever writes to the store chooses the kids; further ones are counted without a name.
 MOST_GROUPS = 300
@@ -17,11 +21,16 @@ MOST_GROUPS = 300
 
 @dataclass(slots=True)
 class _GroupCount:
+    axis: TimeAxis
     items: int = 0
     size: int = 0
     oldest: int | None = None
     newest: int | None = None
     sessions: DistinctCounter = field(default_factory=DistinctCounter)
+    by_age: dict[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_age = self.axis.new_counts()
 
     def add(self, classified: ClassifiedRow) -> None:
         row = classified.row
@@ -34,6 +43,8 @@ class _GroupCount:
         if time is not None:
             self.oldest = time if self.oldest is None else min(self.oldest, time)
             self.newest = time if self.newest is None else max(self.newest, time)
+            bucket = self.axis.bucket(time)
+            self.by_age[bucket] = self.by_age.get(bucket, 0) + 1
 
 
 class Aggregation:
@@ -41,6 +52,8 @@ class Aggregation:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str | None, int | None, str], _GroupCount] = {}
+        # Times that are only claimed do not move the axis of those that are proven.
+        self._axis = TimeAxis()
         self.too_many_groups = False
         """Whether there were more kids than groups are kept for."""
 
@@ -52,7 +65,8 @@ class Aggregation:
             kid = shown_kid(classified.kid)
             if len(self._counts) >= MOST_GROUPS:
                 kid, self.too_many_groups = None, True
-            count = self._counts.setdefault((kid, version, classified.outcome), _GroupCount())
+            axis = self._axis if classified.outcome in PROVEN_TIMES else TimeAxis()
+            count = self._counts.setdefault((kid, version, classified.outcome), _GroupCount(axis))
         count.add(classified)
 
     def groups(self) -> tuple[Group, ...]:
@@ -71,5 +85,21 @@ class Aggregation:
             )
             for (kid, version, outcome), count in sorted(
                 self._counts.items(), key=lambda pair: (pair[0][0] or "~", pair[0][2])
+            )
+        )
+
+    def ages(self) -> tuple[AgeBucket, ...]:
+        """As the report has them, the oldest first. What claims to be from long before or after is at the end."""
+        axis, items = self._axis, dict[tuple[int, str | None, str], int]()
+        for (kid, _, outcome), count in self._counts.items():
+            # Of claimed times the newest first: that is where those rows are that somebody still writes.
+            for bucket, some in sorted(count.by_age.items(), reverse=True):
+                at = bucket if count.axis is axis else axis.reach(bucket * count.axis.width_s)
+                items[at, kid, outcome] = items.get((at, kid, outcome), 0) + some
+        width = axis.width_s
+        return tuple(
+            AgeBucket(start=at * width, end=(at + 1) * width, kid=kid, outcome=outcome, items=some)
+            for (at, kid, outcome), some in sorted(
+                items.items(), key=lambda one: (one[0][0], one[0][1] or "~", one[0][2])
             )
         )

@@ -42,8 +42,8 @@ def conclude(
     is_limited: bool = False,
     replicas: Sequence[ReplicaState] = (),
     has_seen_all: bool = True,
-) -> str:
-    """The sentences for a run that opened what it could and went through the whole store.
+) -> list[str]:
+    """The sentences, without their full stops, for a run that opened what it could and went through the whole store.
 
     `unauthentic` rows are those that no key at hand opens, though the one that they name is there. Of `replicas`, one
     that is behind needs the keys of the rows that it has, whatever the store needs. A run that was `is_limited` to some
@@ -73,7 +73,7 @@ def conclude(
         sentences.append(_assumed(active_kid, ttl, started_at))
         if not has_seen_all:
             sentences.append("Whether each replica has the same could not be seen (see the note)")
-    return ". ".join(sentences) + "."
+    return sentences
 
 
 def _still_needed(use: KeyUse, ttl: int | None, now: float) -> str:

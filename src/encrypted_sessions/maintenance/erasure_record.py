@@ -17,7 +17,7 @@ from typing import Any
 
 from .session_ids import SessionIds
 
-__all__ = ["ErasureRecord"]
+__all__ = ["ErasureRecord", "own_version"]
 
 _FORMAT = 1
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
@@ -124,7 +124,13 @@ class ErasureRecord:
         else:
             os.ftruncate(self._file, self._ends)
         line = {"event": "run", "format": _FORMAT, "command": "erase", "store": self._store, "what": what}
-        line |= {"expect": expect, "at": _now(), "version": _version(), "host": socket.gethostname(), "user": _user()}
+        line |= {
+            "expect": expect,
+            "at": _now(),
+            "version": own_version(),
+            "host": socket.gethostname(),
+            "user": _user(),
+        }
         await self._write([line])
 
     async def begin(self, session_ids: Sequence[str]) -> None:
@@ -170,7 +176,8 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _version() -> str:
+def own_version() -> str:
+    """The installed version of this library, in words."""
     with suppress(metadata.PackageNotFoundError):
         return metadata.version("encrypted-sessions")
     return "unknown"

@@ -11,6 +11,7 @@ from typing import Literal
 
 __all__ = [
     "LEFT",
+    "AgeBucket",
     "DiscardReport",
     "EncryptReport",
     "EraseReport",
@@ -155,6 +156,26 @@ class Group:
 
 
 @dataclass(frozen=True)
+class AgeBucket:
+    """Rows of one kid and outcome that were sealed in one span of time; there are at most 120 spans.
+
+    Attributes:
+        start: When the span begins: a multiple of its length, which is a day, or as many days as 2, 4, 8 …
+        end: When it ends, and the next begins.
+        kid: As of `Group`.
+        outcome: As of `Group`. Where the time is not proven, it is what the row claims, and what claims to be from
+            long before or after the others counts in the first or last span.
+        items: How many there are.
+    """
+
+    start: int
+    end: int
+    kid: str | None
+    outcome: str
+    items: int
+
+
+@dataclass(frozen=True)
 class KeyUse:
     """What still needs one key.
 
@@ -199,6 +220,8 @@ class InventoryReport(Report):
         free: The keys that nothing needs, the active one aside: only where every row of the store was opened, nothing
             leaves in doubt what it needs, and no replica has an older state. Each process has to write with the
             active key by then, as `conclusion` says.
+        ages: When rows were sealed, by kid and outcome, the oldest first.
+        sentences: `conclusion`, sentence by sentence.
     """
 
     groups: tuple[Group, ...]
@@ -210,6 +233,8 @@ class InventoryReport(Report):
     required_free: tuple[str, ...] = ()
     not_free: Mapping[str, str] = field(default_factory=dict)
     free: tuple[str, ...] = ()
+    ages: tuple[AgeBucket, ...] = ()
+    sentences: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

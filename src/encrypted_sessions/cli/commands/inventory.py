@@ -27,6 +27,7 @@ from ..options import (
     UpstreamKey,
     UpstreamUntil,
 )
+from ..page_file import PageFile
 from ..running import run_operation
 
 __all__ = ["HELP", "inventory"]
@@ -54,6 +55,15 @@ def inventory(
             help="End with 1 unless this key is known and nothing depends on it. May be given several times.",
         ),
     ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="Write it as a page as well, one file that requests nothing; - prints the page alone.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --html if it is there.")] = False,
     keys: KeysURL = None,
     session: SessionIDs = None,
     session_prefix: SessionPrefix = None,
@@ -92,6 +102,9 @@ def inventory(
     wanted = checked(kids, require_free or None, "--require-free")
     if wanted and not keys:
         raise wrong_use("goes with --keys: labels alone prove nothing", "--require-free")
+    page = checked(PageFile.open, html, force) if html is not None else None
+    if page is not None and page.is_stdout and as_json:
+        raise wrong_use("- and --json would both go to stdout", "--html")
     rings = options.open_rings() if keys else None
     arguments = {
         "ttl": ttl,
@@ -99,4 +112,4 @@ def inventory(
         **options.for_reading(),
         "replica_wait_s": options.replica_wait_s(),
     }
-    run_operation("inventory", options, maintenance.inventory, rings, arguments)
+    run_operation("inventory", options, maintenance.inventory, rings, arguments, page and page.write)
