@@ -21,7 +21,8 @@ from .commands import (
     sessions,
     verify,
 )
-from .once import take_options_once
+from .command_classes import HELP_OPTIONS, use_classes
+from .log_level import LogLevel
 
 __all__ = ["app"]
 
@@ -33,6 +34,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."""
 # a bug: typer's own show local variables.
 app = typer.Typer(
     help=_HELP,
+    context_settings=HELP_OPTIONS,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -57,6 +59,7 @@ def _top(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
+    log_level: LogLevel = None,
 ) -> None:
     pass
 
@@ -76,4 +79,4 @@ app.command(help=erase.HELP, short_help="Remove every trace of some sessions; ne
 app.command("put-back", help=put_back.HELP, short_help="Put back what an export has.")(put_back.put_back)
 app.add_typer(keys.app, name="keys", short_help="Make and change a keyset that a fleet shares.")
 
-take_options_once(app)
+use_classes(app)

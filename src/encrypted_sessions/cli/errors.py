@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
 import typer
 
+from .._support.terminal import escaped, is_terminal, styled, wrapped
 from .exit_codes import FAILED, INTERRUPTED
 
-__all__ = ["checked", "failed", "interrupted", "silence_loggers", "wrong_use"]
+__all__ = ["checked", "failed", "interrupted", "print_error", "silence_loggers", "wrong_use"]
 
 _T = TypeVar("_T")
 
 
+def print_error(problem: str) -> None:
+    """One line on stderr, or as many as a terminal needs."""
+    text = escaped(f"Error: {problem}")
+    lines = wrapped(text, stream=sys.stderr) if is_terminal(sys.stderr) else [text]
+    lines[0] = styled("Error:", "bad", sys.stderr) + lines[0].removeprefix("Error:")
+    typer.echo("\n".join(lines), err=True)
+
+
 def failed(problem: str, exit_code: int = FAILED) -> typer.Exit:
     """Say what went wrong; to be raised."""
-    typer.echo(f"Error: {problem}", err=True)
+    print_error(problem)
     return typer.Exit(exit_code)
 
 
@@ -32,13 +42,14 @@ def wrong_use(problem: str, option: str | None = None) -> typer.BadParameter:
     return typer.BadParameter(problem, param_hint=option)
 
 
-def checked(check: Callable[..., _T], *values: object) -> _T:
-    """What `check` gives of what was given; wrong use ends the command."""
+def checked(check: Callable[..., _T], *values: object, hint: Callable[[], str] | None = None) -> _T:
+    """What `check` gives of what was given; wrong use ends the command, with a hint at what may have been meant."""
     try:
         return check(*values)
     except (TypeError, ValueError) as error:
         problem = str(error)
-    raise wrong_use(problem)
+    meant = "" if hint is None else hint()
+    raise wrong_use(f"{problem}.{meant}" if meant else problem)
 
 
 def silence_loggers(*names: str) -> None:

@@ -6,7 +6,7 @@ import typer
 
 from ... import maintenance
 from ..common_options import CommonOptions
-from ..errors import checked, wrong_use
+from ..errors import wrong_use
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
@@ -87,9 +87,7 @@ def inventory(
         sessions_from=sessions_from,
         replica_wait=replica_wait,
     )
-    from ...maintenance.arguments import kids  # noqa: PLC0415 - loads all of maintenance, which `--help` needs not
-
-    wanted = checked(kids, require_free or None, "--require-free")
+    wanted = options.checked_kids(require_free, "--require-free", keys) if require_free else ()
     if wanted and not keys:
         raise wrong_use("goes with --keys: labels alone prove nothing", "--require-free")
     rings = options.open_rings() if keys else None
