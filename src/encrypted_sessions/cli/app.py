@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from .command_classes import HELP_OPTIONS, use_classes
 from .commands import (
+    completion,
     demo,
     discard,
     doctor,
@@ -21,7 +23,6 @@ from .commands import (
     sessions,
     verify,
 )
-from .command_classes import HELP_OPTIONS, use_classes
 from .log_level import LogLevel
 
 __all__ = ["app"]
@@ -77,6 +78,9 @@ app.command(help=purge.HELP, short_help="Remove what expired.")(purge.purge)
 app.command(help=discard.HELP, short_help="Remove what nobody can read.")(discard.discard)
 app.command(help=erase.HELP, short_help="Remove every trace of some sessions; needs no key.")(erase.erase)
 app.command("put-back", help=put_back.HELP, short_help="Put back what an export has.")(put_back.put_back)
+app.command(help=completion.HELP, short_help="Print a script with which a shell completes this command.")(
+    completion.completion
+)
 app.add_typer(keys.app, name="keys", short_help="Make and change a keyset that a fleet shares.")
 
 use_classes(app)

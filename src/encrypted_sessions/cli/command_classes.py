@@ -1,4 +1,4 @@
-"""What commands do that typer's own do not: help as wide as the terminal, and wrong use with what may have been meant."""
+"""What typer's own commands do not: help as wide as the terminal, and wrong use with what may have been meant."""
 
 from __future__ import annotations
 

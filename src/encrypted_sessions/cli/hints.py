@@ -1,4 +1,4 @@
-"""What somebody may have meant whose key or session is not there. Nothing that is asked for it may fail or take long."""
+"""What somebody may have meant whose key or session is not there. What is asked for it may fail, and not take long."""
 
 from __future__ import annotations
 

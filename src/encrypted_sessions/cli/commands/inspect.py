@@ -34,8 +34,8 @@ def inspect(
 ) -> None:
     """Show the envelopes of one session."""
     from ...maintenance._inspect import inspect_session  # noqa: PLC0415 - as the next one
-    from ..hints import session_of_store  # noqa: PLC0415 - as the next one
     from .. import reports  # noqa: PLC0415 - they load maintenance and stores, which `--help` needs not
+    from ..hints import session_of_store  # noqa: PLC0415 - as the next one
 
     options = CommonOptions(
         store=store,

@@ -65,8 +65,8 @@ def sessions(
     from ...maintenance import arguments as checks  # noqa: PLC0415 - likewise maintenance
     from ...maintenance._sessions import list_sessions  # noqa: PLC0415 - as above
     from ...maintenance.session_filter import session_filter  # noqa: PLC0415 - as above
-    from ..hints import kid_of_store  # noqa: PLC0415 - as above
     from .. import session_report  # noqa: PLC0415 - as above
+    from ..hints import kid_of_store  # noqa: PLC0415 - as above
 
     options = CommonOptions(
         store=store,
