@@ -12,9 +12,15 @@ import typer
 from .._support.terminal import escaped, is_terminal, styled, wrapped
 from .exit_codes import FAILED, INTERRUPTED
 
-__all__ = ["checked", "failed", "interrupted", "print_error", "silence_loggers", "wrong_use"]
+__all__ = ["checked", "failed", "interrupted", "print_error", "say", "silence_loggers", "wrong_use"]
 
 _T = TypeVar("_T")
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print sentences, each line of them in lines that fit."""
+    stream = sys.stderr if err else sys.stdout
+    typer.echo("\n".join(part for line in escaped(text).split("\n") for part in wrapped(line, stream=stream)), err=err)
 
 
 def print_error(problem: str) -> None:

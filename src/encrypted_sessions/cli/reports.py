@@ -358,8 +358,10 @@ def _noted(note: str) -> list[str]:
     return lines
 
 
-def _style(report: Report) -> Style:
-    """What a verdict looks like where there are colours."""
+def _style(report: Report) -> Style | None:
+    """What a verdict looks like where there are colours. That of an inventory is too long to be all in one."""
+    if isinstance(report, InventoryReport):
+        return None
     if report.ok and not report.dry_run:
         return "good"
     return "careful" if _is_well(report) else "bad"
