@@ -220,7 +220,8 @@ def test_list_prints_json_for_programs(url: str, retired: str) -> None:
     assert (new["state"], new["written_until"], new["retired_at"], new["destroyed_at"]) == ("active", None, None, None)
 
 
-def test_list_is_a_table_that_a_person_likes_to_read(url: str, retired: str) -> None:
+def test_list_is_a_table_that_a_person_likes_to_read(url: str, retired: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     done("rotate", url, "--key-name", "next")
     lines = done("list", url).splitlines()
     assert lines[:4] == [

@@ -31,6 +31,7 @@ UNTIL = ["verify", "sqlite:///a.db", "--keys", "env:A", "--upstream-key", "env:P
 
 @pytest.fixture(autouse=True)
 def _no_default_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # a row of a table is one line
     monkeypatch.delenv("ENCRYPTED_SESSIONS_KEYS", raising=False)
 
 

@@ -29,7 +29,7 @@ def did_you_mean(given: str, known: Iterable[str], *, within: bool = False) -> s
     if "~" not in given:  # a name that is nearly the one of a key
         names = [one.rpartition("~")[0] for one in others]
         nearly = get_close_matches(given, names, _MOST, _NEARLY)
-        near += [one for one, name in zip(others, names, strict=True) if name in nearly]
+        near += [one for one, name in zip(others, names, strict=True) if name and name in nearly]
     meant += [one for one in dict.fromkeys(near) if one not in meant]
     if not meant:
         return ""

@@ -23,7 +23,7 @@ __all__ = [
 #: What nobody has told the width of: a pipe, a file, a log.
 _USUAL_WIDTH = 80
 
-#: Sentences are hard to follow in lines that are longer.
+#: Sentences are hard to follow in lines that are longer. Who sets COLUMNS gets what is asked for.
 _WIDEST_TEXT = 100
 
 #: Beside a head there must be so much room, or the text goes below it.
@@ -39,13 +39,17 @@ _CODES: dict[Style, str] = {"bad": "1;31", "careful": "33", "good": "32", "head"
 
 def terminal_width(stream: TextIO | None = None) -> int:
     """Columns of a stream, stdout if none is given: as COLUMNS says, else as its terminal does, else 80."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) > 0:
-        return int(columns)
+    if (columns := _columns_wanted()) is not None:
+        return columns
     try:
         return os.get_terminal_size((stream or sys.stdout).fileno()).columns or _USUAL_WIDTH
     except (AttributeError, OSError, ValueError):  # closed, no terminal, or no file at all
         return _USUAL_WIDTH
+
+
+def _columns_wanted() -> int | None:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isdecimal() and int(columns) > 0 else None
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
@@ -83,7 +87,7 @@ def printable(text: str) -> str:
 
 def wrapped(text: str, head: str = "", *, stream: TextIO | None = None) -> list[str]:
     """Lines that fit, the first after `head` and the others below; no word is cut, for it may be a kid or a URL."""
-    width = min(terminal_width(stream), _WIDEST_TEXT)
+    width = _columns_wanted() or min(terminal_width(stream), _WIDEST_TEXT)
     begin, lines = head, list[str]()
     if head and width - len(head) < _LEAST_TEXT:
         begin, lines = " " * _INDENT, [head.rstrip()] if head.strip() else []

@@ -25,7 +25,9 @@ _LOGGERS = ("encrypted_sessions", "keyproviders")
 class _Line(logging.Formatter):
     """One line of a record, in UTC."""
 
-    converter = time.gmtime
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002 - as logging calls it
+        """Its time, to the second."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
 
 
 class _ToStderr(logging.Handler):
@@ -43,7 +45,7 @@ def _show_logs(level: str | None) -> str | None:
     if name not in LEVELS:
         raise typer.BadParameter(f"must be one of {', '.join(LEVELS)}")
     handler = _ToStderr(name.upper())
-    handler.setFormatter(_Line("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
+    handler.setFormatter(_Line("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for logger in map(logging.getLogger, _LOGGERS):
         for other in [one for one in logger.handlers if isinstance(one, _ToStderr)]:
             logger.removeHandler(other)

@@ -70,7 +70,9 @@ def _over(stream: object, kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
     if type(stream) is not io.TextIOWrapper:
         return stream  # type: ignore[return-value]  # None, or what somebody put there
     how = {"encoding": stream.encoding, "errors": stream.errors}
-    return kind(stream.buffer, line_buffering=stream.line_buffering, write_through=stream.write_through, **how)
+    over = kind(stream.buffer, line_buffering=stream.line_buffering, write_through=stream.write_through, **how)
+    over.beneath = stream  # type: ignore[attr-defined]  # kept: who lets go of it, closes it
+    return over
 
 
 def _discard_stdout() -> None:

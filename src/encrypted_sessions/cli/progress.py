@@ -64,7 +64,6 @@ def _bar(command: str) -> Iterator[Show]:
     from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn  # noqa: PLC0415 - likewise
     from rich.progress import Progress as Bar  # noqa: PLC0415 - likewise
-
     from rich.table import Column  # noqa: PLC0415 - likewise
 
     console = Console(stderr=True)

@@ -114,7 +114,7 @@ def format_text(command: str, report: Report) -> str:
     for note in notes:
         lines += ["", *_noted(escaped(note))]
     style = _style(report)
-    return "\n".join([*lines, "", *(styled(line, style) for line in wrapped(_verdict(report)))]) + "\n"
+    return "\n".join([*lines, "", *(styled(line, style) for line in wrapped(escaped(_verdict(report))))]) + "\n"
 
 
 def format_json(command: str, report: Report, exit_code: int) -> str:

@@ -11,6 +11,7 @@ import typer
 from keyproviders import KeyProviderError
 
 from ..._support.durations import DELAYS, format_duration, parse_duration
+from ..._support.terminal import escaped
 from .. import keyset_report
 from ..common_options import CommonOptions
 from ..durations import whole_seconds
@@ -379,7 +380,7 @@ def _seconds(text: str | None, option: str) -> int:
 
 def _confirmed(question: str) -> bool:
     """Ask on stderr, for stdout is for what was done. Nobody there is a no."""
-    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    typer.echo(f"{escaped(question)} [y/N]: ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer.endswith("\n"):
         typer.echo("", err=True)
