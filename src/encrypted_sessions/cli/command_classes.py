@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,9 +16,6 @@ from .._support.terminal import styled, terminal_width
 from .errors import print_error
 from .log_level import with_log_level
 from .once import OnceCommand
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["HELP_OPTIONS", "use_classes"]
 
@@ -91,14 +88,10 @@ def _told_well() -> Iterator[None]:
         # What only shows the help is none. What was told before, within a group in this one, is told.
         if type(error).__name__ != "NoArgsIsHelpError":
             if possible := getattr(error, "possibilities", None):
-                error.message = f"{error.message.rstrip('.')}. Did you mean {_listed(possible)}?"
+                error.message = f"{error.message.rstrip('.')}.{did_you_mean(error.option_name, possible)}"
                 error.possibilities = None
             error.show = partial(_show, error)
         raise
-
-
-def _listed(names: Iterable[str]) -> str:
-    return " or ".join(sorted(names))
 
 
 def _show(error: Any, _file: object = None) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from keyproviders import ProviderConfigError, redact_frames
@@ -133,7 +134,7 @@ class CommonOptions:
         from .hints import kid_of_places  # noqa: PLC0415 - likewise what it asks
 
         for one in given:
-            checked(kids, [one], option, hint=lambda one=one: kid_of_places(one, places or ()))
+            checked(kids, [one], option, hint=partial(kid_of_places, one, places or ()))
         return kids(list(given), option)
 
     def replica_wait_s(self) -> float:
