@@ -31,6 +31,7 @@ BACKUPS = (
 
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # a sentence is one line
     monkeypatch.setattr("keyproviders.aws.kms.AwsKmsKeyWrapper", FakeKeyWrapper)
 
 
@@ -220,8 +221,7 @@ def test_list_prints_json_for_programs(url: str, retired: str) -> None:
     assert (new["state"], new["written_until"], new["retired_at"], new["destroyed_at"]) == ("active", None, None, None)
 
 
-def test_list_is_a_table_that_a_person_likes_to_read(url: str, retired: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_list_is_a_table_that_a_person_likes_to_read(url: str, retired: str) -> None:
     done("rotate", url, "--key-name", "next")
     lines = done("list", url).splitlines()
     assert lines[:4] == [
@@ -490,7 +490,8 @@ def test_a_command_closes_what_it_opened(url: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)])
-def test_help_states_the_exit_codes_and_fits_a_terminal(command: list[str]) -> None:
+def test_help_states_the_exit_codes_and_fits_a_terminal(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS")
     stdout = done(*command, "--help")
     assert "Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 interrupted" in " ".join(stdout.split())
     assert max(map(len, stdout.splitlines())) <= 80

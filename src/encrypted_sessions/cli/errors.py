@@ -18,9 +18,12 @@ _T = TypeVar("_T")
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print sentences, each line of them in lines that fit."""
-    stream = sys.stderr if err else sys.stdout
-    typer.echo("\n".join(part for line in escaped(text).split("\n") for part in wrapped(line, stream=stream)), err=err)
+    """Print sentences, each line of them in lines that fit; on stderr only a terminal's are wrapped."""
+    lines = escaped(text).split("\n")
+    if not err or is_terminal(sys.stderr):
+        stream = sys.stderr if err else sys.stdout
+        lines = [part for line in lines for part in wrapped(line, stream=stream)]
+    typer.echo("\n".join(lines), err=err)
 
 
 def print_error(problem: str) -> None:

@@ -60,6 +60,12 @@ _DOES: Mapping[type[Report], tuple[str, str]] = {
     PutBackReport: ("put back", "put back"),
 }
 
+#: What is left of a run that is no rows, of one session and of several.
+_OF_SESSIONS: Mapping[str, tuple[str, str]] = {
+    "sessions_missing": ("that was named is not there", "that were named are not there"),
+    "sessions_refused": ("could not be erased", "could not be erased"),
+}
+
 #: What to do about rows that were left.
 _TO_DO: Mapping[str, str] = {
     "expired_unverified": "bring the key back, or: discard --outcome expired_unverified --ttl TIME",
@@ -252,8 +258,12 @@ def _is_well(report: Report) -> bool:
 
 
 def _not_well(report: Report) -> str:
-    left = ", ".join(f"{count:,} {reason}" for reason, count in report.left.items() if count)
-    reasons = [f"{_rows(sum(report.left.values()))} left ({left})"] if left else []
+    rows = {reason: count for reason, count in report.left.items() if count and reason not in _OF_SESSIONS}
+    left = ", ".join(f"{count:,} {reason}" for reason, count in rows.items())
+    reasons = [f"{_rows(sum(rows.values()))} left ({left})"] if left else []
+    for reason, words in _OF_SESSIONS.items():
+        if count := report.left.get(reason):
+            reasons.append(f"{count:,} session{'' if count == 1 else 's'} {words[count != 1]}")
     reasons += ["the run did not get to its end"] if report.stopped is not None else []
     reasons += ["not everything is gone yet"] if report.incomplete else []
     behind = len(report.replicas_behind)
