@@ -137,6 +137,13 @@ def test_rewrap_moves_a_keyset_to_the_key_of_its_url(url: str) -> None:
     assert {key["kek"] for key in json.loads(done("list", moved, "--json"))["keys"]} == {"alias/new"}
 
 
+def test_a_key_that_is_not_there_gets_the_one_that_may_be_meant(url: str, retired: str) -> None:
+    for given in ("odl", "old~0a1b2c3d"):
+        for command in ("retire", "restore", "destroy"):
+            assert refused(command, url, given).endswith("it has old, new; did you mean old?\n"), (command, given)
+    assert "did you mean" not in refused("retire", url, "third")
+
+
 def test_a_retired_key_is_restored(url: str, retired: str) -> None:
     assert done("retire", url, retired) == (
         "The key old is retired. What was sealed with it cannot be read, until `encrypted-sessions keys restore` brings"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from .._support.similar import did_you_mean
-from .._support.terminal import styled, terminal_width
+from .._support.terminal import styled, terminal_width, wrapped
 from .errors import print_error
 from .log_level import with_log_level
 from .once import OnceCommand
@@ -96,6 +97,7 @@ def _told_well() -> Iterator[None]:
 
 def _show(error: Any, _file: object = None) -> None:
     if error.ctx is not None:
-        hint = f"Try '{error.ctx.command_path} --help' for help."
-        typer.echo(f"{error.ctx.get_usage()}\n{hint}\n", err=True)
+        error.ctx.terminal_width = min(terminal_width(sys.stderr), _WIDEST_HELP) - 2
+        hint = wrapped(f"Try '{error.ctx.command_path} --help' for help.", stream=sys.stderr)
+        typer.echo("\n".join([error.ctx.get_usage(), *hint, ""]), err=True)
     print_error(error.format_message())
