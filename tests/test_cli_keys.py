@@ -31,6 +31,7 @@ BACKUPS = (
 
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # a sentence is one line
     monkeypatch.setattr("keyproviders.aws.kms.AwsKmsKeyWrapper", FakeKeyWrapper)
 
 
@@ -134,6 +135,13 @@ def test_rewrap_moves_a_keyset_to_the_key_of_its_url(url: str) -> None:
     assert done("rewrap", moved) == "Wrapped 2 keys anew under alias/new.\n"
     assert {key["kek"] for key in json.loads(done("rewrap", moved, "--json"))["keys"]} == {"alias/new"}
     assert {key["kek"] for key in json.loads(done("list", moved, "--json"))["keys"]} == {"alias/new"}
+
+
+def test_a_key_that_is_not_there_gets_the_one_that_may_be_meant(url: str, retired: str) -> None:
+    for given in ("odl", "old~0a1b2c3d"):
+        for command in ("retire", "restore", "destroy"):
+            assert refused(command, url, given).endswith("it has old, new; did you mean old?\n"), (command, given)
+    assert "did you mean" not in refused("retire", url, "third")
 
 
 def test_a_retired_key_is_restored(url: str, retired: str) -> None:
@@ -490,7 +498,8 @@ def test_a_command_closes_what_it_opened(url: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("command", [[], *([command] for command in COMMANDS)])
-def test_help_states_the_exit_codes_and_fits_a_terminal(command: list[str]) -> None:
+def test_help_states_the_exit_codes_and_fits_a_terminal(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS")
     stdout = done(*command, "--help")
     assert "Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 interrupted" in " ".join(stdout.split())
     assert max(map(len, stdout.splitlines())) <= 80

@@ -52,6 +52,7 @@ STEPS = ["packages", "open", "fetch", "look up", "seal and read"]
 @pytest.fixture(autouse=True)
 def _as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No default URL, and the package as it should be, however the suite is run."""
+    monkeypatch.setenv("COLUMNS", "1000")  # a finding is one line
     monkeypatch.delenv("ENCRYPTED_SESSIONS_KEYS", raising=False)
     monkeypatch.setattr(doctor, "whose_package", lambda: Installation("/here/keyproviders/__init__.py", ("ours 1",)))
 

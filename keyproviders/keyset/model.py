@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
 from ..errors import KeyProviderError
@@ -252,10 +253,12 @@ class Keyset(NamedTuple):
     def _known(self, key_name: str) -> KeyEntry:
         entry = self.find(key_name)
         if entry is None:
+            # Of a public id, the name alone is what keys are called here.
+            meant = get_close_matches(key_name.partition("~")[0], [one.name for one in self.entries], 1, 0.7)
             raise KeysetRefusedError(
                 f"the keyset {self.name!r} has no key"
                 f" {repr(key_name) if is_key_name(key_name) else 'of that name (no key can have it)'};"
-                f" it has {self.names}"
+                f" it has {self.names}" + (f"; did you mean {meant[0]}?" if meant else "")
             )
         return entry
 

@@ -100,6 +100,7 @@ def server_place(request: pytest.FixtureRequest, kms, tmp_path: Path, proxy, mon
 def _with_its_variable(places: Iterator[Place], monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     for place in places:
         monkeypatch.setenv(VARIABLE, place.dsn)
+        monkeypatch.setenv("COLUMNS", "1000")  # a sentence is one line
         yield place
 
 

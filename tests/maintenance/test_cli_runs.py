@@ -196,7 +196,8 @@ def test_from_takes_one_key_alone(file: StoreLocation, sealer: Sealer):
 # -- inspect and doctor -------------------------------------------------------------------------------
 
 
-def test_inspect_shows_envelopes_and_needs_no_key(place: StoreLocation, sealer: Sealer):
+def test_inspect_shows_envelopes_and_needs_no_key(place: StoreLocation, sealer: Sealer, monkeypatch: Any):
+    monkeypatch.setenv("COLUMNS", "200")  # a row of a table is one line
     filled(place, {SESSION: [sealer.of(kind) for kind in OUTCOMES]})
     result = run(place, None, "inspect", "--session", SESSION)
     assert result.exit_code == 0
@@ -265,6 +266,7 @@ def test_the_doctor_says_that_it_did_not_look_at_a_store_without_keys(file: Stor
 def test_the_doctor_knows_the_rows_of_the_sdks_class(
     file: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setenv("COLUMNS", "200")  # a finding is one line
     row = json.dumps({**sealer.envelope(message("one")), "kid": "hkdf-v1"})
     filled(file, {SESSION: [row]})
     assert "sessions need upstream_key=, and this command --upstream-key" in doctor(file, sealer).stdout

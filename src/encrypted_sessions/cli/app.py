@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from .command_classes import HELP_OPTIONS, use_classes
 from .commands import (
+    completion,
     demo,
     discard,
     doctor,
@@ -21,7 +23,7 @@ from .commands import (
     sessions,
     verify,
 )
-from .once import take_options_once
+from .log_level import LogLevel
 
 __all__ = ["app"]
 
@@ -34,6 +36,7 @@ not answer, or refused."""
 # a bug: typer's own show local variables.
 app = typer.Typer(
     help=_HELP,
+    context_settings=HELP_OPTIONS,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -58,6 +61,7 @@ def _top(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
+    log_level: LogLevel = None,
 ) -> None:
     pass
 
@@ -75,6 +79,9 @@ app.command(help=purge.HELP, short_help="Remove what expired.")(purge.purge)
 app.command(help=discard.HELP, short_help="Remove what nobody can read.")(discard.discard)
 app.command(help=erase.HELP, short_help="Remove every trace of some sessions; needs no key.")(erase.erase)
 app.command("put-back", help=put_back.HELP, short_help="Put back what an export has.")(put_back.put_back)
+app.command(help=completion.HELP, short_help="Print a script with which a shell completes this command.")(
+    completion.completion
+)
 app.add_typer(keys.app, name="keys", short_help="Make and change a keyset that a fleet shares.")
 
-take_options_once(app)
+use_classes(app)

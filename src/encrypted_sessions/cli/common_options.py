@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from keyproviders import ProviderConfigError, redact_frames
@@ -117,7 +118,7 @@ class CommonOptions:
             "max_row_bytes": self.max_row_bytes,
             **which_sessions(self.sessions, self.session_prefix, self.sessions_from),
         }
-        return {**reading, "kids": self.checked_kids(self.kids, "--kid")} if self.kids else reading
+        return {**reading, "kids": self.checked_kids(self.kids, "--kid", self.keys)} if self.kids else reading
 
     @redact_frames
     def for_writing(self) -> dict[str, Any]:
@@ -126,11 +127,15 @@ class CommonOptions:
         return {**self.for_reading(), **changing, "replica_wait_s": self.replica_wait_s()}
 
     @staticmethod
-    def checked_kids(given: Sequence[str], option: str) -> Sequence[str]:
-        """What was given as kids. Ends the command where one is none."""
+    @redact_frames
+    def checked_kids(given: Sequence[str], option: str, places: Sequence[str] | None = None) -> Sequence[str]:
+        """What was given as kids. Ends the command where one is none, and says which key of these places is meant."""
         from ..maintenance.arguments import kids  # noqa: PLC0415 - loads all of maintenance, which `--help` needs not
+        from .hints import kid_of_places  # noqa: PLC0415 - likewise what it asks
 
-        return checked(kids, list(given), option)
+        for one in given:
+            checked(kids, [one], option, hint=partial(kid_of_places, one, places or ()))
+        return kids(list(given), option)
 
     def replica_wait_s(self) -> float:
         """The seconds that replicas have. Ends the command where they cannot be read."""

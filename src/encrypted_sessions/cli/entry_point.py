@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .exit_codes import INTERRUPTED
 from .interruption import exit_on_signals
+from .output import ended_output
 
 if TYPE_CHECKING:
     import typer
@@ -18,7 +19,8 @@ def main() -> None:
     """Run the command; the entry point of the package."""
     exit_on_signals()
     try:
-        application()(prog_name="encrypted-sessions")
+        with ended_output():
+            application()(prog_name="encrypted-sessions")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except ModuleNotFoundError as missing:

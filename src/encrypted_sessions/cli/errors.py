@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
 import typer
 
+from .._support.terminal import escaped, is_terminal, styled, wrapped
 from .exit_codes import FAILED, INTERRUPTED
 
-__all__ = ["Failure", "checked", "failed", "interrupted", "silence_loggers", "wrong_use"]
+__all__ = [
+    "Failure",
+    "checked",
+    "failed",
+    "interrupted",
+    "print_error",
+    "say",
+    "silence_loggers",
+    "wrong_use",
+]
 
 _T = TypeVar("_T")
 
@@ -28,9 +39,26 @@ class _WrongUse(typer.BadParameter):
     kind: str | None = None
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print sentences, each line of them in lines that fit; on stderr only a terminal's are wrapped."""
+    lines = escaped(text).split("\n")
+    if not err or is_terminal(sys.stderr):
+        stream = sys.stderr if err else sys.stdout
+        lines = [part for line in lines for part in wrapped(line, stream=stream)]
+    typer.echo("\n".join(lines), err=err)
+
+
+def print_error(problem: str) -> None:
+    """One line on stderr, or as many as a terminal needs."""
+    text = escaped(f"Error: {problem}")
+    lines = wrapped(text, stream=sys.stderr) if is_terminal(sys.stderr) else [text]
+    lines[0] = styled("Error:", "bad", sys.stderr) + lines[0].removeprefix("Error:")
+    typer.echo("\n".join(lines), err=True)
+
+
 def failed(problem: str, exit_code: int = FAILED, *, kind: str = "RuntimeError") -> Failure:
     """Say what went wrong; to be raised. `kind` is the name of an error's class, for programs."""
-    typer.echo(f"Error: {problem}", err=True)
+    print_error(problem)
     return Failure(exit_code, problem, kind)
 
 
@@ -47,13 +75,14 @@ def wrong_use(problem: str, option: str | None = None, *, kind: str | None = Non
     return error
 
 
-def checked(check: Callable[..., _T], *values: object) -> _T:
-    """What `check` gives of what was given; wrong use ends the command."""
+def checked(check: Callable[..., _T], *values: object, hint: Callable[[], str] | None = None) -> _T:
+    """What `check` gives of what was given; wrong use ends the command, with a hint at what may have been meant."""
     try:
         return check(*values)
     except (TypeError, ValueError) as error:
         problem = str(error)
-    raise wrong_use(problem)
+    meant = "" if hint is None else hint()
+    raise wrong_use(f"{problem}.{meant}" if meant else problem)
 
 
 def silence_loggers(*names: str) -> None:

@@ -56,7 +56,7 @@ def format_changes(changes: Sequence[Mapping[str, Any]]) -> str:
         (format_time(one["at"]), f"{one['user']} on {one['host']}", one["what"], one["key"] or "", one["reason"] or "")
         for one in changes
     )
-    return "\n".join(table(("WHEN (UTC)", "WHO", "CHANGE", "KEY", "REASON"), rows))
+    return "\n".join(table(("WHEN (UTC)", "WHO", "CHANGE", "KEY", "REASON"), rows, prose=True))
 
 
 def _remark(key: Mapping[str, Any], now: datetime) -> str:

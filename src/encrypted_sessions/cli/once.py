@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from .errors import wrong_use
 from .failure_report import ReportingCommand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["take_options_once"]
+__all__ = ["OnceCommand"]
 
 
-class _OnceCommand(ReportingCommand):
+class OnceCommand(ReportingCommand):
     """A command that refuses what is given twice."""
 
     def make_parser(self, ctx: Any) -> Any:
@@ -40,12 +38,3 @@ def _refuse_repetition(order: Iterable[Any]) -> None:
         repeatable = getattr(parameter, "multiple", False) or getattr(parameter, "count", False)
         if count > 1 and parameter.param_type_name == "option" and not (repeatable or parameter.is_eager):
             raise wrong_use(f"it is given {count} times, and taken once", parameter.opts[0])
-
-
-def take_options_once(app: typer.Typer) -> None:
-    """Have each command of an application, and of those within it, refuse an option that is given twice."""
-    for command in app.registered_commands:
-        command.cls = _OnceCommand
-    for group in app.registered_groups:
-        if group.typer_instance is not None:
-            take_options_once(group.typer_instance)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._support.durations import RUNS, format_clock, format_duration
-from .._support.terminal import printable, table
+from .._support.terminal import Style, escaped, printable, styled, table, wrapped
 from ..maintenance._inspect import Inspected
 from ..maintenance.kid_filter import rows_by_kid
 from ..maintenance.reports import (
@@ -41,7 +40,8 @@ __all__ = [
     "size_of",
 ]
 
-_WIDTH = 100
+#: What is explained beside its name; a longer name has a line of its own.
+_LONGEST_NAME = 20
 
 #: The parts of an inventory that have times, and which.
 _TIMES = {"ages": ("start", "end"), "groups": ("oldest", "newest"), "keys": ("newest", "free_from")}
@@ -74,6 +74,12 @@ _DOES: Mapping[type[Report], tuple[str, str]] = {
     PutBackReport: ("put back", "put back"),
 }
 
+#: What is left of a run that is no rows, of one session and of several.
+_OF_SESSIONS: Mapping[str, tuple[str, str]] = {
+    "sessions_missing": ("that was named is not there", "that were named are not there"),
+    "sessions_refused": ("could not be erased", "could not be erased"),
+}
+
 #: What to do about rows that were left.
 TO_DO: Mapping[str, str] = {
     "expired_unverified": "bring the key back, or: discard --outcome expired_unverified --ttl TIME",
@@ -101,7 +107,8 @@ def format_text(command: str, report: Report) -> str:
     """A table of what was found, changed and left, what to do about it, and a verdict."""
     dry = " (dry run)" if report.dry_run else ""
     only = "" if report.only is None else f", {printable(report.only)}"
-    lines = [f"{command} of {printable(report.store)}{only}{dry}, {format_duration(report.took_s, RUNS)}", ""]
+    head = wrapped(f"{command} of {printable(report.store)}{only}{dry}, {format_duration(report.took_s, RUNS)}")
+    lines = [*(styled(line, "head") for line in head), ""]
     if isinstance(report, InventoryReport):
         lines += _inventory(report)
     else:
@@ -126,8 +133,9 @@ def format_text(command: str, report: Report) -> str:
     if report.stopped_because is not None:
         notes.append(f"Stopped: {report.stopped_because.rstrip('.')}.")
     for note in notes:
-        lines += ["", *_wrapped(printable(note))]
-    return "\n".join([*lines, "", *_wrapped(_verdict(report))]) + "\n"
+        lines += ["", *_noted(escaped(note))]
+    style = _style(report)
+    return "\n".join([*lines, "", *(styled(line, style) for line in wrapped(escaped(_verdict(report))))]) + "\n"
 
 
 def format_json(command: str, report: Report, exit_code: int) -> str:
@@ -173,11 +181,15 @@ def _counts(report: Report) -> list[str]:
     if not rows:
         return ["Nothing was seen." if report.stopped else "Nothing was there."]
     numbers = max(len(f"{count:,}") for _, count, _, _ in rows)
-    names = max(len(name) for _, _, name, _ in rows)
+    names = max([len(name) for _, _, name, _ in rows if len(name) <= _LONGEST_NAME], default=0)
     lines, last = [], ""
     for part, count, name, why in rows:
         head = f"{part if part != last else '':<9}{count:>{numbers},}  {name:<{names}}  "
-        lines += _wrapped(why, head) or [head.rstrip()]
+        below = " " * (numbers + names + 13)
+        found = wrapped(why, head) if len(head) == len(below) else [head.rstrip(), *wrapped(why, below)]
+        if part == "left":
+            found[0] = found[0].replace("left", styled("left", "careful"), 1)
+        lines += found
         last = part
     return lines
 
@@ -266,8 +278,12 @@ def _is_well(report: Report) -> bool:
 
 
 def _not_well(report: Report) -> str:
-    left = ", ".join(f"{count:,} {reason}" for reason, count in report.left.items() if count)
-    reasons = [f"{rows_of(sum(report.left.values()))} left ({left})"] if left else []
+    rows = {reason: count for reason, count in report.left.items() if count and reason not in _OF_SESSIONS}
+    left = ", ".join(f"{count:,} {reason}" for reason, count in rows.items())
+    reasons = [f"{rows_of(sum(rows.values()))} left ({left})"] if left else []
+    for reason, words in _OF_SESSIONS.items():
+        if count := report.left.get(reason):
+            reasons.append(f"{count:,} session{'' if count == 1 else 's'} {words[count != 1]}")
     reasons += ["the run did not get to its end"] if report.stopped is not None else []
     reasons += ["not everything is gone yet"] if report.incomplete else []
     behind = len(report.replicas_behind)
@@ -320,19 +336,21 @@ def _free(report: InventoryReport) -> list[str]:
 # -- One session ------------------------------------------------------------------------------------
 
 
-def format_inspected_text(place: str, session_id: str, rows: Sequence[Inspected]) -> str:
-    """The envelopes of one session, the oldest first. Ages are what the rows claim."""
+def format_inspected_text(place: str, session_id: str, rows: Sequence[Inspected], meant: str = "") -> str:
+    """The envelopes of one session, the oldest first; where there are none, what may have been meant."""
     heads = ("row", "form", "kid", "sealed (UTC)", "age", "size")
     cells = [
         (printable(row.row_id), row.form, row.kid or "-", shown_time(row.timestamp), _age(row.age_s), f"{row.size:,}")
         for row in rows
     ]
     if not rows:
-        return f"{printable(place)} has no rows of the session {printable(session_id)}.\n"
+        return (
+            "\n".join(wrapped(f"{printable(place)} has no rows of the session {printable(session_id)}.{meant}")) + "\n"
+        )
     size = size_of(sum(row.size for row in rows))
     head = f"session {printable(session_id)} of {printable(place)}: {rows_of(len(rows))}, {size}"
     said = "Kids and ages are what the rows claim: nothing was opened."
-    return "\n".join([head, "", *table(heads, cells, right=(4, 5)), "", said]) + "\n"
+    return "\n".join([*wrapped(head), "", *table(heads, cells, right=(4, 5)), "", *wrapped(said)]) + "\n"
 
 
 def format_inspected_json(place: str, session_id: str, rows: Sequence[Inspected]) -> str:
@@ -363,9 +381,21 @@ def rows_of(count: int) -> str:
     return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 
-def _wrapped(text: str, head: str = "") -> list[str]:
-    indent = " " * len(head)
-    return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False)
+def _noted(note: str) -> list[str]:
+    """A note, whose first word says how much it matters."""
+    kind, _, _ = note.partition(":")
+    lines = wrapped(note)
+    lines[0] = lines[0].replace(kind, styled(kind, "careful"), 1)
+    return lines
+
+
+def _style(report: Report) -> Style | None:
+    """What a verdict looks like where there are colours. That of an inventory is too long to be all in one."""
+    if isinstance(report, InventoryReport):
+        return None
+    if report.ok and not report.dry_run:
+        return "good"
+    return "careful" if _is_well(report) else "bad"
 
 
 def _age(seconds: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from .._support.terminal import printable, table
+from .._support.terminal import printable, table, wrapped
 from ..maintenance._sessions import SessionList
 from .times import rfc_3339, shown_time
 
@@ -31,7 +31,7 @@ def format_text(place: str, found: SessionList) -> str:
     ]
     rows, count = sum(one.rows for one in found.sessions), len(found.sessions)
     counted = f"{count:,} session{'' if count == 1 else 's'}, {rows:,} row{'' if rows == 1 else 's'}. {_SAID}"
-    lines = [*table(heads, cells, right=(1,)), "", counted]
+    lines = [*table(heads, cells, right=(1,), prose=True), "", *wrapped(counted)]
     if found.after is not None:
         is_plain = found.after.isprintable()
         where = f"--after {shlex.quote(found.after)}" if is_plain else f"--after the last id ({printable(found.after)})"

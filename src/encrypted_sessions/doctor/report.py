@@ -7,11 +7,13 @@ import sys
 from importlib import metadata
 
 from .._support.durations import STEPS, format_duration, format_minutes
+from .._support.terminal import Style, escaped, styled, wrapped
 from .diagnosis import Check, Diagnosis
 
 __all__ = ["as_dict", "format_json", "format_text"]
 
 _MARKS = {"ok": "ok", "failed": "FAILED", "not tried": "-"}
+_STYLES: dict[str, Style] = {"ok": "good", "FAILED": "bad", "warning": "careful"}
 
 
 def format_text(found: Diagnosis) -> str:
@@ -20,23 +22,28 @@ def format_text(found: Diagnosis) -> str:
     asks_again_after = format_minutes(0.8 * cache.fresh_s)
     lines = [f"encrypted-sessions {_version()}, Python {sys.version.split()[0]}", ""]
     for check in found.checks:
-        lines.append(f"{_MARKS[check.status]:<7} {check.name:<14} {_took(check):>9}  {check.found}")
+        lines += _marked(_MARKS[check.status], check.found, f"{check.name:<14} {_took(check):>9}  ")
         if check.advice is not None:
-            lines.append(f"{'':<34}To do: {check.advice}")
-    lines += [f"{'note':<7} {text}" for text in found.remarks]
-    lines += [f"{'warning':<7} {text}" for text in found.warnings]
+            lines += wrapped(escaped(f"To do: {check.advice}"), f"{'':<34}")
+    for mark, texts in (("note", found.remarks), ("warning", found.warnings)):
+        lines += [line for text in texts for line in _marked(mark, text)]
     lines += ["", f"The key's age: {_age(found)}."]
+    promises = (
+        f"writes for {format_minutes(cache.stale_write_s)} after the last answer,",
+        f"reads for {format_minutes(cache.stale_read_s)} after the last answer,",
+        f"goes on for {format_minutes(cache.denied_grace_s)} when access is denied,",
+        f"asks again by itself when its active key is {asks_again_after} old, and waits for nothing.",
+    )
     lines += [
         "",
-        "In an outage a process that holds its keys, with a ring of these numbers"
-        + (" (the defaults):" if _are_defaults(found) else ":"),
-        f"  writes for {format_minutes(cache.stale_write_s)} after the last answer,",
-        f"  reads for {format_minutes(cache.stale_read_s)} after the last answer,",
-        f"  goes on for {format_minutes(cache.denied_grace_s)} when access is denied,",
-        f"  asks again by itself when its active key is {asks_again_after} old, and waits for nothing.",
-        f"A process that holds none yet fails within {retry.deadline_s:g} s, with an error that says so.",
+        *wrapped(
+            "In an outage a process that holds its keys, with a ring of these numbers"
+            + (" (the defaults):" if _are_defaults(found) else ":")
+        ),
+        *(line for promise in promises for line in wrapped(promise, "  ")),
+        *wrapped(f"A process that holds none yet fails within {retry.deadline_s:g} s, with an error that says so."),
         "",
-        _verdict(found),
+        styled(_verdict(found), "good" if found.ok else "bad"),
     ]
     return "\n".join(lines) + "\n"
 
@@ -66,6 +73,12 @@ def as_dict(found: Diagnosis) -> dict[str, object]:
 def format_json(found: Diagnosis) -> str:
     """The same as JSON."""
     return json.dumps(as_dict(found), indent=2)
+
+
+def _marked(mark: str, text: str, name: str = "") -> list[str]:
+    lines = wrapped(escaped(text), f"{mark:<7} {name}")
+    lines[0] = styled(mark, _STYLES.get(mark)) + lines[0].removeprefix(mark)
+    return lines
 
 
 def _verdict(found: Diagnosis) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._support.terminal import table
+from .._support.terminal import escaped, table, wrapped
 from .store import StoreDiagnosis
 
 __all__ = ["as_dict", "format_text"]
@@ -10,22 +10,21 @@ __all__ = ["as_dict", "format_text"]
 
 def format_text(found: StoreDiagnosis) -> str:
     """A line for each label, and what follows from them."""
-    lines = [f"The store is {found.place}: {found.rows:,} rows."]
+    lines = wrapped(escaped(f"The store is {found.place}: {found.rows:,} rows."))
     if found.checks:
         cells = [
             ("ok" if check.ok else "FAILED", check.kid or "-", f"{check.rows:,}", check.words) for check in found.checks
         ]
-        lines += ["", *table(("", "key", "rows", ""), cells, right=(2,))]
-    lines.append("")
-    if found.problem is not None:
-        lines.append(f"Not all could be found out: {found.problem}.")
-    if found.ok:
-        lines.append("A process with these keys can read what is there, by the labels of the rows.")
-    else:
-        lines.append("A process with these keys cannot read all that is there.")
-    lines += [f"Note: {notice}." for notice in found.notices]
-    lines.append("Labels are no proof; `encrypted-sessions verify` opens every row.")
-    return "\n".join(lines)
+        lines += ["", *table(("", "key", "rows", ""), cells, right=(2,), prose=True)]
+    said = [] if found.problem is None else [f"Not all could be found out: {found.problem}."]
+    said.append(
+        "A process with these keys can read what is there, by the labels of the rows."
+        if found.ok
+        else "A process with these keys cannot read all that is there."
+    )
+    said += [f"Note: {notice}." for notice in found.notices]
+    said.append("Labels are no proof; `encrypted-sessions verify` opens every row.")
+    return "\n".join([*lines, "", *(line for sentence in said for line in wrapped(escaped(sentence)))])
 
 
 def as_dict(found: StoreDiagnosis) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from keyproviders import KeyProviderError
 
+from .._support.similar import did_you_mean
 from ..core.kids import shown_kid
 from .key_uses import of_further_keys
 from .keys import StoreKeys
@@ -65,6 +66,8 @@ async def why_not_free(run: Run, wanted: WantedKids, groups: Iterable[Group], us
     for kid in wanted.kids:
         use = use_of.get(kid)
         reason = unknown.get(kid) or _need(use) or in_general
+        if kid in unknown:
+            reason = f"{reason}{did_you_mean(kid, use_of, within=True)}"
         if reason is not None:
             found[shown_kid(kid) or kid] = reason
     return found

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from keyproviders import KeyRing
 
+from .._support.similar import did_you_mean
 from ..core.kids import shown_kid
 from ..core.outcomes import MAX_FINDINGS
 from ..history.classified import CLOCK_SKEW_S, TimeSlice
@@ -162,7 +163,8 @@ class Run:
         if self.kid_filter is not None and self.stopped is None:
             for kid in self.settings.kids:
                 if kid not in self.kid_filter.met and kid not in known:
-                    self.notice(f"no row names {kid}; inventory shows which keys rows name")
+                    meant = did_you_mean(kid, self.other_keys.rows, within=True)
+                    self.notice(f"no row names {kid}{meant}; inventory shows which keys rows name")
 
     def notice(self, sentence: str) -> None:
         """Tell whoever runs this something, once."""

@@ -36,6 +36,7 @@ def inspect(
     """Show the envelopes of one session."""
     from ...maintenance._inspect import inspect_session  # noqa: PLC0415 - as the next one
     from .. import reports  # noqa: PLC0415 - they load maintenance and stores, which `--help` needs not
+    from ..hints import session_of_store  # noqa: PLC0415 - as the next one
 
     options = CommonOptions(
         store=store,
@@ -47,12 +48,15 @@ def inspect(
     whole_store = options.open_store()
     checked(session_id, session)
 
-    async def look() -> "list[Inspected]":
+    async def look() -> "tuple[list[Inspected], str]":
         async with whole_store:
-            return await inspect_session(whole_store, session)
+            found = await inspect_session(whole_store, session)
+            return found, "" if found or as_json else await session_of_store(session, whole_store)
 
-    rows = complete(look())
-    format_rows = reports.format_inspected_json if as_json else reports.format_inspected_text
-    typer.echo(format_rows(whole_store.location, session, rows).rstrip())
+    rows, meant = complete(look())
+    if as_json:
+        typer.echo(reports.format_inspected_json(whole_store.location, session, rows))
+    else:
+        typer.echo(reports.format_inspected_text(whole_store.location, session, rows, meant).rstrip())
     if not rows:
         raise typer.Exit(FAILED)

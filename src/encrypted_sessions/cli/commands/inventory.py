@@ -97,9 +97,7 @@ def inventory(
         sessions_from=sessions_from,
         replica_wait=replica_wait,
     )
-    from ...maintenance.arguments import kids  # noqa: PLC0415 - loads all of maintenance, which `--help` needs not
-
-    wanted = checked(kids, require_free or None, "--require-free")
+    wanted = options.checked_kids(require_free, "--require-free", keys) if require_free else ()
     if wanted and not keys:
         raise wrong_use("goes with --keys: labels alone prove nothing", "--require-free")
     page = checked(PageFile.open, html, force) if html is not None else None
@@ -112,4 +110,4 @@ def inventory(
         **options.for_reading(),
         "replica_wait_s": options.replica_wait_s(),
     }
-    run_operation("inventory", options, maintenance.inventory, rings, arguments, page and page.write)
+    run_operation("inventory", options, maintenance.inventory, rings, arguments, None if page is None else page.write)

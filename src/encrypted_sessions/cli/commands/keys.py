@@ -18,10 +18,11 @@ from keyproviders import (
 )
 
 from ..._support.durations import DELAYS, format_duration, parse_duration
+from ..._support.terminal import escaped
 from .. import keyset_report
 from ..common_options import CommonOptions
 from ..durations import whole_seconds
-from ..errors import checked, failed, interrupted, silence_loggers, wrong_use
+from ..errors import checked, failed, interrupted, say, silence_loggers, wrong_use
 from ..exit_codes import FAILED
 from ..failures import exit_code_of, kind_of
 from ..interruption import signals_raise
@@ -204,14 +205,14 @@ def list_keys(
             more = {"keys": shown, **({"changes": changes} if history else {})}
             typer.echo(keyset_report.format_json(keyset_report.without_keys(found) | more))
             return
-        typer.echo(manager.place)
-        typer.echo(
+        say(manager.place)
+        say(
             "It is of format 1, without an id; see `encrypted-sessions keys upgrade`."
             if found.id is None
             else f"Its id is {found.id}; it is at revision {found.revision}."
         )
         delay = format_duration(found.activation_delay_s, DELAYS)
-        typer.echo(f"A new key becomes active {delay} after it was added.\n")
+        say(f"A new key becomes active {delay} after it was added.\n")
         typer.echo(keyset_report.format_table(shown, datetime.now(timezone.utc)))
         if history:
             typer.echo(f"\n{keyset_report.format_changes(changes)}")
@@ -251,7 +252,7 @@ def rewrap(url: _KeysetURL, *, reason: _Reason = None, as_json: _AsJson = False)
             typer.echo(keyset_report.format_json({"keys": [key._asdict() for key in done]}))
             return
         keks = ", ".join(sorted({key.kek for key in done}))
-        typer.echo(f"Wrapped {len(done)} {'key' if len(done) == 1 else 'keys'} anew under {keks}.")
+        say(f"Wrapped {len(done)} {'key' if len(done) == 1 else 'keys'} anew under {keks}.")
 
 
 @app.command(help=_UPGRADE_HELP, short_help="Move a keyset to format 2.")
@@ -269,7 +270,7 @@ def upgrade(
         if as_json:
             typer.echo(keyset_report.format_json(keyset_report.without_keys(done)))
             return
-        typer.echo(f"{manager.place} is of format {done.format}.\n{_id_sentence(done.id)}")
+        say(f"{manager.place} is of format {done.format}.\n{_id_sentence(done.id)}")
 
 
 @app.command(help=_RETIRE_HELP, short_help="Hand out a key no longer.")
@@ -346,7 +347,7 @@ def destroy(
             _print_destroyed(key, as_json=as_json)
             return
         if found.id is None:
-            typer.echo("The keyset is of format 1: a retired key need not wait until it is destroyed.", err=True)
+            say("The keyset is of format 1: a retired key need not wait until it is destroyed.", err=True)
     for place in store or ():
         options = CommonOptions(
             store=place,
@@ -360,7 +361,7 @@ def destroy(
             raise failed(f"nothing was destroyed: {problem}")
     with _opened(open_keyset, url) as manager:
         if not yes:
-            typer.echo(f"What was sealed with the key {name} can never be read again.", err=True)
+            say(f"What was sealed with the key {name} can never be read again.", err=True)
             if not _confirmed(f"Destroy it in {manager.place}?"):
                 raise failed("nothing was destroyed; answer with y, or give --yes in a script")
         _print_destroyed(manager.destroy(name, now=now is not None, reason=reason), as_json=as_json)
@@ -377,7 +378,7 @@ def _may_be_destroyed(key: Any, destroy_after_s: int) -> bool:
 def _print_destroyed(key: Any, *, as_json: bool) -> None:
     when = keyset_report.format_time(key.destroyed_at)
     _print_key(key._asdict(), f"The key {key.name} was destroyed at {when} UTC.", as_json=as_json)
-    typer.echo(_BACKUPS, err=as_json)
+    say(_BACKUPS, err=as_json)
 
 
 def _seconds(text: str | None, option: str) -> int:
@@ -390,7 +391,7 @@ def _seconds(text: str | None, option: str) -> int:
 
 def _confirmed(question: str) -> bool:
     """Ask on stderr, for stdout is for what was done. Nobody there is a no."""
-    typer.echo(f"{question} [y/N]: ", nl=False, err=True)
+    typer.echo(f"{escaped(question)} [y/N]: ", nl=False, err=True)
     answer = sys.stdin.readline()
     if not answer.endswith("\n"):
         typer.echo("", err=True)
@@ -405,7 +406,7 @@ def _opened(opener: Callable[[str], _Manager], url: str) -> Iterator[_Manager]:
         yield manager
         if manager.not_noted is not None:
             problem = " ".join(str(manager.not_noted).split())
-            typer.echo(f"Note: the change was made, and could not be noted beside the keyset: {problem}", err=True)
+            say(f"Note: the change was made, and could not be noted beside the keyset: {problem}", err=True)
 
 
 @contextmanager
@@ -425,7 +426,10 @@ def _reporting_errors() -> Iterator[None]:
 
 
 def _print_key(key: Mapping[str, Any], sentence: str, *, as_json: bool, **more: str | None) -> None:
-    typer.echo(keyset_report.format_json({"key": key, **more}) if as_json else sentence)
+    if as_json:
+        typer.echo(keyset_report.format_json({"key": key, **more}))
+    else:
+        say(sentence)
 
 
 def _id_sentence(keyset_id: str | None) -> str:

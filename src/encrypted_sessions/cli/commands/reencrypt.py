@@ -82,7 +82,7 @@ def reencrypt(
         key_prefix=key_prefix,
         as_json=as_json,
         keys=keys,
-        kids=[*(kid or ()), *CommonOptions.checked_kids(from_kid, "--from")] if from_kid else kid,
+        kids=[*(kid or ()), *CommonOptions.checked_kids(from_kid, "--from", keys)] if from_kid else kid,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,

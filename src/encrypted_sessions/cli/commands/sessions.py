@@ -67,6 +67,7 @@ def sessions(
     from ...maintenance._sessions import list_sessions  # noqa: PLC0415 - as above
     from ...maintenance.session_filter import session_filter  # noqa: PLC0415 - as above
     from .. import session_report  # noqa: PLC0415 - as above
+    from ..hints import kid_of_store  # noqa: PLC0415 - as above
 
     options = CommonOptions(
         store=store,
@@ -76,7 +77,6 @@ def sessions(
         as_json=as_json,
     )
     checked(session_filter, None, session_prefix)
-    checked(checks.kid, kid, "--kid")
     if after is not None:
         checked(session_id, after)
     selection: dict[str, Any] = {
@@ -87,6 +87,7 @@ def sessions(
         "after": after,
     }
     whole_store = options.open_store()
+    checked(checks.kid, kid, "--kid", hint=lambda: kid_of_store(str(kid), whole_store))
 
     async def look() -> "SessionList":
         async with whole_store:
