@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 
 from .._support.durations import STEPS, format_duration, format_minutes
+from .age import age_in_words
 from .diagnosis import Check, Diagnosis
 
 __all__ = ["as_dict", "format_json", "format_text"]
@@ -14,19 +15,26 @@ __all__ = ["as_dict", "format_json", "format_text"]
 _MARKS = {"ok": "ok", "failed": "FAILED", "not tried": "-"}
 
 
-def format_text(found: Diagnosis) -> str:
-    """One line for each check, what to do where one failed, and what the ring would do in an outage."""
-    cache, retry = found.cache, found.retry
-    asks_again_after = format_minutes(0.8 * cache.fresh_s)
-    lines = [f"encrypted-sessions {_version()}, Python {sys.version.split()[0]}", ""]
+def format_text(found: Diagnosis, *, is_first: bool = True) -> str:
+    """One line for each check, what to do where one failed, and what the ring would do in an outage.
+
+    Of several places the first one alone has what is the same for all: versions, and what happens in an outage.
+    """
+    lines = [f"encrypted-sessions {_version()}, Python {sys.version.split()[0]}", ""] if is_first else []
     for check in found.checks:
         lines.append(f"{_MARKS[check.status]:<7} {check.name:<14} {_took(check):>9}  {check.found}")
         if check.advice is not None:
             lines.append(f"{'':<34}To do: {check.advice}")
     lines += [f"{'note':<7} {text}" for text in found.remarks]
     lines += [f"{'warning':<7} {text}" for text in found.warnings]
-    lines += ["", f"The key's age: {_age(found)}."]
-    lines += [
+    lines += ["", f"The key's age: {_age(found)}.", *(_in_an_outage(found) if is_first else ()), "", _verdict(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _in_an_outage(found: Diagnosis) -> list[str]:
+    cache, retry = found.cache, found.retry
+    asks_again_after = format_minutes(0.8 * cache.fresh_s)
+    return [
         "",
         "In an outage a process that holds its keys, with a ring of these numbers"
         + (" (the defaults):" if _are_defaults(found) else ":"),
@@ -35,10 +43,7 @@ def format_text(found: Diagnosis) -> str:
         f"  goes on for {format_minutes(cache.denied_grace_s)} when access is denied,",
         f"  asks again by itself when its active key is {asks_again_after} old, and waits for nothing.",
         f"A process that holds none yet fails within {retry.deadline_s:g} s, with an error that says so.",
-        "",
-        _verdict(found),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def as_dict(found: Diagnosis) -> dict[str, object]:
@@ -80,11 +85,7 @@ def _age(found: Diagnosis) -> str:
         return "not known, for no key came"
     if found.key_age_s is None or found.key_created_at is None:
         return "not said by its place"
-    days = found.key_age_s / 86_400
-    words = f"{days:.0f} days" if days >= 2 else format_minutes(found.key_age_s)
-    if found.key_age_s < 60:
-        words = "less than a minute"
-    return f"{words} (made {found.key_created_at:%Y-%m-%d %H:%M} UTC)"
+    return f"{age_in_words(found.key_age_s)} (made {found.key_created_at:%Y-%m-%d %H:%M} UTC)"
 
 
 def _took(check: Check) -> str:
