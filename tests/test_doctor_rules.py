@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from agents import run_config
+from agents import SQLiteSession, run_config
 from typer.testing import CliRunner, Result
 
 from encrypted_sessions.cli import application
@@ -29,6 +29,7 @@ from keyproviders import (
     KeyNotFoundError,
     KeyProviderError,
     KeyUnavailableError,
+    ProviderConfigError,
     RetryPolicy,
 )
 from keyproviders.keyset import FileKeysetStore, KeysetKeyProvider, KeysetManager
@@ -148,10 +149,18 @@ def test_only_the_place_that_seals_is_asked_for_the_age_of_its_key(
     assert doctor("old:", "new:", "--max-key-age", "90d").exit_code == 1
 
 
-def test_without_a_key_its_age_is_not_tried(fake: FakeKeyProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examination, "_RETRY", RetryPolicy(attempts=1))
+def test_without_a_key_its_age_is_not_tried() -> None:
     result = doctor("--max-key-age", "90d", "--json")
     assert (result.exit_code, checks_of(result)["age"]["status"]) == (1, "not tried")
+
+
+def test_a_store_is_looked_at_also_where_the_key_is_too_old(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SOME_KEYS", Key.generate().reveal_base64())
+    path = tmp_path / "agents.db"
+    SQLiteSession("a", path).close()
+    result = doctor("env:SOME_KEYS", "--store", f"sqlite:///{path}", "--max-key-age", "90d", "--json")
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["ok"], told["store"]["ok"]) == (1, False, True)
 
 
 # -- What is said once -------------------------------------------------------------------------------
@@ -199,6 +208,7 @@ def test_advice_is_for_the_kind_of_place(keyset: Callable[[int], None], tmp_path
     assert {name: kind_of(provider) for name, provider in places.items()} == dict(zip(places, places, strict=True))
     expected: list[tuple[type[KeyProviderError], str, str]] = [
         (InvalidKeyError, "keyset", "put back its last good copy"),
+        (ProviderConfigError, "keyset", "put back its last copy"),
         (InvalidKeyError, "env", "put a key into the variable"),
         (InvalidKeyError, "file", "write a key there"),
         (KeyAccessDeniedError, "keyset", "to unwrap with the key of KMS or Transit"),

@@ -59,6 +59,10 @@ _INVALID_KEYSET = (
 #: What comes first for one kind of place.
 _BY_KIND: Mapping[Kind, tuple[_Advice, ...]] = {
     "keyset": (
+        (
+            ProviderConfigError,
+            "change what the message names; for a keyset that was lost, put back its last copy: a new one opens no row",
+        ),
         (InvalidKeyError, _INVALID_KEYSET),
         (KeyAccessDeniedError, "allow this process to read the keyset, and to unwrap with the key of KMS or Transit"),
         (

@@ -85,11 +85,12 @@ def doctor(
             diagnoses = [asyncio.run(examine(place, cache=cache)) for place in to_examine]
     except KeyboardInterrupt:
         raise interrupted() from None
+    can_ask = all(diagnosis.ok for diagnosis in diagnoses)
     # The first place seals, and what is not of a place is said once.
     diagnoses[0] = with_tracing(with_age_limit(diagnoses[0], max_key_age))
-    ok = all(diagnosis.ok for diagnosis in diagnoses)
+    ok = can_ask and diagnoses[0].ok
     store_diagnosis = None
-    if store is not None and ok:  # without keys there is nothing to ask
+    if store is not None and can_ask:  # without keys there is nothing to ask
         options = CommonOptions(
             store=store,
             sessions_table=sessions_table,
@@ -100,7 +101,7 @@ def doctor(
             upstream_key=upstream_key,
         )
         store_diagnosis = _examine_store(options)
-        ok = store_diagnosis.ok
+        ok = ok and store_diagnosis.ok
     if as_json:
         found = _as_dict(diagnoses)
         if store is not None:
