@@ -20,7 +20,7 @@ from encrypted_sessions import EncryptedSession
 
 from .documents import ROOT, blocks
 
-BREATH_S = 0.05
+BREATH_S = 0.02
 
 
 def open_ring() -> Any:

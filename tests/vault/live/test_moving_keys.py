@@ -39,8 +39,9 @@ class Writer:
         self.until(lambda: len(self._said) >= 2)
 
     def _listen(self, stdout: Any) -> None:
-        for line in stdout:
-            self._said.append(json.loads(line))
+        with stdout:
+            for line in stdout:
+                self._said.append(json.loads(line))
 
     def until(self, holds: Callable[[], bool]) -> None:
         last = time.monotonic() + 60
@@ -51,17 +52,20 @@ class Writer:
             time.sleep(0.01)
 
     def go_on(self) -> None:
-        """Wait until it has made two turns more."""
+        """Wait until it has made a turn that began from now on."""
         turns = len(self._said) + 2
         self.until(lambda: len(self._said) >= turns)
 
-    def stop(self) -> None:
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if self._program is None:
             return
         program, self._program = self._program, None
-        program.send_signal(signal.SIGTERM)
-        assert program.wait(60) == 0, program.communicate()[1]
+        program.send_signal(how)
         self._listening.join()
+        _, errors = program.communicate(60)
+        if how is signal.SIGKILL:
+            return
+        assert program.returncode == 0, errors
         self.outcomes |= {outcome for turn in self._said for outcome in turn["found"]}
         self.kids += [turn["kid"] for turn in self._said]
         self.added += self._said[-1]["added"]
@@ -114,8 +118,7 @@ def fleet(place: Any, transit: Any, tmp_path: Path) -> Iterator[Fleet]:
     made = Fleet(tmp_path / "agents.db", environment)
     yield made
     for writer in made.writers:
-        if writer._program is not None:
-            writer._program.kill()
+        writer.stop(signal.SIGKILL)
 
 
 def rows_of(file: Path, session_id: str) -> list[Any]:
