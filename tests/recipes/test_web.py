@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
 
-from encrypted_sessions import Key
+from encrypted_sessions import Key, KeyRing
 from encrypted_sessions_tests.openbao import OpenBaoServer
 from encrypted_sessions_tests.servers import PostgresServer
+from keyproviders import RetryPolicy
+from keyproviders.testing import FakeKeyProvider
 
 from .test_recipes import AN_AGENT, environment, port_of, recipe
 
@@ -84,6 +87,27 @@ def served(folder: Path, log: list[str], **settings: str) -> Iterator[Client]:
         finally:
             program.terminate()
             log += program.communicate(timeout=60)[1].splitlines()
+
+
+async def test_a_process_that_was_idle_is_ready_and_finds_its_key_again() -> None:
+    code: dict[str, Any] = {"__name__": "recipe", "agent": None}
+    exec(compile(recipe("A web application"), "recipes.md", "exec"), code)  # noqa: S102 - the project's own page
+    place, now = FakeKeyProvider(), 0.0
+    async with KeyRing(place, retry=RetryPolicy(attempts=1), clock=lambda: now) as ring:
+        request = SimpleNamespace(state=SimpleNamespace(keys=ring))
+
+        async def ready() -> tuple[int, str, int]:
+            answer = await code["ready"](request)
+            return answer.status_code, json.loads(answer.body)["state"], len(place.asked)
+
+        assert await ready() == (200, "ok", 1)
+        now = 7 * 3_600.0
+        assert await ready() == (200, "read_only", 1)
+        now = 30 * 3_600.0
+        place.go_down()
+        assert await ready() == (503, "down", 2)
+        place.come_back()
+        assert await ready() == (200, "ok", 3)
 
 
 def write(bao: OpenBaoServer, key: Key) -> None:
