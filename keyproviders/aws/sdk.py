@@ -207,5 +207,7 @@ def _failed(error: Exception, action: str) -> KeyProviderError:
             " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     if name == "NoRegionError":
-        return ProviderConfigError(f"{action}: no AWS region is set; give region= or set AWS_DEFAULT_REGION")
+        return ProviderConfigError(
+            f"{action}: no AWS region is set; give region=, or set AWS_REGION or AWS_DEFAULT_REGION"
+        )
     return ProviderConfigError(f"{action}: {name}; check the settings for AWS")

@@ -275,6 +275,22 @@ def test_an_arn_says_the_region(proxy, kms, make, monkeypatch):
     assert "/eu-central-1/kms/" in proxy.asked[-1].headers["Authorization"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "region"),
+    [
+        ({"AWS_REGION": "eu-central-1"}, "eu-central-1"),
+        ({"AWS_DEFAULT_REGION": "eu-central-1"}, "eu-central-1"),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-central-1"}, "eu-central-1"),
+    ],
+)
+def test_the_region_is_heeded_in_either_variable(proxy, kms, make, monkeypatch, settings: dict[str, str], region: str):
+    monkeypatch.delenv("AWS_REGION")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    make(kms.arn.rpartition("/")[2]).generate(CONTEXT)
+    assert f"/{region}/kms/" in proxy.asked[-1].headers["Authorization"]
+
+
 @pytest.mark.parametrize("name", [ARN, ARN.replace("key/", "alias/")])
 def test_an_arn_and_another_region_do_not_go_together(name: str):
     AwsKmsKeyWrapper(name, region="eu-central-1")

@@ -121,7 +121,9 @@ def ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int
 
 def test_a_web_application_has_one_ring_and_a_session_for_each_request(tmp_path: Path) -> None:
     with served(tmp_path) as port:
-        assert ask(port, "GET", "/ready") == (200, {"can_write": True})
+        status, told = ask(port, "GET", "/ready")
+        assert (status, told["state"]) == (200, "ok")
+        assert ask(port, "GET", "/live") == (200, {"live": True})
         assert ask(port, "POST", "/chat/ada", "hello") == (200, {"answer": "I know 1 items.", "items": 2})
         assert ask(port, "POST", "/chat/ada", "again") == (200, {"answer": "I know 3 items.", "items": 4})
         assert ask(port, "POST", "/chat/bob", "hello") == (200, {"answer": "I know 1 items.", "items": 2})

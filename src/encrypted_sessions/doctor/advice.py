@@ -1,6 +1,9 @@
-"""What to do about an error of a provider, where its message does not say."""
+"""What to do about an error of a provider, where its message does not say: by the kind of place that raised it."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 from keyproviders import (
     InvalidKeyError,
@@ -8,15 +11,20 @@ from keyproviders import (
     KeyDestroyedError,
     KeyDisabledError,
     KeyNotFoundError,
+    KeyProvider,
     KeyProviderError,
     KeyUnavailableError,
     ProviderConfigError,
 )
 
-__all__ = ["UNKNOWN_ERROR", "advice_for"]
+__all__ = ["TOO_EARLY", "UNKNOWN_ERROR", "Kind", "advice_for", "kind_of"]
+
+Kind = Literal["keyset", "env", "file", "other"]
+
+_Advice = tuple[type[KeyProviderError], str]
 
 #: From the special to the general.
-_ADVICE: tuple[tuple[type[KeyProviderError], str], ...] = (
+_ADVICE: tuple[_Advice, ...] = (
     (ProviderConfigError, "change the setting that the message names, and start the process again"),
     (
         InvalidKeyError,
@@ -42,10 +50,45 @@ _ADVICE: tuple[tuple[type[KeyProviderError], str], ...] = (
 )
 
 #: A keyset has no keys that anybody could write there.
-_INVALID_IN_A_KEYSET = (
+_INVALID_KEYSET = (
     "nothing is to be written there by hand: the keyset is damaged, another one, or older than one that was seen. Find"
     " out who changed it, and put back its last good copy; where a copy was put back on purpose, start every process"
     " again"
+)
+
+#: What comes first for one kind of place.
+_BY_KIND: Mapping[Kind, tuple[_Advice, ...]] = {
+    "keyset": (
+        (
+            ProviderConfigError,
+            "change what the message names; for a keyset that was lost, put back its last copy: a new one opens no row",
+        ),
+        (InvalidKeyError, _INVALID_KEYSET),
+        (KeyAccessDeniedError, "allow this process to read the keyset, and to unwrap with the key of KMS or Transit"),
+        (
+            KeyDisabledError,
+            "enable the key of KMS or Transit; a retired key comes back by `encrypted-sessions keys restore`",
+        ),
+        (KeyNotFoundError, "check the name of the key of KMS or Transit in the URL, its region, account or mount"),
+        (
+            KeyUnavailableError,
+            "see that the keyset can be read and KMS or Vault be reached; who holds a key goes on meanwhile",
+        ),
+    ),
+    "env": (
+        (
+            InvalidKeyError,
+            "put a key into the variable, as `encrypted-sessions keygen` prints, and start the process again",
+        ),
+    ),
+    "file": ((KeyAccessDeniedError, "let the user of this process, and nobody else, read the file: chown, chmod 600"),),
+}
+
+#: A keyset counts on rings that stop writing earlier.
+TOO_EARLY = (
+    "if the rings of your services have other numbers, give them as --fresh and --stale-write; else lower fresh_s or"
+    " stale_write_s there, or move to a keyset with a longer `keys create --activation-delay`: what such rings seal"
+    " after a rotation may be late_key"
 )
 
 UNKNOWN_ERROR = (
@@ -54,8 +97,15 @@ UNKNOWN_ERROR = (
 )
 
 
-def advice_for(error: KeyProviderError, *, in_a_keyset: bool) -> str:
-    """A sentence without its full stop. `in_a_keyset` says that the keys are those of a keyset."""
-    if in_a_keyset and isinstance(error, InvalidKeyError):
-        return _INVALID_IN_A_KEYSET
-    return next((advice for kind, advice in _ADVICE if isinstance(error, kind)), UNKNOWN_ERROR)
+def kind_of(provider: KeyProvider) -> Kind:
+    """Which kind of place a provider stands for."""
+    if hasattr(provider, "activation_delay_s"):  # which keysets alone have
+        return "keyset"
+    scheme = str(getattr(provider, "place", "")).partition(":")[0]
+    return next((kind for kind in get_args(Kind) if kind == scheme), "other")
+
+
+def advice_for(error: KeyProviderError, kind: Kind) -> str:
+    """A sentence without its full stop."""
+    rules = (*_BY_KIND.get(kind, ()), *_ADVICE)
+    return next((advice for type_, advice in rules if isinstance(error, type_)), UNKNOWN_ERROR)

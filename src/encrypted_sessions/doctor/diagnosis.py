@@ -15,7 +15,7 @@ Status = Literal["ok", "failed", "not tried"]
 class Check(NamedTuple):
     """One step: what was looked at, how it ended, how long it took, and what to do if it failed.
 
-    `name` is one of `packages`, `open`, `fetch`, `look up`, `seal and read`. `found`
+    `name` is one of `packages`, `open`, `fetch`, `look up`, `seal and read`, and `age` where that is limited. `found`
     says in words what came out; `error` is the name of the error's class. `took_s` is in
     seconds, None for a step that was not tried. `advice` is None unless the step failed.
     """
@@ -33,7 +33,7 @@ class Diagnosis(NamedTuple):
 
     `place` and `kid` are None where it did not get so far. `key_age_s` is None when the place
     does not say when the key was made. `remarks` are sentences of the provider about its place, and
-    `warnings` what it warned of; neither makes a diagnosis a bad one. `cache` and `retry` are
+    `warnings` what it warned of, or the doctor does; neither makes a diagnosis a bad one. `cache` and `retry` are
     the numbers that the ring goes by in an outage.
     """
 

@@ -21,6 +21,7 @@ from keyproviders import (
     KeyProvider,
     KeyProviderError,
     KeyRing,
+    ProviderConfigError,
     RetryPolicy,
     open_provider,
     redact_frames,
@@ -28,7 +29,7 @@ from keyproviders import (
 
 from ..errors import EncryptedSessionError
 from ..session import EncryptedSession
-from .advice import UNKNOWN_ERROR, advice_for
+from .advice import TOO_EARLY, UNKNOWN_ERROR, Kind, advice_for, kind_of
 from .diagnosis import Check, Diagnosis
 from .installed import whose_package
 
@@ -81,7 +82,7 @@ class _Examination:
         self._kid: str | None = None
         self._created_at: datetime | None = None
         self._remarks: list[str] = []
-        self._in_a_keyset = False
+        self._kind: Kind = "other"
 
     def diagnosis(self, caught_warnings: tuple[str, ...]) -> Diagnosis:
         reached = {check.name for check in self._checks}
@@ -139,7 +140,7 @@ class _Examination:
         with self._step("open") as found:
             provider = open_provider(url)
             self._place = _place_of(provider)
-            self._in_a_keyset = hasattr(provider, "activation_delay_s")  # which keysets alone have
+            self._kind = kind_of(provider)
             found(f"{self._place}, read by {type(provider).__name__}")
         return url, provider
 
@@ -187,7 +188,7 @@ class _Examination:
         try:
             yield found.append
         except KeyProviderError as error:
-            problem = str(error) + _calls(ring), advice_for(error, in_a_keyset=self._in_a_keyset), type(error).__name__
+            problem = str(error) + _calls(ring), self._advice(error), type(error).__name__
         except EncryptedSessionError as error:
             problem = str(error), "report this: it should never happen", type(error).__name__
         except Exception as error:  # noqa: BLE001 - a provider of somebody else may raise anything
@@ -196,6 +197,12 @@ class _Examination:
         if problem is not None:
             self._failed(name, problem[0], took_s, problem[2], problem[1])
         self._checks.append(Check(name, "ok", found[-1], took_s))
+
+    def _advice(self, error: KeyProviderError) -> str:
+        # The one mistake that is of the ring's numbers, and names the option that is too short.
+        if self._kind == "keyset" and isinstance(error, ProviderConfigError) and "--activation-delay" in str(error):
+            return TOO_EARLY
+        return advice_for(error, self._kind)
 
     def _failed(
         self, name: str, found: str, took_s: float = 0.0, error: str | None = None, advice: str | None = None

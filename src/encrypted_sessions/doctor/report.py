@@ -8,6 +8,7 @@ from importlib import metadata
 
 from .._support.durations import STEPS, format_duration, format_minutes
 from .._support.terminal import Style, escaped, styled, wrapped
+from .age import age_in_words
 from .diagnosis import Check, Diagnosis
 
 __all__ = ["as_dict", "format_json", "format_text"]
@@ -16,25 +17,33 @@ _MARKS = {"ok": "ok", "failed": "FAILED", "not tried": "-"}
 _STYLES: dict[str, Style] = {"ok": "good", "FAILED": "bad", "warning": "careful"}
 
 
-def format_text(found: Diagnosis) -> str:
-    """One line for each check, what to do where one failed, and what the ring would do in an outage."""
-    cache, retry = found.cache, found.retry
-    asks_again_after = format_minutes(0.8 * cache.fresh_s)
-    lines = [f"encrypted-sessions {_version()}, Python {sys.version.split()[0]}", ""]
+def format_text(found: Diagnosis, *, is_first: bool = True) -> str:
+    """One line for each check, what to do where one failed, and what the ring would do in an outage.
+
+    Of several places the first one alone has what is the same for all: versions, and what happens in an outage.
+    """
+    lines = [f"encrypted-sessions {_version()}, Python {sys.version.split()[0]}", ""] if is_first else []
     for check in found.checks:
         lines += _marked(_MARKS[check.status], check.found, f"{check.name:<14} {_took(check):>9}  ")
         if check.advice is not None:
             lines += wrapped(escaped(f"To do: {check.advice}"), f"{'':<34}")
     for mark, texts in (("note", found.remarks), ("warning", found.warnings)):
         lines += [line for text in texts for line in _marked(mark, text)]
-    lines += ["", f"The key's age: {_age(found)}."]
+    lines += ["", f"The key's age: {_age(found)}.", *(_in_an_outage(found) if is_first else ()), ""]
+    lines.append(styled(_verdict(found), "good" if found.ok else "bad"))
+    return "\n".join(lines) + "\n"
+
+
+def _in_an_outage(found: Diagnosis) -> list[str]:
+    cache, retry = found.cache, found.retry
+    asks_again_after = format_minutes(0.8 * cache.fresh_s)
     promises = (
         f"writes for {format_minutes(cache.stale_write_s)} after the last answer,",
         f"reads for {format_minutes(cache.stale_read_s)} after the last answer,",
         f"goes on for {format_minutes(cache.denied_grace_s)} when access is denied,",
         f"asks again by itself when its active key is {asks_again_after} old, and waits for nothing.",
     )
-    lines += [
+    return [
         "",
         *wrapped(
             "In an outage a process that holds its keys, with a ring of these numbers"
@@ -42,10 +51,7 @@ def format_text(found: Diagnosis) -> str:
         ),
         *(line for promise in promises for line in wrapped(promise, "  ")),
         *wrapped(f"A process that holds none yet fails within {retry.deadline_s:g} s, with an error that says so."),
-        "",
-        styled(_verdict(found), "good" if found.ok else "bad"),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def as_dict(found: Diagnosis) -> dict[str, object]:
@@ -93,11 +99,7 @@ def _age(found: Diagnosis) -> str:
         return "not known, for no key came"
     if found.key_age_s is None or found.key_created_at is None:
         return "not said by its place"
-    days = found.key_age_s / 86_400
-    words = f"{days:.0f} days" if days >= 2 else format_minutes(found.key_age_s)
-    if found.key_age_s < 60:
-        words = "less than a minute"
-    return f"{words} (made {found.key_created_at:%Y-%m-%d %H:%M} UTC)"
+    return f"{age_in_words(found.key_age_s)} (made {found.key_created_at:%Y-%m-%d %H:%M} UTC)"
 
 
 def _took(check: Check) -> str:

@@ -26,6 +26,7 @@ def typed(script: str, address: str, folder: Path) -> str:
         "HOME": str(folder),
         "NO_COLOR": "1",
         "PYTHONWARNINGS": "error",
+        "OPENAI_AGENTS_DISABLE_TRACING": "1",  # else it warns of traces, where the SDK is installed as it is here
     }
     for name in ("PYTHONPATH", "LANG", "TMPDIR"):
         if name in os.environ:

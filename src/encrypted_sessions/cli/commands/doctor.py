@@ -11,6 +11,7 @@ import typer
 from keyproviders import redact_frames
 
 from ..common_options import CommonOptions
+from ..doctor_options import Fresh, MaxKeyAge, StaleRead, StaleWrite, ring_times
 from ..errors import interrupted, silence_loggers, wrong_use
 from ..exit_codes import FAILED, UNAVAILABLE
 from ..failures import exit_code_of_checks
@@ -30,7 +31,9 @@ It goes the way of an application: opens the provider, fetches the active key, f
 another process would, seals a probe and reads it back. It says how long each step took, how old the
 key is, what a process would do in an outage, and whether another package took the place of
 keyproviders. No secret is printed and nothing is written; the probe is kept in memory. Of several
-places each is checked by itself.
+places each is checked by itself; the first one seals, and --max-key-age is about its key. What your
+rings have otherwise than by default, such as stale_write_s, say by the options of that name: a keyset
+whose activation delay is too short for them is not well.
 
 Exit codes: 0 all is well, 1 something is not, 2 wrong use or a wrong setting, 3 interrupted
 (Ctrl-C), 4 the store or a place of keys is not there, did not answer, or refused."""
@@ -60,26 +63,36 @@ def doctor(
     sessions_table: Annotated[str, typer.Option(metavar="NAME", help="With --store.")] = "agent_sessions",
     messages_table: Annotated[str, typer.Option(metavar="NAME", help="With --store.")] = "agent_messages",
     key_prefix: Annotated[str, typer.Option(metavar="TEXT", help="With --store, in Redis.")] = "agents:session",
+    max_key_age: MaxKeyAge = None,
+    fresh: Fresh = 300,
+    stale_write: StaleWrite = 900,
+    stale_read: StaleRead = 86_400,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Check the keys, and with `--store` a store."""
     from ...doctor import report, store_report  # noqa: PLC0415 - loads what the doctor works with, which `--help` needs not
+    from ...doctor.age import with_age_limit  # noqa: PLC0415 - likewise
     from ...doctor.examination import examine  # noqa: PLC0415 - likewise
+    from ...doctor.tracing import with_tracing  # noqa: PLC0415 - likewise
 
     source = context.get_parameter_source("keys")
     if url and keys and source is not None and source.name == "COMMANDLINE":
         raise wrong_use("give the places as URL or by --keys, not both", "--keys")
     places = list(dict.fromkeys(url or keys or ()))
     to_examine: Sequence[str | None] = places or [None]
+    cache = ring_times(fresh, stale_write, stale_read)
     silence_loggers("keyproviders")
     try:
         with signals_raise():
-            diagnoses = [asyncio.run(examine(place)) for place in to_examine]
+            diagnoses = [asyncio.run(examine(place, cache=cache)) for place in to_examine]
     except KeyboardInterrupt:
         raise interrupted() from None
-    ok = all(diagnosis.ok for diagnosis in diagnoses)
+    can_ask = all(diagnosis.ok for diagnosis in diagnoses)
+    # The first place seals, and what is not of a place is said once.
+    diagnoses[0] = with_tracing(with_age_limit(diagnoses[0], max_key_age))
+    ok = can_ask and diagnoses[0].ok
     store_diagnosis = None
-    if store is not None and ok:  # without keys there is nothing to ask
+    if store is not None and can_ask:  # without keys there is nothing to ask
         options = CommonOptions(
             store=store,
             sessions_table=sessions_table,
@@ -90,14 +103,15 @@ def doctor(
             upstream_key=upstream_key,
         )
         store_diagnosis = _examine_store(options)
-        ok = store_diagnosis.ok
+        ok = ok and store_diagnosis.ok
     if as_json:
         found = _as_dict(diagnoses)
         if store is not None:
             found["store"] = None if store_diagnosis is None else store_report.as_dict(store_diagnosis)
         typer.echo(json.dumps(found, indent=2))
     else:
-        typer.echo("\n\n".join(report.format_text(diagnosis).rstrip() for diagnosis in diagnoses))
+        said = [report.format_text(diagnosis, is_first=place == 0) for place, diagnosis in enumerate(diagnoses)]
+        typer.echo("\n\n".join(map(str.rstrip, said)))
         if store_diagnosis is not None:
             typer.echo(f"\n{store_report.format_text(store_diagnosis)}")
         elif store is not None:
