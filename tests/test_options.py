@@ -72,7 +72,8 @@ def test_what_is_no_time_is_refused(text: str):
         whole_seconds()(text)
 
 
-def test_there_may_be_no_end_where_there_may_be_none():
+def test_there_may_be_no_end_where_there_may_be_none(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("A", Key.generate().reveal_base64())
     assert whole_seconds(or_none=True)("none") is None
     for command in (["purge"], ["verify"]):
         result = invoke(*command, STORE, "--keys", "env:A", "--ttl", "none")

@@ -146,7 +146,7 @@ def test_what_deletes_runs_dry_without_yes(place: StoreLocation, sealer: Sealer,
     filled(place, {SESSION: rows})
     more = (*DELETING[command], *(["--export", str(tmp_path / "file")] if command == "discard" else []))
     result = run(place, sealer, command, *more)
-    assert "(dry run)" in result.stdout
+    assert "(dry run)" in one_line(result.stdout)
     assert "Dry run: nothing was removed. With --yes " in one_line(result.stdout)
     assert report_of(run(place, sealer, command, *more, "--json"))["dry_run"] is True
     assert rows_at(place) == rows

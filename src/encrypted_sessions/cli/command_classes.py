@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from .._support.similar import did_you_mean
 from .._support.terminal import styled, terminal_width, wrapped
-from .errors import print_error
+from .errors import add_hint, print_error
 from .log_level import with_log_level
 from .once import OnceCommand
 
@@ -88,9 +88,7 @@ def _told_well() -> Iterator[None]:
     except _UsageError as error:
         # What only shows the help is none. What was told before, within a group in this one, is told.
         if type(error).__name__ != "NoArgsIsHelpError":
-            if possible := getattr(error, "possibilities", None):
-                error.message = f"{error.message.rstrip('.')}.{did_you_mean(error.option_name, possible)}"
-                error.possibilities = None
+            add_hint(error)
             error.show = partial(_show, error)
         raise
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import typer
 
+from .._support.similar import did_you_mean
 from .._support.terminal import escaped, is_terminal, styled, wrapped
 from .exit_codes import FAILED, INTERRUPTED
 
 __all__ = [
     "Failure",
+    "add_hint",
     "checked",
     "failed",
     "interrupted",
@@ -66,6 +68,13 @@ def interrupted(sentence: str = "Interrupted.") -> Failure:
     """Say that somebody broke it off; to be raised."""
     typer.echo(sentence, err=True)
     return Failure(INTERRUPTED, sentence, "KeyboardInterrupt")
+
+
+def add_hint(error: Any) -> None:
+    """Have what typer raises for an option that is none say which may have been meant, as everything here does."""
+    if possible := getattr(error, "possibilities", None):
+        error.message = f"{error.message.rstrip('.')}.{did_you_mean(error.option_name, possible)}"
+        error.possibilities = None
 
 
 def wrong_use(problem: str, option: str | None = None, *, kind: str | None = None) -> typer.BadParameter:

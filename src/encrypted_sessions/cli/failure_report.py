@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from .errors import Failure
+from .errors import Failure, add_hint
 from .exit_codes import WRONG_USE
 
 __all__ = ["ReportingCommand"]
@@ -42,6 +42,7 @@ class ReportingCommand(TyperCommand):
 
 
 def _print(command: str, exit_code: int, error: Any) -> None:
+    add_hint(error)
     said = error.problem if isinstance(error, Failure) else error.format_message()
     line = {"event": "report", "command": command, "ok": False, "exit_code": exit_code}
     typer.echo(json.dumps({**line, "error": getattr(error, "kind", None) or "UsageError", "message": said}))
