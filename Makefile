@@ -58,7 +58,7 @@ NOT_COVERING := $(addprefix --ignore=tests/,aws/test_hostile_answers.py aws/test
 	unit/test_envelope.py unit/test_exact_json.py unit/test_round_trips.py vault/test_recorded_exchanges.py) \
 	-k "not advanced-sqlite and not sqlalchemy-sqlite and not async-sqlite"
 # What the tests read beside the packages: the wheel's run gets a copy of it, without the packages.
-TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Makefile .ci $(wildcard requirements*)
+TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Makefile .ci .github $(wildcard requirements*)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
