@@ -139,8 +139,8 @@ def test_rewrap_moves_a_keyset_to_the_key_of_its_url(url: str) -> None:
 
 def test_a_key_that_is_not_there_gets_the_one_that_may_be_meant(url: str, retired: str) -> None:
     for given in ("odl", "old~0a1b2c3d"):
-        for command in ("retire", "restore", "destroy"):
-            assert refused(command, url, given).endswith("it has old, new; did you mean old?\n"), (command, given)
+        for command, *more in (("retire",), ("restore",), ("destroy", "--yes")):
+            assert refused(command, url, given, *more).endswith("it has old, new; did you mean old?\n"), (command, given)
     assert "did you mean" not in refused("retire", url, "third")
 
 
