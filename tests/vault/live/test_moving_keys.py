@@ -44,12 +44,17 @@ class Writer:
                 self._said.append(json.loads(line))
 
     def until(self, holds: Callable[[], bool]) -> None:
-        last = time.monotonic() + 60
+        last = time.monotonic() + 120
         while not holds():
             assert self._program is not None
-            assert self._program.poll() is None, self._program.communicate()[1]
+            assert self._program.poll() is None, self._errors(self._program)
             assert time.monotonic() < last
             time.sleep(0.01)
+
+    def _errors(self, program: warm_programs.Program) -> str:
+        """Of one that has ended, or is about to."""
+        self._listening.join()
+        return program.communicate(60)[1]
 
     def go_on(self) -> None:
         """Wait until it has made a turn that began from now on."""
@@ -61,8 +66,7 @@ class Writer:
             return
         program, self._program = self._program, None
         program.send_signal(how)
-        self._listening.join()
-        _, errors = program.communicate(60)
+        errors = self._errors(program)
         if how is signal.SIGKILL:
             return
         assert program.returncode == 0, errors
