@@ -114,6 +114,7 @@ def test_a_pipe_gets_80_columns_or_as_many_as_columns_says(place: StoreLocation,
     assert too_wide(narrow, 60) == []
     assert len(narrow.splitlines()) > len(run(place, sealer, "verify").stdout.splitlines())
     for words in commands():
+        assert too_wide(invoke(*words, "--help").stdout, 80) == [], words
         wide = too_wide(invoke(*words, "--help", COLUMNS="60").stdout, 60)
         assert [line for line in wide if "encrypted-sessions " not in line] == [], words  # which are to be copied
 

@@ -28,6 +28,9 @@ _WIDEST_HELP = 100
 
 _HEADS = re.compile(r"^(Usage:|Arguments:|Options:|Commands:)", re.MULTILINE)
 
+#: What newer typers add to the name of an argument: it tells an operator nothing.
+_TYPE = " <str>"
+
 # Of typer's click, whichever that is: newer typers bring their own.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -77,7 +80,8 @@ def _fitted_help(command: Any, context: Any) -> str:
     if context.terminal_width < 70:  # so that what stands beside an option is more than a word wide
         formatter.write_dl = partial(formatter.write_dl, col_max=context.terminal_width // 4)
     command.format_help(context, formatter)
-    return _HEADS.sub(lambda head: styled(head[0], "head"), formatter.getvalue().rstrip("\n"))
+    lines = (line.replace(_TYPE, " " * len(_TYPE)).rstrip() for line in formatter.getvalue().rstrip("\n").split("\n"))
+    return _HEADS.sub(lambda head: styled(head[0], "head"), "\n".join(lines))
 
 
 @contextmanager

@@ -15,9 +15,9 @@ It knows every word by itself, so nothing is started when a key is pressed. Make
 or let each shell make it when it starts:
 
 \b
-  bash  eval "$(encrypted-sessions completion bash)"  in ~/.bashrc
-  zsh   eval "$(encrypted-sessions completion zsh)"   in ~/.zshrc, after compinit
-  fish  encrypted-sessions completion fish | source   in config.fish
+  eval "$(encrypted-sessions completion bash)"  # ~/.bashrc
+  eval "$(encrypted-sessions completion zsh)"   # ~/.zshrc, after compinit
+  encrypted-sessions completion fish | source   # config.fish
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."""
 
