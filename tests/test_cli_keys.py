@@ -59,7 +59,7 @@ def done(*arguments: str, answer: str | None = None) -> str:
 def refused(*arguments: str, code: int = 1) -> str:
     """The one line of a command that fails."""
     result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (code, "")
+    assert (result.exit_code, result.stdout) == (code, ""), result.stderr
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     return result.stderr
@@ -138,9 +138,9 @@ def test_rewrap_moves_a_keyset_to_the_key_of_its_url(url: str) -> None:
 
 
 def test_a_key_that_is_not_there_gets_the_one_that_may_be_meant(url: str, retired: str) -> None:
-    for given in ("odl", "old~0a1b2c3d"):
-        for command, *more in (("retire",), ("restore",), ("destroy", "--yes")):
-            assert refused(command, url, given, *more).endswith("it has old, new; did you mean old?\n"), (command, given)
+    for command, *more in (("retire",), ("restore",), ("destroy", "--yes")):
+        assert refused(command, url, "odl", *more).endswith("it has old, new; did you mean old?\n"), command
+    assert "key_name must be" in refused("retire", url, "old~0a1b2c3d", code=2)
     assert "did you mean" not in refused("retire", url, "third")
 
 
