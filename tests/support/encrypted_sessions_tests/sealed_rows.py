@@ -144,7 +144,7 @@ class Sealer:
         if kind == "plaintext":
             return item
         if kind == "unsupported":
-            return {**self.envelope(item), "v": 2}
+            return {**self.envelope(item), "v": 3}
         keys = {
             "expired_unverified": self.unknown,
             "unknown_key": self.unknown,
