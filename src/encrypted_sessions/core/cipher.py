@@ -9,7 +9,10 @@ from .exact_json import NotJsonError, decode_item
 from .suites import SUITES, WRITTEN
 from .suites.suite import Cipher, End, NotAnItem, Opener, Unauthentic
 
-__all__ = ["NotAnItem", "Opener", "SessionCipher", "Unauthentic"]
+__all__ = ["VERSIONS", "NotAnItem", "Opener", "SessionCipher", "Unauthentic"]
+
+#: The suites there are, by the versions that envelopes name.
+VERSIONS = tuple(SUITES)
 
 
 class SessionCipher:
