@@ -88,13 +88,13 @@ def test_what_may_not_be_given_with_a_string(options: dict[str, Any], words: str
 
 async def test_an_item_that_padding_makes_too_large_is_refused_and_nothing_is_written() -> None:
     rows: list[Any] = []
-    item: Any = {"role": "user", "content": "x" * 2_600}
+    item: Any = {"role": "user", "content": "x" * 2_680}
     for suite in (1, 2):
         store = PlainSession("s", rows)
-        await EncryptedSession.wrap(store, KeyRing.ephemeral(), ttl=60, suite=suite, max_row_bytes=4_096).add_items(
+        await EncryptedSession.wrap(store, KeyRing.ephemeral(), ttl=60, suite=suite, max_row_bytes=4_200).add_items(
             [item]
         )
-        padding = EncryptedSession.wrap(store, KeyRing.ephemeral(), ttl=60, suite=suite, max_row_bytes=4_096, pad=True)
+        padding = EncryptedSession.wrap(store, KeyRing.ephemeral(), ttl=60, suite=suite, max_row_bytes=4_200, pad=True)
         with pytest.raises(ValueError, match="max_row_bytes"):
             await padding.add_items([item])
         assert len(rows) == suite
