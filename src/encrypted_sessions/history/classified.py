@@ -10,6 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from time import perf_counter
 from typing import Generic, Literal, Protocol, TypeVar
 
 from ..core.cipher import NotAnItem, Opener, Unauthentic
@@ -99,16 +100,17 @@ class TimeSlice:
     """The work that one task does before it gives the event loop a turn."""
 
     def __init__(self) -> None:
-        self._slice_ends = time.perf_counter() + _SLICE_S
+        self.ends_at = perf_counter() + _SLICE_S
+        """By `perf_counter`: for loops in which a call takes too long."""
 
     def is_used_up(self) -> bool:
         """Whether the slice is used up."""
-        return time.perf_counter() > self._slice_ends
+        return perf_counter() > self.ends_at
 
     async def checkpoint(self) -> None:
         """Let other tasks run, then start a new slice."""
         await asyncio.sleep(0)
-        self._slice_ends = time.perf_counter() + _SLICE_S
+        self.ends_at = perf_counter() + _SLICE_S
 
 
 class Openers(Protocol[_RowT_contra]):
@@ -186,7 +188,7 @@ class Classifier(Generic[RowT]):
                 parsed.append(parse_row(data))
             else:
                 parsed.append(_parse_within(limit, data))
-            if time_slice.is_used_up():
+            if perf_counter() > time_slice.ends_at:
                 await time_slice.checkpoint()
         oldest = self._oldest_suite
         await self._openers.prepare(
@@ -208,7 +210,7 @@ class Classifier(Generic[RowT]):
                 classifications.append(Classification("plaintext", None, found if let_in else None))
             else:
                 classifications.append(Classification(found))
-            if time_slice.is_used_up():
+            if perf_counter() > time_slice.ends_at:
                 await time_slice.checkpoint()
         return classifications
 
@@ -216,7 +218,17 @@ class Classifier(Generic[RowT]):
         expired = policy.tells_expired and policy.has_expired(envelope)
         if isinstance(opener, str):
             return Classification("expired_unverified" if opener == "unknown_key" and expired else opener, envelope)
-        outcome = _outcome_if_authentic(envelope, opener, policy, expired=expired)
+        outcome: Outcome  # if what it claims is true
+        if policy.upstream_until is not None and _is_forged_upstream(envelope, policy.upstream_until):
+            outcome = "unauthentic"
+        elif expired:
+            outcome = "expired"
+        elif envelope.timestamp > policy.now + CLOCK_SKEW_S:
+            outcome = "not_yet_valid"
+        elif opener.written_until is not None and policy.tells_late and is_late(envelope.timestamp, opener):
+            outcome = "late_key"
+        else:
+            outcome = "ok"
         try:
             if outcome == "ok" and self._opens:
                 return Classification("ok", envelope, opener.open(envelope))  # which verifies first
@@ -298,19 +310,6 @@ def is_late(timestamp: int, opener: Opener) -> bool:
     """Whether that is after the opener's key had stopped writing."""
     until = opener.written_until
     return until is not None and timestamp > until + CLOCK_SKEW_S
-
-
-def _outcome_if_authentic(envelope: Envelope, opener: Opener, policy: ReadPolicy, *, expired: bool) -> Outcome:
-    """What an envelope is, if what it claims is true."""
-    if policy.upstream_until is not None and _is_forged_upstream(envelope, policy.upstream_until):
-        return "unauthentic"
-    if expired:
-        return "expired"
-    if envelope.timestamp > policy.now + CLOCK_SKEW_S:
-        return "not_yet_valid"
-    if opener.written_until is not None and policy.tells_late and is_late(envelope.timestamp, opener):
-        return "late_key"
-    return "ok"
 
 
 def _is_forged_upstream(envelope: Envelope, until: float) -> bool:
