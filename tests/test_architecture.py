@@ -18,10 +18,10 @@ import keyproviders
 # What an auditor reads to know what a version stores, and all that is done with a key: core/README.md says how much.
 SUITE_1 = ("derivation", "envelope", "suites/fernet_v1")
 SUITE_1_LINES = 400
-SUITE_2 = ("derivation", "envelope", "suites/aes_gcm_v2")
-SUITE_2_LINES = 460
+SUITE_2 = ("envelope", "suites/aes_gcm_v2")
+SUITE_2_LINES = 420
 CRYPTOGRAPHY = (*SUITE_1, "cipher", "suites/__init__", "suites/suite")
-CRYPTOGRAPHY_LINES = 630
+CRYPTOGRAPHY_LINES = 640
 LOADED_ONLY_WHEN_USED = ("agents", "boto3", "hvac", "pydantic", "redis", "rich", "sqlalchemy", "tenacity", "typer")
 
 

@@ -385,6 +385,17 @@ def test_a_ciphertext_that_two_keys_accept_opens_under_one_at_most() -> None:
 # -- Keys of epochs -------------------------------------------------------------------------------
 
 
+def note_expansions(monkeypatch: pytest.MonkeyPatch, made: list[bytes]) -> None:
+    """Have the `info` of every key and commitment that is derived from now on put into a list."""
+    expand = aes_gcm_v2.HKDFExpand
+
+    def noted(algorithm: Any, length: int, info: bytes) -> Any:
+        made.append(info)
+        return expand(algorithm, length, info)
+
+    monkeypatch.setattr(aes_gcm_v2, "HKDFExpand", noted)
+
+
 def test_a_key_serves_65536_seconds_and_no_more() -> None:
     cipher = SessionCipher(SECRET, "s", KID, suite=2)
     start = NOW >> 16 << 16
@@ -394,13 +405,7 @@ def test_a_key_serves_65536_seconds_and_no_more() -> None:
 
 def test_times_that_somebody_made_up_put_out_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[bytes] = []
-    expand = aes_gcm_v2.hkdf_expand
-
-    def counted(extracted: bytes, *, info: bytes, length: int) -> bytes:
-        made.append(info)
-        return expand(extracted, info=info, length=length)
-
-    monkeypatch.setattr(aes_gcm_v2, "hkdf_expand", counted)
+    note_expansions(monkeypatch, made)
     cipher = SessionCipher(SECRET, "s", KID, "r", 2)
     opener = cipher.opener(2)
     good = parse(FULL)
@@ -426,12 +431,7 @@ def test_keys_of_256_epochs_are_kept_and_the_least_recently_used_goes_first(monk
     rows = [parse(cipher.seal(ITEM, epoch << 16)) for epoch in range(257)]
     opener = SessionCipher(SECRET, "s", KID, "r", 2).opener(2)
     made: list[bytes] = []
-    expand = aes_gcm_v2.hkdf_expand
-    monkeypatch.setattr(
-        aes_gcm_v2,
-        "hkdf_expand",
-        lambda extracted, **given_: made.append(given_["info"]) or expand(extracted, **given_),
-    )
+    note_expansions(monkeypatch, made)
 
     def is_made_anew(index: int) -> bool:
         made.clear()

@@ -11,10 +11,9 @@ from __future__ import annotations
 import base64
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.hmac import HMAC
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-__all__ = ["LONGEST_SALT", "hkdf_expand", "hkdf_extract", "hkdf_sha256", "upstream_secret"]
+__all__ = ["LONGEST_SALT", "hkdf_sha256", "upstream_secret"]
 
 _KEY_BYTES = 32
 
@@ -25,18 +24,6 @@ LONGEST_SALT = 64
 def hkdf_sha256(secret: bytes, *, salt: bytes, info: bytes, length: int) -> bytes:
     """HKDF-SHA256, extract and expand (RFC 5869, section 2). Lengths are in bytes."""
     return HKDF(algorithm=hashes.SHA256(), length=length, salt=salt, info=info).derive(secret)
-
-
-def hkdf_extract(secret: bytes, *, salt: bytes) -> bytes:
-    """Its first half, for what is expanded several times: by definition this HMAC (RFC 5869, section 2.2)."""
-    extracting = HMAC(salt, hashes.SHA256())
-    extracting.update(secret)
-    return extracting.finalize()
-
-
-def hkdf_expand(extracted: bytes, *, info: bytes, length: int) -> bytes:
-    """Its second half (RFC 5869, section 2.3)."""
-    return HKDFExpand(algorithm=hashes.SHA256(), length=length, info=info).derive(extracted)
 
 
 def upstream_secret(text: str) -> tuple[bytes, bool]:

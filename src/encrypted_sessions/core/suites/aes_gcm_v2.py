@@ -39,9 +39,11 @@ from typing import NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from ..accelerated import accelerator
-from ..derivation import hkdf_expand, hkdf_extract
 from ..exact_json import encode_item
 from .suite import End, Envelope, NotAnItem, Opener, Suite, Unauthentic
 
@@ -99,7 +101,9 @@ class _EpochKeys:
     __slots__ = ("_context", "_prk")
 
     def __init__(self, secret: bytes, session_id: str, realm: str) -> None:
-        self._prk = hkdf_extract(secret, salt=LABEL)
+        extracting = HMAC(LABEL, SHA256())  # which is all that Extract is (RFC 5869, section 2.2)
+        extracting.update(secret)
+        self._prk = extracting.finalize()
         self._context = _with_length(realm) + _with_length(session_id)
 
     def commitment(self, epoch: int) -> bytes:
@@ -113,9 +117,8 @@ class _EpochKeys:
         return AESGCM(self._expand(b".key", epoch))
 
     def _expand(self, purpose: bytes, epoch: int) -> bytes:
-        return hkdf_expand(
-            self._prk, info=LABEL + purpose + self._context + epoch.to_bytes(4, "big"), length=_KEY_BYTES
-        )
+        info = LABEL + purpose + self._context + epoch.to_bytes(4, "big")
+        return HKDFExpand(SHA256(), _KEY_BYTES, info).derive(self._prk)
 
 
 class AesGcmCipher:

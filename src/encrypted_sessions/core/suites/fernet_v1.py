@@ -101,12 +101,7 @@ class FernetCipher:
         # A fresh context for every token: several threads may seal with one cipher.
         return self._token(timestamp, iv, Cipher(self._aes, CBC(iv)).encryptor().update(_padded(plaintext)))
 
-    def reseal(
-        self,
-        envelope: Envelope,
-        plaintext: bytes,
-        expires: End = "kept",  # noqa: ARG002 - likewise
-    ) -> bytes:
+    def reseal(self, envelope: Envelope, plaintext: bytes, expires: End = "kept") -> bytes:  # noqa: ARG002 - likewise
         """A token of these bytes with the envelope's timestamp, by a context that is kept.
 
         In CBC the block before a message is its IV. Here that block is the ciphertext of a random
