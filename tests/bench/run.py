@@ -36,6 +36,7 @@ import poppers
 import providers
 import ring
 import stores
+import suites
 from measuring import Table
 
 Measurement = Callable[..., Coroutine[Any, Any, Table]]
@@ -44,6 +45,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "imports": imports.measure,
     "batches": batches.measure,
     "single": batches.measure_single,
+    "suites": suites.measure,
     "stores": stores.measure,
     "poppers": poppers.measure,
     "agent-loop": agent_loop.measure,
