@@ -15,11 +15,13 @@ import pytest
 
 import keyproviders
 
-# What an auditor reads to know what version 1 stores, and all that is done with a key: core/README.md says the numbers.
+# What an auditor reads to know what a version stores, and all that is done with a key: core/README.md says how much.
 SUITE_1 = ("derivation", "envelope", "suites/fernet_v1")
 SUITE_1_LINES = 400
+SUITE_2 = ("envelope", "suites/aes_gcm_v2")
+SUITE_2_LINES = 420
 CRYPTOGRAPHY = (*SUITE_1, "cipher", "suites/__init__", "suites/suite")
-CRYPTOGRAPHY_LINES = 570
+CRYPTOGRAPHY_LINES = 640
 LOADED_ONLY_WHEN_USED = ("agents", "boto3", "hvac", "pydantic", "redis", "rich", "sqlalchemy", "tenacity", "typer")
 
 
@@ -114,7 +116,10 @@ def test_only_the_core_knows_its_suites():
     assert offending == []
 
 
-@pytest.mark.parametrize(("modules", "most"), [(SUITE_1, SUITE_1_LINES), (CRYPTOGRAPHY, CRYPTOGRAPHY_LINES)])
+@pytest.mark.parametrize(
+    ("modules", "most"),
+    [(SUITE_1, SUITE_1_LINES), (SUITE_2, SUITE_2_LINES), (CRYPTOGRAPHY, CRYPTOGRAPHY_LINES)],
+)
 def test_the_core_is_short_enough_to_be_read(modules: tuple[str, ...], most: int):
     folder = folder_of("encrypted_sessions") / "core"
     lines = {module: len((folder / f"{module}.py").read_text(encoding="utf-8").splitlines()) for module in modules}

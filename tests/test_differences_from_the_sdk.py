@@ -629,10 +629,10 @@ async def test_an_envelope_has_one_form(request: pytest.FixtureRequest, change: 
         assert (await both.ours.read()).outcomes == {"ok": 0, "malformed": 1}
 
 
-@row("an envelope of a later version (`v` above 1)")
+@row("an envelope of a later version (`v` above 2)")
 async def test_a_later_version_says_upgrade(request: pytest.FixtureRequest) -> None:
     async with both_over_one_store(request) as both:
-        await both.write_sealed(json.dumps(says("one")).encode(), v=2)
+        await both.write_sealed(json.dumps(says("one")).encode(), v=3)
         assert texts(await both.theirs.get_items()) == ["one"]
         with pytest.raises(UnreadableItemsError, match="Upgrade"):
             await both.ours.get_items()

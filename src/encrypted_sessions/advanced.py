@@ -96,6 +96,11 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         max_row_bytes: int = MAX_ROW_BYTES,
         upstream_until: datetime | None = None,
         plaintext_until: datetime | None = None,
+        suite: int | None = None,
+        oldest_suite: int = 1,
+        realm: str = "",
+        pad: bool = False,
+        on_erased: Literal["skip", "raise"] = "skip",
     ) -> EncryptedAdvancedSQLiteSession:
         """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
 
@@ -113,6 +118,11 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
             max_row_bytes: As for `EncryptedSession`.
             upstream_until: As for `EncryptedSession`.
             plaintext_until: As for `EncryptedSession`.
+            suite: As for `EncryptedSession`.
+            oldest_suite: As for `EncryptedSession`.
+            realm: As for `EncryptedSession`.
+            pad: As for `EncryptedSession`.
+            on_erased: As for `EncryptedSession`.
 
         Returns:
             The wrapper.
@@ -138,6 +148,11 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
             max_row_bytes=max_row_bytes,
             upstream_until=upstream_until,
             plaintext_until=plaintext_until,
+            suite=suite,
+            oldest_suite=oldest_suite,
+            realm=realm,
+            pad=pad,
+            on_erased=on_erased,
         )
 
     @redact_frames

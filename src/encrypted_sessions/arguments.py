@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from keyproviders import KeyRing
 
 __all__ = [
+    "ON_ERASED",
     "ON_UNREADABLE",
     "PLAINTEXT",
     "choice",
@@ -34,6 +35,7 @@ __all__ = [
     "underlying_session",
 ]
 
+ON_ERASED = ("skip", "raise")
 ON_UNREADABLE = ("raise", "skip")
 PLAINTEXT = ("raise", "read")
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from keyproviders import redact_frames
 
-from . import arguments
+from . import arguments, sealing_arguments
 from ._support.warnings import warn_caller
+from .core.outcomes import PASSED_OVER
 from .history.classified import ReadPolicy
 from .history.compaction_session import HOOKS, compaction_around, let_go_when_cancelled
 from .history.results import History, OutcomeCounts
@@ -47,6 +48,12 @@ _EXPIRED_WORTH_A_WARNING = 1000
 _PURGE_REST_S = 60
 
 
+_WITHOUT_ERASED = (
+    "To go on without them: on_erased='skip', and on_unreadable='skip' for any other; or read(), which returns what can"
+    " be read and names the rest."
+)
+
+
 def _now() -> float:
     """The wall clock, seconds since 1970."""
     return time.time()
@@ -55,8 +62,8 @@ def _now() -> float:
 class EncryptedSession:
     """Seals every item of another session with a key of its own, and lets it expire.
 
-    Sealed with AES-128-CBC and HMAC-SHA256 (Fernet), under a key that HKDF-SHA256 derives from the
-    master key and the session id. Stored rows show sizes, counts, times, session ids and key ids.
+    Sealed with AES-128-CBC and HMAC-SHA256 (Fernet), or with AES-256-GCM (suite 2), under a key that HKDF-SHA256
+    derives from the master key and the session id. Stored rows show sizes, counts, times, session ids and key ids.
 
     What cannot be read raises `UnreadableItemsError`, or is left out, and is never deleted.
 
@@ -84,6 +91,11 @@ class EncryptedSession:
         max_row_bytes: int = MAX_ROW_BYTES,
         upstream_until: datetime | None = None,
         plaintext_until: datetime | None = None,
+        suite: int | None = None,
+        oldest_suite: int = 1,
+        realm: str = "",
+        pad: bool = False,
+        on_erased: Literal["skip", "raise"] = "skip",
     ) -> None:
         """Check the arguments; no I/O, no key is asked for.
 
@@ -117,6 +129,13 @@ class EncryptedSession:
                 SDK's class stamped later are `unauthentic`. None for no end.
             plaintext_until: The end of plaintext="read", for rows that were added later: by the row's own time
                 where the store has one, else by the clock. None for no end.
+            suite: What items are sealed by: 1 (Fernet) or 2 (AES-256-GCM, which needs a `KeyRing`); None for 1.
+            oldest_suite: 2 to open nothing that was sealed by suite 1, the SDK's rows among it: it is `outdated`.
+            realm: The environment or tenant, which suite 2 binds into its keys: at most 1,024 bytes of UTF-8. What was
+                sealed in another realm does not open.
+            pad: Whether blanks hide how long an item is: 256 bytes at least, and at most 12 % more.
+            on_erased: "skip" to leave out rows whose key was destroyed, or "raise", whatever `on_unreadable` says:
+                for stores of which no key was ever destroyed on purpose.
 
         Raises:
             TypeError: An argument is of the wrong type.
@@ -144,7 +163,9 @@ class EncryptedSession:
                 " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
             )
         self._takes_wrapper = accepts_wrapper(underlying_session)
-        keychain = keychain_of(encryption_key, upstream_key, self.session_id)
+        raises_erased = arguments.choice(on_erased, "on_erased", arguments.ON_ERASED) == "raise"
+        sealing = sealing_arguments.sealing(suite, oldest_suite, realm, pad, encryption_key, upstream_key)
+        keychain = keychain_of(encryption_key, upstream_key, self.session_id, sealing)
         log = SessionLog(self._session_id, type(underlying_session).__name__, keychain.advice)
         self._sealed = SealedHistory(
             self._session_id,
@@ -155,6 +176,8 @@ class EncryptedSession:
             ShieldedChanges(arguments.shield_s(shield_s), arguments.store_timeout_s(store_timeout_s), log),
             log,
             arguments.max_row_bytes(max_row_bytes),
+            sealing=sealing,
+            passed_over=[one for one in PASSED_OVER if not (raises_erased and one == "erased")],
         )
         self._shield_s = float(shield_s)
         self._compactor: Compaction | None = None
@@ -185,6 +208,11 @@ class EncryptedSession:
         max_row_bytes: int = MAX_ROW_BYTES,
         upstream_until: datetime | None = None,
         plaintext_until: datetime | None = None,
+        suite: int | None = None,
+        oldest_suite: int = 1,
+        realm: str = "",
+        pad: bool = False,
+        on_erased: Literal["skip", "raise"] = "skip",
     ) -> EncryptedSession:
         """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
 
@@ -201,6 +229,11 @@ class EncryptedSession:
             max_row_bytes: As for the class.
             upstream_until: As for the class.
             plaintext_until: As for the class.
+            suite: As for the class.
+            oldest_suite: As for the class.
+            realm: As for the class.
+            pad: As for the class.
+            on_erased: As for the class.
 
         Returns:
             The wrapper.
@@ -225,6 +258,11 @@ class EncryptedSession:
             max_row_bytes=max_row_bytes,
             upstream_until=upstream_until,
             plaintext_until=plaintext_until,
+            suite=suite,
+            oldest_suite=oldest_suite,
+            realm=realm,
+            pad=pad,
+            on_erased=on_erased,
         )
 
     # -- The Agents SDK's session -----------------------------------------------------------
@@ -288,7 +326,7 @@ class EncryptedSession:
             return History([], OutcomeCounts().outcomes(), ())
         history = await self._begin()
         found = await history.read(limit, {})
-        history.log.passed_over(found.counts)
+        history.log.passed_over(found.counts, history.passed_over)
         return History(
             found.items,  # type: ignore[arg-type]  # what was sealed was an item
             found.counts.outcomes(),
@@ -360,7 +398,7 @@ class EncryptedSession:
         Only what is authentic and expired goes, wherever it lies, each row only if it is unchanged.
         What cannot be opened stays. So does an expired tool call while its output is in time, or may be
         read one day.
-        Without a ttl nothing is expired. Can be stopped at any time, and begun again.
+        Without a ttl only rows of suite 2 expire, by their writer's ttl. Can be stopped at any time, and begun again.
 
         Returns:
             How many rows were removed.
@@ -560,11 +598,15 @@ class EncryptedSession:
     def _report(self, counts: OutcomeCounts, limit: int | None, **words: str) -> None:
         """Raise or log what was not read; `words` go into the error's message."""
         log = self._sealed.log
-        log.passed_over(counts)
-        if counts.refused:
+        log.passed_over(counts, self._sealed.passed_over)
+        refused = counts.refused
+        erased = 0 if "erased" in self._sealed.passed_over else counts.count("erased")
+        if erased:
+            raise log.refusal(counts, {"erased": erased, **refused}, **{"ways_out": _WITHOUT_ERASED, **words})
+        if refused:
             if not self._skip:
-                raise log.refusal(counts, counts.refused, **words)
-            log.left_out(counts, counts.refused)
+                raise log.refusal(counts, refused, **words)
+            log.left_out(counts, refused)
         expired = counts.count("expired")
         if limit is None and expired > _EXPIRED_WORTH_A_WARNING and self._first_time("expired"):
             logger.warning("%d expired items were read and left out; purge_expired() removes them", expired)

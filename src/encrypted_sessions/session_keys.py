@@ -9,6 +9,7 @@ from ._support.warnings import warn_caller
 from .core.derivation import LONGEST_SALT, upstream_secret
 from .errors import LongSessionIdWarning, WeakKeyWarning
 from .history.keychain import Keychain, RingKeychain, StringKeychain
+from .history.sealing import FIRST_SUITE, Sealing
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["keychain_of"]
 
 
-def keychain_of(encryption_key: str | KeyRing, upstream_key: str | None, session_id: str) -> Keychain:
+def keychain_of(encryption_key: str | KeyRing, upstream_key: str | None, session_id: str, sealing: Sealing) -> Keychain:
     """The keys of a session. Raises TypeError and ValueError, and ProviderConfigError as `is_strict` does."""
     if upstream_key is not None:
         arguments.key_string(upstream_key, "upstream_key")
     if arguments.is_key_ring(encryption_key):
-        keychain = RingKeychain(encryption_key, session_id, upstream_key)
+        keychain = RingKeychain(encryption_key, session_id, upstream_key, sealing.realm, sealing.suite)
         strict = keychain.strict
-        _warn_of_long_id(session_id, strict=strict)
+        if sealing.oldest_suite == FIRST_SUITE:
+            _warn_of_long_id(session_id, strict=strict)
         if upstream_key is not None and _is_weak(*upstream_secret(upstream_key)):
             _warn_of_weak_key(
                 "upstream_key", "move its rows to the ring with 'encrypted-sessions encrypt'", strict=strict
@@ -43,7 +45,7 @@ def keychain_of(encryption_key: str | KeyRing, upstream_key: str | None, session
         _warn_of_weak_key(
             "encryption_key", "use the output of 'encrypted-sessions keygen', or a KeyRing", strict=strict
         )
-    return StringKeychain(secret, session_id, strict=strict)
+    return StringKeychain(secret, session_id, strict=strict, realm=sealing.realm)
 
 
 def _is_weak(secret: bytes, is_key: bool) -> bool:  # noqa: FBT001 - the two that `upstream_secret` gives

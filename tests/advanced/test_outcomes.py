@@ -145,7 +145,7 @@ async def malformed(file: Path) -> None:
 
 
 async def unsupported(file: Path) -> None:
-    write(file, 3, {**stored(file, 3), "v": 2})
+    write(file, 3, {**stored(file, 3), "v": 3})
 
 
 ODD = {

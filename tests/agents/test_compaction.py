@@ -78,7 +78,7 @@ async def _from_the_future(ring: KeyRing, clock: FakeClock) -> str:
 
 
 async def _of_a_later_version(ring: KeyRing, _clock: FakeClock) -> str:
-    return json.dumps({**json.loads(await _sealed_elsewhere(ring)), "v": 2})
+    return json.dumps({**json.loads(await _sealed_elsewhere(ring)), "v": 3})
 
 
 async def _plaintext(_ring: KeyRing, _clock: FakeClock) -> str:

@@ -37,6 +37,7 @@ import providers
 import ring
 import sessions
 import stores
+import suites
 from measuring import Table
 
 Measurement = Callable[..., Coroutine[Any, Any, Table]]
@@ -45,6 +46,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "imports": imports.measure,
     "batches": batches.measure,
     "single": batches.measure_single,
+    "suites": suites.measure,
     "stores": stores.measure,
     "poppers": poppers.measure,
     "agent-loop": agent_loop.measure,

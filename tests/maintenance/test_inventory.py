@@ -16,6 +16,7 @@ from encrypted_sessions.maintenance.aggregation import MOST_GROUPS
 from encrypted_sessions.maintenance.distinct_counter import DistinctCounter
 from encrypted_sessions_tests.sealed_rows import AGE, OUTCOMES, SESSION, TTL, Sealer, message, outcome_of
 from encrypted_sessions_tests.stores import StoreLocation, raw_rows
+from encrypted_sessions_tests.suite_2 import Sealer2
 from encrypted_sessions_tests.whole_stores import fill, whole
 from keyproviders import KeyRing, RetryPolicy
 from keyproviders.testing import FakeKeyProvider
@@ -154,9 +155,11 @@ async def test_a_key_that_a_wrongly_labelled_row_needs_is_never_told_as_free(
     assert await raw_rows(place, SESSION) == rows
 
 
-@pytest.mark.parametrize("label", ["active", "destroyed", "unknown"])
+@pytest.mark.parametrize(
+    ("label", "sealed_by"), [("active", Sealer), ("destroyed", Sealer), ("unknown", Sealer), ("active", Sealer2)]
+)
 async def test_a_wrongly_labelled_row_is_told_with_the_key_that_its_place_lists_and_nobody_holds(
-    file: StoreLocation, label: str
+    file: StoreLocation, label: str, sealed_by: type[Sealer]
 ):
     """The keys of a fresh process: it holds the active one alone."""
     place = FakeKeyProvider()
@@ -164,7 +167,7 @@ async def test_a_wrongly_labelled_row_is_told_with_the_key_that_its_place_lists_
     destroyed, active = place.rotate(), place.rotate()
     place.destroy(destroyed.name or "")
     kid = {"active": active, "destroyed": destroyed, "unknown": Key.generate("unknown")}[label].kid
-    sealer = Sealer()
+    sealer = sealed_by()
     rows = [relabelled(sealer.row(message("old"), older, age=50), kid), sealer.row(message("a"), active)]
     await fill(file, {SESSION: rows})
     async with KeyRing(place) as ring, whole(file) as store:

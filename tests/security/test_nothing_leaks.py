@@ -1019,7 +1019,7 @@ async def rows_that_cannot_be_read(net: Net, folder: Path) -> None:
             {**good, "kid": f"{ESCAPES}~00000000"},
             {**good, "kid": "gone~00000000"},
             {**good, "kid": f"{text} is no kid"},
-            {**good, "v": 2, "more": text},
+            {**good, "v": 3, "more": text},
             {**good, "payload": text},
             {"__enc__": text},
             net.item(),

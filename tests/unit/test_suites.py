@@ -30,7 +30,7 @@ HEADER = 5 + 5 + 12  # created, expires, nonce
 class ToyEnvelope(Envelope):
     __slots__ = ("expires",)
 
-    version = 2
+    version = 3
 
     def __init__(self, kid: str, body: bytes) -> None:
         super().__init__(kid, body, int.from_bytes(body[:5], "big"))
@@ -59,10 +59,10 @@ class ToyCipher:
         key = hmac.digest(secret, b"\0".join((LABEL, realm.encode(), session_id.encode())), "sha256")
         self._aead, self._kid = AESGCM(key), kid
 
-    def seal(self, item: object, timestamp: int, expires: int | None = None, *, max_bytes: int | None = None) -> bytes:
+    def seal(self, item: object, timestamp: int, expires: int | None = None, **_: object) -> bytes:
         return self._seal(encode_item(item), timestamp, expires)
 
-    def reseal(self, envelope: Envelope, plaintext: bytes) -> bytes:
+    def reseal(self, envelope: Envelope, plaintext: bytes, expires: object = "kept") -> bytes:
         return self._seal(plaintext, envelope.timestamp, envelope.expires)
 
     def _seal(self, plaintext: bytes, timestamp: int, expires: int | None) -> bytes:
@@ -81,7 +81,7 @@ def toy_envelope(kid: str, text: bytes) -> Envelope | None:
     return ToyEnvelope(kid, body) if len(body) >= HEADER + 16 else None
 
 
-TOY = Suite(2, LABEL, "p", toy_envelope, lambda body: base64.b64encode(body).decode("ascii"), ToyCipher)
+TOY = Suite(3, LABEL, "toy", toy_envelope, lambda body: base64.b64encode(body).decode("ascii"), ToyCipher)
 
 
 @pytest.fixture
@@ -98,8 +98,8 @@ def sealed_by(suite: Suite, key: Key, item: dict[str, Any], timestamp: int, expi
 @pytest.mark.usefixtures("_toy")
 async def test_a_session_reads_rows_of_every_suite_of_the_table() -> None:
     key, now = Key.generate("k"), 1_000
-    rows = [sealed_by(suite, key, {"n": n}, now, now + 60) for n, suite in enumerate((WRITTEN, TOY, WRITTEN, TOY))]
-    altered = {**rows[3], "p": rows[3]["p"][:-4] + ("AAAA" if rows[3]["p"][-4:] != "AAAA" else "BBBB")}
+    rows = [sealed_by(suite, key, {"n": n}, now, None) for n, suite in enumerate((WRITTEN, TOY, WRITTEN, TOY))]
+    altered = {**rows[3], "toy": rows[3]["toy"][:-4] + ("AAAA" if rows[3]["toy"][-4:] != "AAAA" else "BBBB")}
     store = PlainSession("s", [])
     await store.add_items([*rows, altered])
     history = await EncryptedSession.wrap(store, KeyRing(StaticKeyProvider(key)), ttl=None).read()
@@ -114,12 +114,12 @@ def test_an_envelope_says_what_its_suite_carries() -> None:
     fernet = parse(sealed_by(WRITTEN, key, {"a": 1}, 7, 67))
     assert isinstance(toy, Envelope)
     assert isinstance(fernet, Envelope)
-    assert (toy.version, toy.kid, toy.timestamp, toy.expires) == (2, key.kid, 7, 67)
+    assert (toy.version, toy.kid, toy.timestamp, toy.expires) == (3, key.kid, 7, 67)
     assert (fernet.version, fernet.kid, fernet.timestamp, fernet.expires) == (1, key.kid, 7, None)
     cipher = SessionCipher(key.secret, "s", key.kid)
     for found in (toy, fernet):
         assert cipher.opener(found.version).open(found) == {"a": 1}
-    assert parse({"__enc__": 1, "v": 3, "kid": key.kid, "p": ""}) == "unsupported"
+    assert parse({"__enc__": 1, "v": 4, "kid": key.kid, "p": ""}) == "unsupported"
 
 
 def test_without_its_line_the_version_is_unsupported() -> None:

@@ -65,7 +65,7 @@ def row(stored: Stored) -> str:
     cipher = FernetCipher.derive(KEY.secret, "another" if stored.kind == "unauthentic" else "session")
     kid = "gone~01234567" if stored.kind in ("unknown_key", "expired_unverified") else KEY.kid
     sealed = pack(kid, cipher.seal(stored.item, NOW - AGES.get(stored.kind, 0)))
-    odd: dict[str, object] = {"plaintext": stored.item, "malformed": [stored.item], "unsupported": {**sealed, "v": 2}}
+    odd: dict[str, object] = {"plaintext": stored.item, "malformed": [stored.item], "unsupported": {**sealed, "v": 3}}
     return json.dumps(odd.get(stored.kind, sealed))
 
 

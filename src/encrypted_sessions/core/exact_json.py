@@ -20,6 +20,7 @@ from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, Literal
 
 from .accelerated import accelerator
+from .padding import padded
 
 if TYPE_CHECKING:
     import json
@@ -87,8 +88,8 @@ class NotJsonError(ValueError):
     """The bytes are not JSON, or not that of an object."""
 
 
-def encode_item(item: object, max_bytes: int | None = None) -> bytes:
-    """The compact UTF-8 JSON of an item, a dict or a Pydantic model.
+def encode_item(item: object, max_bytes: int | None = None, *, pad: bool = False) -> bytes:
+    """The compact UTF-8 JSON of an item, a dict or a Pydantic model, with `pad` followed by blanks (`padding`).
 
     Raises TypeError, which names the kind of value and never the value, for anything that JSON
     would not give back equal: other types, keys that are no str, NaN and infinities, integers of
@@ -114,9 +115,7 @@ def encode_item(item: object, max_bytes: int | None = None) -> bytes:
         if written is None:
             written = _as_utf8(text)
         if written is not None:
-            if len(written) > limit:
-                raise _too_long(limit)
-            return written
+            return _within(limit, padded(written) if pad else written)
         # Two lone surrogates side by side would come back as the one character that the pair means.
         refused = "an item holds a surrogate pair as two characters, which JSON gives back as one"
     # Raised out here, so that no error with the item in it comes along as the context.
@@ -144,6 +143,12 @@ def _as_utf8(text: str) -> bytes | None:
         return None
     # Outside strings JSON is ASCII, so a surrogate stands in a string, where \udXXX is its escape.
     return text.encode("utf-8", "backslashreplace")
+
+
+def _within(limit: int, text: bytes) -> bytes:
+    if len(text) > limit:
+        raise _too_long(limit)
+    return text
 
 
 def _too_long(limit: int) -> TooLongError:
@@ -181,8 +186,8 @@ def decode_json(data: str | bytes) -> object:
         text = data if isinstance(data, str) else data.decode(_encoding(data))
         if text[:1] != "{":  # white space, or no object: rare enough to be slow
             return decoder.decode(text)
-        value, end = decoder.raw_decode(text)  # saves the search for white space around it
-        return value if end == len(text) else decoder.decode(text)
+        value, end = decoder.raw_decode(text)  # saves the search for white space before it
+        return decoder.decode(text) if text[end:].strip(" \t\n\r") else value
     except (ValueError, RecursionError):
         # ValueError covers bad UTF-8, bad JSON and integers that Python refuses to read;
         # RecursionError is a text nested deeper than any that this library writes.

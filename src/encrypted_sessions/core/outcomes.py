@@ -31,6 +31,7 @@ Outcome = Literal[
     "plaintext",
     "malformed",
     "unsupported",
+    "outdated",
     "too_large",
     "unpaired",
 ]
@@ -46,6 +47,7 @@ UNREADABLE: tuple[Outcome, ...] = (
     "plaintext",
     "malformed",
     "unsupported",
+    "outdated",
     "too_large",
 )
 
@@ -81,6 +83,8 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
         "too_large": "larger than max_row_bytes, so it was not looked at. Give a larger max_row_bytes= if such items"
         " are yours; a row of this size that nobody wrote on purpose fills memory.",
         "unsupported": "written by a later release. Upgrade encrypted-sessions.",
+        "outdated": "of a suite before oldest_suite, so it was not opened. Where such rows are yours, read them with"
+        " oldest_suite=1, and `encrypted-sessions reencrypt` moves them.",
     }
 )
 

@@ -10,10 +10,12 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from time import perf_counter
 from typing import Generic, Literal, Protocol, TypeVar
 
 from ..core.cipher import NotAnItem, Opener, Unauthentic
 from ..core.envelope import UPSTREAM_KID, Envelope, NoEnvelope, Plain, parse, parse_row
+from ..core.outcomes import Outcome
 from ..errors import ScanBudgetError
 from ..stores.access import Cursor
 from ..stores.rows import TOO_LARGE, Row
@@ -53,10 +55,11 @@ class ReadPolicy:
     """What a row is measured against: the time, the session's ttl (None: no end), its policy.
 
     `upstream_until` and `plaintext_until`, in seconds since 1970, end what is let in for moving over.
-    Without `tells_late` a row counts as what else it is, also where its key had stopped writing.
+    Without `tells_expired` and `tells_late` a row counts as what else it is, also where it has expired, or its key had
+    stopped writing.
     """
 
-    __slots__ = ("now", "plaintext_until", "read_plaintext", "tells_late", "ttl", "upstream_until")
+    __slots__ = ("now", "plaintext_until", "read_plaintext", "tells_expired", "tells_late", "ttl", "upstream_until")
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class ReadPolicy:
         read_plaintext: bool,
         plaintext_until: float | None = None,
         upstream_until: float | None = None,
+        tells_expired: bool = True,
         tells_late: bool = True,
     ) -> None:
         self.now = now
@@ -73,11 +77,13 @@ class ReadPolicy:
         self.read_plaintext = read_plaintext
         self.plaintext_until = plaintext_until
         self.upstream_until = upstream_until
+        self.tells_expired = tells_expired
         self.tells_late = tells_late
 
-    def has_expired(self, timestamp: int) -> bool:
-        """Whether what was sealed then is older than the ttl."""
-        return self.ttl is not None and self.now > timestamp + self.ttl
+    def has_expired(self, envelope: Envelope, for_s: int = 0) -> bool:
+        """Whether an envelope is past the end that its writer gave it, or older than the ttl, and for so long."""
+        moment, expires, ttl = self.now - for_s, envelope.expires, self.ttl
+        return (ttl is not None and moment > envelope.timestamp + ttl) or (expires is not None and moment > expires)
 
     def lets_in_plaintext(self, added_at: float | None) -> bool:
         """Whether a plaintext row is returned; without a time of its own, the clock decides."""
@@ -85,25 +91,26 @@ class ReadPolicy:
         return self.read_plaintext and (until is None or (self.now if added_at is None else added_at) <= until)
 
     def claims_to_be_expired(self, data: object) -> bool:
-        """Whether a row's data is an envelope that says it is older than the ttl. No proof of it."""
+        """Whether a row's data is an envelope that says it has expired. No proof of it."""
         found = _parse(data)
-        return isinstance(found, Envelope) and self.has_expired(found.timestamp)
+        return isinstance(found, Envelope) and self.has_expired(found)
 
 
 class TimeSlice:
     """The work that one task does before it gives the event loop a turn."""
 
     def __init__(self) -> None:
-        self._slice_ends = time.perf_counter() + _SLICE_S
+        self.ends_at = perf_counter() + _SLICE_S
+        """By `perf_counter`: for loops in which a call takes too long."""
 
     def is_used_up(self) -> bool:
         """Whether the slice is used up."""
-        return time.perf_counter() > self._slice_ends
+        return perf_counter() > self.ends_at
 
     async def checkpoint(self) -> None:
         """Let other tasks run, then start a new slice."""
         await asyncio.sleep(0)
-        self._slice_ends = time.perf_counter() + _SLICE_S
+        self.ends_at = perf_counter() + _SLICE_S
 
 
 class Openers(Protocol[_RowT_contra]):
@@ -157,6 +164,7 @@ class Classifier(Generic[RowT]):
         opens: bool = True,
         added_at: AddedAt[RowT] | None = None,
         max_row_bytes: int = sys.maxsize,
+        oldest_suite: int = 0,
     ) -> None:
         self._openers = openers
         self._policy = policy
@@ -164,6 +172,7 @@ class Classifier(Generic[RowT]):
         self._opens = opens
         self._added_at = added_at
         self._max_row_bytes = max_row_bytes
+        self._oldest_suite = oldest_suite
 
     async def classify(self, rows: Sequence[RowT]) -> list[Classification]:
         """One classification for each row, in the same order.
@@ -179,9 +188,12 @@ class Classifier(Generic[RowT]):
                 parsed.append(parse_row(data))
             else:
                 parsed.append(_parse_within(limit, data))
-            if time_slice.is_used_up():
+            if perf_counter() > time_slice.ends_at:
                 await time_slice.checkpoint()
-        await self._openers.prepare(found for found in parsed if isinstance(found, Envelope))
+        oldest = self._oldest_suite
+        await self._openers.prepare(
+            found for found in parsed if isinstance(found, Envelope) and found.version >= oldest
+        )
         policy = self._policy()
         times: Mapping[int, float | None] = {}
         if policy.read_plaintext and policy.plaintext_until is not None:
@@ -189,32 +201,39 @@ class Classifier(Generic[RowT]):
         classifications = []
         for index, (row, found) in enumerate(zip(rows, parsed, strict=True)):
             if isinstance(found, Envelope):
-                classifications.append(self._classify(found, self._openers.opener(found, row), policy))
+                if found.version < oldest:
+                    classifications.append(Classification("outdated", found))
+                else:
+                    classifications.append(self._classify(found, self._openers.opener(found, row), policy))
             elif isinstance(found, dict):
                 let_in = policy.lets_in_plaintext(times.get(index))
                 classifications.append(Classification("plaintext", None, found if let_in else None))
             else:
                 classifications.append(Classification(found))
-            if time_slice.is_used_up():
+            if perf_counter() > time_slice.ends_at:
                 await time_slice.checkpoint()
         return classifications
 
     def _classify(self, envelope: Envelope, opener: Opener | str, policy: ReadPolicy) -> Classification:
-        timestamp = envelope.timestamp
-        expired = policy.has_expired(timestamp)
+        expired = policy.tells_expired and policy.has_expired(envelope)
         if isinstance(opener, str):
             return Classification("expired_unverified" if opener == "unknown_key" and expired else opener, envelope)
+        outcome: Outcome  # if what it claims is true
+        if policy.upstream_until is not None and _is_forged_upstream(envelope, policy.upstream_until):
+            outcome = "unauthentic"
+        elif expired:
+            outcome = "expired"
+        elif envelope.timestamp > policy.now + CLOCK_SKEW_S:
+            outcome = "not_yet_valid"
+        elif opener.written_until is not None and policy.tells_late and is_late(envelope.timestamp, opener):
+            outcome = "late_key"
+        else:
+            outcome = "ok"
         try:
+            if outcome == "ok" and self._opens:
+                return Classification("ok", envelope, opener.open(envelope))  # which verifies first
             opener.verify(envelope)
-            if policy.upstream_until is not None and _is_forged_upstream(envelope, policy.upstream_until):
-                return Classification("unauthentic", envelope)
-            if expired:
-                return Classification("expired", envelope)
-            if timestamp > policy.now + CLOCK_SKEW_S:
-                return Classification("not_yet_valid", envelope)
-            if opener.written_until is not None and policy.tells_late and is_late(timestamp, opener):
-                return Classification("late_key", envelope)
-            return Classification("ok", envelope, opener.open(envelope) if self._opens else None)
+            return Classification(outcome, envelope)
         except Unauthentic:
             return Classification("unauthentic", envelope)
         except NotAnItem:

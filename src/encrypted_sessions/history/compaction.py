@@ -3,7 +3,7 @@
 `OpenAIResponsesCompactionSession(session_id, EncryptedSession(...))` looks for three methods on
 its underlying session. Automatic compaction takes a snapshot of the newest rows and replaces a
 suffix of it; on demand, everything is replaced. Rows that are neither "ok" nor "expired" are never
-replaced. What is written carries the newest timestamp of what it replaces, so that nothing lives
+replaced. What is written carries the times of the newest row that it replaces, so that nothing lives
 longer for being summarised.
 """
 
@@ -18,6 +18,7 @@ from weakref import ref
 
 from keyproviders import redact_frames
 
+from ..core.envelope import Envelope
 from ..core.outcomes import Outcome, describe
 from ..errors import HistoryChangedError
 from ..stores.plain import PlainStore
@@ -105,16 +106,10 @@ class _ClassifiedRows(NamedTuple):
         """The items at `places`."""
         return [self._item(place) for place in places]
 
-    def newest_timestamp(self, start: int = 0) -> int | None:
-        """The newest timestamp from a place on, None if there is no row."""
-        return max(
-            (
-                classification.timestamp
-                for classification in self.classifications[start:]
-                if classification.timestamp is not None
-            ),
-            default=None,
-        )
+    def newest(self, start: int = 0) -> Envelope | None:
+        """The newest envelope from a place on by its time, the last one of several; None if there is none."""
+        envelopes = (one.envelope for one in reversed(self.classifications[start:]))
+        return max((one for one in envelopes if one is not None), key=lambda one: one.timestamp, default=None)
 
     def counts(self) -> OutcomeCounts:
         """What was met, newest row first."""
@@ -182,7 +177,7 @@ class Compaction:
             # Of a whole history nothing stays, not even what expired before its first item.
             first = 0 if start == 0 and whole else places[start]
             expected = classified.rows[first:]
-            sealed = await self.history.seal(output, classified.newest_timestamp(first))
+            sealed = await self.history.seal(output, classified.newest(first))
             return await self.history.changes.finish("compaction", rows.replace_tail(expected, sealed))
 
         return Snapshot(classified.items(places), whole, replace_suffix)
@@ -201,7 +196,7 @@ class Compaction:
         reader, newest_seen = _seen.get() or (None, None)
         if reader is not None and reader() is self.history.calls and newest != newest_seen:
             raise _changed()
-        sealed = await self.history.seal(output, classified.newest_timestamp())
+        sealed = await self.history.seal(output, classified.newest())
         rows, changes = self.history.rows, self.history.changes
         if isinstance(rows, PlainStore):
             await changes.finish("compaction", self._replace_whole(classified.rows, sealed))

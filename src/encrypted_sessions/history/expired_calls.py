@@ -29,8 +29,8 @@ class AnswersInTime:
 
     def add(self, classification: Classification) -> None:
         """Take in what one of these rows answers. One that may be read one day, and not now, may answer any call."""
-        timestamp = classification.timestamp
-        if timestamp is not None and self._policy.has_expired(timestamp):
+        envelope = classification.envelope
+        if envelope is not None and self._policy.has_expired(envelope):
             return
         if classification.item is None:
             self._unknown = self._unknown or classification.outcome not in _SILENT

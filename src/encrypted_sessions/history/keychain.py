@@ -26,6 +26,7 @@ from ..core.cipher import SessionCipher
 from ..core.derivation import upstream_secret
 from ..core.envelope import UPSTREAM_KID
 from ..core.outcomes import Outcome
+from .sealing import FIRST_SUITE
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
@@ -61,8 +62,8 @@ async def answer_for(kid: str, upstream: _T | None, ask: Callable[[str], Awaitab
 class StringKeychain:
     """One string for everything, whatever the kid: the Agents SDK's rule."""
 
-    def __init__(self, secret: bytes, session_id: str, *, strict: bool) -> None:
-        self._cipher = SessionCipher(secret, session_id, UPSTREAM_KID)
+    def __init__(self, secret: bytes, session_id: str, *, strict: bool, realm: str = "") -> None:
+        self._cipher = SessionCipher(secret, session_id, UPSTREAM_KID, realm)
         #: Whether what is merely warned of elsewhere is refused.
         self.strict = strict
 
@@ -88,9 +89,13 @@ class StringKeychain:
 class RingKeychain:
     """A key ring's keys, and the string of the Agents SDK's class for the rows that it wrote."""
 
-    def __init__(self, ring: KeyRing, session_id: str, upstream_key: str | None) -> None:
+    def __init__(
+        self, ring: KeyRing, session_id: str, upstream_key: str | None, realm: str = "", suite: int = FIRST_SUITE
+    ) -> None:
         self._ring = ring
         self._session_id = session_id
+        self._realm = realm
+        self._suite = suite
         self.strict = bool(getattr(ring, "strict", False))
         self._upstream = (
             None if upstream_key is None else SessionCipher(upstream_secret(upstream_key)[0], session_id, UPSTREAM_KID)
@@ -164,7 +169,7 @@ class RingKeychain:
     def _cipher(self, key: Key) -> SessionCipher:
         cipher = self._ciphers.get(key)
         if cipher is None:
-            cipher = SessionCipher(key.secret, self._session_id, key.kid)
+            cipher = SessionCipher(key.secret, self._session_id, key.kid, self._realm, self._suite)
             self._keep(key, cipher)
         # No part of the key's equality: it is known only when another key follows.
         until = key.written_until

@@ -14,7 +14,6 @@ from keyproviders import KeyProviderError
 
 from .._support.lots import pause_by_lot
 from ..core.exact_json import decode_json
-from ..core.outcomes import PASSED_OVER
 from ..errors import PutBackError, UnreadableItemsError
 from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row, RowStore
@@ -130,7 +129,7 @@ async def _find_candidate(history: SealedHistory) -> _PopCandidate:
                 return found
             if classification.outcome == "expired":
                 found.due.append(row)
-            elif classification.outcome not in PASSED_OVER:
+            elif classification.outcome not in history.passed_over:
                 found.unreadable = classification
                 return found
     found.complete = walk.is_complete()

@@ -30,8 +30,6 @@ async def purge(history: SealedHistory) -> int:
 
     Raises what the key provider raises when it cannot answer, and PurgeRefusedError.
     """
-    if history.policy().ttl is None:
-        return 0
     rows = _rows(history)
     if rows is None:
         await _refuse_expired(history)
@@ -55,7 +53,7 @@ async def purge_head(history: SealedHistory, count: int) -> int:
     """
     policy = history.policy()
     rows = _rows(history)
-    if policy.ttl is None or rows is None:
+    if rows is None:
         return 0
     oldest = await rows.oldest(min(max(count, _HEAD), PAGE))
     old = [row for row in oldest if policy.claims_to_be_expired(row.data)]
@@ -107,16 +105,22 @@ async def _remove(history: SealedHistory, rows: RowStore, due: Sequence[Row]) ->
 
 
 def _classifier(history: SealedHistory, policy: ReadPolicy) -> Classifier[Row]:
-    # Without a ttl what is expired is opened, which says whether it is a call. Time counts before a key that is late.
-    opening = ReadPolicy(policy.now, None, read_plaintext=True, upstream_until=policy.upstream_until, tells_late=False)
+    # What is expired is opened, which says whether it is a call. Time counts before a key that is late.
+    opening = ReadPolicy(
+        policy.now,
+        None,
+        read_plaintext=True,
+        upstream_until=policy.upstream_until,
+        tells_expired=False,
+        tells_late=False,
+    )
     return history.classifier(opening)
 
 
 def _is_expired(classification: Classification, policy: ReadPolicy) -> bool:
-    """Whether a row that was classified without a ttl is authentic, and older than the ttl."""
-    if classification.outcome not in ("ok", "malformed") or classification.timestamp is None:
-        return False
-    return policy.has_expired(classification.timestamp)
+    """Whether a row that was classified as if nothing expired is authentic, and has."""
+    envelope = classification.envelope
+    return classification.outcome in ("ok", "malformed") and envelope is not None and policy.has_expired(envelope)
 
 
 def _call(classification: Classification) -> Pair | None:

@@ -85,5 +85,5 @@ async def read_items(
 
 
 def _expired_for_sure(classification: Classification, policy: ReadPolicy) -> bool:
-    assert classification.timestamp is not None  # noqa: S101 - an expired row has been opened
-    return policy.has_expired(classification.timestamp + EXPIRED_FOR_SURE_S)
+    assert classification.envelope is not None  # noqa: S101 - an expired row has been opened
+    return policy.has_expired(classification.envelope, EXPIRED_FOR_SURE_S)

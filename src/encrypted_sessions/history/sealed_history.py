@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from copy import copy
 from typing import Any, TypeVar
 
 from .._support.warnings import warn_caller
+from ..core.envelope import Envelope
 from ..core.exact_json import TooLongError
+from ..core.outcomes import Outcome
 from ..errors import HistoryChangedError, StoreConfigError
 from ..stores.access import Cursor
 from ..stores.plain import PlainStore
@@ -18,6 +20,7 @@ from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, Tim
 from .guarded import GuardedRows, GuardedSession, StoreCalls
 from .keychain import Keychain
 from .reading import FoundItems, read_items
+from .sealing import Sealing
 from .session_log import SessionLog
 from .shielded import ShieldedChanges
 
@@ -45,6 +48,9 @@ class SealedHistory:
         changes: ShieldedChanges,
         log: SessionLog,
         max_row_bytes: int,
+        *,
+        sealing: Sealing,
+        passed_over: Collection[Outcome],
     ) -> None:
         self.calls = StoreCalls(session_id, changes, log)
         self.session = session
@@ -54,6 +60,9 @@ class SealedHistory:
         self.changes = changes
         self.log = log
         self.max_row_bytes = max_row_bytes
+        self.sealing = sealing
+        #: Outcomes that are left out whatever else was wished.
+        self.passed_over = passed_over
         self.rows = self.guarded(rows) if isinstance(rows, RowStore) else PlainStore(self.store)
         #: Whether `examine` comes before anything else.
         self.is_unexamined = isinstance(rows, RowStore) and rows.is_unexamined()
@@ -102,6 +111,7 @@ class SealedHistory:
             lambda: policy,
             added_at=rows.added_at if isinstance(rows, RowStore) else None,
             max_row_bytes=self.max_row_bytes,
+            oldest_suite=self.sealing.oldest_suite,
         )
 
     def walk(self, keywords: dict[str, Any], *, then_at_least: int = 1) -> HistoryWalk:
@@ -132,22 +142,25 @@ class SealedHistory:
         """Delete all rows, as the store does."""
         await self.changes.finish("clear_session", self.store.clear_session(**keywords), is_cancelled_too=True)
 
-    async def seal(self, items: Sequence[Any], timestamp: int | None = None) -> list[dict[str, Any]]:
-        """Envelopes of items under the active key, all with one timestamp (default: now).
+    async def seal(self, items: Sequence[Any], like: Envelope | None = None) -> list[dict[str, Any]]:
+        """Envelopes of items under the active key, all with the same times: those of `like`, None for now and the ttl.
 
         Raises ValueError for an item that would become a row larger than `max_row_bytes`.
         """
         cipher = await self.keychain.active()
         policy = self.policy()
-        stamp = policy.now if timestamp is None else timestamp
+        stamp = policy.now if like is None else like.timestamp
         expires = None if policy.ttl is None else stamp + policy.ttl
+        if like is not None and like.says_expires:
+            expires = like.expires
         time_slice = TimeSlice()
         # A body is base64: four characters for three bytes, and the rest of a row is short.
         max_bytes = max(0, self.max_row_bytes - _AROUND_BODY) // 4 * 3
+        pad = self.sealing.pad
         sealed: list[dict[str, Any]] = []
         for item in items:
             try:
-                sealed.append(cipher.seal(item, stamp, expires, max_bytes=max_bytes))
+                sealed.append(cipher.seal(item, stamp, expires, max_bytes=max_bytes, pad=pad))
             except TooLongError:
                 raise _too_large(self.max_row_bytes) from None
             if time_slice.is_used_up():

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .._support.session_names import logged_session
-from ..core.outcomes import PASSED_OVER, SUSPICIOUS, Finding, describe
+from ..core.outcomes import PASSED_OVER, SUSPICIOUS, Finding, Outcome, describe
 from ..errors import UnreadableItemsError
 from .results import OutcomeCounts
 
@@ -66,9 +66,9 @@ class SessionLog:
         """Rows that cannot be read were left out, as the caller wished."""
         self._tell(f"left out what cannot be read: {describe(refused)}", counts, refused)
 
-    def passed_over(self, counts: OutcomeCounts) -> None:
-        """What is left out whatever the caller wishes, once a minute."""
-        for outcome in PASSED_OVER:
+    def passed_over(self, counts: OutcomeCounts, outcomes: Iterable[Outcome] = PASSED_OVER) -> None:
+        """What is left out whatever else the caller wishes, once a minute."""
+        for outcome in outcomes:
             count = counts.count(outcome)
             if count and self._is_due(outcome):
                 logger.warning(

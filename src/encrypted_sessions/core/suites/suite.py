@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from ..exact_json import NotJsonError, decode_item
 
-__all__ = ["Cipher", "Envelope", "NotAnItem", "Opener", "Suite", "Unauthentic"]
+__all__ = ["Cipher", "End", "Envelope", "NotAnItem", "Opener", "Suite", "Unauthentic"]
+
+#: Until when what is sealed again lives, seconds since 1970: None for no end, "kept" for what it says of itself.
+End = int | Literal["kept"] | None
 
 
 class Unauthentic(Exception):  # noqa: N818 - an answer that the reader turns into an outcome
@@ -35,6 +38,8 @@ class Envelope:
 
     version: ClassVar[int]
     expires: int | None
+    #: Whether a writer of this suite says an end, or that there is none.
+    says_expires: ClassVar[bool]
 
     def __init__(self, kid: str, body: bytes, timestamp: int) -> None:
         self.kid = kid
@@ -73,13 +78,22 @@ class Opener(ABC):
 class Cipher(Protocol):
     """One session's cipher under one key. Holds keys: never printed, never pickled."""
 
-    def seal(self, item: object, timestamp: int, expires: int | None = None, *, max_bytes: int | None = None) -> bytes:
+    def seal(
+        self,
+        item: object,
+        timestamp: int,
+        expires: int | None = None,
+        *,
+        max_bytes: int | None = None,
+        pad: bool = False,
+    ) -> bytes:
         """The body of an envelope of the item's exact JSON. Raises TypeError and TooLongError as `encode_item` does."""
 
-    def reseal(self, envelope: Envelope, plaintext: bytes) -> bytes:
+    def reseal(self, envelope: Envelope, plaintext: bytes, expires: End = "kept") -> bytes:
         """A body of the bytes that another key's opener gave for `envelope`, with all that it says of itself.
 
-        Not for several threads at once.
+        `expires` is the end of what comes from a suite that says none. Raises ValueError where that has to be told
+        and is not, and NotAnItem for a time that the suite does not hold. Not for several threads at once.
         """
 
     def opener(self) -> Opener:
@@ -89,7 +103,7 @@ class Cipher(Protocol):
 class Suite(NamedTuple):
     """One row of the table.
 
-    `label` is what HKDF is told besides the session; `member` is the body's name in the stored
+    `label` is what HKDF is told besides the session, or how that begins; `member` is the body's name in the stored
     object. `parse` takes a kid and that member's ASCII text, and gives None for what this suite does
     not write; `encode` makes the text of a body. `derive` takes a master secret, a session id, a kid
     and a realm.

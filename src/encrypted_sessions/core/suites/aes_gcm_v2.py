@@ -1,0 +1,289 @@
+"""Suite 2, AES-256-GCM: all that a row says is authenticated, and it names its key by a commitment to it.
+
+The body of an envelope is in the one spelling that standard base64 has for 3 n bytes. Integers are big endian, times
+whole seconds since 1970:
+
+     0   1  flags: 1 an id of its own follows, 2 the row says nothing of what lay before it
+     1   1  g, how many refs of removed rows follow
+     2   1  m, how many more parents follow
+     3   5  created
+     8   5  expires; 2^40 - 1: never
+    13   8  parent: the first bytes of a row's id; zeros: none
+    21   5  the parent's expires; zeros with no parent
+    26   2  age of the writer's view of the newest row, in seconds
+    28  32  commitment
+    60  12  nonce: random, new at every sealing
+    72  12  the row's own id, only with flag 1; else the nonce is its id
+        8 g, 13 m, then ciphertext and 16 bytes of tag
+
+Fields for links between rows are authenticated, kept when a row is sealed again, and otherwise left alone: a later
+release writes them. With L(x) = length of x in 4 bytes | x, keys come from HKDF-SHA256 (RFC 5869):
+
+    PRK        = Extract(salt "encrypted-sessions.v2", secret)
+    context    = L(realm) | L(session id) | created / 65,536 in 4 bytes
+    key        = Expand(PRK, "encrypted-sessions.v2.key" | context, 32)
+    commitment = Expand(PRK, "encrypted-sessions.v2.commitment" | context, 32)
+
+So a key seals what one session writes in 65,536 s, and nobody has to count random nonces. GCM commits to no key: there
+are ciphertexts that two keys accept. Of the commitment, two keys would have to share all 32 bytes.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from struct import Struct
+from typing import NoReturn
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from ..accelerated import accelerator
+from ..exact_json import encode_item
+from .suite import End, Envelope, NotAnItem, Opener, Suite, Unauthentic
+
+__all__ = ["SUITE", "AesGcmCipher", "AesGcmEnvelope", "decode_base64", "encode_base64"]
+
+LABEL = b"encrypted-sessions.v2"
+
+_OWN_ID, _UNLINKED = 1, 2
+_KNOWN_FLAGS = _OWN_ID | _UNLINKED
+_TIME_BYTES = 5
+_NEVER = 2 ** (8 * _TIME_BYTES) - 1
+#: Flags, both counts, and each time as its first byte and the four others.
+_COUNTS_AND_TIMES = Struct(">BBBBIBI").unpack_from
+_TIMES_END = 13
+_COMMITMENT_START = 28
+_NONCE_START = 60
+_FIXED_END = 72
+_COMMITMENT = slice(_COMMITMENT_START, _NONCE_START)
+_NONCE = slice(_NONCE_START, _FIXED_END)
+_ID_BYTES = _NONCE_BYTES = 12
+_REF_BYTES, _PARENT_BYTES = 8, 13
+_TAG_BYTES = 16
+_KEY_BYTES = 32
+_NO_LINK = bytes(_COMMITMENT_START - _TIMES_END)
+
+_MINUS, _UNDERSCORE = b"-_"  # as integers they are found five times faster
+
+#: A key serves so many of the bits of `created`: 65,536 s.
+_EPOCH_BITS = 16
+
+#: Keys of so many epochs are kept for a session.
+_KEPT_EPOCHS = 256
+
+
+class AesGcmEnvelope(Envelope):
+    """An envelope whose body is a header, from which it has its times, and a ciphertext from `text_start` on."""
+
+    __slots__ = ("expires", "text_start")
+
+    version = 2
+    says_expires = True
+
+    def __init__(self, kid: str, body: bytes, created: int, expires: int, text_start: int) -> None:
+        self.kid = kid  # and what else the parent sets: a call would take a tenth of reading a small row apart
+        self.body = body
+        self.timestamp = created
+        self.verified_by = None
+        self.expires = None if expires == _NEVER else expires
+        self.text_start = text_start
+
+
+class _EpochKeys:
+    """What one session's keys and commitments are made from."""
+
+    __slots__ = ("_context", "_prk")
+
+    def __init__(self, secret: bytes, session_id: str, realm: str) -> None:
+        extracting = HMAC(LABEL, SHA256())  # which is all that Extract is (RFC 5869, section 2.2)
+        extracting.update(secret)
+        self._prk = extracting.finalize()
+        self._context = _with_length(realm) + _with_length(session_id)
+
+    def commitment(self, epoch: int) -> bytes:
+        """The commitment to an epoch's key, which rows show."""
+        return self._expand(b".commitment", epoch)
+
+    def key(self, epoch: int, commitment: bytes) -> AESGCM:
+        """The key to which that is the commitment. Raises Unauthentic if it is none to this epoch's."""
+        if commitment != self.commitment(epoch):  # anybody may know them: their comparison need not take constant time
+            raise Unauthentic
+        return AESGCM(self._expand(b".key", epoch))
+
+    def _expand(self, purpose: bytes, epoch: int) -> bytes:
+        info = LABEL + purpose + self._context + epoch.to_bytes(4, "big")
+        return HKDFExpand(SHA256(), _KEY_BYTES, info).derive(self._prk)
+
+
+class AesGcmCipher:
+    """The cipher of one session under one master key."""
+
+    __slots__ = ("_key", "_keys", "_kid", "_newest")
+
+    def __init__(self, secret: bytes, session_id: str, kid: str, realm: str = "") -> None:
+        """Raises UnicodeEncodeError for what UTF-8 cannot hold."""
+        self._kid = kid
+        self._keys = _EpochKeys(secret, session_id, realm)
+        # What raises is not kept: so times that somebody made up put no key out.
+        self._key = lru_cache(_KEPT_EPOCHS)(self._keys.key)
+        self._newest: tuple[int, bytes, AESGCM] | None = None
+
+    def __repr__(self) -> str:
+        return "AesGcmCipher()"
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("an AesGcmCipher holds keys and cannot be pickled or copied")
+
+    def seal(
+        self,
+        item: object,
+        timestamp: int,
+        expires: int | None = None,
+        *,
+        max_bytes: int | None = None,
+        pad: bool = False,
+    ) -> bytes:
+        """The body for an item's exact JSON, created at `timestamp`."""
+        return self._seal(encode_item(item, max_bytes, pad=pad), timestamp, _fresh(timestamp, expires), b"")
+
+    def reseal(self, envelope: Envelope, plaintext: bytes, expires: End = "kept") -> bytes:
+        """A body of these bytes. What comes from this suite keeps its id and all else that it says of itself.
+
+        The nonce is new: two texts under one key and nonce would give away what GCM authenticates with.
+        """
+        created = envelope.timestamp
+        if isinstance(envelope, AesGcmEnvelope):
+            former = envelope.body
+            own_id = b"" if former[0] & _OWN_ID else former[_NONCE]
+            start = bytes((former[0] | _OWN_ID,)) + former[1:_COMMITMENT_START]
+            return self._seal(plaintext, created, start, own_id + former[_FIXED_END : envelope.text_start])
+        if expires == "kept":
+            raise ValueError("the end has to be told for what comes from a suite that says none")
+        if created > _NEVER:
+            raise NotAnItem
+        return self._seal(plaintext, created, _fresh(created, expires), b"")
+
+    def _seal(self, plaintext: bytes, created: int, start: bytes, more: bytes) -> bytes:
+        """`start` is the header before the commitment, and `more` after the nonce."""
+        epoch = created >> _EPOCH_BITS
+        newest = self._newest
+        if newest is None or newest[0] != epoch:
+            commitment = self._keys.commitment(epoch)
+            newest = self._newest = epoch, commitment, self._key(epoch, commitment)
+        nonce = os.urandom(_NONCE_BYTES)
+        header = b"".join((start, newest[1], nonce, more))
+        spare = -(len(header) + len(plaintext) + _TAG_BYTES) % 3
+        if spare:
+            plaintext += b"  "[:spare]
+        return header + newest[2].encrypt(nonce, plaintext, _authenticated_kid(self._kid) + header)
+
+    def opener(self) -> AesGcmOpener:
+        """What opens bodies one after another."""
+        return AesGcmOpener(self._key)
+
+
+class AesGcmOpener(Opener):
+    """Opens bodies with the keys of their epochs. Only GCM opens anything, and so verifies it each time."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: Callable[[int, bytes], AESGCM]) -> None:
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "AesGcmOpener()"
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("an AesGcmOpener holds keys and cannot be pickled or copied")
+
+    def verify(self, envelope: Envelope) -> None:
+        """Raise Unauthentic unless commitment and tag fit."""
+        self.decrypt(envelope)
+
+    def decrypt(self, envelope: Envelope) -> bytes:
+        """The bytes that were sealed under the kid that the envelope names. The commitment is compared first."""
+        if not isinstance(envelope, AesGcmEnvelope):
+            raise Unauthentic
+        body, start = envelope.body, envelope.text_start
+        try:
+            key = self._key(envelope.timestamp >> _EPOCH_BITS, body[_COMMITMENT])
+            authenticated = _authenticated_kid(envelope.kid) + body[:start]
+            plaintext = key.decrypt(body[_NONCE], memoryview(body)[start:], authenticated)
+        except (InvalidTag, ValueError, OverflowError):  # or the kid, or the text, is longer than any that is sealed
+            raise Unauthentic from None
+        envelope.verified_by = self
+        return plaintext
+
+
+@lru_cache(64)  # a batch has the same times
+def _fresh(created: int, expires: int | None) -> bytes:
+    """The header before the commitment, of a row that says nothing of any other."""
+    end = _NEVER if expires is None else min(expires, _NEVER)
+    times = (time.to_bytes(_TIME_BYTES, "big") for time in (created, end))
+    return b"".join((bytes((_UNLINKED, 0, 0)), *times, _NO_LINK))
+
+
+@lru_cache(128)  # a history names few
+def _authenticated_kid(kid: str) -> bytes:
+    """What is authenticated besides the header. Raises ValueError for a kid that it does not hold."""
+    name = kid.encode("utf-8")
+    return LABEL + b".row" + bytes((len(name),)) + name
+
+
+def _with_length(text: str) -> bytes:
+    data = text.encode("utf-8")
+    return len(data).to_bytes(4, "big") + data
+
+
+def _parse(kid: str, payload: bytes) -> AesGcmEnvelope | None:
+    body = decode_base64(payload)
+    if body is None or len(body) < _FIXED_END + _TAG_BYTES:
+        return None
+    flags, refs, parents, created_high, created, expires_high, expires = _COUNTS_AND_TIMES(body)
+    if flags > _KNOWN_FLAGS:
+        return None
+    text_start = _FIXED_END + (flags & _OWN_ID) * _ID_BYTES + refs * _REF_BYTES + parents * _PARENT_BYTES
+    if len(body) < text_start + _TAG_BYTES:
+        return None
+    return AesGcmEnvelope(kid, body, created_high << 32 | created, expires_high << 32 | expires, text_start)
+
+
+def encode_base64(data: bytes) -> str:
+    """Standard base64 (RFC 4648, section 4); 3 n bytes need no padding."""
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
+
+
+def decode_base64(raw: bytes) -> bytes | None:
+    """Bytes from standard base64 without padding; None unless encoding them gives the same text again.
+
+    binascii skips characters outside its alphabet, and to its faster stand-in a text may have escapes of JSON, and be
+    of the other alphabet. Of 4 n characters that gave 3 n bytes none was skipped, an escape or padding, and no bits
+    are spare.
+    """
+    fast = accelerator()
+    try:
+        if fast is None:
+            data = binascii.a2b_base64(raw)
+        elif _MINUS in raw or _UNDERSCORE in raw:
+            return None
+        else:
+            data = fast.decode_base64(b'"%b"' % raw)
+    except ValueError:
+        return None
+    return data if len(data) * 4 == len(raw) * 3 else None
+
+
+SUITE = Suite(
+    version=AesGcmEnvelope.version,
+    label=LABEL,
+    member="p",
+    parse=_parse,
+    encode=encode_base64,
+    derive=AesGcmCipher,
+)

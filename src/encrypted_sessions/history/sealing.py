@@ -1,0 +1,21 @@
+"""How a session seals, and which rows of those that others sealed it opens."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..core.cipher import VERSIONS
+
+__all__ = ["FIRST_SUITE", "Sealing"]
+
+#: What is written where nothing else is said, and the oldest that is read.
+FIRST_SUITE = min(VERSIONS)
+
+
+class Sealing(NamedTuple):
+    """The suite to seal by, the oldest to open, the realm that both are bound to, and whether items are padded."""
+
+    suite: int = FIRST_SUITE
+    oldest_suite: int = FIRST_SUITE
+    realm: str = ""
+    pad: bool = False
