@@ -38,13 +38,13 @@ _MOST_NAMED = 20
 #: What each outcome means to whoever runs a command.
 _MEANS: Mapping[str, str] = {
     "ok": "authentic and in time",
-    "expired": "authentic, older than the ttl",
-    "expired_unverified": "their key is gone, and they claim to be older than the ttl",
+    "expired": "authentic, and older than the ttl, or past the end that its writer set",
+    "expired_unverified": "their key is gone, and they claim to have expired",
     "erased": "their key was destroyed for good",
     "not_yet_valid": "authentic, from more than 60 s in the future",
     "key_disabled": "their key is disabled, and may come back",
     "unknown_key": "no place that was asked has their key",
-    "unauthentic": "altered, or sealed with another key or for another session",
+    "unauthentic": "altered, or sealed with another key or for another session; of suite 2, or of another realm",
     "late_key": "stamped more than 60 s after their key had stopped writing",
     "plaintext": "not encrypted",
     "malformed": "damaged, or written by something else",
@@ -73,7 +73,10 @@ _TO_DO: Mapping[str, str] = {
         "add the old key, or its place, to --keys; rows of the SDK's class (hkdf-v1) need --upstream-key; if nobody has"
         " the key any more: discard --outcome unknown_key --kid KID"
     ),
-    "unauthentic": "look at the rows below; discard --outcome unauthentic removes them, and keeps a copy",
+    "unauthentic": (
+        "look at the rows below; of suite 2, give every --realm; discard --outcome unauthentic removes them, and keeps"
+        " a copy"
+    ),
     "late_key": "find out who still writes with that key; discard --outcome late_key removes them, and keeps a copy",
     "plaintext": "encrypt seals them; discard --outcome plaintext removes them, and keeps a copy",
     "malformed": "look at the rows below; discard --outcome malformed removes them, and keeps a copy",
@@ -92,6 +95,8 @@ def format_text(command: str, report: Report) -> str:
         lines += _inventory(report)
     else:
         lines += _counts(report)
+    if isinstance(report, VerifyReport) and report.erased:
+        lines += _erased(report)
     if report.findings and any(report.left.values()):
         heads = ("session", "row", "outcome", "kid")
         found = [
@@ -147,6 +152,8 @@ def _counts(report: Report) -> list[str]:
     ):
         rows.append(("found", count, outcome, _means(outcome, report)))
     rows += _changed(report)
+    if isinstance(report, ReencryptReport):
+        rows += _suites(report)
     for reason, count in sorted(report.left.items()):
         if count:
             rows.append(("left", count, reason, _why(reason)))
@@ -194,6 +201,17 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
         there = ("there", report.already, "already", "lay in their places with the same bytes")
         return [put, there] if report.already else [put]
     return []
+
+
+def _suites(report: ReencryptReport) -> list[tuple[str, int, str, str]]:
+    """The rows that were sealed again by their suites, where they changed it or there are several."""
+    if report.suite is None and len(report.suites) < 2:
+        return []
+    now = "would be" if report.dry_run else "now"
+    return [
+        ("by suite", count, f"suite {suite}", f"{now} of suite {suite if report.suite is None else report.suite}")
+        for suite, count in sorted(report.suites.items())
+    ]
 
 
 def _copy(export: str | None) -> str:
@@ -255,6 +273,14 @@ def _not_well(report: Report) -> str:
     return f"Not well: {'; '.join(reasons)}."
 
 
+def _erased(report: VerifyReport) -> list[str]:
+    """The rows of destroyed keys, as far as they say something of themselves."""
+    heads = ("destroyed key", "suite", "rows", "sessions", "oldest (UTC)", "newest (UTC)")
+    cells = [(*_group(group)[:2], *_group(group)[3:7]) for group in report.erased]
+    said = "As these rows say: nobody can check them any more. See whether it is as it should be."
+    return ["", *table(heads, cells, right=(2, 3)), *_wrapped(said)]
+
+
 # -- Inventory --------------------------------------------------------------------------------------
 
 
@@ -264,7 +290,8 @@ def _inventory(report: InventoryReport) -> list[str]:
     heads = ("kid", "version", "outcome", "rows", "sessions", "oldest (UTC)", "newest (UTC)", "size")
     lines = table(heads, [_group(group) for group in report.groups], right=(3, 4, 7))
     rows = sum(group.items for group in report.groups)
-    lines += ["", f"{_rows(rows)}, {_size(sum(group.size for group in report.groups))}."]
+    by_suite = "".join(f" Of suite {suite}: {_rows(count)}." for suite, count in sorted(report.suites.items()))
+    lines += ["", f"{_rows(rows)}, {_size(sum(group.size for group in report.groups))}.{by_suite}"]
     if report.keys:
         # A key that a replica needs is not free, nor one that rows may need that were out of sight.
         is_sure = not (report.replicas_behind or report.only or report.kids or report.other_keys)
@@ -304,11 +331,14 @@ def _free(report: InventoryReport) -> list[str]:
 
 def format_inspected_text(place: str, session_id: str, rows: Sequence[Inspected]) -> str:
     """The envelopes of one session, the oldest first. Ages are what the rows claim."""
-    heads = ("row", "form", "kid", "sealed (UTC)", "age", "size")
-    cells = [
+    heads: tuple[str, ...] = ("row", "form", "kid", "sealed (UTC)", "age", "size")
+    cells: list[tuple[str, ...]] = [
         (printable(row.row_id), row.form, row.kid or "-", _time(row.timestamp), _age(row.age_s), f"{row.size:,}")
         for row in rows
     ]
+    if any(row.expires is not None for row in rows):
+        heads = (*heads, "expires (UTC)")
+        cells = [(*cell, _time(row.expires)) for cell, row in zip(cells, rows, strict=True)]
     if not rows:
         return f"{printable(place)} has no rows of the session {printable(session_id)}.\n"
     size = _size(sum(row.size for row in rows))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ..core.envelope import Envelope
 from ..core.kids import shown_kid
 from .classified_row import ClassifiedRow
 from .distinct_counter import DistinctCounter
 from .reports import Group
 
-__all__ = ["MOST_GROUPS", "Aggregation"]
+__all__ = ["MOST_GROUPS", "Aggregation", "end_of", "rows_by_suite"]
 
 #: Groups at most. Whoever writes to the store chooses the kids; further ones are counted without a name.
 MOST_GROUPS = 300
@@ -21,9 +25,10 @@ class _GroupCount:
     size: int = 0
     oldest: int | None = None
     newest: int | None = None
+    end: float = 0
     sessions: DistinctCounter = field(default_factory=DistinctCounter)
 
-    def add(self, classified: ClassifiedRow) -> None:
+    def add(self, classified: ClassifiedRow, ttl: int | None) -> None:
         row = classified.row
         self.items += 1
         self.size += row.size
@@ -34,12 +39,22 @@ class _GroupCount:
         if time is not None:
             self.oldest = time if self.oldest is None else min(self.oldest, time)
             self.newest = time if self.newest is None else max(self.newest, time)
+        self.end = max(self.end, end_of(classified.envelope, ttl))
+
+
+def end_of(envelope: Envelope | None, ttl: int | None) -> float:
+    """When a row expires, by what it says; `math.inf` for never."""
+    if envelope is None:
+        return math.inf
+    by_reader = math.inf if ttl is None else envelope.timestamp + ttl
+    return by_reader if envelope.expires is None else min(envelope.expires, by_reader)
 
 
 class Aggregation:
-    """Rows, counted by kid, version and outcome."""
+    """Rows, counted by kid, version and outcome; `ttl` is the reader's."""
 
-    def __init__(self) -> None:
+    def __init__(self, ttl: int | None = None) -> None:
+        self._ttl = ttl
         self._counts: dict[tuple[str | None, int | None, str], _GroupCount] = {}
         self.too_many_groups = False
         """Whether there were more kids than groups are kept for."""
@@ -53,7 +68,7 @@ class Aggregation:
             if len(self._counts) >= MOST_GROUPS:
                 kid, self.too_many_groups = None, True
             count = self._counts.setdefault((kid, version, classified.outcome), _GroupCount())
-        count.add(classified)
+        count.add(classified, self._ttl)
 
     def groups(self) -> tuple[Group, ...]:
         """As the report has them, in the order of kids."""
@@ -68,8 +83,18 @@ class Aggregation:
                 oldest=count.oldest,
                 newest=count.newest,
                 size=count.size,
+                end=None if math.isinf(count.end) else int(count.end),
             )
             for (kid, version, outcome), count in sorted(
                 self._counts.items(), key=lambda pair: (pair[0][0] or "~", pair[0][2])
             )
         )
+
+
+def rows_by_suite(groups: Iterable[Group]) -> dict[int, int]:
+    """How many rows name which suite."""
+    rows: Counter[int] = Counter()
+    for group in groups:
+        if group.version is not None:
+            rows[group.version] += group.items
+    return dict(sorted(rows.items()))
