@@ -336,10 +336,10 @@ def test_a_key_waits_until_it_is_destroyed_and_its_name_once_more_overrides_that
     assert run("destroy", url, retired, "--yes", "--now", retired).exit_code == 0
 
 
-async def _store_sealed_with(url: str, path: Path) -> None:
+async def _store_sealed_with(url: str, path: Path, **options: Any) -> None:
     async with KeyRing.from_url(url) as ring:
         store = SQLiteSession("user-1", path)
-        await EncryptedSession.wrap(store, ring, ttl=600).add_items([{"role": "user", "content": "one"}])
+        await EncryptedSession.wrap(store, ring, ttl=600, **options).add_items([{"role": "user", "content": "one"}])
         store.close()
 
 
@@ -362,6 +362,16 @@ def test_with_stores_a_key_is_destroyed_only_once_no_row_names_it(url: str, reti
     assert gone.exit_code == 0, gone.output
     assert run(*once, answer="n\n").exit_code == 1
     assert run(*once, answer="y\n").exit_code == 0
+    assert states(url)["old"] == "destroyed"
+
+
+def test_rows_of_a_realm_are_opened_where_the_realm_is_given(url: str, retired: str, tmp_path: Path) -> None:
+    asyncio.run(_store_sealed_with(url, tmp_path / "agents.db", suite=2, realm="prod"))
+    once = ("destroy", url, retired, "--now", retired, "--yes", "--realm", "prod")
+    assert run(*once).exit_code == 2
+    store = ("--store", f"sqlite:///{tmp_path / 'agents.db'}")
+    assert "nobody knows which key they need (1 unauthentic)" in refused(*once[:-2], *store)
+    assert run(*once, *store).exit_code == 0
     assert states(url)["old"] == "destroyed"
 
 

@@ -65,6 +65,7 @@ RUNBOOKS: Mapping[str, Rows] = {
     "Moving over from plaintext": plain,
     "Moving over from the SDK's class": of_the_sdks_class,
     "Rotation": under_the_older_key,
+    "Moving to suite 2 and back": sealed,
     "Before a key is destroyed": under_the_older_key,
     "Several places, several tenants": under_the_older_key,
     "Retention and erasure": sealed,
@@ -155,6 +156,9 @@ def test_a_runbook_ends_in_nothing_depends_on_another_key(
         assert len(kids) == 1
         assert printed.endswith("All is well: every row is in order.")
         return
+    if heading == "Moving to suite 2 and back":
+        assert "Of suite 1: 3 rows. " in printed
+        assert "Of suite 2: 2 rows. " in printed
     assert CONCLUSION.format(kid=new.active.kid) in printed
 
 

@@ -21,11 +21,12 @@ def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
 
 
+@pytest.mark.parametrize("suite", [1, pytest.param(2, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_the_next_run_after_a_kill_makes_the_store_whole(
-    place: StoreLocation, tmp_path: Path, command: str, rounds: Rounds, seed: Seed
+    place: StoreLocation, tmp_path: Path, command: str, rounds: Rounds, seed: Seed, suite: int
 ):
-    past = Past(Keys(), SESSIONS, ITEMS)
+    past = Past(Keys(suite=suite), SESSIONS, ITEMS)
     await make_tables(place)
     folder = tmp_path / "children"
     folder.mkdir()

@@ -14,6 +14,7 @@ from encrypted_sessions_tests.history_of_keys import TTL, Keys, Past, compare, k
 from encrypted_sessions_tests.maintenance_fork_harness import run
 from encrypted_sessions_tests.soak import Rounds
 from encrypted_sessions_tests.stores import StoreLocation
+from encrypted_sessions_tests.suite_2_rows import told_by
 from encrypted_sessions_tests.whole_rows import Found, read_all, write_all
 from encrypted_sessions_tests.whole_stores import make_tables, whole
 
@@ -42,11 +43,12 @@ class Told:
 
 @pytest.mark.long
 @pytest.mark.soak
+@pytest.mark.parametrize("suite", [1, 2])
 async def test_nothing_is_lost_doubled_or_younger_and_what_expired_is_gone(
-    place: StoreLocation, tmp_path: Path, rounds: Rounds
+    place: StoreLocation, tmp_path: Path, rounds: Rounds, suite: int
 ):
     sessions = rounds.of(SESSIONS)
-    past = Past(Keys(), sessions, ITEMS)
+    past = Past(Keys(suite=suite), sessions, ITEMS)
     before = past.rows()
     await make_tables(place)
     await write_all(place, before)
@@ -74,7 +76,8 @@ async def test_nothing_is_lost_doubled_or_younger_and_what_expired_is_gone(
     # What an agent still wrote under an older key meanwhile, one more run moves.
     async with whole(place) as store:
         keys = past.keys.ring()
-        last = await reencrypt(store, keys, upstream_key=past.keys.upstream_key)
+        to: dict[str, Any] = {"suite": 2, "ttl": TTL} if suite == 2 else {}
+        last = await reencrypt(store, keys, upstream_key=past.keys.upstream_key, **to)
         assert set(last.left) <= {"unauthentic"}
         proof = await verify(store, keys, ttl=TTL)
         told_by_all = await inventory(store, keys, ttl=TTL)
@@ -93,6 +96,8 @@ async def test_nothing_is_lost_doubled_or_younger_and_what_expired_is_gone(
     wrong, rest = compare(past, before, after, "all at once", popped=frozenset(told.popped))
     assert wrong == []
     check_added(past, told, rest)
+    suites = Counter(told_by(row.data).suite for rows in after.values() for row in rows)
+    assert set(suites) == {suite}
     kids = Counter(kid_of(row.data) for rows in after.values() for row in rows)
     assert kids == {past.keys.active.kid: proof.found["ok"], past.keys.oldest.kid: altered}
 

@@ -172,6 +172,8 @@ async def maintenance_reports_are_of_their_command(keys: KeyRing) -> None:
         assert_type(await verify(store, keys), VerifyReport)
         assert_type(await verify(store, [keys, keys], kids=["2026-05~1f0a9c3e"]), VerifyReport)
         assert_type(await reencrypt(store, keys), ReencryptReport)
+        await reencrypt(store, keys, suite=2, ttl=None, realm=lambda session_id: session_id.partition("/")[0])
+        await reencrypt(store, keys, suite=2, ttl=86_400, realm=["one", "two"])
         assert_type(await encrypt_plaintext(store, keys), EncryptReport)
         assert_type(await purge(store, keys, ttl=600), PurgeReport)
         assert_type(await discard(store, keys, outcome="malformed", export="gone.jsonl"), DiscardReport)

@@ -35,6 +35,7 @@ class CommonOptions:
     as_json: bool
     keys: Sequence[str] | None = None
     kids: Sequence[str] | None = None
+    realms: Sequence[str] | None = None
     upstream_key: str | None = None
     upstream_until: str | None = None
     batch: int = 500
@@ -108,10 +109,19 @@ class CommonOptions:
             raise wrong_use("give a time with its zone, such as 2026-12-01T09:00Z", "--upstream-until")
         return moment
 
+    def for_opening(self) -> dict[str, Any]:
+        """The realms, for what opens rows. Ends the command where one is none."""
+        if not self.realms:
+            return {}
+        from ..maintenance.realms import Realms  # noqa: PLC0415 - loads all of maintenance, which `--help` needs not
+
+        return {"realm": checked(Realms, list(self.realms)).always}
+
     @redact_frames
     def for_reading(self) -> dict[str, Any]:
         """The arguments of an operation that opens rows."""
         reading: dict[str, Any] = {
+            **self.for_opening(),
             "upstream_key": self.upstream_secret(),
             "upstream_until": self._upstream_end(),
             "batch": self.batch,

@@ -26,13 +26,13 @@ def needs_of_store(options: CommonOptions, url: str, key_name: str) -> str | Non
 
     The others of the keyset open the rows. The retired one is not handed out, so any row that names it counts.
     """
-    store, ring = options.open_store(), _ring(url)
+    store, ring, opening = options.open_store(), _ring(url), options.for_opening()
 
     async def look() -> InventoryReport:
         from .. import maintenance  # noqa: PLC0415 - the other commands of a keyset need none
 
         async with ring, store:
-            return await maintenance.inventory(store, ring, replica_wait_s=options.replica_wait_s())
+            return await maintenance.inventory(store, ring, **opening, replica_wait_s=options.replica_wait_s())
 
     report = complete(look())
     needed = sum(use.needed_by + use.unproven for use in report.keys if (parse_kid(use.kid) or (None,))[0] == key_name)

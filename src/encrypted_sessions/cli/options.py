@@ -24,6 +24,7 @@ __all__ = [
     "MaxRowBytes",
     "MessagesTable",
     "OptionalTTL",
+    "Realms",
     "ReplicaWait",
     "SessionIDs",
     "SessionPrefix",
@@ -66,6 +67,15 @@ Kids = Annotated[
         metavar="KID",
         show_default=False,
         help="Only rows that name this key. May be given several times.  [default: all]",
+    ),
+]
+Realms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--realm",
+        metavar="REALM",
+        show_default=False,
+        help="The realm of rows of suite 2. May be given several times; '' is the empty one.  [default: '']",
     ),
 ]
 UpstreamKey = Annotated[

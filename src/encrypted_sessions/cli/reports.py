@@ -52,13 +52,13 @@ _MOST_NAMED = 20
 #: What each outcome means to whoever runs a command.
 MEANS: Mapping[str, str] = {
     "ok": "authentic and in time",
-    "expired": "authentic, older than the ttl",
-    "expired_unverified": "their key is gone, and they claim to be older than the ttl",
+    "expired": "authentic, and older than the ttl, or past the end that its writer set",
+    "expired_unverified": "their key is gone, and they claim to have expired",
     "erased": "their key was destroyed for good",
     "not_yet_valid": "authentic, from more than 60 s in the future",
     "key_disabled": "their key is disabled, and may come back",
     "unknown_key": "no place that was asked has their key",
-    "unauthentic": "altered, or sealed with another key or for another session",
+    "unauthentic": "altered, or sealed with another key or for another session; of suite 2, or of another realm",
     "late_key": "stamped more than 60 s after their key had stopped writing",
     "plaintext": "not encrypted",
     "malformed": "damaged, or written by something else",
@@ -93,7 +93,10 @@ TO_DO: Mapping[str, str] = {
         "add the old key, or its place, to --keys; rows of the SDK's class (hkdf-v1) need --upstream-key; if nobody has"
         " the key any more: discard --outcome unknown_key --kid KID"
     ),
-    "unauthentic": "look at the rows below; discard --outcome unauthentic removes them, and keeps a copy",
+    "unauthentic": (
+        "look at the rows below; of suite 2, give every --realm; discard --outcome unauthentic removes them, and keeps"
+        " a copy"
+    ),
     "late_key": "find out who still writes with that key; discard --outcome late_key removes them, and keeps a copy",
     "plaintext": "encrypt seals them; discard --outcome plaintext removes them, and keeps a copy",
     "malformed": "look at the rows below; discard --outcome malformed removes them, and keeps a copy",
@@ -113,6 +116,8 @@ def format_text(command: str, report: Report) -> str:
         lines += _inventory(report)
     else:
         lines += _counts(report)
+    if isinstance(report, VerifyReport) and report.erased:
+        lines += _erased(report)
     if report.findings and any(report.left.values()):
         heads = ("session", "row", "outcome", "kid")
         found = [
@@ -175,6 +180,8 @@ def _counts(report: Report) -> list[str]:
     ):
         rows.append(("found", count, outcome, _means(outcome, report)))
     rows += _changed(report)
+    if isinstance(report, ReencryptReport):
+        rows += _suites(report)
     for reason, count in sorted(report.left.items()):
         if count:
             rows.append(("left", count, reason, _why(reason)))
@@ -226,6 +233,17 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
         there = ("there", report.already, "already", "lay in their places with the same bytes")
         return [put, there] if report.already else [put]
     return []
+
+
+def _suites(report: ReencryptReport) -> list[tuple[str, int, str, str]]:
+    """The rows that were sealed again by their suites, where they changed it or there are several."""
+    if report.suite is None and len(report.suites) < 2:
+        return []
+    now = "would be" if report.dry_run else "now"
+    return [
+        ("by suite", count, f"suite {suite}", f"{now} of suite {suite if report.suite is None else report.suite}")
+        for suite, count in sorted(report.suites.items())
+    ]
 
 
 def _copy(export: str | None) -> str:
@@ -291,6 +309,14 @@ def _not_well(report: Report) -> str:
     return f"Not well: {'; '.join(reasons)}."
 
 
+def _erased(report: VerifyReport) -> list[str]:
+    """The rows of destroyed keys, as far as they say something of themselves."""
+    heads = ("destroyed key", "suite", "rows", "sessions", "oldest (UTC)", "newest (UTC)")
+    cells = [(*_group(group)[:2], *_group(group)[3:7]) for group in report.erased]
+    said = "As these rows say: nobody can check them any more. See whether it is as it should be."
+    return ["", *table(heads, cells, right=(2, 3)), *wrapped(said)]
+
+
 # -- Inventory --------------------------------------------------------------------------------------
 
 
@@ -300,7 +326,8 @@ def _inventory(report: InventoryReport) -> list[str]:
     heads = ("kid", "version", "outcome", "rows", "sessions", "oldest (UTC)", "newest (UTC)", "size")
     lines = table(heads, [_group(group) for group in report.groups], right=(3, 4, 7))
     rows = sum(group.items for group in report.groups)
-    lines += ["", f"{rows_of(rows)}, {size_of(sum(group.size for group in report.groups))}."]
+    by_suite = "".join(f" Of suite {suite}: {rows_of(count)}." for suite, count in sorted(report.suites.items()))
+    lines += ["", f"{rows_of(rows)}, {size_of(sum(group.size for group in report.groups))}.{by_suite}"]
     if report.keys:
         key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
         lines += ["", *table(key_heads, [_key(use, report.free) for use in report.keys], right=(1, 2))]
@@ -338,11 +365,14 @@ def _free(report: InventoryReport) -> list[str]:
 
 def format_inspected_text(place: str, session_id: str, rows: Sequence[Inspected], meant: str = "") -> str:
     """The envelopes of one session, the oldest first; where there are none, what may have been meant."""
-    heads = ("row", "form", "kid", "sealed (UTC)", "age", "size")
-    cells = [
+    heads: tuple[str, ...] = ("row", "form", "kid", "sealed (UTC)", "age", "size")
+    cells: list[tuple[str, ...]] = [
         (printable(row.row_id), row.form, row.kid or "-", shown_time(row.timestamp), _age(row.age_s), f"{row.size:,}")
         for row in rows
     ]
+    if any(row.expires is not None for row in rows):
+        heads = (*heads, "expires (UTC)")
+        cells = [(*cell, shown_time(row.expires)) for cell, row in zip(cells, rows, strict=True)]
     if not rows:
         return (
             "\n".join(wrapped(f"{printable(place)} has no rows of the session {printable(session_id)}.{meant}")) + "\n"

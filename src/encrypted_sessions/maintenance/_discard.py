@@ -16,6 +16,7 @@ from .export import Export, Exporting
 from .kid_filter import OtherKeys, rows_by_kid
 from .operation import REMOVE, Action, Operation
 from .progress import Progress
+from .realms import BINDS_NO_REALM, GivenRealms
 from .refusals import RefusedUseError
 from .reports import DiscardReport
 from .run import Run
@@ -24,9 +25,10 @@ __all__ = ["discard"]
 
 
 class _Discard(Operation):
-    def __init__(self, run: Run, outcome: str, export: Export | None) -> None:
+    def __init__(self, run: Run, outcome: str, export: Export | None, *, all_realms_given: bool) -> None:
         super().__init__(run)
         self._outcome = outcome
+        self._all_realms_given = all_realms_given
         self.export = export
 
     async def begin_page(self) -> None:
@@ -39,7 +41,18 @@ class _Discard(Operation):
         if classified.outcome == "too_large":  # nobody knows what it is
             self.run.leave("too_large", classified)
             return None
-        return REMOVE if classified.outcome == self._outcome else None
+        if classified.outcome != self._outcome:
+            return None
+        if self._may_be_of_another_realm(classified):
+            self.run.leave("in_another_realm", classified)
+            return None
+        return REMOVE
+
+    def _may_be_of_another_realm(self, classified: ClassifiedRow) -> bool:
+        """Whether a row is whole, for all that is known, and only not of the realms that were given."""
+        if classified.outcome != "unauthentic" or self._all_realms_given:
+            return False
+        return classified.envelope is not None and classified.envelope.version != BINDS_NO_REALM
 
 
 @redact_frames
@@ -50,7 +63,9 @@ async def discard(
     outcome: str,
     export: str | PathLike[str] | None,
     ttl: int | None = None,
+    all_realms_given: bool = False,
     dry_run: bool = False,
+    realm: GivenRealms = "",
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
     batch: int = 500,
@@ -80,7 +95,11 @@ async def discard(
             plaintext, unauthentic, unknown_key, unsupported.
         export: The path of a file that does not exist yet. None is for dry runs only.
         ttl: Seconds after which an item expires.
+        all_realms_given: With the outcome "unauthentic": `realm` has every realm that the store's rows may be of, so
+            that rows of suite 2 that open in none of them go, too. Without it they stay, and are counted as left.
         dry_run: Only count what would be removed.
+        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
+            for a session id. In suite 1 it binds nothing.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
@@ -111,9 +130,10 @@ async def discard(
         FileExistsError: There is a file at `export` already.
         OSError: The file cannot be made, or written.
     """
-    outcome = arguments.discardable(outcome, ttl)
+    outcome = arguments.discardable(outcome, ttl, all_realms_given=all_realms_given)
     settings = arguments.settings(
         ttl=ttl,
+        realm=realm,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
@@ -135,7 +155,8 @@ async def discard(
         return await _refuse_unnamed(Run(whole, rings, settings._replace(dry_run=True)), dry_run=dry_run)
     with Exporting(path, whole, dry_run=dry_run) as exporting:
         run = Run(whole, rings, settings)
-        await Engine(_Discard(run, outcome, exporting.file)).execute()
+        operation = _Discard(run, outcome, exporting.file, all_realms_given=all_realms_given)
+        await Engine(operation).execute()
     run.notice_unmet_kids()
     return DiscardReport(**run.report_fields(), outcome=outcome, export=exporting.path)
 

@@ -8,11 +8,13 @@ from datetime import datetime
 from keyproviders import KeyRing, redact_frames
 
 from ..core.envelope import UPSTREAM_KID
+from ..history.sealing import FIRST_SUITE
 from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .classified_row import ClassifiedRow
 from .engine import Engine
 from .progress import Progress
+from .realms import GivenRealms
 from .reports import EncryptReport
 from .resealing import ANY_LABEL, AUTHENTIC, UPSTREAM_LABEL, Resealing
 from .run import Run
@@ -53,7 +55,7 @@ class _Encrypt(Resealing):
             )
         stamp = now if row.created_at is None else max(0, min(int(row.created_at), now))
         try:
-            return self.active.cipher(row.session_id).seal_row(classified.item, stamp)
+            return self.active.cipher(row.session_id, FIRST_SUITE).seal_row(classified.item, stamp)
         except (TypeError, UnicodeEncodeError):
             self.run.leave("not_exact", classified)
             return None
@@ -65,6 +67,7 @@ async def encrypt_plaintext(
     keys: KeyRing | Sequence[KeyRing],
     *,
     dry_run: bool = False,
+    realm: GivenRealms = "",
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
     batch: int = 500,
@@ -90,6 +93,8 @@ async def encrypt_plaintext(
         store: A store from `open_store`, entered with `async with`.
         keys: The keys that rows are opened with, a ring or several: the first one's active key is the one to seal with.
         dry_run: Only count what would be sealed.
+        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
+            for a session id. What is sealed here is of suite 1, in which it binds nothing: see `reencrypt`.
         upstream_key: The string that the SDK's own class was given, to seal its rows too (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
@@ -115,6 +120,7 @@ async def encrypt_plaintext(
         ProviderConfigError: A provider cannot be worked with as it is set up.
     """
     settings = arguments.settings(
+        realm=realm,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,

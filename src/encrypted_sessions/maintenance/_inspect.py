@@ -21,12 +21,13 @@ class Inspected(NamedTuple):
 
     Attributes:
         row_id: The primary key, or the place in a Redis list.
-        form: "version 1", "plaintext", "malformed", "too_large" or "unsupported".
+        form: "version 1", "version 2", "plaintext", "malformed", "too_large" or "unsupported".
         kid: The kid that it names; None where it names none, or something that is no kid.
         timestamp: When it says it was sealed, in seconds since 1970.
         age_s: The seconds since then.
         created_at: The row's own time, where the store keeps one.
         size: The stored bytes.
+        expires: The end that its writer set, in seconds since 1970; None where it set none, or its suite has none.
     """
 
     row_id: str
@@ -36,6 +37,7 @@ class Inspected(NamedTuple):
     age_s: float | None
     created_at: float | None
     size: int
+    expires: int | None = None
 
 
 async def inspect_session(store: WholeStore, session_id: str) -> list[Inspected]:
@@ -57,7 +59,7 @@ def _inspected(row: StoredRow, now: float) -> Inspected:
         return Inspected(row_id, form, None, None, None, row.created_at, row.size)
     parsed = parse_row(row.data)
     if isinstance(parsed, Envelope):
-        stamp, form = parsed.timestamp, f"version {parsed.version}"
-        return Inspected(row_id, form, shown_kid(parsed.kid), stamp, now - stamp, row.created_at, row.size)
+        stamp, form, kid = parsed.timestamp, f"version {parsed.version}", shown_kid(parsed.kid)
+        return Inspected(row_id, form, kid, stamp, now - stamp, row.created_at, row.size, parsed.expires)
     form = "plaintext" if isinstance(parsed, dict) else parsed
     return Inspected(row_id, form, None, None, None, row.created_at, row.size)

@@ -9,7 +9,7 @@ from keyproviders import KeyRing, redact_frames
 
 from ..stores.whole import StoredRow, WholeStore
 from . import arguments
-from .aggregation import MOST_GROUPS, Aggregation
+from .aggregation import MOST_GROUPS, Aggregation, rows_by_suite
 from .classified_row import ClassifiedRow
 from .conclusion import ENDED_EARLY, LABELS_ONLY, NOT_COMPLETE, conclude
 from .engine import Engine
@@ -18,6 +18,7 @@ from .key_uses import key_uses
 from .mislabelled import UNOPENED, MislabelledRows
 from .operation import DEFER, Action, ReadOnlyOperation
 from .progress import Progress
+from .realms import GivenRealms
 from .reports import InventoryReport
 from .run import Run
 
@@ -28,7 +29,7 @@ class _Inventory(ReadOnlyOperation):
     def __init__(self, run: Run, wanted: WantedKids) -> None:
         super().__init__(run)
         self._wanted = wanted
-        self.rows = Aggregation()
+        self.rows = Aggregation(run.settings.ttl)
         self.mislabelled = MislabelledRows(run)
         self.concerns_replicas = run.keys is not None  # without keys no key is called free
 
@@ -57,6 +58,7 @@ async def inventory(
     *,
     ttl: int | None = None,
     require_free: Sequence[str] = (),
+    realm: GivenRealms = "",
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
     batch: int = 500,
@@ -79,10 +81,12 @@ async def inventory(
     Args:
         store: A store from `open_store`, entered with `async with`.
         keys: The keys that rows are opened with, a ring or several; None to count labels only.
-        ttl: Seconds after which an item expires. Without it nothing counts as expired, and the
-            conclusion gives the age of the youngest row per key.
+        ttl: Seconds after which an item expires. Without it a row expires only at an end that its writer
+            set, and the conclusion gives the age of the youngest row per key.
         require_free: Kids on which nothing may depend: the report is not `ok`, and has them in `not_free`, unless each
             is known to a place, and the whole store and its replicas need none of them. It takes `keys`.
+        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
+            for a session id. In suite 1 it binds nothing.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
@@ -107,6 +111,7 @@ async def inventory(
     """
     settings = arguments.settings(
         ttl=ttl,
+        realm=realm,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
@@ -133,7 +138,7 @@ async def inventory(
     active_kid = operation.active_kid
     if settings.kids:  # of other keys nothing was counted
         held, active_kid = (), active_kid if active_kid in settings.kids else None
-    uses = key_uses(groups, active_kid, held, ttl, operation.mislabelled.by_kid, has_opened=run.keys is not None)
+    uses = key_uses(groups, active_kid, held, operation.mislabelled.by_kid, has_opened=run.keys is not None)
     if run.keys is None:
         sentences = [LABELS_ONLY]
     elif run.stopped is not None:
@@ -163,4 +168,5 @@ async def inventory(
         free=free_kids(run, groups, uses),
         ages=operation.rows.ages(),
         sentences=tuple(f"{sentence}." for sentence in sentences),
+        suites=rows_by_suite(groups),
     )

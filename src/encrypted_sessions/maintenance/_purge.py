@@ -16,6 +16,7 @@ from .engine import Engine
 from .export import Export, Exporting
 from .operation import DEFER, REMOVE, Action, Operation
 from .progress import Progress
+from .realms import GivenRealms
 from .reports import PurgeReport
 from .run import Run
 from .tool_calls import ExpiredCalls
@@ -67,6 +68,7 @@ async def purge(
     ttl: int,
     export: str | PathLike[str] | None = None,
     dry_run: bool = False,
+    realm: GivenRealms = "",
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
     batch: int = 500,
@@ -80,7 +82,7 @@ async def purge(
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> PurgeReport:
-    """Remove what is authentic and older than `ttl` seconds, and nothing else.
+    """Remove what is authentic and older than `ttl` seconds, or past the end that its writer set, and nothing else.
 
     An expired tool call stays while an output that answers it is in time: a notice counts them.
 
@@ -93,6 +95,8 @@ async def purge(
         export: The path of a file that does not exist yet, to which rows are written before they are removed, as
             `discard` does; None for none.
         dry_run: Only count what would be removed.
+        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
+            for a session id. In suite 1 it binds nothing.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
@@ -124,6 +128,7 @@ async def purge(
     ttl = arguments.retention(ttl)
     settings = arguments.settings(
         ttl=ttl,
+        realm=realm,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,

@@ -18,6 +18,7 @@ from .exported_rows import ExportedRows
 from .interruption import InterruptedRunError
 from .keys import NOT_OPENED
 from .progress import Progress, Ticker
+from .realms import GivenRealms
 from .replicas import ReplicaWatch
 from .reports import PutBackReport
 from .resealing import AUTHENTIC
@@ -99,6 +100,7 @@ async def put_back(
     unverified: bool = False,
     incomplete: bool = False,
     dry_run: bool = False,
+    realm: GivenRealms = "",
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
     batch: int = 500,
@@ -124,6 +126,8 @@ async def put_back(
         unverified: Put back, too, what does not open: it is as unreadable as it was.
         incomplete: Take a file that lacks its last line, with the count and the SHA-256, as a killed run leaves it.
         dry_run: Only count what would be put back.
+        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
+            for a session id. In suite 1 it binds nothing.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
@@ -149,6 +153,7 @@ async def put_back(
         OSError: The file cannot be read.
     """
     settings = arguments.settings(
+        realm=realm,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,

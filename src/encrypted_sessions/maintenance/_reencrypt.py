@@ -7,12 +7,15 @@ from datetime import datetime
 
 from keyproviders import KeyRing, redact_frames
 
+from .._support.unset import UNSET, Unset
 from ..history.classified import is_late
 from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .classified_row import ClassifiedRow
 from .engine import Engine
+from .moving import Move, MovedFrom, MovedRows
 from .progress import Progress
+from .realms import GivenRealms
 from .refusals import RefusedUseError
 from .reports import ReencryptReport
 from .resealing import AUTHENTIC, Label, Resealing
@@ -22,25 +25,25 @@ __all__ = ["reencrypt"]
 
 
 class _Reencrypt(Resealing):
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
+    def __init__(self, run: Run, move: Move) -> None:
+        super().__init__(run, move)
         self._to = Label("")
 
     async def begin_page(self) -> None:
         await super().begin_page()
         assert self.active is not None  # noqa: S101 - it was just asked for
         if self._to.kid != self.active.kid:
-            self._to = Label(self.active.kid)
+            self._to = Label(self.active.kid, self.move.suite)
 
     def skips(self, row: StoredRow) -> bool:
-        """Rows that name the active key: a second run costs next to nothing."""
+        """Rows that name the active key, in the suite that was said: a second run costs next to nothing."""
         if self._to.is_on(row.data):
             self.already += self.run.first_pass
             return True
         return False
 
     def skipped_openings(self) -> tuple[str, ...]:
-        """Rows that name the active key."""
+        """Such rows."""
         return self._to.openings
 
     def skipped_unread(self, rows: int) -> None:
@@ -48,7 +51,7 @@ class _Reencrypt(Resealing):
         self.already += rows * self.run.first_pass
 
     def decide(self, classified: ClassifiedRow) -> str | None:
-        if classified.kid == self._to.kid:  # in a text of another form
+        if classified.kid == self._to.kid and self.move.leaves(classified):  # in a text of another form
             self.already += self.run.first_pass
             return None
         if classified.outcome == "too_large":  # nobody looked which key it names
@@ -62,9 +65,9 @@ class _Reencrypt(Resealing):
             self.run.leave(classified.outcome, classified)
         return None
 
-    def counted_as(self, classified: ClassifiedRow) -> str:
-        """The key that it was under: rows that open name one."""
-        return str(classified.kid)
+    def counted_as(self, classified: ClassifiedRow) -> MovedFrom:
+        """The key that it was under, and the suite."""
+        return self.move.of(classified)
 
 
 def _is_late(classified: ClassifiedRow) -> bool:
@@ -84,6 +87,9 @@ async def reencrypt(
     *,
     from_kid: str | None = None,
     all_sessions: bool = False,
+    suite: int | None = None,
+    ttl: int | Unset | None = UNSET,
+    realm: GivenRealms = "",
     dry_run: bool = False,
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
@@ -104,6 +110,9 @@ async def reencrypt(
     run that was killed goes on. Rows of the SDK's class are resealed when `upstream_key` is given.
     What does not open is left, and counted.
 
+    Each row stays in its suite, with the end that its writer set and in its realm, unless `suite` is given: then all
+    rows come into that one, those under the active key, too.
+
     Several rings may belong to several tenants, and every row that is met comes under the first one's key. So with
     more than one it wants to be told which rows: `kids`, or `all_sessions=True`.
 
@@ -112,7 +121,13 @@ async def reencrypt(
         keys: The keys that rows are opened with, a ring or several: the first one's active key is the one to seal with.
         from_kid: Only what this key sealed; None for every key but the active one. The same as one of `kids`.
         all_sessions: With several rings: whatever any of them opens.
-        dry_run: Only count what would be sealed again, and under which key it is.
+        suite: The suite that rows come into: 2, which takes `ttl`; or 1, which has no place for a writer's end, and
+            takes no `realm`. None for each row's own.
+        ttl: With `suite=2`: how many seconds after its timestamp a row of suite 1 expires from then on, whatever a
+            reader's ttl says; None for never. Rows of suite 2 keep the end that they have.
+        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
+            for a session id. Rows of suite 1 come into the one that there is.
+        dry_run: Only count what would be sealed again, and under which key and of which suite it is.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
@@ -141,6 +156,7 @@ async def reencrypt(
     rings = arguments.keys(keys)
     named = [*arguments.kids(kids, "kids"), *([] if from_kid is None else [arguments.kid(from_kid, "from_kid")])]
     settings = arguments.settings(
+        realm=realm,
         dry_run=dry_run,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
@@ -155,6 +171,7 @@ async def reencrypt(
         sessions=sessions,
         session_prefix=session_prefix,
     )
+    moves_to, lives_s = arguments.suite(suite, ttl, settings.realms)
     if len(rings) > 1 and not (arguments.flag(all_sessions, "all_sessions") or settings.is_limited):
         raise RefusedUseError(
             "with several places of keys every row that any of them opens would come under the first one's key, another"
@@ -162,9 +179,12 @@ async def reencrypt(
             " (--all-sessions)"
         )
     run = Run(arguments.store(store), rings, settings)
-    operation = _Reencrypt(run)
+    operation = _Reencrypt(run, Move(moves_to, lives_s, settings.realms))
     await Engine(operation).execute()
-    if operation.active_kid in settings.kids:
+    moved = MovedRows(run.changed_of)
+    if moved.lost_their_end:
+        run.notice(_ends_are_lost(moved.lost_their_end, dry_run=settings.dry_run))
+    if operation.active_kid in settings.kids and moves_to is None:
         run.notice(f"{operation.active_kid} is the active key, under which rows stay: give the key to move away from")
     run.notice_unmet_kids(operation.active_kid)
     return ReencryptReport(
@@ -172,5 +192,15 @@ async def reencrypt(
         to_kid=operation.active_kid,
         from_kid=settings.kids[0] if len(settings.kids) == 1 else None,
         already=operation.already,
-        moved=dict(run.changed_of),
+        moved=moved.by_kid,
+        suite=moves_to,
+        suites=moved.by_suite,
+    )
+
+
+def _ends_are_lost(rows: int, *, dry_run: bool) -> str:
+    have = "have" if dry_run else "had"
+    return (
+        f"suite 1 has no place for the end that a writer sets: {rows:,} of these rows {have} one, and without it a"
+        " reader's ttl alone says when they expire"
     )

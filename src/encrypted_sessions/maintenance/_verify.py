@@ -9,10 +9,12 @@ from keyproviders import KeyRing, redact_frames
 
 from ..stores.whole import WholeStore
 from . import arguments
+from .aggregation import Aggregation
 from .classified_row import ClassifiedRow
 from .engine import Engine
 from .operation import ReadOnlyOperation
 from .progress import Progress
+from .realms import GivenRealms
 from .reports import VerifyReport
 from .run import Run
 
@@ -20,7 +22,13 @@ __all__ = ["verify"]
 
 
 class _Verify(ReadOnlyOperation):
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self.erased = Aggregation(run.settings.ttl)
+
     def decide(self, classified: ClassifiedRow) -> None:
+        if classified.outcome == "erased":
+            self.erased.add(classified)
         if classified.outcome not in ("ok", "expired", "erased", "not_opened"):
             self.run.leave(classified.outcome, classified)
 
@@ -31,6 +39,7 @@ async def verify(
     keys: KeyRing | Sequence[KeyRing],
     *,
     ttl: int | None = None,
+    realm: GivenRealms = "",
     upstream_key: str | None = None,
     upstream_until: datetime | None = None,
     batch: int = 500,
@@ -46,7 +55,9 @@ async def verify(
     Args:
         store: A store from `open_store`, entered with `async with`.
         keys: The keys that rows are opened with, a ring or several.
-        ttl: Seconds after which an item expires. Without it nothing counts as expired.
+        ttl: Seconds after which an item expires. Without it a row expires only at an end that its writer set.
+        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
+            for a session id. In suite 1 it binds nothing.
         upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
         upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
             class stamped later are `unauthentic`. None for no end.
@@ -60,7 +71,8 @@ async def verify(
         stop: Asked between batches; the run ends once it returns True.
 
     Returns:
-        What is not in order, as `left`; up to 20 of such rows are named in `findings`. An outage ends
+        What is not in order, as `left`; up to 20 of such rows are named in `findings`. Rows of destroyed keys are
+            counted by key, with their times: nobody can check what they say. An outage ends
             the run, and is reported as `stopped`.
 
     Raises:
@@ -71,6 +83,7 @@ async def verify(
     """
     settings = arguments.settings(
         ttl=ttl,
+        realm=realm,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
@@ -85,4 +98,4 @@ async def verify(
     operation = _Verify(run)
     await Engine(operation).execute()
     run.notice_unmet_kids()
-    return VerifyReport(**run.report_fields(), active_kid=operation.active_kid)
+    return VerifyReport(**run.report_fields(), active_kid=operation.active_kid, erased=operation.erased.groups())

@@ -9,10 +9,13 @@ from typing import TypeVar
 from keyproviders import KeyRing, parse_kid
 
 from .. import arguments as checks
+from .. import sealing_arguments
+from .._support.unset import UNSET
 from ..arguments import kind_of
 from ..core.envelope import UPSTREAM_KID
 from ..stores.whole import WholeStore
 from .progress import Progress
+from .realms import BINDS_NO_REALM, Realms
 from .run import Settings
 from .session_filter import session_filter
 
@@ -29,6 +32,7 @@ __all__ = [
     "retention",
     "settings",
     "store",
+    "suite",
 ]
 
 #: Rows of one batch at most: a page of rows and its changes are in memory at once.
@@ -91,6 +95,7 @@ def settings(
     stop: Callable[[], bool] | None = None,
     sessions: object = None,
     session_prefix: object = None,
+    realm: object = "",
 ) -> Settings:
     """The arguments that all commands share."""
     ends_at = checks.moment(upstream_until, "upstream_until")
@@ -110,7 +115,34 @@ def settings(
         _never if stop is None else _callable(stop, "stop"),
         session_filter(sessions, session_prefix),
         kids=kids(only_kids, "kids"),
+        realms=Realms(realm),
     )
+
+
+def suite(value: object, ttl: object, realms: Realms) -> tuple[int | None, int | None]:
+    """The suite that rows come into (None: each stays in its own), and how long those live that have no end."""
+    if value is not None:
+        value = sealing_arguments.suite(value, "suite")
+    if value is None or value == BINDS_NO_REALM:
+        if ttl is not UNSET:
+            raise ValueError("ttl goes with suite=2 (--suite 2): it is the end of rows that come from suite 1")
+        if value is not None and realms.always != ("",):
+            raise ValueError(
+                f"suite={value} takes no realm: its keys have none in them, so that rows of one realm would open in"
+                " every other one that has the same key"
+            )
+        return value, None
+    if ttl is UNSET:
+        raise ValueError(
+            f"suite={value} needs ttl= (--ttl): rows of suite 1 have no end of their own, and get the one of so many"
+            " seconds after they were sealed; None (--ttl none) for never"
+        )
+    if realms.always is not None and len(realms.always) > 1:
+        raise ValueError(
+            f"suite={value} takes one realm, which rows of suite 1 come into, not {len(realms.always)}; where it"
+            " depends on the session, give realm= a function of its id, or run it for the sessions of each"
+        )
+    return value, checks.ttl(ttl)
 
 
 def retention(value: object) -> int:
@@ -170,7 +202,7 @@ def file(value: object, argument: str) -> str:
     return _path(value, argument, "a file")
 
 
-def discardable(outcome: object, ttl: int | None) -> str:
+def discardable(outcome: object, ttl: int | None, *, all_realms_given: object = False) -> str:
     """The name of an outcome that may be discarded. Raises TypeError or ValueError, with the reason, for another."""
     if not isinstance(outcome, str):
         raise TypeError(f"outcome must be one of {', '.join(DISCARDABLE)}, not {type(outcome).__name__}")
@@ -179,7 +211,9 @@ def discardable(outcome: object, ttl: int | None) -> str:
     if outcome not in DISCARDABLE:
         raise ValueError(f"outcome must be one of {', '.join(DISCARDABLE)}, not a str of {len(outcome)} characters")
     if outcome == "expired_unverified" and ttl is None:
-        raise ValueError("outcome 'expired_unverified' needs ttl=: without one nothing counts as expired")
+        raise ValueError("outcome 'expired_unverified' needs ttl=: without one nothing of suite 1 counts as expired")
+    if flag(all_realms_given, "all_realms_given") and outcome != "unauthentic":
+        raise ValueError("all_realms_given (--all-realms-given) goes with the outcome 'unauthentic' alone")
     return outcome
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Change(NamedTuple):
 
     block: Block
     row: StoredRow
-    counts_as: str
+    counts_as: Hashable
     becomes: str | Action
 
 

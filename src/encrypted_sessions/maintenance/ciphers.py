@@ -57,10 +57,14 @@ class ActiveKey:
         """Whether it is this key's."""
         return self._key == key
 
-    def cipher(self, session_id: str) -> SessionCipher:
-        """What seals items of a session. Raises UnicodeEncodeError for an id that no session can have."""
-        cipher = self._ciphers.get((session_id,))
+    def cipher(self, session_id: str, suite: int, realm: str = "") -> SessionCipher:
+        """What seals items of a session in a suite and a realm.
+
+        Raises UnicodeEncodeError for an id that no session can have.
+        """
+        name = (session_id, suite, realm)
+        cipher = self._ciphers.get(name)
         if cipher is None:
-            cipher = SessionCipher(self._key.secret, session_id, self.kid)
-            self._ciphers.put((session_id,), cipher)
+            cipher = SessionCipher(self._key.secret, session_id, self.kid, realm, suite)
+            self._ciphers.put(name, cipher)
         return cipher

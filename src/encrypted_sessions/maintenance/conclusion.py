@@ -85,10 +85,9 @@ def _still_needed(use: KeyUse, ttl: int | None, now: float) -> str:
             " that is so, and how old they are"
         )
     if use.free_from is not None:
-        return (
-            f"{rows} need{_s(count)} {use.kid} until {_utc(use.free_from)}, when the last of them has expired"
-            f" (with a ttl of {ttl} s); reencrypt frees it now"
-        )
+        until = f"{_utc(use.free_from)}, when the last of them has expired"
+        until += "" if ttl is None else f" (with a ttl of {ttl} s)"
+        return f"{rows} need{_s(count)} {use.kid} until {until}; reencrypt frees it now"
     age = timedelta(seconds=max(0, int(now) - use.newest))
     return f"{rows} need{_s(count)} {use.kid}, the youngest {_age(age)} old; reencrypt frees it"
 
@@ -121,7 +120,8 @@ def _doubts(groups: Sequence[Group], unauthentic: int) -> list[str]:
     if unauthentic:
         doubts.append(
             f"{_rows(unauthentic)} open{_s(unauthentic)} under no key that this process holds: altered,"
-            " or sealed under a key that it has not tried, so whether anything depends on that is not known"
+            " or sealed under a key that it has not tried or, of suite 2, in a realm that was not given, so whether"
+            " anything depends on that is not known"
         )
     if doubtful:
         count = sum(group.items for group in doubtful)

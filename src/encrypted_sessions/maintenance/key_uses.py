@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from .mislabelled import NeededAllTheSame
@@ -21,7 +22,6 @@ def key_uses(
     groups: Iterable[Group],
     active_kid: str | None,
     held: Iterable[str],
-    ttl: int | None,
     mislabelled: Mapping[str, NeededAllTheSame],
     *,
     has_opened: bool,
@@ -41,6 +41,8 @@ def key_uses(
         others = mislabelled.get(kid)
         stamps = [group.newest for group in needing if group.newest is not None]
         newest = max([*stamps, others.newest] if others else stamps, default=None)
+        ends = [math.inf if group.end is None else group.end for group in needing] + ([others.end] if others else [])
+        end = max(ends, default=math.inf)
         proven = all(group.outcome in _PROVEN for group in needing)
         unproven = sum(group.items for group in named if group.outcome in IN_DOUBT)
         uses.append(
@@ -51,7 +53,7 @@ def key_uses(
                 mislabelled=others.items if others else 0,
                 unproven=unproven,
                 newest=newest if proven else None,
-                free_from=None if ttl is None or newest is None or not proven else newest + ttl + 1,
+                free_from=None if math.isinf(end) or newest is None or not proven else int(end) + 1,
                 proven=has_opened and proven and not unproven,
                 expired=sum(group.items for group in named if group.outcome == "expired"),
             )

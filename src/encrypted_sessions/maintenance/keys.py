@@ -27,13 +27,14 @@ from keyproviders import (
     parse_kid,
 )
 
-from ..core.cipher import Opener, SessionCipher
+from ..core.cipher import Opener
 from ..core.derivation import upstream_secret
 from ..core.envelope import UPSTREAM_KID, Envelope, parse_row
 from ..core.outcomes import Outcome
 from ..history.keychain import answer_for
 from .ciphers import ActiveKey, RecentlyUsed
 from .interruption import wait
+from .realms import Realms, session_opener
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
@@ -88,8 +89,11 @@ class StoreKeys:
     The first ring has the key to seal with.
     """
 
-    def __init__(self, rings: Sequence[KeyRing], upstream_key: str | None, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, rings: Sequence[KeyRing], upstream_key: str | None, stop: Callable[[], bool], realms: Realms | None = None
+    ) -> None:
         self._rings = rings
+        self.realms = realms or Realms()
         self._upstream = None if upstream_key is None else _Secret(upstream_secret(upstream_key)[0], None)
         self._stop = stop
         self._asker = f"maintenance {secrets.token_hex(8)}"  # in the ring it takes turns with sessions
@@ -141,7 +145,7 @@ class StoreKeys:
         opener = self._openers.get(name)
         if opener is None:
             try:
-                opener = SessionCipher(answer.secret, session_id, kid).opener(envelope.version)
+                opener = session_opener(answer.secret, session_id, kid, envelope.version, self.realms)
             except UnicodeEncodeError:  # no session can have such an id, so no key has sealed for it
                 return "unauthentic"
             self._openers.put(name, opener)

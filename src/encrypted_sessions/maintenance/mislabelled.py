@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from copy import copy
 from typing import NamedTuple
 
-from ..core.cipher import SessionCipher, Unauthentic
+from ..core.cipher import Unauthentic
+from .aggregation import end_of
 from .classified_row import ClassifiedRow
+from .realms import Realms, session_opener
 from .run import Run
 
 __all__ = ["UNOPENED", "MislabelledRows", "NeededAllTheSame"]
@@ -21,10 +23,11 @@ UNOPENED = ("unauthentic", "erased", "key_disabled", "unknown_key", "expired_unv
 
 
 class NeededAllTheSame(NamedTuple):
-    """How many rows a key opens that name another one, and the newest of their timestamps."""
+    """How many rows a key opens that name another one, the newest of their timestamps, and the last of their ends."""
 
     items: int
     newest: int
+    end: float
 
 
 class MislabelledRows:
@@ -62,13 +65,14 @@ class MislabelledRows:
         """Which of the rows no key opens but, perhaps, the one that they name."""
         run, left = self._run, []
         for classified in noted:
-            kid = _opener(classified, keys)
+            kid = _opener(classified, keys, run.settings.realms)
             if kid is None:
                 left.append(classified)
             else:
                 assert classified.timestamp is not None  # noqa: S101 - it is an envelope
-                before = self.by_kid.get(kid, NeededAllTheSame(0, classified.timestamp))
-                self.by_kid[kid] = NeededAllTheSame(before.items + 1, max(before.newest, classified.timestamp))
+                end = end_of(classified.envelope, run.settings.ttl)
+                items, newest, last = self.by_kid.get(kid, NeededAllTheSame(0, classified.timestamp, end))
+                self.by_kid[kid] = NeededAllTheSame(items + 1, max(newest, classified.timestamp), max(last, end))
                 run.leave("mislabelled", classified)
             if run.time_slice.is_used_up():
                 run.raise_if_interrupted()
@@ -76,7 +80,7 @@ class MislabelledRows:
         return left
 
 
-def _opener(classified: ClassifiedRow, keys: dict[str, bytes]) -> str | None:
+def _opener(classified: ClassifiedRow, keys: dict[str, bytes], realms: Realms) -> str | None:
     """The kid of the key that a row opens under, of all but the one that it names."""
     envelope, session_id = classified.envelope, classified.row.session_id
     assert envelope is not None  # noqa: S101 - no other row has such an outcome
@@ -85,7 +89,7 @@ def _opener(classified: ClassifiedRow, keys: dict[str, bytes]) -> str | None:
             relabelled = copy(envelope)  # as it was before somebody wrote another kid on it, which may be authenticated
             relabelled.kid = kid
             try:
-                SessionCipher(secret, session_id, kid).opener(envelope.version).verify(relabelled)
+                session_opener(secret, session_id, kid, envelope.version, realms).verify(relabelled)
             except (Unauthentic, UnicodeEncodeError):  # no session can have such an id, so no key sealed for it
                 continue
             return kid

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from enum import Enum
 from typing import ClassVar
 
@@ -60,7 +60,7 @@ class Operation(ABC):
     def decide(self, classified: ClassifiedRow) -> str | Action | None:
         """The text to put in a row's place, or what else becomes of it; None leaves it as it is."""
 
-    def counted_as(self, classified: ClassifiedRow) -> str:
+    def counted_as(self, classified: ClassifiedRow) -> Hashable:
         """What a changed row counts as."""
         return classified.outcome
 

@@ -142,6 +142,8 @@ class Group:
             where there is neither. It is proven only for "ok", "expired" and "not_yet_valid".
         newest: The newest of them, likewise.
         size: The stored bytes.
+        end: When the last of them expires, by what its writer said and by the ttl of the run; None where one of them
+            never does. Proven as the times before.
     """
 
     kid: str | None
@@ -153,6 +155,7 @@ class Group:
     oldest: int | None
     newest: int | None
     size: int
+    end: int | None = None
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ class KeyUse:
             disabled key, and those that name another key.
         unproven: Rows that name this kid and that nobody opened.
         newest: The newest proven timestamp of the rows that need it.
-        free_from: When the last of these expires; None without a ttl, or where nobody can say.
+        free_from: When the last of these expires; None where one never does, or nobody can say.
         mislabelled: Those of `needed_by` that name another key: somebody changed their labels.
         proven: Whether each row that was seen and names it was opened, or needs no key: else the numbers are what
             labels claim.
@@ -222,6 +225,7 @@ class InventoryReport(Report):
             active key by then, as `conclusion` says.
         ages: When rows were sealed, by kid and outcome, the oldest first.
         sentences: `conclusion`, sentence by sentence.
+        suites: Rows by the suite that their envelope names.
     """
 
     groups: tuple[Group, ...]
@@ -235,6 +239,7 @@ class InventoryReport(Report):
     free: tuple[str, ...] = ()
     ages: tuple[AgeBucket, ...] = ()
     sentences: tuple[str, ...] = ()
+    suites: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -255,9 +260,12 @@ class VerifyReport(Report):
 
     Attributes:
         active_kid: The ring's active key.
+        erased: The rows that name destroyed keys, by kid and version. Nobody can check them any more, so that whoever
+            writes to the store can hide a row among them: see whether their number and times are as they should be.
     """
 
     active_kid: str | None
+    erased: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -280,14 +288,18 @@ class ReencryptReport(Report):
     Attributes:
         to_kid: The active key; None if the run did not come so far.
         from_kid: The key that it was limited to, if it was one alone.
-        already: Rows that were under the active key before, by their label.
+        already: Rows that were under the active key before, and in the suite that was asked for, by their label.
         moved: Rows that were sealed again, or in a dry run would be, by the key that they were under.
+        suite: The suite that all rows came into; None where each stayed in its own.
+        suites: The same rows as `moved` has, by the suite that they were of.
     """
 
     to_kid: str | None
     from_kid: str | None
     already: int
     moved: Mapping[str, int] = field(default_factory=dict)
+    suite: int | None = None
+    suites: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -364,6 +376,10 @@ class PutBackReport(Report):
 LEFT: Mapping[str, str] = {
     "changed_meanwhile": "somebody else changed or removed them during the run; run the command again",
     "former_key": "the active key changed during the run, and they are under the one before; run the command again",
+    "in_another_realm": (
+        "of suite 2, and they open in no realm that was given: altered, or of another realm; give every --realm that"
+        " there is, and then --all-realms-given removes them"
+    ),
     "key_not_answered": "the key's place refused to answer for their key; see the notices",
     "key_not_asked": "too many keys were named that do not exist; somebody may be writing made-up key ids",
     "mislabelled": "they name a key that does not open them, and another one does: somebody changed their labels",
@@ -375,6 +391,8 @@ LEFT: Mapping[str, str] = {
     "place_taken": "something else lies under their primary key by now; they stay in the file",
     "sessions_missing": "sessions that were named, and are not there; see how their ids are written",
     "sessions_refused": "the store does not let these sessions be erased, see the notices; they are as they were",
-    "unverified": "they do not open, see what was found; add the key, or its place; --unverified puts them back so",
+    "unverified": (
+        "they do not open, see what was found; add the key, its place or the realm; --unverified puts them back so"
+    ),
     "written_meanwhile": "somebody wrote to these sessions while they were erased; stop that, and erase them again",
 }

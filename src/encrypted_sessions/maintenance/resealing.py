@@ -6,6 +6,7 @@ from ..core.cipher import NotAnItem
 from ..core.envelope import UPSTREAM_KID, openings
 from .ciphers import ActiveKey
 from .classified_row import ClassifiedRow
+from .moving import Move
 from .operation import Operation
 from .run import Run
 
@@ -16,11 +17,12 @@ AUTHENTIC = ("ok", "expired", "not_yet_valid")
 
 
 class Label:
-    """Tells rows of some kid (None: of any) by the first bytes of their text."""
+    """Tells rows of some kid and suite (None: of any) by the first bytes of their text."""
 
-    def __init__(self, kid: str | None) -> None:
+    def __init__(self, kid: str | None, suite: int | None = None) -> None:
         self.kid = kid
-        self.openings = openings(kid)
+        of_suite = '{"__enc__":1,"v":' if suite is None else f'{{"__enc__":1,"v":{suite},'
+        self.openings = tuple(one for one in openings(kid) if one.replace(" ", "").startswith(of_suite))
         self._bytes = tuple(opening.encode() for opening in self.openings)
 
     def is_on(self, data: str | bytes) -> bool:
@@ -37,9 +39,10 @@ class Resealing(Operation):
 
     looks_inside = False  # resealing does
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, move: Move | None = None) -> None:
         super().__init__(run)
         self.active: ActiveKey | None = None
+        self.move = move or Move(None, None, run.settings.realms)
         self.already = 0
 
     @property
@@ -56,12 +59,13 @@ class Resealing(Operation):
             self.run.left["former_key"] = self.run.scheduled + self.already
 
     def reseal(self, classified: ClassifiedRow) -> str | None:
-        """The row's envelope under the active key."""
+        """The row's envelope under the active key, in the suite and the realm that it has or comes to."""
         assert self.active is not None  # noqa: S101 - `begin_page` came first
-        assert classified.envelope is not None  # noqa: S101 - it was opened
-        assert classified.opener is not None  # noqa: S101 - likewise
         try:
-            return self.active.cipher(classified.row.session_id).reseal_row(classified.envelope, classified.opener)
+            resealed = self.move.reseal(classified, self.active)
         except NotAnItem:
             self.run.leave("malformed", self.run.recount(classified, "malformed"))
             return None
+        if resealed is None:
+            self.run.leave(classified.outcome, classified)
+        return resealed

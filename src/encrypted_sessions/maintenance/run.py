@@ -20,6 +20,7 @@ from .interruption import InterruptedRunError
 from .keys import StoreKeys
 from .kid_filter import KidFilter, OtherKeys
 from .progress import Progress
+from .realms import Realms
 from .reports import ReplicaState, RowFinding, Stopped
 from .session_filter import SessionFilter
 from .store_calls import StoreCalls
@@ -55,6 +56,8 @@ class Settings(NamedTuple):
     """The sessions that the run is there for; None for all."""
     kids: tuple[str, ...] = ()
     """Only rows that name one of these; () for all."""
+    realms: Realms = Realms()
+    """What rows of suite 2 may be bound to."""
 
     @property
     def is_limited(self) -> bool:
@@ -72,7 +75,7 @@ class Run:
         self.store = store
         store.max_row_bytes = settings.max_row_bytes
         self.settings = settings
-        self.keys = None if rings is None else StoreKeys(rings, settings.upstream_key, settings.stop)
+        self.keys = None if rings is None else StoreKeys(rings, settings.upstream_key, settings.stop, settings.realms)
         self.kid_filter = KidFilter(settings.kids) if settings.kids else None
         self.other_keys = OtherKeys()
         self.calls = StoreCalls(store, settings.stop)
@@ -83,7 +86,7 @@ class Run:
         """False while blocks are visited again: their rows have been counted."""
         self.scheduled = 0
         """Rows that are to be changed, or were, less those that somebody else changed first."""
-        self.changed_of: Counter[str] = Counter()
+        self.changed_of: Counter[Any] = Counter()
         """Rows that were replaced or removed, by what they were; in a dry run, that would have been."""
         self.found: dict[str, int] = {}
         self.left: dict[str, int] = {}

@@ -12,5 +12,8 @@ def kid_of(row: str | bytes) -> str:
 
 
 def timestamp_of(row: str | bytes) -> int:
-    """The seconds since 1970 that a row's token claims."""
-    return int.from_bytes(base64.urlsafe_b64decode(json.loads(row)["payload"])[1:9], "big")
+    """The seconds since 1970 at which a row claims to have been sealed."""
+    stored = json.loads(row)
+    if stored["v"] == 2:
+        return int.from_bytes(base64.b64decode(stored["p"])[3:8], "big")
+    return int.from_bytes(base64.urlsafe_b64decode(stored["payload"])[1:9], "big")

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from encrypted_sessions import Key, KeyRing
+from encrypted_sessions_tests import suite_2_rows
 from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
 from encrypted_sessions_tests.sealed_rows import altered, message
@@ -54,9 +55,13 @@ def kind_of(session: int, number: int) -> str:
 
 @dataclass
 class Keys:
-    """Three keys, and the string of the SDK's class. `secrets` makes the same in another process."""
+    """Three keys, and the string of the SDK's class. `secrets` makes the same in another process.
+
+    What they seal is of the suite `suite`, and lives for TTL in suite 2; rows of the SDK's class are of suite 1.
+    """
 
     secrets: list[str] = field(default_factory=lambda: [Key.generate().reveal_base64() for _ in range(4)])
+    suite: int = 1
 
     def __post_init__(self) -> None:
         from keyproviders import decode_key_text
@@ -72,10 +77,14 @@ class Keys:
         keys = {"oldest": self.oldest, "older": self.older, "active": self.active}
         return impatient_ring(ScriptedKeys(keys[active], *keys.values()))
 
+    def _key(self, kid: str) -> Key:
+        (key,) = [key for key in (self.oldest, self.older, self.active) if key.kid == kid] or [self._string]
+        return key
+
     def _fernet(self, kid: str, session_id: str) -> Fernet:
         found = self._fernets.get((kid, session_id))
         if found is None:
-            (key,) = [key for key in (self.oldest, self.older, self.active) if key.kid == kid] or [self._string]
+            key = self._key(kid)
             salt = session_id.encode()
             derivation = HKDF(algorithm=SHA256(), length=32, salt=salt, info=b"agents.session-store.hkdf.v1")
             found = Fernet(base64.urlsafe_b64encode(derivation.derive(key.secret)))
@@ -84,6 +93,9 @@ class Keys:
 
     def sealed(self, kid: str, session_id: str, item: dict[str, Any], timestamp: int) -> str:
         """A stored row."""
+        if self.suite == 2 and kid != "hkdf-v1":
+            plaintext = json.dumps(item).encode()
+            return json.dumps(suite_2_rows.sealed(self._key(kid), session_id, plaintext, timestamp, timestamp + TTL))
         token = self._fernet(kid, session_id).encrypt_at_time(json.dumps(item).encode(), timestamp)
         return json.dumps({"__enc__": 1, "v": 1, "kid": kid, "payload": token.decode()})
 
@@ -92,6 +104,9 @@ class Keys:
         stored = json.loads(row)
         if "__enc__" not in stored:
             return str(stored["content"])
+        if stored["v"] == 2:
+            item = suite_2_rows.opened(self._key(stored["kid"]), session_id, row)
+            return None if item is None else str(item["content"])
         try:
             plaintext = self._fernet(stored["kid"], session_id).decrypt(stored["payload"])
         except InvalidToken:
@@ -133,7 +148,7 @@ class Past:
             kid = kids.get(kind, keys.oldest.kid)
             row = keys.sealed(kid, session_id, item, self.timestamp(session, number))
         if kind == "altered":
-            row = json.dumps(altered(json.loads(row)))
+            row = suite_2_rows.altered(row) if keys.suite == 2 else json.dumps(altered(json.loads(row)))
         return Written(session_id, row, self.created(number))
 
     def rows(self) -> list[Written]:

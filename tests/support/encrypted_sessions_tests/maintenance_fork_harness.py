@@ -50,7 +50,7 @@ def run(work: str, place: StoreLocation, past: Past, folder: Path, **more: Any) 
     order = {
         "work": work,
         "place": {name: value for name, value in asdict(place).items() if name != "memory"},
-        "past": [past.keys.secrets, past.sessions, past.items, past.now],
+        "past": [past.keys.secrets, past.keys.suite, past.sessions, past.items, past.now],
         "folder": str(folder),
         **more,
     }
@@ -65,8 +65,8 @@ class Order:
     """What there is to do, and with what."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        secrets, sessions, items, now = order.pop("past")
-        self.past = Past(Keys(secrets), sessions, items, now)
+        secrets, suite, sessions, items, now = order.pop("past")
+        self.past = Past(Keys(secrets, suite), sessions, items, now)
         self.place = StoreLocation(**order.pop("place"))
         self.folder = Path(order.pop("folder"))
         self.work: str = order.pop("work")
@@ -107,6 +107,7 @@ COMMANDS: dict[str, Command] = {
         store,
         keys,
         outcome="unauthentic",
+        all_realms_given=True,
         export=order.folder / f"export-{name}",
         batch=BATCH,
         upstream_key=order.past.keys.upstream_key,
@@ -253,7 +254,9 @@ USED = 25
 
 
 @contextlib.asynccontextmanager
-async def sessions_of(order: Order, keys: KeyRing, names: list[str]) -> AsyncIterator[dict[str, EncryptedSession]]:
+async def sessions_of(
+    order: Order, keys: KeyRing, names: list[str], **options: Any
+) -> AsyncIterator[dict[str, EncryptedSession]]:
     """Encrypted sessions that share one connection, as a server's do."""
     place = order.place
     async with contextlib.AsyncExitStack() as stack:
@@ -280,7 +283,7 @@ async def sessions_of(order: Order, keys: KeyRing, names: list[str]) -> AsyncIte
                 stack.callback(one.close)
         yield {
             one.session_id: EncryptedSession.wrap(
-                one, keys, ttl=TTL, plaintext="read", upstream_key=order.past.keys.upstream_key
+                one, keys, ttl=TTL, plaintext="read", upstream_key=order.past.keys.upstream_key, **options
             )
             for one in bare
         }
@@ -301,7 +304,7 @@ async def agent(order: Order, number: int) -> None:
     added: list[Any] = []
     popped: list[str] = []
     refused = unavailable = 0
-    async with sessions_of(order, keys, names) as sessions:
+    async with sessions_of(order, keys, names, suite=order.past.keys.suite) as sessions:
         while not stopped:
             name = chance.choice(names)
             await asyncio.sleep(0.002)
@@ -328,6 +331,8 @@ async def maintain(order: Order, names: list[str]) -> None:
     keys = order.past.keys.ring()
     upstream = order.past.keys.upstream_key
     options: dict[str, dict[str, Any]] = {"purge": {"ttl": TTL}, "verify": {"ttl": TTL}, "inventory": {"ttl": TTL}}
+    if order.past.keys.suite == 2:
+        options["reencrypt"] = {"suite": 2, "ttl": TTL}
     functions: dict[str, Any] = {
         "reencrypt": reencrypt,
         "purge": purge,
@@ -383,7 +388,12 @@ def main() -> None:
         return
     for module in MODULES_OF_AGENTS[order.place.kind]:
         importlib.import_module(module)
-    under_load(order)
+    if order.work == "fleet":
+        from encrypted_sessions_tests.suites_fleet import Fleet  # it needs this module
+
+        Fleet(order).go()
+    else:
+        under_load(order)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`encrypted-sessions discard`."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -20,6 +21,7 @@ from ..options import (
     MaxRowBytes,
     MessagesTable,
     OptionalTTL,
+    Realms,
     ReplicaWait,
     SessionIDs,
     SessionPrefix,
@@ -37,7 +39,8 @@ __all__ = ["HELP", "discard"]
 HELP = f"""Remove the rows of one outcome that nobody can read now, after writing them to a file.
 
 The file must not exist yet; only you may read it. One JSON object per row. Without --yes nothing is
-removed or written.
+removed or written. A row of suite 2 that opens in no given realm may be whole, and of another one: of
+the outcome unauthentic it stays, unless --all-realms-given.
 
 {STORE_HELP}
 
@@ -65,12 +68,20 @@ def discard(
         ),
     ] = None,
     ttl: OptionalTTL = None,
+    all_realms_given: Annotated[
+        bool,
+        typer.Option(
+            "--all-realms-given",
+            help="With the outcome unauthentic: --realm names every realm, so what opens in none may go.",
+        ),
+    ] = False,
     yes: Yes = False,
     keys: KeysURL = None,
     session: SessionIDs = None,
     session_prefix: SessionPrefix = None,
     sessions_from: SessionsFrom = None,
     kid: Kids = None,
+    realm: Realms = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
@@ -88,7 +99,7 @@ def discard(
 
     if yes and export is None:
         raise wrong_use("name a file that does not exist yet: the rows are written to it first", "--export")
-    checked(discardable, outcome, ttl)
+    checked(partial(discardable, all_realms_given=all_realms_given), outcome, ttl)
     options = CommonOptions(
         store=store,
         sessions_table=sessions_table,
@@ -97,6 +108,7 @@ def discard(
         as_json=as_json,
         keys=keys,
         kids=kid,
+        realms=realm,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
@@ -110,4 +122,5 @@ def discard(
     )
     rings = options.open_rings()
     arguments = {"outcome": outcome, "export": export, "ttl": ttl, "dry_run": not yes, **options.for_writing()}
+    arguments["all_realms_given"] = all_realms_given
     run_operation("discard", options, maintenance.discard, rings, arguments)

@@ -27,7 +27,7 @@ from ..exit_codes import FAILED
 from ..failures import exit_code_of, kind_of
 from ..interruption import signals_raise
 from ..key_needs import needs_of_store
-from ..options import KeyPrefix, MessagesTable, SessionsTable
+from ..options import KeyPrefix, MessagesTable, Realms, SessionsTable
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -117,8 +117,8 @@ _DESTROY_HELP = f"""Remove a retired key for good. It asks first.
 
 Refused until it has been retired for the keyset's time, seven days unless `keys create` was told
 otherwise; a keyset of format 1 has none. --now NAME, the name once more, does not wait. With --store,
-which may be given several times, the rows of each store are opened first, and it is refused while one
-of them needs the key.
+which may be given several times, the rows of each store are opened first, in the realms of --realm,
+and it is refused while one of them needs the key.
 
 What was sealed with it can never be read again. A record of the key stays in the keyset. Copies of
 the keyset in backups still have the key, until these expire or the version of the key-encryption
@@ -328,6 +328,7 @@ def destroy(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, for scripts.")] = False,
     reason: _Reason = None,
+    realm: Realms = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",
     key_prefix: KeyPrefix = "agents:session",
@@ -338,6 +339,8 @@ def destroy(
 
     if now is not None and now != name:
         raise wrong_use("give the name of the key once more, as it is to be destroyed", "--now")
+    if realm and not store:
+        raise wrong_use("goes with --store", "--realm")
     with _opened(open_keyset, url) as manager:
         found = manager.list()
         key = next((key for key in found.keys if key.name == name), None)
@@ -355,6 +358,7 @@ def destroy(
             messages_table=messages_table,
             key_prefix=key_prefix,
             as_json=False,
+            realms=realm,
         )
         problem = needs_of_store(options, url, name)
         if problem is not None:

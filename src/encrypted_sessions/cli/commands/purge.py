@@ -16,6 +16,7 @@ from ..options import (
     Limit,
     MaxRowBytes,
     MessagesTable,
+    Realms,
     ReplicaWait,
     SessionIDs,
     SessionPrefix,
@@ -30,7 +31,7 @@ from ..running import run_operation
 
 __all__ = ["HELP", "purge"]
 
-HELP = f"""Remove what is authentic and older than --ttl, and nothing else.
+HELP = f"""Remove what is authentic and older than --ttl, or past the end that its writer set, and nothing else.
 
 What cannot be opened stays, and is counted. Without --yes nothing is removed.
 With --export rows are written to a file first, from which put-back takes them.
@@ -51,6 +52,7 @@ def purge(
     session_prefix: SessionPrefix = None,
     sessions_from: SessionsFrom = None,
     kid: Kids = None,
+    realm: Realms = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
@@ -72,6 +74,7 @@ def purge(
         as_json=as_json,
         keys=keys,
         kids=kid,
+        realms=realm,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,

@@ -1,11 +1,14 @@
 """`encrypted-sessions reencrypt`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ... import maintenance
+from ..._support.unset import UNSET
 from ..common_options import CommonOptions
+from ..durations import whole_seconds
+from ..errors import checked
 from ..options import (
     EXIT_CODES_HELP,
     STORE_HELP,
@@ -18,6 +21,7 @@ from ..options import (
     Limit,
     MaxRowBytes,
     MessagesTable,
+    Realms,
     ReplicaWait,
     SessionIDs,
     SessionPrefix,
@@ -36,12 +40,21 @@ HELP = f"""Seal again under the active key what older keys sealed.
 Every item keeps its time, so nothing lives longer. Agents may read and write meanwhile. It may be
 stopped, killed and run again, also twice at once; a second run changes nothing.
 
+Each row stays in its suite, with the end that its writer set and in its --realm. --suite 2 moves all
+rows to suite 2, and takes --ttl: rows of suite 1 have no end of their own. --suite 1 moves them back,
+without the ends, and takes no --realm.
+
 With several places of keys it has to know which rows, by --kid or --all-sessions: every row that it
 opens comes under the key of the first place, another tenant's too. Then it runs dry without --yes.
 
 {STORE_HELP}
 
 {EXIT_CODES_HELP}"""
+
+
+def _ttl(given: object) -> int | str:
+    """Seconds, or "none": None stands for a ttl that was not given."""
+    return whole_seconds(or_none=True)(given) or "none"
 
 
 def reencrypt(
@@ -54,6 +67,22 @@ def reencrypt(
     all_sessions: Annotated[
         bool, typer.Option("--all-sessions", help="With several places of keys: whatever one of them opens.")
     ] = False,
+    suite: Annotated[
+        int | None,
+        typer.Option(
+            "--suite", metavar="1|2", show_default=False, help="The suite to move rows to.  [default: each row's own]"
+        ),
+    ] = None,
+    ttl: Annotated[
+        str | None,
+        typer.Option(
+            "--ttl",
+            metavar="TIME",
+            parser=_ttl,
+            show_default=False,
+            help="With --suite 2: how long rows of suite 1 live, such as 1d, from when they were sealed; or none.",
+        ),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="With several places of keys: do it. Else it is only counted.")
     ] = False,
@@ -62,6 +91,7 @@ def reencrypt(
     session_prefix: SessionPrefix = None,
     sessions_from: SessionsFrom = None,
     kid: Kids = None,
+    realm: Realms = None,
     upstream_key: UpstreamKey = None,
     upstream_until: UpstreamUntil = None,
     batch: Batch = 500,
@@ -83,6 +113,7 @@ def reencrypt(
         as_json=as_json,
         keys=keys,
         kids=[*(kid or ()), *CommonOptions.checked_kids(from_kid, "--from", keys)] if from_kid else kid,
+        realms=realm,
         upstream_key=upstream_key,
         upstream_until=upstream_until,
         batch=batch,
@@ -95,6 +126,17 @@ def reencrypt(
         replica_wait=replica_wait,
     )
     rings = options.open_rings()
+    moving = _moving(suite, ttl, options.for_opening())
     dry_run = len(rings) > 1 and not yes
-    arguments = {"all_sessions": all_sessions, "dry_run": dry_run, **options.for_writing()}
+    arguments = {"all_sessions": all_sessions, "dry_run": dry_run, **moving, **options.for_writing()}
     run_operation("reencrypt", options, maintenance.reencrypt, rings, arguments)
+
+
+def _moving(suite: int | None, ttl: int | str | None, opening: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that say which suite rows come to. Ends the command where they do not go together."""
+    from ...maintenance import arguments as checks  # noqa: PLC0415 - loads all of maintenance, which `--help` needs not
+    from ...maintenance.realms import Realms  # noqa: PLC0415 - likewise
+
+    given = {"suite": suite} if ttl is None else {"suite": suite, "ttl": None if ttl == "none" else ttl}
+    checked(checks.suite, suite, given.get("ttl", UNSET), Realms(opening.get("realm", "")))
+    return given
