@@ -12,6 +12,8 @@ from keyproviders import redact_frames
 
 from . import arguments
 from ._support.warnings import warn_caller
+from .events.listening import LISTENING, Hook
+from .events.telling import told, told_as, told_function
 from .history.classified import ReadPolicy
 from .history.compaction_session import HOOKS, compaction_around, let_go_when_cancelled
 from .history.results import History, OutcomeCounts
@@ -84,6 +86,7 @@ class EncryptedSession:
         max_row_bytes: int = MAX_ROW_BYTES,
         upstream_until: datetime | None = None,
         plaintext_until: datetime | None = None,
+        on_event: Hook | None = None,
     ) -> None:
         """Check the arguments; no I/O, no key is asked for.
 
@@ -117,6 +120,7 @@ class EncryptedSession:
                 SDK's class stamped later are `unauthentic`. None for no end.
             plaintext_until: The end of plaintext="read", for rows that were added later: by the row's own time
                 where the store has one, else by the clock. None for no end.
+            on_event: Called with a `SessionEvent` after each operation, in its task. What it raises ends in the log.
 
         Raises:
             TypeError: An argument is of the wrong type.
@@ -143,6 +147,7 @@ class EncryptedSession:
                 f"purge_on_add needs a store whose single rows can be removed, and {type(underlying_session).__name__}"
                 " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
             )
+        self._on_event = arguments.on_event(on_event)
         self._takes_wrapper = accepts_wrapper(underlying_session)
         keychain = keychain_of(encryption_key, upstream_key, self.session_id)
         log = SessionLog(self._session_id, type(underlying_session).__name__, keychain.advice)
@@ -185,6 +190,7 @@ class EncryptedSession:
         max_row_bytes: int = MAX_ROW_BYTES,
         upstream_until: datetime | None = None,
         plaintext_until: datetime | None = None,
+        on_event: Hook | None = None,
     ) -> EncryptedSession:
         """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
 
@@ -201,6 +207,7 @@ class EncryptedSession:
             max_row_bytes: As for the class.
             upstream_until: As for the class.
             plaintext_until: As for the class.
+            on_event: As for the class.
 
         Returns:
             The wrapper.
@@ -225,11 +232,13 @@ class EncryptedSession:
             max_row_bytes=max_row_bytes,
             upstream_until=upstream_until,
             plaintext_until=plaintext_until,
+            on_event=on_event,
         )
 
     # -- The Agents SDK's session -----------------------------------------------------------
 
     @redact_frames
+    @told()
     async def get_items(
         self, limit: int | None = None, *, wrapper: RunContextWrapper[Any] | None = None
     ) -> list[TResponseInputItem]:
@@ -267,6 +276,7 @@ class EncryptedSession:
         return found.items  # type: ignore[return-value]  # what was sealed was an item
 
     @redact_frames
+    @told()
     async def read(self, limit: int | None = None) -> History:
         """What can be read, and a count of everything that was found. No outcome of a row raises.
 
@@ -296,6 +306,7 @@ class EncryptedSession:
         )
 
     @redact_frames
+    @told(changes=True)
     async def add_items(
         self,
         items: list[TResponseInputItem],
@@ -330,6 +341,7 @@ class EncryptedSession:
             await self._purge_head()
 
     @redact_frames
+    @told(changes=True)
     async def pop_item(self, *, wrapper: RunContextWrapper[Any] | None = None) -> TResponseInputItem | None:
         """Remove and return the latest item. Expired rows at the tail are removed with it.
 
@@ -354,6 +366,7 @@ class EncryptedSession:
         return await pop(history, self._keywords(wrapper))  # type: ignore[return-value]  # what was sealed was an item
 
     @redact_frames
+    @told(changes=True)
     async def purge_expired(self) -> int:
         """Remove the session's expired rows from the store.
 
@@ -377,6 +390,7 @@ class EncryptedSession:
         return await purge(self._sealed)
 
     @redact_frames
+    @told(changes=True)
     async def clear_session(self, *, wrapper: RunContextWrapper[Any] | None = None) -> None:
         """Delete all rows of the session, as the store does.
 
@@ -467,6 +481,7 @@ class EncryptedSession:
     # -- What the SDK's compaction looks for ------------------------------------------------
 
     @redact_frames
+    @told(name="run_compaction")
     async def _read_compaction_items(
         self, limit: int | None, *, wrapper: RunContextWrapper[Any] | None = None
     ) -> tuple[list[Any], bool]:
@@ -474,11 +489,19 @@ class EncryptedSession:
         return await self._compaction(history).read(limit, self._limit(None), self._keywords(wrapper))
 
     @redact_frames
+    @told(name="run_compaction")
     async def _get_compaction_snapshot(self, limit: int, **_: Any) -> Any:
         history = await self._begin()
-        return await self._compaction(history).snapshot(limit)
+        snapshot = await self._compaction(history).snapshot(limit)
+        if snapshot is None or not LISTENING.is_on:
+            return snapshot
+        replace = snapshot.replace_suffix
+        return snapshot._replace(
+            replace_suffix=lambda start, items: told_as(self, "run_compaction", lambda: replace(start, items))
+        )
 
     @redact_frames
+    @told(name="run_compaction", changes=True)
     async def _atomic_replace_items(self, items: list[Any]) -> bool:
         history = await self._begin()
         return await self._compaction(history).replace_all(items)
@@ -593,7 +616,8 @@ class EncryptedSession:
                 found = getattr(self._compaction_above, name)
                 if name != "run_compaction":
                     return found
-                return let_go_when_cancelled(found, self._shield_s, self._compaction(self._sealed).break_off)
+                run = let_go_when_cancelled(found, self._shield_s, self._compaction(self._sealed).break_off)
+                return told_function(self, name, run) if LISTENING.is_on else run
             message = f"EncryptedSession has no attribute {name!r}"
             beneath = self.__dict__.get("_underlying_session")
             if not name.startswith("__") and hasattr(beneath, name):

@@ -145,7 +145,7 @@ class Classifier(Generic[RowT]):
     """Finds out what rows are, by the policy of the moment at which their keys are there.
 
     Gives the event loop a turn whenever a slice of work is used up. Without `opens`, rows that are
-    in time are only verified: what is "ok" may then hold no item.
+    in time are only verified: what is "ok" may then hold no item. `judged` takes note of each group of rows.
     """
 
     def __init__(
@@ -157,6 +157,7 @@ class Classifier(Generic[RowT]):
         opens: bool = True,
         added_at: AddedAt[RowT] | None = None,
         max_row_bytes: int = sys.maxsize,
+        judged: Callable[[Sequence[Classification]], None] | None = None,
     ) -> None:
         self._openers = openers
         self._policy = policy
@@ -164,6 +165,7 @@ class Classifier(Generic[RowT]):
         self._opens = opens
         self._added_at = added_at
         self._max_row_bytes = max_row_bytes
+        self._judged = judged
 
     async def classify(self, rows: Sequence[RowT]) -> list[Classification]:
         """One classification for each row, in the same order.
@@ -197,6 +199,8 @@ class Classifier(Generic[RowT]):
                 classifications.append(Classification(found))
             if time_slice.is_used_up():
                 await time_slice.checkpoint()
+        if self._judged is not None:
+            self._judged(classifications)
         return classifications
 
     def _classify(self, envelope: Envelope, opener: Opener | str, policy: ReadPolicy) -> Classification:

@@ -19,6 +19,7 @@ from .progress import Progress
 from .refusals import RefusedUseError
 from .reports import DiscardReport
 from .run import Run
+from .telling import told
 
 __all__ = ["discard"]
 
@@ -43,6 +44,7 @@ class _Discard(Operation):
 
 
 @redact_frames
+@told("discard")
 async def discard(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],

@@ -16,6 +16,7 @@ from .progress import Progress
 from .reports import EncryptReport
 from .resealing import ANY_LABEL, AUTHENTIC, UPSTREAM_LABEL, Resealing
 from .run import Run
+from .telling import told
 
 __all__ = ["encrypt_plaintext"]
 
@@ -60,6 +61,7 @@ class _Encrypt(Resealing):
 
 
 @redact_frames
+@told("encrypt")
 async def encrypt_plaintext(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],

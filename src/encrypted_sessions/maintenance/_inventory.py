@@ -20,6 +20,7 @@ from .operation import DEFER, Action, ReadOnlyOperation
 from .progress import Progress
 from .reports import InventoryReport
 from .run import Run
+from .telling import told
 
 __all__ = ["inventory"]
 
@@ -51,6 +52,7 @@ class _Inventory(ReadOnlyOperation):
 
 
 @redact_frames
+@told("inventory")
 async def inventory(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing] | None = None,

@@ -18,6 +18,7 @@ from .operation import DEFER, REMOVE, Action, Operation
 from .progress import Progress
 from .reports import PurgeReport
 from .run import Run
+from .telling import told
 from .tool_calls import ExpiredCalls
 
 __all__ = ["purge"]
@@ -60,6 +61,7 @@ class _Purge(Operation):
 
 
 @redact_frames
+@told("purge")
 async def purge(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],

@@ -15,6 +15,7 @@ from .operation import ReadOnlyOperation
 from .progress import Progress
 from .reports import VerifyReport
 from .run import Run
+from .telling import told
 
 __all__ = ["verify"]
 
@@ -26,6 +27,7 @@ class _Verify(ReadOnlyOperation):
 
 
 @redact_frames
+@told("verify")
 async def verify(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],

@@ -18,6 +18,7 @@ from ..errors import checked, failed, interrupted, silence_loggers, wrong_use
 from ..exit_codes import FAILED, WRONG_USE
 from ..interruption import signals_raise
 from ..key_needs import needs_of_store
+from ..keyset_telling import KeysetCommand
 from ..options import KeyPrefix, MessagesTable, SessionsTable
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     class _Changes(Protocol):
         not_noted: str | None
+        place: str
 
         def close(self) -> object: ...
 
@@ -167,10 +169,11 @@ def create(
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     destroy_after_s = _seconds(destroy_after, "--destroy-after")
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("create", key_name, reason) as told, _opened(open_keyset, url, told) as manager:
         key = manager.create(
             key_name=key_name, activation_delay_s=activation_delay, destroy_after_s=destroy_after_s, reason=reason
         )
+        told.key = key.name
         words = f"Created {manager.place}; its key {key.name} is active.\n{_id_sentence(manager.keyset_id)}"
         _print_key(key._asdict(), words, as_json=as_json, keyset_id=manager.keyset_id)
 
@@ -185,7 +188,7 @@ def list_keys(
     """Show the keys."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("list") as told, _opened(open_keyset, url, told) as manager:
         found = manager.list()
         shown = [key._asdict() for key in found.keys]
         changes = [change._asdict() for change in manager.history()] if history else []
@@ -218,8 +221,9 @@ def rotate(
     """Add a key."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("rotate", key_name, reason) as told, _opened(open_keyset, url, told) as manager:
         key = manager.rotate(key_name=key_name, now=now, reason=reason)
+        told.key = key.name
         when = (
             "It is active; each process writes with it from its next refresh on."
             if key.state == "active"
@@ -234,7 +238,7 @@ def rewrap(url: _KeysetURL, *, reason: _Reason = None, as_json: _AsJson = False)
     """Wrap all keys anew."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("rewrap", None, reason) as told, _opened(open_keyset, url, told) as manager:
         done = manager.rewrap(reason=reason)
         if as_json:
             typer.echo(keyset_report.format_json({"keys": [key._asdict() for key in done]}))
@@ -251,7 +255,7 @@ def upgrade(
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     destroy_after_s = _seconds(destroy_after, "--destroy-after")
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("upgrade", None, reason) as told, _opened(open_keyset, url, told) as manager:
         done = manager.upgrade(destroy_after_s=destroy_after_s, reason=reason)
         if destroy_after is not None and done.destroy_after_s != destroy_after_s:
             raise failed("it was of format 2 already, which stays as it is: --destroy-after changed nothing")
@@ -272,7 +276,7 @@ def retire(
     """Hand out a key no longer."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("retire", name, reason) as told, _opened(open_keyset, url, told) as manager:
         key = manager.retire(name, reason=reason)
         words = f"The key {key.name} is {key.state}. What was sealed with it cannot be read" + (
             ", until `encrypted-sessions keys restore` brings it back." if key.state == "retired" else " any more."
@@ -291,7 +295,7 @@ def restore(
     """Hand out a retired key again."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("restore", name, reason) as told, _opened(open_keyset, url, told) as manager:
         key = manager.restore(name, reason=reason)
         _print_key(key._asdict(), f"The key {key.name} is {key.state}.", as_json=as_json)
 
@@ -326,33 +330,34 @@ def destroy(
 
     if now is not None and now != name:
         raise wrong_use("give the name of the key once more, as it is to be destroyed", "--now")
-    with _opened(open_keyset, url) as manager:
-        found = manager.list()
-        key = next((key for key in found.keys if key.name == name), None)
-        is_due = now is not None or _may_be_destroyed(key, found.destroy_after_s)
-        if key is None or key.state != "retired" or not is_due:
-            key = manager.destroy(name, reason=reason)  # which refuses it, without a question, or was there before
-            _print_destroyed(key, as_json=as_json)
-            return
-        if found.id is None:
-            typer.echo("The keyset is of format 1: a retired key need not wait until it is destroyed.", err=True)
-    for place in store or ():
-        options = CommonOptions(
-            store=place,
-            sessions_table=sessions_table,
-            messages_table=messages_table,
-            key_prefix=key_prefix,
-            as_json=False,
-        )
-        problem = needs_of_store(options, url, name)
-        if problem is not None:
-            raise failed(f"nothing was destroyed: {problem}")
-    with _opened(open_keyset, url) as manager:
-        if not yes:
-            typer.echo(f"What was sealed with the key {name} can never be read again.", err=True)
-            if not _confirmed(f"Destroy it in {manager.place}?"):
-                raise failed("nothing was destroyed; answer with y, or give --yes in a script")
-        _print_destroyed(manager.destroy(name, now=now is not None, reason=reason), as_json=as_json)
+    with KeysetCommand("destroy", name, reason) as told:
+        with _opened(open_keyset, url, told) as manager:
+            found = manager.list()
+            key = next((key for key in found.keys if key.name == name), None)
+            is_due = now is not None or _may_be_destroyed(key, found.destroy_after_s)
+            if key is None or key.state != "retired" or not is_due:
+                key = manager.destroy(name, reason=reason)  # which refuses it, without a question, or was there before
+                _print_destroyed(key, as_json=as_json)
+                return
+            if found.id is None:
+                typer.echo("The keyset is of format 1: a retired key need not wait until it is destroyed.", err=True)
+        for place in store or ():
+            options = CommonOptions(
+                store=place,
+                sessions_table=sessions_table,
+                messages_table=messages_table,
+                key_prefix=key_prefix,
+                as_json=False,
+            )
+            problem = needs_of_store(options, url, name)
+            if problem is not None:
+                raise failed(f"nothing was destroyed: {problem}")
+        with _opened(open_keyset, url, told) as manager:
+            if not yes:
+                typer.echo(f"What was sealed with the key {name} can never be read again.", err=True)
+                if not _confirmed(f"Destroy it in {manager.place}?"):
+                    raise failed("nothing was destroyed; answer with y, or give --yes in a script")
+            _print_destroyed(manager.destroy(name, now=now is not None, reason=reason), as_json=as_json)
 
 
 def _may_be_destroyed(key: Any, destroy_after_s: int) -> bool:
@@ -387,10 +392,11 @@ def _confirmed(question: str) -> bool:
 
 
 @contextmanager
-def _opened(opener: Callable[[str], _Manager], url: str) -> Iterator[_Manager]:
-    with _reporting_errors(WRONG_USE):
+def _opened(opener: Callable[[str], _Manager], url: str, told: KeysetCommand) -> Iterator[_Manager]:
+    with _reporting_errors(told, WRONG_USE):
         manager = opener(url)
-    with _reporting_errors(), closing(manager):
+    with _reporting_errors(told), closing(manager):
+        told.begin(manager.place)
         yield manager
         if manager.not_noted is not None:
             problem = " ".join(str(manager.not_noted).split())
@@ -398,15 +404,17 @@ def _opened(opener: Callable[[str], _Manager], url: str) -> Iterator[_Manager]:
 
 
 @contextmanager
-def _reporting_errors(exit_code: int = FAILED) -> Iterator[None]:
+def _reporting_errors(told: KeysetCommand, exit_code: int = FAILED) -> Iterator[None]:
     """Say in one line what goes wrong, and end with that code."""
     silence_loggers("keyproviders")
     try:
         with signals_raise():
             yield
     except KeyProviderError as error:
+        told.failed(error)
         raise failed(" ".join(str(error).split()), exit_code) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        told.failed(error)
         sentence = "Interrupted. The keyset is as it was, or the change is made: `keys list` shows it."
         raise interrupted(sentence) from None
 

@@ -1,0 +1,177 @@
+"""One operation of a session while it runs: what it opened, sealed and removed, and what is told of it at its end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any, NamedTuple, TypeVar
+
+from ..core.kids import shown_kid
+from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding
+from .context import context_now
+from .hooks import ask, next_sequence, tell, tell_failure
+from .listening import LISTENING, Hook, Judged, current
+from .shapes import ItemCount, SessionEvent
+
+__all__ = ["Operation", "Tally", "perform"]
+
+_T = TypeVar("_T")
+
+
+class Tally(NamedTuple):
+    """What an operation had counted at one moment."""
+
+    judged: Counter[tuple[str | None, str]]
+    refused: int
+    findings: tuple[Finding, ...]
+
+
+class Operation:
+    """Counts what one operation does, for those who are told at its end.
+
+    `history` is what it belongs to: what one operation of a session calls of the same session is a part of it.
+    """
+
+    def __init__(self, name: str, session: str, store: str, history: object, hooks: Sequence[Hook]) -> None:
+        self.history = history
+        self.ended = False
+        self._name = name
+        self._session = session
+        self._store = store
+        self._hooks = hooks
+        self._sequence = next_sequence()
+        self._began = time.perf_counter()
+        self._sealed: dict[str, int] = {}
+        self._judged: Counter[tuple[str | None, str]] = Counter()
+        self._refused = 0
+        self._findings: list[Finding] = []
+        self._removed = 0
+        self._in_doubt = 0
+
+    # What it does.
+
+    def sealed(self, kid: str, items: int) -> None:
+        """Items were sealed under a key."""
+        self._sealed[kid] = self._sealed.get(kid, 0) + items
+
+    def judging(self) -> Callable[[Sequence[Judged]], None]:
+        """What takes note of the rows of one walk, the newest first."""
+        position = 0
+
+        def judge(rows: Sequence[Judged]) -> None:
+            nonlocal position
+            self.judged(rows, position)
+            position += len(rows)
+
+        return judge
+
+    def judged(self, rows: Sequence[Judged], position: int | None = None) -> None:
+        """Rows were judged, the first of them at `position` from the newest one; None where that is not known."""
+        self._judged.update([(row.kid, row.outcome) for row in rows])
+        for place, row in enumerate(rows):
+            outcome = row.outcome
+            if row.item is None and outcome not in ("expired", "ok"):
+                if outcome in UNREADABLE:
+                    self._refused += 1
+                if position is not None and len(self._findings) < MAX_FINDINGS:
+                    self._findings.append(Finding(position + place, outcome, shown_kid(row.kid)))
+
+    def tally(self) -> Tally:
+        """What was judged so far, to come back to."""
+        return Tally(self._judged.copy(), self._refused, tuple(self._findings))
+
+    def back_to(self, tally: Tally) -> None:
+        """Count from there again: what was judged since is judged anew."""
+        self._judged, self._refused = tally.judged.copy(), tally.refused
+        self._findings = list(tally.findings)
+
+    def removing(self) -> None:
+        """Rows are to be removed: until `removed` says how many, nobody knows."""
+        self._in_doubt += 1
+
+    def removed(self, rows: int) -> None:
+        """So many were removed."""
+        self._in_doubt -= 1
+        self._removed += rows
+
+    def put_back(self, rows: int) -> None:
+        """Rows that had been removed are in the store again."""
+        self._removed -= rows
+
+    # What is told.
+
+    async def begin(self) -> None:
+        """Have those take note before it begins who may refuse it."""
+        await ask(self._hooks, self._event(None))
+
+    async def end(self) -> None:
+        """Tell what it did. Raises what keeps a recorder from taking note."""
+        self.ended = True
+        await tell(self._hooks, self._event(None))
+
+    async def fail(self, error: BaseException) -> None:
+        """Tell what it did until `error` was raised. Raises what keeps a recorder from taking note."""
+        self.ended = True
+        await tell_failure(self._hooks, self._event(error), error)
+
+    def _event(self, error: BaseException | None) -> SessionEvent:
+        return SessionEvent(
+            datetime.now(timezone.utc),
+            self._sequence,
+            self._name,
+            self._session,
+            self._store,
+            self._uses(),
+            self._refused,
+            None if self._in_doubt else self._removed,
+            tuple(self._findings),
+            None if error is None else type(error).__name__,
+            time.perf_counter() - self._began,
+            context_now(),
+        )
+
+    def _uses(self) -> tuple[ItemCount, ...]:
+        uses = [ItemCount(shown_kid(kid), "sealed", items) for kid, items in self._sealed.items()]
+        judged: dict[tuple[str | None, str], int] = {}
+        for (kid, outcome), items in self._judged.items():
+            shown = shown_kid(kid), outcome  # several that are no kids are one
+            judged[shown] = judged.get(shown, 0) + items
+        return (*uses, *(ItemCount(kid, outcome, items) for (kid, outcome), items in judged.items()))
+
+
+async def perform(
+    name: str,
+    session: Any,
+    own: Hook | None,
+    changes: bool,  # noqa: FBT001 - between two modules
+    run: Callable[[], Awaitable[_T]],
+) -> _T:
+    """Run an operation of a session, and tell what it did. A part of one that runs is told with that.
+
+    One that `changes` something is told to recorders before.
+    """
+    history = session._sealed  # noqa: SLF001 - what a session and its parts have in common
+    outer = current.get()
+    if outer is not None and not outer.ended and outer.history is history:
+        return await run()
+    hooks = LISTENING.hooks_with(own)
+    if not hooks:
+        return await run()
+    operation = Operation(name, session.session_id, history.log.store, history, hooks)
+    token = current.set(operation)
+    try:
+        if changes:
+            await operation.begin()
+        result = await run()
+    except GeneratorExit:  # the loop is gone, and nothing can be waited for
+        operation.ended = True
+        raise
+    except BaseException as error:
+        current.reset(token)
+        await operation.fail(error)
+        raise
+    current.reset(token)
+    await operation.end()
+    return result
