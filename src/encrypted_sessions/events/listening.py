@@ -24,7 +24,7 @@ class Judged(Protocol):
 
     @property
     def kid(self) -> str | None:
-        """What it names as its key."""
+        """What it names as its key: `envelope.kid`, where it is an envelope. What is "ok" is one."""
 
     @property
     def item(self) -> object | None:

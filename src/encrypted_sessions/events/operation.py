@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timezone
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from ..core.kids import shown_kid
@@ -18,6 +19,8 @@ from .shapes import ItemCount, SessionEvent
 __all__ = ["Operation", "Tally", "perform"]
 
 _T = TypeVar("_T")
+
+_OUTCOME, _KID = attrgetter("outcome"), attrgetter("envelope.kid")
 
 
 class Tally(NamedTuple):
@@ -69,6 +72,11 @@ class Operation:
 
     def judged(self, rows: Sequence[Judged], position: int | None = None) -> None:
         """Rows were judged, the first of them at `position` from the newest one; None where that is not known."""
+        if list(map(_OUTCOME, rows)).count("ok") == len(rows) > 0:  # as nearly all are: no step of Python for each
+            kids: list[str] = list(map(_KID, rows))
+            if kids.count(kids[0]) == len(kids):
+                self._judged[kids[0], "ok"] += len(kids)
+                return
         self._judged.update([(row.kid, row.outcome) for row in rows])
         for place, row in enumerate(rows):
             outcome = row.outcome
