@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from inspect import iscoroutinefunction
 from typing import NamedTuple
 
+from .._support.redaction import redact_frames
 from ..errors import KeyProviderError
 
 __all__ = ["LEVELS", "Cause", "EventSink", "KeyEvent", "Report", "cause_of", "log", "observe", "report_of"]
@@ -225,6 +226,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock_in_child)
 
 
+@redact_frames
 def observe(hook: _Hook) -> Callable[[], None]:
     """Have a hook called with the events of every ring of this process from now on.
 

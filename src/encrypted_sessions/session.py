@@ -13,7 +13,7 @@ from keyproviders import redact_frames
 from . import arguments
 from ._support.warnings import warn_caller
 from .events.listening import LISTENING, Hook
-from .events.telling import told, told_as, told_function
+from .events.telling import told, told_function
 from .history.classified import ReadPolicy
 from .history.compaction_session import HOOKS, compaction_around, let_go_when_cancelled
 from .history.results import History, OutcomeCounts
@@ -495,10 +495,7 @@ class EncryptedSession:
         snapshot = await self._compaction(history).snapshot(limit)
         if snapshot is None or not LISTENING.is_on:
             return snapshot
-        replace = snapshot.replace_suffix
-        return snapshot._replace(
-            replace_suffix=lambda start, items: told_as(self, "run_compaction", lambda: replace(start, items))
-        )
+        return snapshot._replace(replace_suffix=told_function(self, "run_compaction", snapshot.replace_suffix))
 
     @redact_frames
     @told(name="run_compaction", changes=True)
@@ -617,7 +614,7 @@ class EncryptedSession:
                 if name != "run_compaction":
                     return found
                 run = let_go_when_cancelled(found, self._shield_s, self._compaction(self._sealed).break_off)
-                return told_function(self, name, run) if LISTENING.is_on else run
+                return told_function(self, name, run)
             message = f"EncryptedSession has no attribute {name!r}"
             beneath = self.__dict__.get("_underlying_session")
             if not name.startswith("__") and hasattr(beneath, name):

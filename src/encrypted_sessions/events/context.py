@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar, Token
+
+from keyproviders import redact_frames
 
 __all__ = ["audit_context", "context_now"]
 
@@ -18,6 +20,7 @@ _REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _context: ContextVar[Mapping[str, str] | None] = ContextVar("encrypted_sessions_context", default=None)
 
 
+@redact_frames
 def audit_context(**values: str) -> AbstractContextManager[None]:
     """For a `with` statement: what is done in it, by this task and those that it starts, is done on this behalf.
 
@@ -43,7 +46,7 @@ def audit_context(**values: str) -> AbstractContextManager[None]:
             raise TypeError(f"{name} must be a str, not {type(value).__name__}")
         _check(value, name)
     _check_number(values)
-    return _within(values)
+    return _Within(values)
 
 
 def _check(text: str, what: str) -> None:
@@ -58,15 +61,21 @@ def _check_number(values: Mapping[str, str]) -> None:
         raise ValueError(f"an audit context takes up to {_MOST_ENTRIES} entries, not {len(values)}")
 
 
-@contextmanager
-def _within(values: Mapping[str, str]) -> Iterator[None]:
-    merged = {**(_context.get() or {}), **values}
-    _check_number(merged)
-    token = _context.set(merged)
-    try:
-        yield
-    finally:
-        _context.reset(token)
+class _Within(AbstractContextManager[None]):
+    """What `audit_context` gives. It may be entered again, and within itself."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self._tokens: list[Token[Mapping[str, str] | None]] = []
+
+    @redact_frames
+    def __enter__(self) -> None:
+        merged = {**(_context.get() or {}), **self._values}
+        _check_number(merged)
+        self._tokens.append(_context.set(merged))
+
+    def __exit__(self, *_: object) -> None:
+        _context.reset(self._tokens.pop())
 
 
 def context_now() -> dict[str, str]:

@@ -20,6 +20,8 @@ from inspect import iscoroutinefunction
 from types import CoroutineType, TracebackType
 from typing import Any
 
+from keyproviders import redact_frames
+
 from .listening import LISTENING, Hook
 
 __all__ = [
@@ -29,9 +31,11 @@ __all__ = [
     "checked_hook",
     "next_sequence",
     "observe",
+    "recorders",
     "tell",
     "tell_failure",
     "tell_failure_sync",
+    "tell_plainly",
     "tell_start",
     "tell_start_sync",
     "tell_sync",
@@ -87,6 +91,7 @@ def checked_hook(value: object, argument: str = "on_event") -> Hook:
     return value
 
 
+@redact_frames
 def observe(hook: Hook) -> Callable[[], None]:
     """Have a hook called with every event of this process from now on, in whichever thread or loop.
 
@@ -175,13 +180,13 @@ if hasattr(os, "register_at_fork"):
 
 async def ask(hooks: Iterable[Hook], event: Any) -> None:
     """Have recorders take note of what is to be done; raises what keeps one from it."""
-    for answer in [hook.before(event) for hook in _recorders(hooks)]:
+    for answer in [hook.before(event) for hook in recorders(hooks)]:
         await _wait(answer)
 
 
 def ask_sync(hooks: Iterable[Hook], event: Any) -> None:
     """The same without an event loop."""
-    for answer in [hook.before(event) for hook in _recorders(hooks)]:
+    for answer in [hook.before(event) for hook in recorders(hooks)]:
         answer.result()
 
 
@@ -210,6 +215,12 @@ def tell_sync(hooks: Iterable[Hook], event: Any) -> None:
     """The same without an event loop."""
     for answer in _told(hooks, event):
         answer.result()
+
+
+def tell_plainly(hooks: Iterable[Hook], event: Any) -> None:
+    """Tell hooks of which none is a recorder that refuses."""
+    for hook in hooks:
+        _call(hook, event)
 
 
 async def tell_failure(hooks: Iterable[Hook], event: Any, error: BaseException) -> None:
@@ -248,13 +259,14 @@ def _told(hooks: Iterable[Hook], event: Any) -> list[Future[None]]:
     return answers
 
 
-def _recorders(hooks: Iterable[Hook]) -> list[Recorder]:
+def recorders(hooks: Iterable[Hook]) -> list[Recorder]:
+    """Those of the hooks that are asked."""
     return [hook for hook in hooks if isinstance(hook, Recorder) and hook.refuses]
 
 
 def _others(hooks: Iterable[Hook]) -> list[Hook]:
-    recorders = _recorders(hooks)
-    return [hook for hook in hooks if hook not in recorders]
+    asked = recorders(hooks)
+    return [hook for hook in hooks if hook not in asked]
 
 
 async def _wait(answer: Future[None]) -> None:

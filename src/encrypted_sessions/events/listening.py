@@ -24,7 +24,11 @@ class Judged(Protocol):
 
     @property
     def kid(self) -> str | None:
-        """What it names as its key: `envelope.kid`, where it is an envelope. What is "ok" is one."""
+        """What it names as its key."""
+
+    @property
+    def envelope(self) -> Any:
+        """What it is; what is "ok" is an envelope, and has a `kid`."""
 
     @property
     def item(self) -> object | None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timezone
-from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 from ..core.kids import shown_kid
 from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding
 from .context import context_now
-from .hooks import ask, next_sequence, tell, tell_failure
+from .hooks import ask, next_sequence, recorders, tell, tell_failure, tell_plainly
 from .listening import LISTENING, Hook, Judged, current
 from .shapes import ItemCount, SessionEvent
 
@@ -20,15 +18,13 @@ __all__ = ["Operation", "Tally", "perform"]
 
 _T = TypeVar("_T")
 
-_OUTCOME, _KID = attrgetter("outcome"), attrgetter("envelope.kid")
-
 
 class Tally(NamedTuple):
     """What an operation had counted at one moment."""
 
-    judged: Counter[tuple[str | None, str]]
+    judged: dict[tuple[str | None, str], int]
     refused: int
-    findings: tuple[Finding, ...]
+    findings: list[Finding]
 
 
 class Operation:
@@ -44,10 +40,11 @@ class Operation:
         self._session = session
         self._store = store
         self._hooks = hooks
+        self._recorders = recorders(hooks)
         self._sequence = next_sequence()
         self._began = time.perf_counter()
         self._sealed: dict[str, int] = {}
-        self._judged: Counter[tuple[str | None, str]] = Counter()
+        self._judged: dict[tuple[str | None, str], int] = {}
         self._refused = 0
         self._findings: list[Finding] = []
         self._removed = 0
@@ -72,28 +69,33 @@ class Operation:
 
     def judged(self, rows: Sequence[Judged], position: int | None = None) -> None:
         """Rows were judged, the first of them at `position` from the newest one; None where that is not known."""
-        if list(map(_OUTCOME, rows)).count("ok") == len(rows) > 0:  # as nearly all are: no step of Python for each
-            kids: list[str] = list(map(_KID, rows))
-            if kids.count(kids[0]) == len(kids):
-                self._judged[kids[0], "ok"] += len(kids)
+        judged = self._judged
+        if rows and rows[0].outcome == "ok":
+            # Nearly always all are, under one key. This runs for each row: without a call, and in one pass.
+            kid = rows[0].envelope.kid
+            for row in rows:
+                if row.outcome != "ok" or row.envelope.kid != kid:
+                    break
+            else:
+                judged[kid, "ok"] = judged.get((kid, "ok"), 0) + len(rows)
                 return
-        self._judged.update([(row.kid, row.outcome) for row in rows])
         for place, row in enumerate(rows):
-            outcome = row.outcome
+            name, outcome = row.kid, row.outcome
+            judged[name, outcome] = judged.get((name, outcome), 0) + 1
             if row.item is None and outcome not in ("expired", "ok"):
                 if outcome in UNREADABLE:
                     self._refused += 1
                 if position is not None and len(self._findings) < MAX_FINDINGS:
-                    self._findings.append(Finding(position + place, outcome, shown_kid(row.kid)))
+                    self._findings.append(Finding(position + place, outcome, shown_kid(name)))
 
     def tally(self) -> Tally:
         """What was judged so far, to come back to."""
-        return Tally(self._judged.copy(), self._refused, tuple(self._findings))
+        return Tally(self._judged.copy(), self._refused, self._findings.copy())
 
     def back_to(self, tally: Tally) -> None:
         """Count from there again: what was judged since is judged anew."""
         self._judged, self._refused = tally.judged.copy(), tally.refused
-        self._findings = list(tally.findings)
+        self._findings = tally.findings.copy()
 
     def removing(self) -> None:
         """Rows are to be removed: until `removed` says how many, nobody knows."""
@@ -112,12 +114,17 @@ class Operation:
 
     async def begin(self) -> None:
         """Have those take note before it begins who may refuse it."""
-        await ask(self._hooks, self._event(None))
+        if self._recorders:
+            await ask(self._recorders, self._event(None))
 
     async def end(self) -> None:
         """Tell what it did. Raises what keeps a recorder from taking note."""
         self.ended = True
-        await tell(self._hooks, self._event(None))
+        event = self._event(None)
+        if self._recorders:
+            await tell(self._hooks, event)
+        else:
+            tell_plainly(self._hooks, event)
 
     async def fail(self, error: BaseException) -> None:
         """Tell what it did until `error` was raised. Raises what keeps a recorder from taking note."""
@@ -152,9 +159,11 @@ class Operation:
 async def perform(
     name: str,
     session: Any,
-    own: Hook | None,
-    changes: bool,  # noqa: FBT001 - between two modules
-    run: Callable[[], Awaitable[_T]],
+    run: Callable[..., Awaitable[_T]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    changes: bool,
 ) -> _T:
     """Run an operation of a session, and tell what it did. A part of one that runs is told with that.
 
@@ -163,16 +172,16 @@ async def perform(
     history = session._sealed  # noqa: SLF001 - what a session and its parts have in common
     outer = current.get()
     if outer is not None and not outer.ended and outer.history is history:
-        return await run()
-    hooks = LISTENING.hooks_with(own)
+        return await run(*args, **kwargs)
+    hooks = LISTENING.hooks_with(session._on_event)  # noqa: SLF001 - likewise
     if not hooks:
-        return await run()
+        return await run(*args, **kwargs)
     operation = Operation(name, session.session_id, history.log.store, history, hooks)
     token = current.set(operation)
     try:
         if changes:
             await operation.begin()
-        result = await run()
+        result = await run(*args, **kwargs)
     except GeneratorExit:  # the loop is gone, and nothing can be waited for
         operation.ended = True
         raise

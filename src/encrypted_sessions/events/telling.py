@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from keyproviders import redact_frames
 
 from .listening import LISTENING, Hook
 
-__all__ = ["Telling", "told", "told_as", "told_function"]
+__all__ = ["Telling", "told", "told_function"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -34,27 +36,27 @@ def told(*, changes: bool = False, name: str | None = None) -> Callable[[_Method
         async def telling(self: Telling, *args: Any, **kwargs: Any) -> Any:
             if not LISTENING.is_on:
                 return await method(self, *args, **kwargs)
-            return await told_as(self, operation, partial(method, self, *args, **kwargs), changes=changes)
+            from .operation import perform  # noqa: PLC0415 - nobody listens in most processes
+
+            return await perform(operation, self, method, (self, *args), kwargs, changes=changes)
 
         return cast("_Method", telling)
 
     return decorate
 
 
-async def told_as(session: Telling, operation: str, run: Callable[[], Awaitable[_T]], *, changes: bool = True) -> _T:
-    """The same for a function, when somebody may listen."""
-    from .operation import perform  # noqa: PLC0415 - nobody listens in most processes
-
-    return await perform(operation, session, session._on_event, changes, run)  # noqa: SLF001 - as the protocol has it
-
-
 def told_function(
     session: Telling, operation: str, function: Callable[_P, Awaitable[_T]]
 ) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """A function that changes something, told as an operation."""
+    """The same for a function that changes something in a session."""
 
+    @redact_frames
     @wraps(function)
     async def telling(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await told_as(session, operation, partial(function, *args, **kwargs))
+        if not LISTENING.is_on:
+            return await function(*args, **kwargs)
+        from .operation import perform  # noqa: PLC0415 - as above
+
+        return await perform(operation, session, function, args, kwargs, changes=True)
 
     return telling
