@@ -88,14 +88,14 @@ class Operation:
                 if position is not None and len(self._findings) < MAX_FINDINGS:
                     self._findings.append(Finding(position + place, outcome, shown_kid(name)))
 
-    def tally(self) -> Tally:
-        """What was judged so far, to come back to."""
-        return Tally(self._judged.copy(), self._refused, self._findings.copy())
+    def tally(self) -> Tally | None:
+        """What was judged so far, to come back to; None for nothing."""
+        return Tally(self._judged.copy(), self._refused, self._findings.copy()) if self._judged else None
 
-    def back_to(self, tally: Tally) -> None:
+    def back_to(self, tally: Tally | None) -> None:
         """Count from there again: what was judged since is judged anew."""
-        self._judged, self._refused = tally.judged.copy(), tally.refused
-        self._findings = tally.findings.copy()
+        judged, self._refused, findings = ({}, 0, []) if tally is None else tally
+        self._judged, self._findings = judged.copy(), findings.copy()
 
     def removing(self) -> None:
         """Rows are to be removed: until `removed` says how many, nobody knows."""
@@ -148,12 +148,17 @@ class Operation:
         )
 
     def _uses(self) -> tuple[ItemCount, ...]:
-        uses = [ItemCount(shown_kid(kid), "sealed", items) for kid, items in self._sealed.items()]
-        judged: dict[tuple[str | None, str], int] = {}
+        found = [ItemCount(shown_kid(kid), "sealed", items) for kid, items in self._sealed.items()]
+        unshown: dict[str, int] = {}  # rows whose kid is none: several of them are one
         for (kid, outcome), items in self._judged.items():
-            shown = shown_kid(kid), outcome  # several that are no kids are one
-            judged[shown] = judged.get(shown, 0) + items
-        return (*uses, *(ItemCount(kid, outcome, items) for (kid, outcome), items in judged.items()))
+            shown = shown_kid(kid)
+            if shown is None:
+                unshown[outcome] = unshown.get(outcome, 0) + items
+            else:
+                found.append(ItemCount(shown, outcome, items))
+        for outcome, items in unshown.items():
+            found.append(ItemCount(None, outcome, items))
+        return tuple(found)
 
 
 async def perform(
