@@ -2,7 +2,8 @@
 
 For users: `KeyRing`, its `CachePolicy` and `RetryPolicy`, `Key`, `open_provider`,
 `looks_like_provider_url`, `known_schemes`, and the errors under `KeyProviderError`. For
-operators: `open_keyset`, which changes the keyset that a fleet shares.
+operators: `open_keyset`, which changes the keyset that a fleet shares, and `observe`, which tells of
+what happens to the keys of every ring.
 
 For authors of providers: `KeyProvider` is what a provider must do, `decode_key_text` reads key
 material strictly, `weakness_of` tells a placeholder from a random key, `is_strict` says whether what
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from .key_strength import weakness_of
     from .keyset import open_keyset
     from .registry import known_schemes, looks_like_provider_url, open_provider
-    from .ring.events import KeyEvent
+    from .ring.events import KeyEvent, observe
     from .ring.health import RingHealth
     from .ring.keyring import KeyRing
     from .ring.policies import CachePolicy, RetryPolicy
@@ -65,6 +66,7 @@ __all__ = [
     "is_strict",
     "known_schemes",
     "looks_like_provider_url",
+    "observe",
     "open_keyset",
     "open_provider",
     "parse_kid",
@@ -83,6 +85,7 @@ _HOMES = {
     "is_strict": "_support.strictness",
     "known_schemes": "registry",
     "looks_like_provider_url": "registry",
+    "observe": "ring.events",
     "open_keyset": "keyset",
     "open_provider": "registry",
     "weakness_of": "key_strength",

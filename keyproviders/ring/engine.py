@@ -351,6 +351,7 @@ class Engine:
                 error = self.cache.refusal(key)
                 key = key if error is None else None
             if self.calls.release(call, found=key is not None):
+                told = len(turn.events)
                 if call.question == ACTIVE:
                     self._learn_active(turn, key, error)
                 elif isinstance(call.ask, Listing):
@@ -358,6 +359,8 @@ class Engine:
                         names.put_listing(listed)
                 else:
                     self._learn(turn, call, key, error)
+                if len(turn.events) > told and call.started_at is not None:
+                    turn.events[told] = turn.events[told].of_call(time.monotonic() - call.started_at)
                 turn.resume.append(partial(call.resolve, key, error))
             turn.start += self.calls.fill_slots(turn.now)
             if not self.calls.running:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from inspect import iscoroutinefunction
 from typing import NamedTuple
 
+from .._support.redaction import redact_frames
 from ..errors import KeyProviderError
 
-__all__ = ["LEVELS", "Cause", "EventSink", "KeyEvent", "Report", "cause_of", "log", "report_of"]
+__all__ = ["LEVELS", "Cause", "EventSink", "KeyEvent", "Report", "cause_of", "log", "observe", "report_of"]
 
 log = logging.getLogger("keyproviders")
 
@@ -70,6 +74,10 @@ class KeyEvent(NamedTuple):
             nothing is running out.
         from_kid: The key that was active before, of `active_changed`.
         to_kid: The key that is active now, of `active_changed`.
+        at: When it was told, in UTC.
+        took_s: Seconds from the first attempt of a call to its answer, on the first event that tells of it; None
+            on all others.
+        ring: What the ring is called: its `name`, or its place.
     """
 
     what: str
@@ -80,6 +88,9 @@ class KeyEvent(NamedTuple):
     seconds_left: float | None = None
     from_kid: str | None = None
     to_kid: str | None = None
+    at: datetime | None = None
+    took_s: float | None = None
+    ring: str | None = None
 
 
 class Report(NamedTuple):
@@ -91,6 +102,10 @@ class Report(NamedTuple):
     def unlogged(self) -> Report:
         """The same event for hooks alone."""
         return self._replace(level=logging.NOTSET)
+
+    def of_call(self, took_s: float) -> Report:
+        """The same as the first that tells of a call which took so long."""
+        return self._replace(event=self.event._replace(took_s=took_s))
 
 
 class Cause(NamedTuple):
@@ -146,8 +161,8 @@ class EventSink:
     """
 
     def __init__(self, on_event: Callable[[KeyEvent], object] | None, ring: str) -> None:
-        if on_event is not None and not callable(on_event):
-            raise TypeError(f"on_event must be callable or None, not {type(on_event).__name__}")
+        if on_event is not None:
+            _check_hook(on_event, "on_event")
         self._on_event = on_event
         self._ring = ring
         self._queue: deque[Report] = deque()
@@ -175,9 +190,12 @@ class EventSink:
         event = report.event
         if report.level != logging.NOTSET:
             log.log(report.level, "%s", event.message, extra=self._fields(event))
-        if self._on_event is not None:
+        if self._on_event is None and not _observers:
+            return
+        event = event._replace(at=datetime.now(timezone.utc), ring=self._ring)
+        for hook in _unique((self._on_event, *_observers)):
             try:
-                self._on_event(event)
+                hook(event)
             except Exception:
                 log.exception("on_event failed on %r of %s", event.what, event.place)
 
@@ -192,3 +210,67 @@ class EventSink:
         if event.to_kid is not None:
             fields.update(from_kid=event.from_kid, to_kid=event.to_kid)
         return fields
+
+
+_Hook = Callable[[KeyEvent], object]
+_observers: tuple[_Hook, ...] = ()
+_observers_lock = threading.Lock()
+
+
+def _unlock_in_child() -> None:
+    global _observers_lock  # noqa: PLW0603 - a forked child is another process
+    _observers_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_in_child)
+
+
+@redact_frames
+def observe(hook: _Hook) -> Callable[[], None]:
+    """Have a hook called with the events of every ring of this process from now on.
+
+    It is called as a ring's own `on_event` is, in the thread in which it happened. One that is given twice is told
+    once.
+
+    Args:
+        hook: What is called with each `KeyEvent`. No coroutine function.
+
+    Returns:
+        A function without arguments that ends it. To call it again does nothing.
+
+    Raises:
+        TypeError: The hook cannot be called, or is a coroutine function.
+    """
+    global _observers  # noqa: PLW0603 - the process has one list of them
+    _check_hook(hook, "hook")
+    with _observers_lock:
+        _observers = (*_observers, hook)
+    once = threading.Lock()
+
+    def stop() -> None:
+        global _observers  # noqa: PLW0603 - likewise
+        if once.acquire(blocking=False):
+            with _observers_lock:
+                left = list(_observers)
+                left.remove(hook)
+                _observers = tuple(left)
+
+    return stop
+
+
+def _check_hook(given: object, argument: str) -> None:
+    if not callable(given):
+        raise TypeError(
+            f"{argument} must be callable{' or None' * (argument == 'on_event')}, not {type(given).__name__}"
+        )
+    if iscoroutinefunction(given) or iscoroutinefunction(getattr(given, "__call__", None)):  # noqa: B004 - an object
+        raise TypeError(f"{argument} must be a plain function: nobody waits for a coroutine function")
+
+
+def _unique(hooks: tuple[_Hook | None, ...]) -> list[_Hook]:
+    found: list[_Hook] = []
+    for hook in hooks:
+        if hook is not None and hook not in found:
+            found.append(hook)
+    return found

@@ -53,7 +53,11 @@ except ImportError as error:
 if TYPE_CHECKING:
     from keyproviders import KeyRing
 
+    from .events.context import audit_context
+    from .events.hooks import observe
+    from .events.shapes import ItemCount, KeysetEvent, SessionEvent
     from .history.results import History
+    from .maintenance.run_event import RunEvent
     from .rings import KeyRings
     from .session import EncryptedSession
 
@@ -65,6 +69,7 @@ __all__ = [
     "HistoryChangedError",
     "InsecurePermissionsWarning",
     "InvalidKeyError",
+    "ItemCount",
     "Key",
     "KeyAccessDeniedError",
     "KeyDestroyedError",
@@ -75,17 +80,22 @@ __all__ = [
     "KeyRing",
     "KeyRings",
     "KeyUnavailableError",
+    "KeysetEvent",
     "LongSessionIdWarning",
     "ProviderConfigError",
     "PurgeRefusedError",
     "PutBackError",
+    "RunEvent",
     "ScanBudgetError",
+    "SessionEvent",
     "StoreConfigError",
     "StoreError",
     "StoreTimeoutError",
     "StoreUnavailableError",
     "UnreadableItemsError",
     "WeakKeyWarning",
+    "audit_context",
+    "observe",
 ]
 
 
@@ -93,8 +103,14 @@ __all__ = [
 _HOMES = {
     "EncryptedSession": ".session",
     "History": ".history.results",
+    "ItemCount": ".events.shapes",
     "KeyRing": "keyproviders",
     "KeyRings": ".rings",
+    "KeysetEvent": ".events.shapes",
+    "RunEvent": ".maintenance.run_event",
+    "SessionEvent": ".events.shapes",
+    "audit_context": ".events.context",
+    "observe": ".events.hooks",
 }
 
 

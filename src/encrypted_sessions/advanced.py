@@ -9,6 +9,8 @@ from keyproviders import redact_frames
 
 from . import arguments
 from .errors import HistoryChangedError, ScanBudgetError
+from .events.listening import running
+from .events.telling import told
 from .history.results import OutcomeCounts
 from .history.sealed_history import SealedHistory
 from .history.user_turns import SHOWN, containing, find_turns
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from keyproviders import KeyRing
 
+    from .events.listening import Hook
     from .stores.plain import PlainStore
     from .stores.rows import RowStore
 
@@ -101,6 +104,7 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         realm: str = "",
         pad: bool = False,
         on_erased: Literal["skip", "raise"] = "skip",
+        on_event: Hook | None = None,
     ) -> EncryptedAdvancedSQLiteSession:
         """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
 
@@ -123,6 +127,7 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
             realm: As for `EncryptedSession`.
             pad: As for `EncryptedSession`.
             on_erased: As for `EncryptedSession`.
+            on_event: As for `EncryptedSession`.
 
         Returns:
             The wrapper.
@@ -153,9 +158,11 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
             realm=realm,
             pad=pad,
             on_erased=on_erased,
+            on_event=on_event,
         )
 
     @redact_frames
+    @told()
     async def get_items(
         self,
         limit: int | None = None,
@@ -192,6 +199,7 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
     # -- Turns and search -------------------------------------------------------------------
 
     @redact_frames
+    @told()
     async def get_conversation_turns(self, branch_id: str | None = None) -> list[dict[str, Any]]:
         """The user's turns of a branch, oldest first.
 
@@ -213,6 +221,7 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         return await self._turns(branch_id, shown=SHOWN)
 
     @redact_frames
+    @told()
     async def find_turns_by_content(self, search_term: str, branch_id: str | None = None) -> list[dict[str, Any]]:
         """The user's turns of a branch whose text contains `search_term`, oldest first.
 
@@ -272,6 +281,7 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
     # -- Branches ---------------------------------------------------------------------------
 
     @redact_frames
+    @told(changes=True)
     async def create_branch_from_turn(self, turn_number: int, branch_name: str | None = None) -> str:
         """Make a branch of what came before a turn of the current branch, and go on there.
 
@@ -295,6 +305,7 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         return await self._change("make a branch", self._sdk_session.create_branch_from_turn, turn_number, name)
 
     @redact_frames
+    @told(changes=True)
     async def create_branch_from_content(self, search_term: str, branch_name: str | None = None) -> str:
         """Make a branch of what came before the first turn whose text contains `search_term`, and go on there.
 
@@ -327,6 +338,7 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         return await self.create_branch_from_turn(turns[0]["turn"], branch_name)
 
     @redact_frames
+    @told(changes=True)
     async def switch_to_branch(self, branch_id: str) -> None:
         """Go on in another branch.
 
@@ -353,6 +365,7 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         return await self._ask("list branches", self._sdk_session.list_branches)
 
     @redact_frames
+    @told(changes=True)
     async def delete_branch(self, branch_id: str, force: bool = False) -> None:  # noqa: FBT001, FBT002 - the SDK's
         """Delete a branch, and those of its rows that no other branch has. Its name stays taken.
 
@@ -365,11 +378,15 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
             StoreError: The store failed, as for `add_items`.
             TypeError: `branch_id` is no str.
         """
+        operation = running()
+        if operation is not None:
+            operation.removing()  # how many rows, the SDK's class does not say
         await self._change("delete a branch", self._sdk_session.delete_branch, _text(branch_id, "branch_id"), force)
 
     # -- Usage ------------------------------------------------------------------------------
 
     @redact_frames
+    @told(changes=True)
     async def store_run_usage(self, result: RunResult) -> None:
         """Note how many tokens a run used, for the current turn. As in the SDK's class, what fails is logged only.
 

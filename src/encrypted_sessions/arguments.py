@@ -6,11 +6,14 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from .events.listening import LISTENING
 from .stores.plain import METHODS
 from .stores.registry import qualified_name
 
 if TYPE_CHECKING:
     from keyproviders import KeyRing
+
+    from .events.listening import Hook
 
 __all__ = [
     "ON_ERASED",
@@ -26,6 +29,7 @@ __all__ = [
     "max_row_bytes",
     "max_scan_items",
     "moment",
+    "on_event",
     "purge_on_add",
     "seconds",
     "session_id",
@@ -258,6 +262,17 @@ def moment(value: object, argument: str) -> float | None:
     if value.utcoffset() is None:
         raise ValueError(f"{argument} has no time zone; write for instance datetime(2026, 12, 1, tzinfo=timezone.utc)")
     return value.timestamp()
+
+
+def on_event(value: object) -> Hook | None:
+    """A function to be called with events, or None. With one, somebody listens in this process."""
+    if value is None:
+        return None
+    from .events.hooks import checked_hook  # noqa: PLC0415 - most sessions have none
+
+    hook = checked_hook(value)
+    LISTENING.is_on = True
+    return hook
 
 
 def choice(value: object, argument: str, choices: tuple[str, ...]) -> str:

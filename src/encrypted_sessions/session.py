@@ -13,6 +13,8 @@ from keyproviders import redact_frames
 from . import arguments, sealing_arguments
 from ._support.warnings import warn_caller
 from .core.outcomes import PASSED_OVER
+from .events.listening import LISTENING, Hook
+from .events.telling import told, told_function
 from .history.classified import ReadPolicy
 from .history.compaction_session import HOOKS, compaction_around, let_go_when_cancelled
 from .history.results import History, OutcomeCounts
@@ -96,6 +98,7 @@ class EncryptedSession:
         realm: str = "",
         pad: bool = False,
         on_erased: Literal["skip", "raise"] = "skip",
+        on_event: Hook | None = None,
     ) -> None:
         """Check the arguments; no I/O, no key is asked for.
 
@@ -136,6 +139,7 @@ class EncryptedSession:
             pad: Whether blanks hide how long an item is: 256 bytes at least, and at most 12 % more.
             on_erased: "skip" to leave out rows whose key was destroyed, or "raise", whatever `on_unreadable` says:
                 for stores of which no key was ever destroyed on purpose.
+            on_event: Called with a `SessionEvent` after each operation, in its task. What it raises ends in the log.
 
         Raises:
             TypeError: An argument is of the wrong type.
@@ -162,6 +166,7 @@ class EncryptedSession:
                 f"purge_on_add needs a store whose single rows can be removed, and {type(underlying_session).__name__}"
                 " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
             )
+        self._on_event = arguments.on_event(on_event)
         self._takes_wrapper = accepts_wrapper(underlying_session)
         raises_erased = arguments.choice(on_erased, "on_erased", arguments.ON_ERASED) == "raise"
         sealing = sealing_arguments.sealing(suite, oldest_suite, realm, pad, encryption_key, upstream_key)
@@ -213,6 +218,7 @@ class EncryptedSession:
         realm: str = "",
         pad: bool = False,
         on_erased: Literal["skip", "raise"] = "skip",
+        on_event: Hook | None = None,
     ) -> EncryptedSession:
         """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
 
@@ -234,6 +240,7 @@ class EncryptedSession:
             realm: As for the class.
             pad: As for the class.
             on_erased: As for the class.
+            on_event: As for the class.
 
         Returns:
             The wrapper.
@@ -263,11 +270,13 @@ class EncryptedSession:
             realm=realm,
             pad=pad,
             on_erased=on_erased,
+            on_event=on_event,
         )
 
     # -- The Agents SDK's session -----------------------------------------------------------
 
     @redact_frames
+    @told()
     async def get_items(
         self, limit: int | None = None, *, wrapper: RunContextWrapper[Any] | None = None
     ) -> list[TResponseInputItem]:
@@ -305,6 +314,7 @@ class EncryptedSession:
         return found.items  # type: ignore[return-value]  # what was sealed was an item
 
     @redact_frames
+    @told()
     async def read(self, limit: int | None = None) -> History:
         """What can be read, and a count of everything that was found. No outcome of a row raises.
 
@@ -334,6 +344,7 @@ class EncryptedSession:
         )
 
     @redact_frames
+    @told(changes=True)
     async def add_items(
         self,
         items: list[TResponseInputItem],
@@ -368,6 +379,7 @@ class EncryptedSession:
             await self._purge_head()
 
     @redact_frames
+    @told(changes=True)
     async def pop_item(self, *, wrapper: RunContextWrapper[Any] | None = None) -> TResponseInputItem | None:
         """Remove and return the latest item. Expired rows at the tail are removed with it.
 
@@ -392,6 +404,7 @@ class EncryptedSession:
         return await pop(history, self._keywords(wrapper))  # type: ignore[return-value]  # what was sealed was an item
 
     @redact_frames
+    @told(changes=True)
     async def purge_expired(self) -> int:
         """Remove the session's expired rows from the store.
 
@@ -415,6 +428,7 @@ class EncryptedSession:
         return await purge(self._sealed)
 
     @redact_frames
+    @told(changes=True)
     async def clear_session(self, *, wrapper: RunContextWrapper[Any] | None = None) -> None:
         """Delete all rows of the session, as the store does.
 
@@ -505,6 +519,7 @@ class EncryptedSession:
     # -- What the SDK's compaction looks for ------------------------------------------------
 
     @redact_frames
+    @told(name="run_compaction")
     async def _read_compaction_items(
         self, limit: int | None, *, wrapper: RunContextWrapper[Any] | None = None
     ) -> tuple[list[Any], bool]:
@@ -512,11 +527,16 @@ class EncryptedSession:
         return await self._compaction(history).read(limit, self._limit(None), self._keywords(wrapper))
 
     @redact_frames
+    @told(name="run_compaction")
     async def _get_compaction_snapshot(self, limit: int, **_: Any) -> Any:
         history = await self._begin()
-        return await self._compaction(history).snapshot(limit)
+        snapshot = await self._compaction(history).snapshot(limit)
+        if snapshot is None or not LISTENING.is_on:
+            return snapshot
+        return snapshot._replace(replace_suffix=told_function(self, "run_compaction", snapshot.replace_suffix))
 
     @redact_frames
+    @told(name="run_compaction", changes=True)
     async def _atomic_replace_items(self, items: list[Any]) -> bool:
         history = await self._begin()
         return await self._compaction(history).replace_all(items)
@@ -635,7 +655,8 @@ class EncryptedSession:
                 found = getattr(self._compaction_above, name)
                 if name != "run_compaction":
                     return found
-                return let_go_when_cancelled(found, self._shield_s, self._compaction(self._sealed).break_off)
+                run = let_go_when_cancelled(found, self._shield_s, self._compaction(self._sealed).break_off)
+                return told_function(self, name, run)
             message = f"EncryptedSession has no attribute {name!r}"
             beneath = self.__dict__.get("_underlying_session")
             if not name.startswith("__") and hasattr(beneath, name):

@@ -27,6 +27,7 @@ import advanced
 import agent_loop
 import batches
 import event_loop
+import events
 import expired
 import imports
 import kms
@@ -51,6 +52,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "poppers": poppers.measure,
     "agent-loop": agent_loop.measure,
     "event-loop": event_loop.measure,
+    "events": events.measure,
     "advanced": advanced.measure,
     "expired": expired.measure,
     "memory": memory.measure,

@@ -294,7 +294,7 @@ def test_a_denial_shortens_what_is_left(watched: tuple[Any, Pages]) -> None:
 
 
 def test_new_fields_are_last_and_have_defaults() -> None:
-    assert KeyEvent("failed", "here", "words")[3:] == (None,) * 5
+    assert KeyEvent("failed", "here", "words")[3:] == (None,) * 8
     assert RingHealth(True, True, None, (), {}, ())[6:] == (None, None, 0, 0, "down")
 
 

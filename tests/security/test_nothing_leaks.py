@@ -36,6 +36,7 @@ from encrypted_sessions import (
     Finding,
     InsecurePermissionsWarning,
     InvalidKeyError,
+    ItemCount,
     Key,
     KeyAccessDeniedError,
     KeyDestroyedError,
@@ -55,7 +56,9 @@ from encrypted_sessions import (
     StoreUnavailableError,
     UnreadableItemsError,
     WeakKeyWarning,
+    audit_context,
     maintenance,
+    observe,
 )
 from encrypted_sessions.core.envelope import pack
 from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
@@ -1169,6 +1172,54 @@ async def what_is_warned_of_and_refused_where_it_is_strict(net: Net, folder: Pat
     strict.close()
 
 
+# -- Events ---------------------------------------------------------------------------------------
+
+
+@case("SessionEvent", "ItemCount", "RunEvent", "KeysetEvent", "observe", "audit_context", "EncryptedSession")
+async def events_and_those_who_are_told(net: Net, folder: Path) -> None:
+    told: list[Any] = []
+    ring = KeyRing(StaticKeyProvider(net.master()))
+
+    def fails(event: object) -> None:
+        told.append(event)
+        raise ValueError(net.text.text)
+
+    stop = observe(fails)
+    with audit_context(actor="u-17"):
+        session = EncryptedSession.wrap(FailingStore(), ring, ttl=60, on_event=fails)
+        await session.add_items([net.item()])  # type: ignore[list-item]  # messages
+        await session.underlying_session.add_items([{"__enc__": net.text.text}, {"content": net.text.text}])
+        with net.raises(UnreadableItemsError):
+            await session.get_items()
+        net.see(session)
+        async with maintenance.open_store(f"sqlite:///{await a_database(folder)}") as store:
+            await maintenance.verify(store, ring)
+    stop()
+    for event in told:
+        net.see(event)
+    assert {type(event).__name__ for event in told} == {"SessionEvent", "RunEvent", "KeyEvent"}
+    net.see([*told[-3:], ItemCount("a~00000000", "ok", 1)])
+    for wrong in (net.text.text, net.secret, net.master()):
+        with net.raises(TypeError):
+            observe(wrong)  # type: ignore[arg-type]  # what is tested
+        with net.raises(TypeError):
+            EncryptedSession.wrap(FailingStore(), ring, ttl=60, on_event=wrong)  # type: ignore[arg-type]  # likewise
+    for value in (net.text.text + "\n", net.text.text * 100):
+        with net.raises(ValueError):
+            audit_context(actor=value)
+    with net.raises(TypeError):
+        audit_context(actor=net.secret)  # type: ignore[arg-type]  # what is tested
+    ring.close()
+
+
+async def a_database(folder: Path) -> Path:
+    path = folder / "events.db"
+    session = SQLiteSession("session", path)
+    await session.add_items([{"role": "user", "content": "a"}])
+    session.close()
+    return path
+
+
 # -- Purging, and maintenance of a whole store ----------------------------------------------------
 
 
@@ -1338,9 +1389,13 @@ async def stores_that_cannot_be_opened(net: Net, folder: Path) -> WholeStore:
 
 @pytest.mark.parametrize("run", [pytest.param(run, id=run.__name__) for run in CASES])
 async def test_nothing_leaks(run: Case, net: Net, tmp_path: Path) -> None:
-    running = run(net, tmp_path)
-    if running is not None:
-        await running
+    stop = observe(net.see)  # every event of every case, too
+    try:
+        running = run(net, tmp_path)
+        if running is not None:
+            await running
+    finally:
+        stop()
     assert net.caught
 
 

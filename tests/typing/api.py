@@ -7,7 +7,7 @@ What an application writes must pass, and what it must not write is marked with 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from agents import Agent, Runner, SQLiteSession
 from agents.memory import Session
@@ -18,13 +18,19 @@ from encrypted_sessions import (
     EncryptedSessionError,
     Finding,
     History,
+    ItemCount,
     Key,
     KeyProviderError,
     KeyRing,
     KeyRings,
+    KeysetEvent,
     KeyUnavailableError,
+    RunEvent,
+    SessionEvent,
     StoreTimeoutError,
     UnreadableItemsError,
+    audit_context,
+    observe,
 )
 from encrypted_sessions.maintenance import (
     DiscardReport,
@@ -35,6 +41,7 @@ from encrypted_sessions.maintenance import (
     PutBackReport,
     ReencryptReport,
     ReplicaState,
+    Report,
     VerifyReport,
     discard,
     encrypt_plaintext,
@@ -106,6 +113,25 @@ def errors_carry_what_a_caller_needs(error: EncryptedSessionError | KeyProviderE
     if isinstance(error, KeyUnavailableError):
         retry_after_s: float | None = error.retry_after_s
         assert retry_after_s is None or retry_after_s >= 0
+
+
+def a_hook_is_a_plain_function(store: SQLiteSession, keys: KeyRing) -> None:
+    def heard(event: object) -> None:
+        if isinstance(event, SessionEvent):
+            assert_type(event.uses, tuple[ItemCount, ...])
+            assert_type(event.removed, int | None)
+            assert_type(event.context, Mapping[str, str])
+        elif isinstance(event, RunEvent):
+            assert_type(event.report, Report | None)
+        elif isinstance(event, KeysetEvent):
+            assert_type(event.phase, Literal["start", "end"])
+
+    stop = observe(heard)
+    with audit_context(actor="u-17", tenant="acme"):
+        EncryptedSession.wrap(store, keys, ttl=60, on_event=heard)
+    stop()
+    audit_context(actor=17)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    observe("a file")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def a_ring_takes_any_provider(also: KeyProvider) -> None:

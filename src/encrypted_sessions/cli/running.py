@@ -14,6 +14,7 @@ from keyproviders import KeyProviderError, redact_frames
 from .._support.terminal import printable
 from ..errors import StoreError
 from ..maintenance.refusals import RefusedUseError
+from ..maintenance.telling import told_run
 from .common_options import CommonOptions
 from .errors import failed, interrupted, silence_loggers, wrong_use
 from .exit_codes import WRONG_USE
@@ -51,6 +52,9 @@ def run_operation(
     stop = GracefulStop()
 
     async def run() -> Report:
+        return await told_run(command, store, work)
+
+    async def work() -> Report:
         async with AsyncExitStack() as stack:
             for ring in rings or ():
                 stack.push_async_callback(ring.aclose)

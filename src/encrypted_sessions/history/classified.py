@@ -152,7 +152,7 @@ class Classifier(Generic[RowT]):
     """Finds out what rows are, by the policy of the moment at which their keys are there.
 
     Gives the event loop a turn whenever a slice of work is used up. Without `opens`, rows that are
-    in time are only verified: what is "ok" may then hold no item.
+    in time are only verified: what is "ok" may then hold no item. `judged` takes note of each group of rows.
     """
 
     def __init__(
@@ -165,6 +165,7 @@ class Classifier(Generic[RowT]):
         added_at: AddedAt[RowT] | None = None,
         max_row_bytes: int = sys.maxsize,
         oldest_suite: int = 0,
+        judged: Callable[[Sequence[Classification]], None] | None = None,
     ) -> None:
         self._openers = openers
         self._policy = policy
@@ -173,12 +174,19 @@ class Classifier(Generic[RowT]):
         self._added_at = added_at
         self._max_row_bytes = max_row_bytes
         self._oldest_suite = oldest_suite
+        self._judged = judged
 
     async def classify(self, rows: Sequence[RowT]) -> list[Classification]:
         """One classification for each row, in the same order.
 
         Raises what the key provider raises when it cannot answer.
         """
+        classifications = await self._judge(rows, await self._take_apart(rows))
+        if self._judged is not None:
+            self._judged(classifications)
+        return classifications
+
+    async def _take_apart(self, rows: Sequence[RowT]) -> list[Envelope | Plain | NoEnvelope | Literal["too_large"]]:
         time_slice = self._time_slice
         parsed: list[Envelope | Plain | NoEnvelope | Literal["too_large"]] = []
         limit = self._max_row_bytes
@@ -190,6 +198,12 @@ class Classifier(Generic[RowT]):
                 parsed.append(_parse_within(limit, data))
             if perf_counter() > time_slice.ends_at:
                 await time_slice.checkpoint()
+        return parsed
+
+    async def _judge(
+        self, rows: Sequence[RowT], parsed: Sequence[Envelope | Plain | NoEnvelope | Literal["too_large"]]
+    ) -> list[Classification]:
+        time_slice = self._time_slice
         oldest = self._oldest_suite
         await self._openers.prepare(
             found for found in parsed if isinstance(found, Envelope) and found.version >= oldest

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from .._support.bounded import OverdueError, bounded, bounded_in_place
 from .._support.shielding import caller
 from ..errors import StoreTimeoutError
+from ..events.listening import Running, running
 from ..stores.plain import call
 from ..stores.rows import Problem, Row, RowStore
 from .session_log import SessionLog
@@ -111,15 +112,24 @@ class GuardedRows(RowStore):
 
     async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
         """As `RowStore.remove`."""
-        return await self._calls.change("remove the newest rows", self._rows.remove, rows, newest)
+        operation = _removing()
+        done = await self._calls.change("remove the newest rows", self._rows.remove, rows, newest)
+        _removed(operation, len(rows) if done else 0)
+        return done
 
     async def remove_any(self, rows: Sequence[Row]) -> int:
         """As `RowStore.remove_any`."""
-        return await self._calls.change("remove expired rows", self._rows.remove_any, rows)
+        operation = _removing()
+        count = await self._calls.change("remove expired rows", self._rows.remove_any, rows)
+        _removed(operation, count)
+        return count
 
     async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         """As `RowStore.replace_tail`."""
-        return await self._calls.change("replace rows", self._rows.replace_tail, expected, envelopes)
+        operation = _removing()
+        done = await self._calls.change("replace rows", self._rows.replace_tail, expected, envelopes)
+        _removed(operation, len(expected) if done else 0)
+        return done
 
     def stored_as(self, envelopes: list[dict[str, Any]], items: Sequence[Any]) -> list[dict[str, Any]]:
         """As `RowStore.stored_as`."""
@@ -156,10 +166,14 @@ class GuardedSession:
 
     async def pop_item(self, **keywords: Any) -> Any:
         """The session's newest item, removed."""
-        return await self._calls.change("pop an item", lambda: call(self._session.pop_item, **keywords))
+        operation = _removing()
+        popped = await self._calls.change("pop an item", lambda: call(self._session.pop_item, **keywords))
+        _removed(operation, 0 if popped is None else 1)
+        return popped
 
     async def clear_session(self, **keywords: Any) -> None:
-        """Remove all that the session has."""
+        """Remove all that the session has. How much that was nobody knows."""
+        _removing()
         await self._calls.change("clear the session", lambda: call(self._session.clear_session, **keywords))
 
     async def replace_items(self, items: list[Any]) -> bool:
@@ -167,4 +181,18 @@ class GuardedSession:
         replace = getattr(type(self._session), "_atomic_replace_items", None)
         if replace is None:
             return False
+        _removing()
         return bool(await self._calls.change("replace items", replace, self._session, items))
+
+
+def _removing() -> Running | None:
+    """Have the running operation know that rows are to be removed: how many, is in doubt until `_removed`."""
+    operation = running()
+    if operation is not None:
+        operation.removing()
+    return operation
+
+
+def _removed(operation: Running | None, rows: int) -> None:
+    if operation is not None:
+        operation.removed(rows)

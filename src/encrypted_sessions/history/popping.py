@@ -15,6 +15,7 @@ from keyproviders import KeyProviderError
 from .._support.lots import pause_by_lot
 from ..core.exact_json import decode_json
 from ..errors import PutBackError, UnreadableItemsError
+from ..events.listening import running
 from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row, RowStore
 from .results import Classification, OutcomeCounts
@@ -95,11 +96,12 @@ async def _foreseen(history: SealedHistory, row: Row | None) -> _PopCandidate | 
     if row is None:
         return None
     try:
-        (classification,) = await history.classifier().classify([row])
+        (classification,) = await history.classifier(counts=False).classify([row])
     except KeyProviderError:
         return None
     if classification.item is None:
         return None
+    _count(classification)
     found = _PopCandidate()
     found.newest, found.due, found.item = row, [row], classification.item
     return found
@@ -140,7 +142,7 @@ async def _pop_whole(history: SealedHistory, keywords: dict[str, Any]) -> dict[s
     while True:
         # A look first: what cannot be read is then not even popped, unless it came in between.
         for row in await history.cursor(keywords).fetch(1):
-            await _refuse_unreadable(history, row)
+            await _refuse_unreadable(history, row, is_first_look=True)
         stored, classification = await _pop_or_put_back(history, keywords)
         if stored is None or classification.item is not None:
             return classification.item
@@ -167,9 +169,11 @@ async def _pop_or_put_back(history: SealedHistory, keywords: dict[str, Any]) -> 
     return await history.changes.finish("pop_item", pop_what_opens(), undo)
 
 
-async def _refuse_unreadable(history: SealedHistory, row: Row) -> Classification:
-    (classification,) = await history.classifier().classify([row])
+async def _refuse_unreadable(history: SealedHistory, row: Row, *, is_first_look: bool = False) -> Classification:
+    (classification,) = await history.classifier(counts=not is_first_look).classify([row])
     if classification.item is None and classification.outcome != "expired":
+        if is_first_look:  # and the last: it counts
+            _count(classification)
         counts = OutcomeCounts()
         counts.add(classification)
         raise _refusal(history, classification, counts)
@@ -186,6 +190,16 @@ async def _put_back(history: SealedHistory, stored: Any, keywords: dict[str, Any
             " session.underlying_session.add_items([error.stored])",
             stored=stored,
         ) from error
+    operation = running()
+    if operation is not None:
+        operation.put_back(1)
+
+
+def _count(classification: Classification) -> None:
+    """Have the running operation know of a row that its walk has not counted."""
+    operation = running()
+    if operation is not None:
+        operation.judged([classification], 0)
 
 
 def _refusal(history: SealedHistory, classification: Classification, counts: OutcomeCounts) -> UnreadableItemsError:

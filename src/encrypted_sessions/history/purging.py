@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from ..errors import PurgeRefusedError
+from ..events.listening import running
 from ..stores.access import rows_to_purge
 from ..stores.registry import other_purge_of_class
 from ..stores.rows import HistoryMovedError, Row, RowStore
 from ..stores.sizes import PAGE
-from .classified import Classifier, HistoryWalk, ReadPolicy
+from .classified import Classifier, HistoryWalk, ReadPolicy, is_late
 from .expired_calls import AnswersInTime
 from .pairing import Pair, answer_to, answered_by
 from .results import Classification
@@ -41,7 +42,8 @@ async def purge(history: SealedHistory) -> int:
         async for count in _purge_backwards(history, rows):
             removed += count
 
-    await start_again_while_it_moves(attempt)
+    # What was judged is gone by then: it stays counted.
+    await start_again_while_it_moves(attempt, counts_anew=False)
     return removed
 
 
@@ -58,6 +60,7 @@ async def purge_head(history: SealedHistory, count: int) -> int:
     oldest = await rows.oldest(min(max(count, _HEAD), PAGE))
     old = [row for row in oldest if policy.claims_to_be_expired(row.data)]
     classifications = await _classifier(history, policy).classify(old)
+    _count(classifications, policy, None)
     due: list[Row] = []
     answered: set[Pair | None] = {None}
     for row, classification in zip(reversed(old), reversed(classifications), strict=True):
@@ -74,8 +77,11 @@ async def _purge_backwards(history: SealedHistory, rows: RowStore) -> AsyncItera
     walk = HistoryWalk(rows.cursor(), _classifier(history, policy))
     due: list[Row] = []
     answers = AnswersInTime(policy)
+    position = 0
     while not walk.is_complete():
         page = await walk.advance(None, group=PAGE)
+        _count([classification for _, classification in page], policy, position)
+        position += len(page)
         for row, classification in page:
             if _is_expired(classification, policy):
                 call = _call(classification)
@@ -114,7 +120,28 @@ def _classifier(history: SealedHistory, policy: ReadPolicy) -> Classifier[Row]:
         tells_expired=False,
         tells_late=False,
     )
-    return history.classifier(opening)
+    return history.classifier(opening, counts=False)
+
+
+def _count(classifications: Sequence[Classification], policy: ReadPolicy, position: int | None) -> None:
+    """Have the running operation know of rows as reading has them: with the ttl, and with keys that are late."""
+    operation = running()
+    if operation is not None:
+        operation.judged([_as_read(one, policy) for one in classifications], position)
+
+
+def _as_read(classification: Classification, policy: ReadPolicy) -> Classification:
+    envelope = classification.envelope
+    if _is_expired(classification, policy):
+        return Classification("expired", envelope)
+    if classification.outcome in ("ok", "malformed") and envelope is not None and envelope.verified_by is not None:
+        if is_late(envelope.timestamp, envelope.verified_by):
+            return Classification("late_key", envelope)
+    elif classification.outcome == "unknown_key" and envelope is not None and policy.has_expired(envelope):
+        return Classification("expired_unverified", envelope)
+    elif classification.outcome == "plaintext":
+        return Classification("plaintext", None, classification.item if policy.lets_in_plaintext(None) else None)
+    return classification
 
 
 def _is_expired(classification: Classification, policy: ReadPolicy) -> bool:

@@ -13,6 +13,7 @@ from ..core.envelope import Envelope
 from ..core.exact_json import TooLongError
 from ..core.outcomes import Outcome
 from ..errors import HistoryChangedError, StoreConfigError
+from ..events.listening import running
 from ..stores.access import Cursor
 from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row, RowStore
@@ -102,16 +103,18 @@ class SealedHistory:
             return self.rows.cursor(keywords)
         return self.rows.cursor()
 
-    def classifier(self, policy: ReadPolicy | None = None) -> Classifier[Row]:
-        """What tells rows apart, by a policy (default: that of this moment)."""
+    def classifier(self, policy: ReadPolicy | None = None, *, counts: bool = True) -> Classifier[Row]:
+        """What tells rows apart, by a policy (default: that of this moment). The running operation counts them."""
         policy = policy or self.policy()
         rows = self.rows
+        operation = running() if counts else None
         return Classifier(
             SessionOpeners(self.keychain),
             lambda: policy,
             added_at=rows.added_at if isinstance(rows, RowStore) else None,
             max_row_bytes=self.max_row_bytes,
             oldest_suite=self.sealing.oldest_suite,
+            judged=None if operation is None else operation.judging(),
         )
 
     def walk(self, keywords: dict[str, Any], *, then_at_least: int = 1) -> HistoryWalk:
@@ -165,6 +168,9 @@ class SealedHistory:
                 raise _too_large(self.max_row_bytes) from None
             if time_slice.is_used_up():
                 await time_slice.checkpoint()
+        operation = running()
+        if operation is not None:
+            operation.sealed(cipher.kid, len(sealed))
         rows = self.rows
         return rows.stored_as(sealed, items) if isinstance(rows, RowStore) else sealed
 
@@ -177,16 +183,24 @@ def _too_large(max_row_bytes: int) -> ValueError:
     )
 
 
-async def start_again_while_it_moves(attempt: Callable[[], Awaitable[_T]], most: int = sys.maxsize) -> _T:
+async def start_again_while_it_moves(
+    attempt: Callable[[], Awaitable[_T]], most: int = sys.maxsize, *, counts_anew: bool = True
+) -> _T:
     """What `attempt` gives, begun again whenever it raises HistoryMovedError: `most` times, where that is less.
+
+    What the running operation has counted in such an attempt counts no more, if it `counts_anew`.
 
     Raises HistoryChangedError when other writers never left it time to finish.
     """
     attempts = min(_ATTEMPTS, most)
+    operation = running() if counts_anew else None
+    counted = None if operation is None else operation.tally()
     for _ in range(attempts):
         try:
             return await attempt()
         except HistoryMovedError:
+            if operation is not None:
+                operation.back_to(counted)
             await asyncio.sleep(0)
     raise HistoryChangedError(
         f"other writers changed the history under each of {attempts} attempts. Nothing was lost;"

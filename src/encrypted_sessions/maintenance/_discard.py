@@ -20,6 +20,7 @@ from .realms import BINDS_NO_REALM, GivenRealms
 from .refusals import RefusedUseError
 from .reports import DiscardReport
 from .run import Run
+from .telling import told
 
 __all__ = ["discard"]
 
@@ -56,6 +57,7 @@ class _Discard(Operation):
 
 
 @redact_frames
+@told("discard")
 async def discard(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],

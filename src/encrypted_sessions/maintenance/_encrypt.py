@@ -18,6 +18,7 @@ from .realms import GivenRealms
 from .reports import EncryptReport
 from .resealing import ANY_LABEL, AUTHENTIC, UPSTREAM_LABEL, Resealing
 from .run import Run
+from .telling import told
 
 __all__ = ["encrypt_plaintext"]
 
@@ -62,6 +63,7 @@ class _Encrypt(Resealing):
 
 
 @redact_frames
+@told("encrypt")
 async def encrypt_plaintext(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],

@@ -22,11 +22,13 @@ from .run import STAYS_DONE, Run
 from .session_filter import SessionFilter
 from .session_ids import SessionIds
 from .store_calls import checkpoint_store
+from .telling import told
 
 __all__ = ["erase"]
 
 
 @redact_frames
+@told("erase")
 async def erase(
     store: WholeStore,
     sessions: Iterable[str] | None = None,

@@ -9,6 +9,7 @@ from ..arguments import session_id as checked_id
 from ..core.envelope import Envelope, parse_row
 from ..core.kids import shown_kid
 from ..stores.whole import HAS_NULL, StoredRow, WholeStore
+from .telling import told
 
 __all__ = ["Inspected", "inspect_session"]
 
@@ -40,6 +41,7 @@ class Inspected(NamedTuple):
     expires: int | None = None
 
 
+@told("inspect")
 async def inspect_session(store: WholeStore, session_id: str) -> list[Inspected]:
     """The rows of one session, the oldest first; no content, no token. Raises StoreError."""
     checked_id(session_id)

@@ -21,6 +21,7 @@ from .progress import Progress
 from .realms import GivenRealms
 from .reports import InventoryReport
 from .run import Run
+from .telling import told
 
 __all__ = ["inventory"]
 
@@ -52,6 +53,7 @@ class _Inventory(ReadOnlyOperation):
 
 
 @redact_frames
+@told("inventory")
 async def inventory(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing] | None = None,

@@ -19,6 +19,7 @@ from .progress import Progress
 from .realms import GivenRealms
 from .reports import PurgeReport
 from .run import Run
+from .telling import told
 from .tool_calls import ExpiredCalls
 
 __all__ = ["purge"]
@@ -61,6 +62,7 @@ class _Purge(Operation):
 
 
 @redact_frames
+@told("purge")
 async def purge(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],

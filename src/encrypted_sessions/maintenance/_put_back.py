@@ -23,6 +23,7 @@ from .replicas import ReplicaWatch
 from .reports import PutBackReport
 from .resealing import AUTHENTIC
 from .run import STAYS_DONE, Run
+from .telling import told
 
 __all__ = ["put_back"]
 
@@ -92,6 +93,7 @@ class _PutBack:
 
 
 @redact_frames
+@told("put-back")
 async def put_back(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],

@@ -20,6 +20,7 @@ from .refusals import RefusedUseError
 from .reports import ReencryptReport
 from .resealing import AUTHENTIC, Label, Resealing
 from .run import Run
+from .telling import told
 
 __all__ = ["reencrypt"]
 
@@ -81,6 +82,7 @@ def _is_late(classified: ClassifiedRow) -> bool:
 
 
 @redact_frames
+@told("reencrypt")
 async def reencrypt(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],

@@ -13,6 +13,7 @@ from ..core.kids import shown_kid
 from ..stores.whole import StoredRow, WholeStore
 from . import arguments
 from .session_filter import GROUP, session_filter
+from .telling import told
 
 __all__ = ["ListedSession", "SessionList", "list_sessions"]
 
@@ -54,6 +55,7 @@ class SessionList(NamedTuple):
     after: str | None
 
 
+@told("sessions")
 async def list_sessions(
     store: WholeStore,
     *,

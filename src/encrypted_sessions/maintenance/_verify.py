@@ -17,6 +17,7 @@ from .progress import Progress
 from .realms import GivenRealms
 from .reports import VerifyReport
 from .run import Run
+from .telling import told
 
 __all__ = ["verify"]
 
@@ -34,6 +35,7 @@ class _Verify(ReadOnlyOperation):
 
 
 @redact_frames
+@told("verify")
 async def verify(
     store: WholeStore,
     keys: KeyRing | Sequence[KeyRing],

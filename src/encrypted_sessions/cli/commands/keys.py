@@ -27,6 +27,7 @@ from ..exit_codes import FAILED
 from ..failures import exit_code_of, kind_of
 from ..interruption import signals_raise
 from ..key_needs import needs_of_store
+from ..keyset_telling import KeysetCommand
 from ..options import KeyPrefix, MessagesTable, Realms, SessionsTable
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     class _Changes(Protocol):
         not_noted: str | None
+        place: str
 
         def close(self) -> object: ...
 
@@ -179,10 +181,11 @@ def create(
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     destroy_after_s = _seconds(destroy_after, "--destroy-after")
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("create", key_name, reason) as told, _opened(open_keyset, url, told) as manager:
         key = manager.create(
             key_name=key_name, activation_delay_s=activation_delay, destroy_after_s=destroy_after_s, reason=reason
         )
+        told.key = key.name
         words = f"Created {manager.place}; its key {key.name} is active.\n{_id_sentence(manager.keyset_id)}"
         _print_key(key._asdict(), words, as_json=as_json, keyset_id=manager.keyset_id)
 
@@ -197,7 +200,7 @@ def list_keys(
     """Show the keys."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("list") as told, _opened(open_keyset, url, told) as manager:
         found = manager.list()
         shown = [key._asdict() for key in found.keys]
         changes = [change._asdict() for change in manager.history()] if history else []
@@ -230,8 +233,9 @@ def rotate(
     """Add a key."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("rotate", key_name, reason) as told, _opened(open_keyset, url, told) as manager:
         key = manager.rotate(key_name=key_name, now=now, reason=reason)
+        told.key = key.name
         when = (
             "It is active; each process writes with it from its next refresh on."
             if key.state == "active"
@@ -246,7 +250,7 @@ def rewrap(url: _KeysetURL, *, reason: _Reason = None, as_json: _AsJson = False)
     """Wrap all keys anew."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("rewrap", None, reason) as told, _opened(open_keyset, url, told) as manager:
         done = manager.rewrap(reason=reason)
         if as_json:
             typer.echo(keyset_report.format_json({"keys": [key._asdict() for key in done]}))
@@ -263,7 +267,7 @@ def upgrade(
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     destroy_after_s = _seconds(destroy_after, "--destroy-after")
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("upgrade", None, reason) as told, _opened(open_keyset, url, told) as manager:
         done = manager.upgrade(destroy_after_s=destroy_after_s, reason=reason)
         if destroy_after is not None and done.destroy_after_s != destroy_after_s:
             raise failed("it was of format 2 already, which stays as it is: --destroy-after changed nothing")
@@ -284,7 +288,7 @@ def retire(
     """Hand out a key no longer."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("retire", name, reason) as told, _opened(open_keyset, url, told) as manager:
         key = manager.retire(name, reason=reason)
         words = f"The key {key.name} is {key.state}. What was sealed with it cannot be read" + (
             ", until `encrypted-sessions keys restore` brings it back." if key.state == "retired" else " any more."
@@ -303,7 +307,7 @@ def restore(
     """Hand out a retired key again."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
-    with _opened(open_keyset, url) as manager:
+    with KeysetCommand("restore", name, reason) as told, _opened(open_keyset, url, told) as manager:
         key = manager.restore(name, reason=reason)
         _print_key(key._asdict(), f"The key {key.name} is {key.state}.", as_json=as_json)
 
@@ -341,34 +345,35 @@ def destroy(
         raise wrong_use("give the name of the key once more, as it is to be destroyed", "--now")
     if realm and not store:
         raise wrong_use("goes with --store", "--realm")
-    with _opened(open_keyset, url) as manager:
-        found = manager.list()
-        key = next((key for key in found.keys if key.name == name), None)
-        is_due = now is not None or _may_be_destroyed(key, found.destroy_after_s)
-        if key is None or key.state != "retired" or not is_due:
-            key = manager.destroy(name, reason=reason)  # which refuses it, without a question, or was there before
-            _print_destroyed(key, as_json=as_json)
-            return
-        if found.id is None:
-            say("The keyset is of format 1: a retired key need not wait until it is destroyed.", err=True)
-    for place in store or ():
-        options = CommonOptions(
-            store=place,
-            sessions_table=sessions_table,
-            messages_table=messages_table,
-            key_prefix=key_prefix,
-            as_json=False,
-            realms=realm,
-        )
-        problem = needs_of_store(options, url, name)
-        if problem is not None:
-            raise failed(f"nothing was destroyed: {problem}")
-    with _opened(open_keyset, url) as manager:
-        if not yes:
-            say(f"What was sealed with the key {name} can never be read again.", err=True)
-            if not _confirmed(f"Destroy it in {manager.place}?"):
-                raise failed("nothing was destroyed; answer with y, or give --yes in a script")
-        _print_destroyed(manager.destroy(name, now=now is not None, reason=reason), as_json=as_json)
+    with KeysetCommand("destroy", name, reason) as told:
+        with _opened(open_keyset, url, told) as manager:
+            found = manager.list()
+            key = next((key for key in found.keys if key.name == name), None)
+            is_due = now is not None or _may_be_destroyed(key, found.destroy_after_s)
+            if key is None or key.state != "retired" or not is_due:
+                key = manager.destroy(name, reason=reason)  # which refuses it, without a question, or was there before
+                _print_destroyed(key, as_json=as_json)
+                return
+            if found.id is None:
+                say("The keyset is of format 1: a retired key need not wait until it is destroyed.", err=True)
+        for place in store or ():
+            options = CommonOptions(
+                store=place,
+                sessions_table=sessions_table,
+                messages_table=messages_table,
+                key_prefix=key_prefix,
+                as_json=False,
+                realms=realm,
+            )
+            problem = needs_of_store(options, url, name)
+            if problem is not None:
+                raise failed(f"nothing was destroyed: {problem}")
+        with _opened(open_keyset, url, told) as manager:
+            if not yes:
+                say(f"What was sealed with the key {name} can never be read again.", err=True)
+                if not _confirmed(f"Destroy it in {manager.place}?"):
+                    raise failed("nothing was destroyed; answer with y, or give --yes in a script")
+            _print_destroyed(manager.destroy(name, now=now is not None, reason=reason), as_json=as_json)
 
 
 def _may_be_destroyed(key: Any, destroy_after_s: int) -> bool:
@@ -403,10 +408,11 @@ def _confirmed(question: str) -> bool:
 
 
 @contextmanager
-def _opened(opener: Callable[[str], _Manager], url: str) -> Iterator[_Manager]:
-    with _reporting_errors():
+def _opened(opener: Callable[[str], _Manager], url: str, told: KeysetCommand) -> Iterator[_Manager]:
+    with _reporting_errors(told):
         manager = opener(url)
-    with _reporting_errors(), closing(manager):
+    with _reporting_errors(told), closing(manager):
+        told.begin(manager.place)
         yield manager
         if manager.not_noted is not None:
             problem = " ".join(str(manager.not_noted).split())
@@ -414,17 +420,19 @@ def _opened(opener: Callable[[str], _Manager], url: str) -> Iterator[_Manager]:
 
 
 @contextmanager
-def _reporting_errors() -> Iterator[None]:
+def _reporting_errors(told: KeysetCommand) -> Iterator[None]:
     """Say in one line what goes wrong, and end with its code."""
     silence_loggers("keyproviders")
     try:
         with signals_raise():
             yield
     except KeyProviderError as error:
+        told.failed(error)
         # What the state of a keyset does not allow is an error beside those of its place.
         exit_code = exit_code_of(error) if isinstance(error, _OF_ITS_PLACE) else FAILED
         raise failed(" ".join(str(error).split()), exit_code, kind=kind_of(error)) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        told.failed(error)
         sentence = "Interrupted. The keyset is as it was, or the change is made: `keys list` shows it."
         raise interrupted(sentence) from None
 
