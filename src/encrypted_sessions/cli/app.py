@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from .audit import begin_audit
 from .commands import (
+    audit,
     demo,
     discard,
     doctor,
@@ -53,12 +55,26 @@ def _print_version(context: typer.Context, wanted: bool) -> None:  # noqa: FBT00
 
 @app.callback()
 def _top(
+    context: typer.Context,
     *,
+    audit_log: Annotated[
+        str | None,
+        typer.Option(
+            "--audit-log",
+            metavar="FOLDER",
+            envvar="ENCRYPTED_SESSIONS_AUDIT_LOG",
+            show_default=False,
+            help="Write what the command does to a new file in this folder.",
+        ),
+    ] = None,
+    audit_refuse: Annotated[
+        bool, typer.Option("--audit-refuse", help="Do nothing that cannot be written there before.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    begin_audit(context, audit_log, refuse=audit_refuse)
 
 
 app.command(help=keygen.HELP, short_help="Print a new key.")(keygen.keygen)
@@ -75,5 +91,6 @@ app.command(help=discard.HELP, short_help="Remove what nobody can read.")(discar
 app.command(help=erase.HELP, short_help="Remove every trace of some sessions; needs no key.")(erase.erase)
 app.command("put-back", help=put_back.HELP, short_help="Put back what an export has.")(put_back.put_back)
 app.add_typer(keys.app, name="keys", short_help="Make and change a keyset that a fleet shares.")
+app.add_typer(audit.app, name="audit", short_help="Verify an audit log.")
 
 take_options_once(app)
