@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import hmac
@@ -19,7 +20,7 @@ import pytest
 
 from encrypted_sessions import Finding, ItemCount, Key, KeyRing, KeysetEvent, RunEvent
 from encrypted_sessions.audit import AuditLog
-from encrypted_sessions.audit.verification import verify_files
+from encrypted_sessions.audit.verification import parse_until
 from encrypted_sessions.maintenance.reports import PurgeReport, RowFinding
 from encrypted_sessions_tests.audit_files import (
     AT,
@@ -38,8 +39,8 @@ NewLog = Callable[..., AuditLog]
 MARKED = "<b>[red]\x1b[2J\n\x7f\u2028\u202eü"
 
 
-def ring_of(*keys: Key) -> KeyRing:
-    return KeyRing(StaticKeyProvider(*keys))
+def ring_of(*keys: Key) -> contextlib.closing[KeyRing]:
+    return contextlib.closing(KeyRing(StaticKeyProvider(*keys)))
 
 
 # -- Lines ------------------------------------------------------------------------------------------
@@ -119,7 +120,12 @@ def test_commands_and_keys_have_lines_and_sessions_have_no_names_in_any(folder: 
         "found": {"expired": 2}, "changed": 2, "left": {"unauthentic": 1}, "dry_run": False, "ttl": 60, "ok": False,
         "limited": True, "findings": [{"outcome": "unauthentic"}],
     }  # fmt: skip
-    assert (keyset["event"], keyset["command"], keyset["key"], keyset["reason"]) == ("keyset", "rotate", "2027", "yearly")
+    assert (keyset["event"], keyset["command"], keyset["key"], keyset["reason"]) == (
+        "keyset",
+        "rotate",
+        "2027",
+        "yearly",
+    )
     assert (key["event"], key["what"], key["seconds_left"]) == ("key", "denied", 299.5)
 
 
@@ -191,7 +197,7 @@ def test_the_disk_is_told_as_often_as_was_said(
 ):
     synced: list[int] = []
     monkeypatch.setattr("encrypted_sessions.audit.files.os.fsync", synced.append)
-    monkeypatch.setattr("encrypted_sessions.audit.writer._SYNC_S", 0.05)
+    monkeypatch.setattr("encrypted_sessions.audit.writing._SYNC_S", 0.05)
     log = new_log(on_failure="refuse", sync=sync)
     for sequence in range(1, 4):
         log.after(event(sequence)).result()
@@ -245,8 +251,7 @@ def test_with_chain_keys_a_chain_without_keys_is_none(folder: Path, new_log: New
 
 def test_another_active_key_begins_another_file_and_the_chain_goes_on(folder: Path, new_log: NewLog):
     keys = [Key.generate("a"), Key.generate("b")]
-    provider = StaticKeyProvider(*keys)
-    with KeyRing(provider) as ring:
+    with ring_of(*keys) as ring:
         log = new_log(chain_keys=ring, on_failure="refuse")
         log.after(event(1)).result()
         ring.active_sync = lambda: keys[1]  # type: ignore[method-assign]  # as after a rotation
@@ -260,7 +265,7 @@ def test_another_active_key_begins_another_file_and_the_chain_goes_on(folder: Pa
 def test_a_place_of_keys_that_fails_is_a_failure_and_goes_on_by_itself(
     folder: Path, new_log: NewLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("encrypted_sessions.audit.writer._KEYS_REST_S", 0.0)
+    monkeypatch.setattr("encrypted_sessions.audit.writing._KEYS_REST_S", 0.0)
     monkeypatch.setenv("AUDIT_KEYS", "no key")
     log = new_log(session_ids="hashed", pseudonym_keys="env:AUDIT_KEYS")
     log(event(1))
@@ -300,7 +305,7 @@ def test_number_and_hash_go_to_the_log_once_an_hour_and_at_the_end(
     folder: Path, new_log: NewLog, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     caplog.set_level(logging.INFO, logger="encrypted_sessions")
-    monkeypatch.setattr("encrypted_sessions.audit.writer._HASH_S", 0.2)
+    monkeypatch.setattr("encrypted_sessions.audit.writing._HASH_S", 0.2)
     log = new_log()
     log(event())
     ends = time.monotonic() + 30
@@ -311,7 +316,7 @@ def test_number_and_hash_go_to_the_log_once_an_hour_and_at_the_end(
     said = [(record.line, record.hash) for record in caplog.records]  # type: ignore[attr-defined]  # of `extra`
     lines = Path(files_in(folder)[0]).read_bytes().splitlines()
     assert said == [(number, hashlib.sha256(lines[number - 1]).hexdigest()) for number in (2, 3)]
-    assert verify_files(files_in(folder), None, (2, said[0][1]))[0].has_until  # type: ignore[arg-type]
+    assert verdict_of(folder, None, parse_until(f"2:{said[0][1]}")).has_until
 
 
 # -- Bad input ----------------------------------------------------------------------------------------------
@@ -324,7 +329,7 @@ def test_number_and_hash_go_to_the_log_once_an_hour_and_at_the_end(
         ({"session_ids": None}, TypeError, "session_ids must be a str"),
         ({"session_ids": "hashed"}, ValueError, "pseudonym_keys"),
         ({"pseudonym_keys": "env:K"}, ValueError, "pseudonym_keys"),
-        ({"session_ids": "hashed", "pseudonym_keys": "nowhere"}, ValueError, "nowhere"),
+        ({"session_ids": "hashed", "pseudonym_keys": "nowhere"}, ValueError, "begins with no scheme"),
         ({"chain_keys": 7}, TypeError, "chain_keys must be a KeyRing, a URL or None, not int"),
         ({"on_failure": "panic"}, ValueError, "on_failure must be 'continue' or 'refuse'"),
         ({"sync": "hourly"}, ValueError, "sync must be 'second', 'always' or 'never'"),

@@ -18,8 +18,8 @@ def checked_folder(folder: object) -> str:
     given: object = os.fspath(folder)
     if not isinstance(given, str):
         raise TypeError(f"folder must be of str, not of {type(given).__name__}")
-    path = os.path.realpath(given)
     try:
+        path = os.path.realpath(given)
         status = os.stat(path)  # noqa: PTH116 - a path of str is all that is needed here
     except (OSError, ValueError) as error:
         raise ValueError(f"there is no folder at {given!r} for the audit log: {_reason(error)}") from None

@@ -55,6 +55,7 @@ class Journal:
         self._files = 0
         self._file: AuditFile | None = None
         self._last: bytes | None = None
+        self._begun_size = 0
         self.number = 0
         """Of the last line."""
         self.hash = FIRST_PREV
@@ -76,22 +77,33 @@ class Journal:
         Raises OSError; then what was not written before is not in the file, or is its last line and not whole.
         """
         file = self._file
-        if file is None or file.kids != keys.kids or file.size >= self._rotate_bytes:
+        if file is None or file.kids != keys.kids:
             file = self._begin(keys)
-        lines, size = [], file.size
-        number, last, prev = self.number, self._last, self.hash
-        for one in said:
-            line = chained(number + 1, prev, one)
-            if lines and size + len(line) >= self._rotate_bytes:
-                break
-            number, last, prev = number + 1, line, digest(line, keys.chain)
-            lines.append(line)
-            size += len(line) + 1
+        lines = self._next_lines(said, file, keys)
+        if not lines:
+            file = self._begin(keys)
+            lines = self._next_lines(said, file, keys)
         self._append(file, lines)
-        self.number, self._last, self.hash = number, last, prev
+        self._went_on(lines[-1], len(lines), keys)
         if self._syncs_always:
             self.sync()
         return len(lines)
+
+    def _next_lines(self, said: Sequence[bytes], file: AuditFile, keys: Keys) -> list[bytes]:
+        """As many as there is room for; in a file that has its first line alone, one in any case."""
+        lines: list[bytes] = []
+        size, prev = file.size, self.hash
+        for number, one in enumerate(said, self.number + 1):
+            line = chained(number, prev, one)
+            size += len(line) + 1
+            if size > self._rotate_bytes and (lines or file.size > self._begun_size):
+                break
+            lines.append(line)
+            prev = digest(line, keys.chain)
+        return lines
+
+    def _went_on(self, last: bytes, lines: int, keys: Keys) -> None:
+        self.number, self._last, self.hash = self.number + lines, last, digest(last, keys.chain)
 
     def sync(self) -> None:
         """Have the disk hold what was written. Raises OSError."""
@@ -125,7 +137,7 @@ class Journal:
         chain = {"by": SHA256} if keys.chain is None else {"by": HMAC_SHA256, "kid": keys.chain.kid}
         pseudonyms = {} if keys.pseudonyms is None else {"session_kid": keys.pseudonyms.kid}
         own = {"event": "begin", "at": now(), "log": self._log, "file": self._files + 1, "chain": chain}
-        # The line before is in a file of another key, perhaps.
+        # The line before may have counted under another key, and counts under this one now.
         prev = FIRST_PREV if self._last is None else digest(self._last, keys.chain)
         line = chained(self.number + 1, prev, body({**own, **self._about, **pseudonyms}))
         try:
@@ -137,7 +149,8 @@ class Journal:
             raise
         self._files += 1
         self._file = file
-        self.number, self._last, self.hash = self.number + 1, line, digest(line, keys.chain)
+        self._begun_size = file.size
+        self._went_on(line, 1, keys)
         return file
 
     def _append(self, file: AuditFile, lines: Sequence[bytes]) -> None:

@@ -176,4 +176,4 @@ def _took(event: Any) -> float | None:
 
 def _present(fields: dict[str, Any]) -> dict[str, Any]:
     """Without what there is nothing to be said of."""
-    return {name: value for name, value in fields.items() if value is not None and value != [] and value != {}}
+    return {name: value for name, value in fields.items() if value is not None and value not in ([], {})}

@@ -19,6 +19,7 @@ from .journal import Journal
 from .line_keys import LineKeys
 from .lines import Line, is_known
 from .writer import Writer
+from .writing import Writing
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -128,7 +129,7 @@ class AuditLog(Recorder):
             "on_failure": "refuse" if self._refuse else "continue",
         }
         journal = Journal(self._folder, about, self._rotate_bytes, self._sync)
-        self._writer = Writer(journal, self._keys, self._session_ids, folds=not self._refuse)
+        self._writer = Writer(Writing(journal, self._keys, self._session_ids, folds=not self._refuse))
         # Also where nobody closes it: when it is let go of, or the process ends.
         self._finalizer = weakref.finalize(self, _end, self._writer, self._keys)
 
@@ -153,26 +154,29 @@ class AuditLog(Recorder):
 
     def __call__(self, event: Any) -> None:
         """Write an event, which nobody waits for."""
-        if is_known(event):
+        if is_known(event) and not self._is_begun(event):
+            self._asked.discard(getattr(event, "sequence", 0))
             self._writer.bring(Line(event))
 
     def before(self, event: Any) -> Future[None]:
-        """Write what is to be done. With "continue" there is nothing to be written before it is done."""
-        if not self._refuse or not is_known(event):
+        """Write what is to be done. With "continue" that is written of commands alone."""
+        is_command = hasattr(event, "phase")
+        if not is_known(event) or not (self._refuse or is_command):
             return _done()
         self._asked.add(event.sequence)
-        is_intent = not hasattr(event, "phase")
-        return self._brought(event, {"event": "intent"} if is_intent else {}, without=_NOT_YET)
+        return self._brought(event, {} if is_command else {"event": "intent"}, without=_NOT_YET)
 
     def after(self, event: Any) -> Future[None]:
         """Write what was done."""
-        if not is_known(event):
+        if not is_known(event) or self._is_begun(event):
             return _done()
         was_asked = event.sequence in self._asked
-        if was_asked and getattr(event, "phase", "end") == "start":
-            return _done()  # it is written
         self._asked.discard(event.sequence)
         return self._brought(event, {}, in_doubt=was_asked)
+
+    def _is_begun(self, event: Any) -> bool:
+        """Whether it is the start of a command, which was written when it was asked for."""
+        return getattr(event, "phase", None) == "start" and event.sequence in self._asked
 
     def _brought(
         self, event: Any, more: Mapping[str, Any], *, without: tuple[str, ...] = (), in_doubt: bool = False
@@ -233,12 +237,22 @@ def _choice(value: object, argument: str, words: tuple[str, ...]) -> Any:
     return value
 
 
+def _before_fork() -> None:
+    for log in list(_logs):
+        log._writer.rest()  # noqa: SLF001 - this module's own
+
+
+def _after_fork_in_parent() -> None:
+    for log in list(_logs):
+        log._writer.go_on()  # noqa: SLF001 - likewise
+
+
 def _begin_in_child() -> None:
     global _lock  # noqa: PLW0603 - a forked child is another process
     _lock = threading.Lock()
     for log in list(_logs):
-        log._begin_in_child()  # noqa: SLF001 - this module's own
+        log._begin_in_child()  # noqa: SLF001 - likewise
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_begin_in_child)

@@ -153,7 +153,9 @@ def _check_number(number: int, verdict: LogVerdict, where: str) -> None:
 def _key(head: _Head, ring: KeyRing | None) -> Key | None:
     if head.kid is None:
         if ring is not None:
-            raise _AlteredError(f"{head.path}, line 1: it is not keyed, so who could write to the file could chain it anew")
+            raise _AlteredError(
+                f"{head.path}, line 1: it is not keyed, so who could write to the file could chain it anew"
+            )
         return None
     if ring is None:
         raise _AlteredError(f"{head.path}: it is keyed, under {head.kid!a}; give --chain-keys to verify it")

@@ -70,7 +70,7 @@ def _top(
     audit_refuse: Annotated[
         bool, typer.Option("--audit-refuse", help="Do nothing that cannot be written there before.")
     ] = False,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does all
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
