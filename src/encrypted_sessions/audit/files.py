@@ -51,7 +51,7 @@ class FileMovedError(OSError):
 class AuditFile:
     """A new file for its owner alone, to which lines are appended. Raises OSError where it cannot be made."""
 
-    def __init__(self, path: str, kids: tuple[str | None, ...]) -> None:
+    def __init__(self, path: str, kids: tuple[str | None, str | None]) -> None:
         """`kids` are the keys under which all of its lines are."""
         self.path = path
         self.kids = kids

@@ -29,9 +29,10 @@ class Keys(NamedTuple):
     pseudonyms: Key | None
 
     @property
-    def kids(self) -> tuple[str | None, ...]:
+    def kids(self) -> tuple[str | None, str | None]:
         """Their public ids."""
-        return tuple(None if key is None else key.kid for key in self)
+        chain, pseudonyms = self
+        return None if chain is None else chain.kid, None if pseudonyms is None else pseudonyms.kid
 
     def __repr__(self) -> str:
         return f"Keys{self.kids}"
@@ -67,7 +68,7 @@ class Journal:
         return None if self._file is None else self._file.path
 
     @property
-    def kids(self) -> tuple[str | None, ...]:
+    def kids(self) -> tuple[str | None, str | None]:
         """The keys of the file that is written to."""
         return (None, None) if self._file is None else self._file.kids
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keyproviders import KeyProviderError, KeyRing, redact_frames
+from keyproviders import Key, KeyProviderError, KeyRing, redact_frames
 
 from .journal import Keys
 
@@ -37,12 +37,13 @@ class LineKeys:
         """Whether any place has to be asked."""
         return self._chain is not None or self._pseudonyms is not None
 
-    def now(self, kids: tuple[str | None, ...]) -> Keys:
+    def now(self, kids: tuple[str | None, str | None]) -> Keys:
         """The active keys; those of `kids`, which were used last, where a place does not say which is active.
 
         Raises KeyProviderError.
         """
-        return Keys(*(_key(ring, kid) for ring, kid in zip((self._chain, self._pseudonyms), kids, strict=True)))
+        chain_kid, pseudonyms_kid = kids
+        return Keys(_key(self._chain, chain_kid), _key(self._pseudonyms, pseudonyms_kid))
 
     def close(self) -> None:
         """Close the rings that were made here."""
@@ -50,7 +51,7 @@ class LineKeys:
             ring.close()
 
 
-def _key(ring: KeyRing | None, kid: str | None) -> object:
+def _key(ring: KeyRing | None, kid: str | None) -> Key | None:
     if ring is None:
         return None
     try:

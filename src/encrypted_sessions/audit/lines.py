@@ -97,9 +97,9 @@ def _fields_of(event: Any, name_session: NameSession) -> dict[str, Any]:
     if isinstance(event, SessionEvent):
         return _session(event, name_session)
     if isinstance(event, KeysetEvent):
-        return _present({"event": "keyset", **_all_of(event)})
+        return _present(_all_of("keyset", event))
     if isinstance(event, KeyEvent):
-        return _present({"event": "key", **_all_of(event)})
+        return _present(_all_of("key", event))
     return _run(event, name_session)
 
 
@@ -135,7 +135,7 @@ def _uses(uses: Sequence[ItemCount]) -> list[dict[str, Any]]:
 
 
 def _run(event: RunEvent, name_session: NameSession) -> dict[str, Any]:
-    fields = {"event": "run", **_all_of(event)}
+    fields = _all_of("run", event)
     fields["report"] = None if event.report is None else _report(event.report, name_session)
     return _present(fields)
 
@@ -158,10 +158,10 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _all_of(event: Any) -> dict[str, Any]:
+def _all_of(kind: str, event: Any) -> dict[str, Any]:
     """The fields that JSON has as they are, and the others as text and numbers."""
-    fields: dict[str, Any] = event._asdict()
-    fields["at"] = now() if event.at is None else as_text(event.at)
+    at = now() if event.at is None else as_text(event.at)
+    fields: dict[str, Any] = {"event": kind, "at": at} | {**event._asdict(), "at": at}
     fields["took_s"] = _took(event)
     if "context" in fields:
         fields["context"] = dict(event.context)

@@ -71,7 +71,6 @@ class _Head(NamedTuple):
     path: str
     log: str
     number: int
-    chain: str
     kid: str | None
 
 
@@ -111,7 +110,7 @@ def _head(path: str) -> _Head:
     is_keyed = kind == HMAC_SHA256 and isinstance(kid, str)
     if fields.get("event") != "begin" or not isinstance(fields.get("log"), str) or not (is_keyed or kind == SHA256):
         raise _AlteredError(f"{path}, line 1 was altered: it does not begin a file of an audit log")
-    return _Head(path, fields["log"], fields["n"], kind, kid if is_keyed else None)
+    return _Head(path, fields["log"], fields["n"], kid if is_keyed else None)
 
 
 def _follow(heads: Sequence[_Head], ring: KeyRing | None, until: Until | None, verdict: LogVerdict) -> None:
