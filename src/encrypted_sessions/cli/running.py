@@ -12,7 +12,7 @@ import typer
 from keyproviders import KeyProviderError, redact_frames
 
 from .._support.terminal import printable
-from ..errors import StoreError
+from ..errors import AuditFailedError, StoreError
 from ..maintenance.refusals import RefusedUseError
 from ..maintenance.telling import told_run
 from .common_options import CommonOptions
@@ -83,7 +83,7 @@ def complete(work: Coroutine[Any, Any, _T], stop: GracefulStop | None = None) ->
         raise interrupted() from None
     except KeyProviderError as error:
         problem = f"no key came: {error}"
-    except (StoreError, OSError, RefusedUseError) as error:
+    except (AuditFailedError, StoreError, OSError, RefusedUseError) as error:
         problem, is_wrong_use = str(error), isinstance(error, (FileExistsError, RefusedUseError))
     problem = printable(" ".join(problem.split()))  # a server and a store's tables have a say in it
     raise wrong_use(problem) if is_wrong_use else failed(problem)

@@ -11,6 +11,7 @@ import typer
 from keyproviders import KeyProviderError
 
 from ..._support.durations import DELAYS, format_duration, parse_duration
+from ...errors import AuditFailedError
 from .. import keyset_report
 from ..common_options import CommonOptions
 from ..durations import whole_seconds
@@ -410,7 +411,7 @@ def _reporting_errors(told: KeysetCommand, exit_code: int = FAILED) -> Iterator[
     try:
         with signals_raise():
             yield
-    except KeyProviderError as error:
+    except (AuditFailedError, KeyProviderError) as error:
         told.failed(error)
         raise failed(" ".join(str(error).split()), exit_code) from None
     except KeyboardInterrupt as error:
