@@ -230,6 +230,21 @@ def test_a_file_that_is_gone_is_a_failure_and_then_there_is_another_one(
     assert bool(problems) == (take in (_emptied, os.unlink))  # what was moved is still there to be verified
 
 
+def test_with_continue_a_file_is_looked_for_once_a_second(
+    folder: Path, new_log: NewLog, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("encrypted_sessions.audit.journal._LOOK_S", 0.0)
+    log = new_log()
+    log(event(1))
+    until(lambda: not log.refuses)
+    Path(files_in(folder)[0]).unlink()
+    log(event(2))
+    until(lambda: log.lines_lost)
+    log(event(3))
+    log.close()
+    assert [line["event"] for line in lines_in(folder)] == ["begin", "lost", "session", "end"]
+
+
 def test_a_folder_that_is_gone_is_a_failure_until_it_is_back(folder: Path, new_log: NewLog):
     log = new_log(on_failure="refuse")
     log.before(event(1)).result()

@@ -15,6 +15,9 @@ __all__ = ["FIRST_PREV", "HMAC_SHA256", "SHA256", "body", "chained", "digest", "
 
 SHA256, HMAC_SHA256 = "sha256", "hmac-sha256"
 
+# Made once: `json.dumps` makes one for each call.
+_as_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
 #: What stands for the line before the first one.
 FIRST_PREV = "0" * 64
 
@@ -28,9 +31,8 @@ def digest(line: bytes, key: Key | None) -> str:
 
 def body(fields: Mapping[str, Any]) -> bytes:
     """What a line says, as JSON in ASCII, so that nothing in it ends the line or steers a terminal."""
-    text = json.dumps(fields, separators=(",", ":"), allow_nan=False)
     # The one character of ASCII that a terminal obeys and JSON does not escape.
-    return text.replace("\x7f", "\\u007f").encode("ascii")
+    return _as_json(fields).replace("\x7f", "\\u007f").encode("ascii")
 
 
 def chained(number: int, prev: str, said: bytes) -> bytes:

@@ -45,7 +45,7 @@ def _reason(error: Exception) -> str:
 
 
 class FileMovedError(OSError):
-    """A file that is no longer at its path, or that somebody else wrote to."""
+    """A file that is not to be written to any more: it is gone, or it is not as it was left."""
 
 
 class AuditFile:
@@ -58,12 +58,13 @@ class AuditFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         self._descriptor = os.open(path, flags, 0o600)
+        status = os.fstat(self._descriptor)
+        self._identity = (status.st_dev, status.st_ino)
         self.size = 0
         self.is_synced = True
 
     def append(self, lines: bytes) -> None:
-        """Write all of it, or nothing. Raises OSError, FileMovedError where another file is needed."""
-        self._check()
+        """Write all of it, or nothing. Raises OSError."""
         self.is_synced = False
         rest = memoryview(lines)
         try:
@@ -71,11 +72,15 @@ class AuditFile:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError:
             if len(rest) < len(lines):
-                # Where that fails too, the size gives it away at the next attempt.
-                with suppress(OSError):
-                    os.ftruncate(self._descriptor, self.size)
+                self._take_back()
             raise
         self.size += len(lines)
+
+    def _take_back(self) -> None:
+        try:
+            os.ftruncate(self._descriptor, self.size)
+        except OSError:
+            raise FileMovedError(f"a part of a line remained in {self.path}, and cannot be taken back") from None
 
     def sync(self) -> None:
         """Have the disk hold what was written. Raises OSError."""
@@ -103,13 +108,13 @@ class AuditFile:
         with suppress(OSError):
             os.unlink(self.path)  # noqa: PTH108 - as above
 
-    def _check(self) -> None:
-        ours = os.fstat(self._descriptor)
+    def check(self) -> None:
+        """Raise FileMovedError where it is no longer at its path, or somebody else wrote to it."""
         try:
             there = os.stat(self.path, follow_symlinks=False)  # noqa: PTH116 - as above
         except OSError as error:
             raise FileMovedError(f"{self.path} is no longer at its path ({_reason(error)})") from None
-        if not os.path.samestat(ours, there):
+        if (there.st_dev, there.st_ino) != self._identity:
             raise FileMovedError(f"another file lies at {self.path} by now")
-        if ours.st_size != self.size:
-            raise FileMovedError(f"somebody else changed {self.path}, or what was written to it in part remained")
+        if there.st_size != self.size:
+            raise FileMovedError(f"somebody else changed {self.path}")

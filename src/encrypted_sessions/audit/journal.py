@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,8 @@ __all__ = ["Journal", "Keys"]
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9.-]+")
 _LONGEST_HOST = 64
+#: Seconds between two looks at whether the file is still at its path.
+_LOOK_S = 1.0
 
 
 class Keys(NamedTuple):
@@ -44,11 +47,16 @@ class Journal:
     `about` stands in each file's first line. Not to be shared by threads.
     """
 
-    def __init__(self, folder: str, about: Mapping[str, Any], rotate_bytes: int, sync: str) -> None:
+    def __init__(
+        self, folder: str, about: Mapping[str, Any], rotate_bytes: int, sync: str, *, looks_always: bool
+    ) -> None:
+        """With `looks_always` a file is looked for before each line, else once a second."""
         self._folder = folder
         self._about = about
         self._rotate_bytes = rotate_bytes
         self._syncs_always, self._syncs = sync == "always", sync != "never"
+        self._looks_always = looks_always
+        self._look_at = 0.0
         host = _NOT_IN_A_NAME.sub("_", socket.gethostname())[:_LONGEST_HOST] or "unknown"
         started = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
         self._stem = f"audit-{host}-{os.getpid()}-{started}"
@@ -80,18 +88,18 @@ class Journal:
         file = self._file
         if file is None or file.kids != keys.kids:
             file = self._begin(keys)
-        lines = self._next_lines(said, file, keys)
+        lines, prev = self._next_lines(said, file, keys)
         if not lines:
             file = self._begin(keys)
-            lines = self._next_lines(said, file, keys)
+            lines, prev = self._next_lines(said, file, keys)
         self._append(file, lines)
-        self._went_on(lines[-1], len(lines), keys)
+        self.number, self._last, self.hash = self.number + len(lines), lines[-1], prev
         if self._syncs_always:
             self.sync()
         return len(lines)
 
-    def _next_lines(self, said: Sequence[bytes], file: AuditFile, keys: Keys) -> list[bytes]:
-        """As many as there is room for; in a file that has its first line alone, one in any case."""
+    def _next_lines(self, said: Sequence[bytes], file: AuditFile, keys: Keys) -> tuple[list[bytes], str]:
+        """As many as there is room for, and the digest of the last; in a file without any, one fits in any case."""
         lines: list[bytes] = []
         size, prev = file.size, self.hash
         for number, one in enumerate(said, self.number + 1):
@@ -101,10 +109,7 @@ class Journal:
                 break
             lines.append(line)
             prev = digest(line, keys.chain)
-        return lines
-
-    def _went_on(self, last: bytes, lines: int, keys: Keys) -> None:
-        self.number, self._last, self.hash = self.number + lines, last, digest(last, keys.chain)
+        return lines, prev
 
     def sync(self) -> None:
         """Have the disk hold what was written. Raises OSError."""
@@ -151,12 +156,16 @@ class Journal:
         self._files += 1
         self._file = file
         self._begun_size = file.size
-        self._went_on(line, 1, keys)
+        self.number, self._last, self.hash = self.number + 1, line, digest(line, keys.chain)
         return file
 
     def _append(self, file: AuditFile, lines: Sequence[bytes]) -> None:
         try:
-            file.append(b"".join(line + b"\n" for line in lines))
+            moment = time.monotonic()
+            if self._looks_always or moment >= self._look_at:
+                self._look_at = moment + _LOOK_S
+                file.check()
+            file.append(b"".join([line + b"\n" for line in lines]))
         except FileMovedError:
             self._let_go()
             raise

@@ -73,7 +73,7 @@ def now() -> str:
 
 def as_text(moment: datetime) -> str:
     """A moment in UTC, always with microseconds."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def session_names(how: str, key: Key | None) -> NameSession:

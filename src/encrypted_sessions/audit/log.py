@@ -128,7 +128,7 @@ class AuditLog(Recorder):
             "session_ids": self._session_ids,
             "on_failure": "refuse" if self._refuse else "continue",
         }
-        journal = Journal(self._folder, about, self._rotate_bytes, self._sync)
+        journal = Journal(self._folder, about, self._rotate_bytes, self._sync, looks_always=self._refuse)
         self._writer = Writer(Writing(journal, self._keys, self._session_ids, folds=not self._refuse))
         # Also where nobody closes it: when it is let go of, or the process ends.
         self._finalizer = weakref.finalize(self, _end, self._writer, self._keys)

@@ -134,7 +134,7 @@ class Writer:
         entries: list[Line | _Word] = []
         with suppress(queue.Empty):
             entries.append(self._queue.get(timeout=max(0.0, self._writing.due_at - time.monotonic())))
-            while isinstance(entries[-1], Line) and len(entries) < _MOST_AT_ONCE:
+            while not self._queue.empty() and isinstance(entries[-1], Line) and len(entries) < _MOST_AT_ONCE:
                 entries.append(self._queue.get_nowait())
         lines = [entry for entry in entries if isinstance(entry, Line)]
         told = entries[-1] if len(lines) < len(entries) else None
