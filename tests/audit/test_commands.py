@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,15 +15,21 @@ from typer.testing import CliRunner, Result
 
 from encrypted_sessions import Key
 from encrypted_sessions.audit import AuditLog
+from encrypted_sessions.audit.files import AuditFile
 from encrypted_sessions.cli import application
 from encrypted_sessions_tests import warm_programs
 from encrypted_sessions_tests.audit_files import event, files_in, lines_in, read_event, said_in, verdict_of
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from encrypted_sessions_tests.maintenance_command import arguments_for, environment_of, filled
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer
 from encrypted_sessions_tests.stores import new_place
 
 NewLog = Callable[..., AuditLog]
 ENVIRONMENT = {"ENCRYPTED_SESSIONS_AUDIT_LOG": ""}
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def invoke(*words: str, **environment: str) -> Result:
@@ -116,7 +124,7 @@ def test_a_file_cannot_steer_the_terminal(folder: Path):
     file = folder / "audit-\x1b[2J-1.jsonl"
     kid = "\x1b]0;title\x07<b>\u202e"
     fields = {"n": 1, "prev": "0" * 64, "event": "begin", "log": "a", "chain": {"by": "hmac-sha256", "kid": kid}}
-    file.write_text(__import__("json").dumps(fields) + "\n")
+    file.write_text(json.dumps(fields) + "\n")
     result = invoke("audit", "verify", str(file))
     assert result.exit_code == 1
     assert all(one.isprintable() or one == "\n" for one in result.output)
@@ -164,11 +172,7 @@ def test_with_audit_refuse_nothing_is_done_that_cannot_be_written(
     filled(place, {SESSION: [sealer.expired()]})
     words = arguments_for(place, command, "--ttl", "3600", *(["--yes"] if command == "purge" else []))
     with monkeypatch.context() as context:
-
-        def fail(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        context.setattr("encrypted_sessions.audit.files.AuditFile.append", fail)
+        context.setattr(AuditFile, "append", full_disk)
         result = invoke("--audit-log", str(folder), "--audit-refuse", *words, **environment_of(place, sealer))
         assert result.exit_code == 1
         assert "Error: the audit log cannot be written: No space left on device. Nothing was done" in result.stderr
@@ -178,6 +182,40 @@ def test_with_audit_refuse_nothing_is_done_that_cannot_be_written(
         assert "Note: the audit log could not be written: " in result.stderr
     result = invoke(*words, **environment_of(place, sealer))
     assert "1 changed" in result.output or "expired" in result.output  # it was still there
+
+
+def test_a_command_about_a_keyset_is_written_too_or_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("keyproviders.aws.kms.AwsKmsKeyWrapper", FakeKeyWrapper)
+    keyset = tmp_path / "keyset.json"
+    words = ("--audit-log", str(folder), "--audit-refuse", "keys")
+    url = f"aws-kms:alias/agents?keyset=file:{keyset}"
+    append = AuditFile.append
+    with monkeypatch.context() as context:
+        context.setattr(AuditFile, "append", full_disk)
+        result = invoke(*words, "create", url)
+        assert result.exit_code == 1
+        assert result.stderr.count("Error: the audit log cannot be written: No space left on device. Nothing was") == 1
+        assert not keyset.exists()
+    assert invoke(*words, "create", url, "--key-name", "one", "--reason", "first").exit_code == 0
+    start, end = said_in(folder)
+    assert [(one["event"], one["command"], one["phase"], one["key"], one["reason"]) for one in (start, end)] == [
+        ("keyset", "create", "start", "one", "first"),
+        ("keyset", "create", "end", "one", "first"),
+    ]
+
+    def full_after_the_start(self: AuditFile, lines: bytes) -> None:
+        if b'"phase":"end"' in lines:
+            full_disk()
+        append(self, lines)
+
+    monkeypatch.setattr(AuditFile, "append", full_after_the_start)
+    result = invoke(*words, "rotate", url)
+    assert result.exit_code == 1
+    assert "The operation took place, or may have" in result.stderr
+    assert "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +240,6 @@ def test_a_program_writes_a_file_of_its_own(request: pytest.FixtureRequest, fold
     place = new_place("sqlite", request)
     filled(place, {SESSION: [sealer.ok("kept")]})
     words = [warm_programs.COMMAND, "--audit-log", str(folder), *arguments_for(place, "verify")]
-    import os
-
     program = warm_programs.Program(words, env={**os.environ, **environment_of(place, sealer)})
     stdout, stderr = program.communicate(timeout=60)
     assert program.returncode == 0, stdout + stderr

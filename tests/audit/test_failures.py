@@ -70,6 +70,9 @@ def test_what_cannot_be_written_is_refused_before_and_in_doubt_after(
             refused = error
     assert not refused.in_doubt
     assert "No space left on device. Nothing was done" in str(refused)
+    with pytest.raises(AuditFailedError) as after_a_refusal:
+        log.after(event(sequence, error="AuditFailedError")).result()
+    assert not after_a_refusal.value.in_doubt
     with pytest.raises(AuditFailedError) as after_a_change:
         log.after(event(sequence - 1)).result()
     assert after_a_change.value.in_doubt
@@ -80,7 +83,7 @@ def test_what_cannot_be_written_is_refused_before_and_in_doubt_after(
     log.after(read_event(sequence + 2)).result()
     log.close()
     verdict = verdict_of(folder)
-    assert (verdict.problem, verdict.lost) == (None, 3)  # no line was left in part
+    assert (verdict.problem, verdict.lost) == (None, 4)  # no line was left in part
     assert [line["sequence"] for line in said_in(folder) if line["event"] == "session"] == [sequence + 2]
 
 

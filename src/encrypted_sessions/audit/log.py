@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from keyproviders import redact_frames
@@ -164,7 +165,14 @@ class AuditLog(Recorder):
         if not is_known(event) or not (self._refuse or is_command):
             return _done()
         self._asked.add(event.sequence)
-        return self._brought(event, {} if is_command else {"event": "intent"}, without=_NOT_YET)
+        answer = self._brought(event, {} if is_command else {"event": "intent"}, without=_NOT_YET)
+        answer.add_done_callback(partial(self._forget_refused, event.sequence))
+        return answer
+
+    def _forget_refused(self, sequence: int, answer: Future[None]) -> None:
+        """What was refused is not in doubt."""
+        if answer.exception() is not None:
+            self._asked.discard(sequence)
 
     def after(self, event: Any) -> Future[None]:
         """Write what was done."""
