@@ -30,17 +30,16 @@ def test_a_kill_loses_the_last_line_at_most_and_the_verdict_says_where(
     pids = {words[0]: words[2] for words in said if words[1] == "began"}
     done = Counter(words[0] for words in said if words[1] == "done")
     assert len(pids) == kills + 1
-    written = Counter(line["session"] for line in lines_in_all(folder) if line["event"] == "session")
+    lines = [line for line in lines_in_all(folder) if line.get("operation") in ("add_items", "get_items")]
+    written = Counter(line["session"] for line in lines)
     for child, pid in pids.items():
         assert written[f"child-{child}"] >= done[child] - 1, f"child {child} lost more than its last line"
         files = [file for file in files_in(folder) if f"-{pid}-" in Path(file).name]
-        if not files:
-            assert done[child] <= 1
-            continue
         for verdict in verify_files(files):
             assert verdict.problem is None or "is cut off" in verdict.problem or "is empty" in verdict.problem
             assert verdict.closed == (child == "0")
-    assert sum(done.values()) > kills
+        assert files
+    assert sum(done.values()) > kills or not rounds.many, "many were killed in the midst"
 
 
 def lines_in_all(folder: Path) -> list[dict[str, object]]:

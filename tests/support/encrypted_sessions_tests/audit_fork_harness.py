@@ -41,6 +41,7 @@ async def be_killed(child: Child, folder: str) -> None:
     observe(log)
     async with open_store(child.place, f"child-{child.number}") as store:
         session = EncryptedSession.wrap(store, child.ring(), ttl=None)
+        await session.read(1)
         child.log("began", os.getpid(), sync=False)
         child.wait_for_start()
         number = 0
