@@ -20,6 +20,8 @@ from encrypted_sessions_tests.stores import StoreLocation, open_store
 
 __all__ = ["run"]
 
+_TIMEOUT_S = 400
+
 
 def run(place: StoreLocation, log: Path, folder: Path, *, rounds: int, seed: int) -> list[list[str]]:
     """Let children work on a place, with audit logs in a folder; the words of each line of `log`."""
@@ -31,7 +33,7 @@ def run(place: StoreLocation, log: Path, folder: Path, *, rounds: int, seed: int
         "rounds": rounds,
         "seed": seed,
     }
-    launch(__file__, order)
+    launch(__file__, order, timeout_s=_TIMEOUT_S)
     return [line.split() for line in log.read_text().splitlines()]
 
 
@@ -56,7 +58,7 @@ async def be_killed(child: Child, folder: str) -> None:
 
 def main() -> None:
     order = json.load(sys.stdin)
-    for module in MODULES[order["place"]["kind"]]:
+    for module in (*MODULES[order["place"]["kind"]], "encrypted_sessions.events.operation"):
         importlib.import_module(module)
     kill_one_by_one(order, partial(be_killed, folder=order["folder"]))
 
