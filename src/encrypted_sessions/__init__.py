@@ -27,6 +27,7 @@ try:
 
     from .core.outcomes import Finding
     from .errors import (
+        AuditFailedError,
         EncryptedSessionError,
         HistoryChangedError,
         InsecurePermissionsWarning,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from .session import EncryptedSession
 
 __all__ = [
+    "AuditFailedError",
     "EncryptedSession",
     "EncryptedSessionError",
     "Finding",

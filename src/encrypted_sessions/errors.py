@@ -10,6 +10,7 @@ from keyproviders import InsecurePermissionsWarning, WeakKeyWarning
 from .core.outcomes import EXPLANATIONS, Finding, describe
 
 __all__ = [
+    "AuditFailedError",
     "EncryptedSessionError",
     "HistoryChangedError",
     "InsecurePermissionsWarning",
@@ -201,3 +202,25 @@ def _rebuild_timeout(kind: type[StoreTimeoutError], message: str, in_doubt: bool
 
 class StoreConfigError(StoreError, ValueError):
     """A store that cannot be opened as it was given: its URL, a table's name, an extra that is missing."""
+
+
+class AuditFailedError(EncryptedSessionError):
+    """An operation that an audit log could not write down, which was told to refuse it then.
+
+    Attributes:
+        in_doubt: Whether the operation took place, or may have: it was its result that could not be written.
+            False where nothing was done.
+    """
+
+    def __init__(self, message: str, *, in_doubt: bool = False) -> None:
+        """`message` says what could not be written, and why."""
+        super().__init__(message)
+        self.in_doubt = in_doubt
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuilt with its doubt when it crosses a process boundary."""
+        return _rebuild_audit_failure, (str(self), self.in_doubt)
+
+
+def _rebuild_audit_failure(message: str, in_doubt: bool) -> AuditFailedError:  # noqa: FBT001 - as pickle gives it
+    return AuditFailedError(message, in_doubt=in_doubt)

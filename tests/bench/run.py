@@ -25,6 +25,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
 
 import advanced
 import agent_loop
+import audit
 import batches
 import event_loop
 import events
@@ -53,6 +54,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "agent-loop": agent_loop.measure,
     "event-loop": event_loop.measure,
     "events": events.measure,
+    "audit": audit.measure,
     "advanced": advanced.measure,
     "expired": expired.measure,
     "memory": memory.measure,

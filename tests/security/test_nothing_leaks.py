@@ -28,6 +28,7 @@ from agents import SQLiteSession
 from pydantic import BaseModel, field_serializer
 
 import encrypted_sessions
+import encrypted_sessions.audit
 import keyproviders
 import keyproviders.local
 from encrypted_sessions import (
@@ -60,6 +61,7 @@ from encrypted_sessions import (
     maintenance,
     observe,
 )
+from encrypted_sessions.audit import AuditFailedError, AuditLog
 from encrypted_sessions.core.envelope import pack
 from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions.stores.whole import WholeStore
@@ -1212,6 +1214,48 @@ async def events_and_those_who_are_told(net: Net, folder: Path) -> None:
     ring.close()
 
 
+@case(
+    "AuditLog",
+    "AuditLog.before",
+    "AuditLog.after",
+    "AuditLog.close",
+    "AuditLog.refuses",
+    "AuditLog.lines_lost",
+    "AuditFailedError",
+)
+async def an_audit_log_and_what_it_cannot_write(net: Net, folder: Path) -> None:
+    where = folder / "audit"
+    where.mkdir(mode=0o700)
+    ring = KeyRing(StaticKeyProvider(net.master()))
+    for on_failure in ("continue", "refuse"):
+        log = AuditLog(
+            where,
+            session_ids="hashed",
+            pseudonym_keys=ring,
+            chain_keys=ring,
+            on_failure=on_failure,  # type: ignore[arg-type]  # one of its words
+        )
+        session = EncryptedSession.wrap(FailingStore(), ring, ttl=60, on_event=log)
+        await session.add_items([net.item()])  # type: ignore[list-item]  # messages
+        await session.underlying_session.add_items([{"__enc__": net.text.text}, {"content": net.text.text}])
+        with net.raises(UnreadableItemsError):
+            await session.get_items()
+        with pytest.MonkeyPatch.context() as full:
+            full.setattr("encrypted_sessions.audit.files.AuditFile.append", lambda *_: os.write(-1, b""))
+            if on_failure == "refuse":
+                with net.raises(AuditFailedError):
+                    await session.add_items([net.item()])  # type: ignore[list-item]  # messages
+        net.see([log, log.refuses, log.lines_lost])
+        log.close()
+    for file in where.iterdir():
+        net.see(file.read_text())
+    with net.raises(ValueError):
+        AuditLog(where, chain_keys=net.text.text)
+    with net.raises(TypeError):
+        AuditLog(where, chain_keys=net.master())  # type: ignore[arg-type]  # what is tested
+    ring.close()
+
+
 async def a_database(folder: Path) -> Path:
     path = folder / "events.db"
     session = SQLiteSession("session", path)
@@ -1415,7 +1459,7 @@ def is_public_member(name: str, what: object) -> bool:
 
 
 def test_every_public_name_has_a_case() -> None:
-    modules = (encrypted_sessions, maintenance, keyproviders, keyproviders.local)
+    modules = (encrypted_sessions, encrypted_sessions.audit, maintenance, keyproviders, keyproviders.local)
     public = set().union(*map(public_names, modules))
     assert public - COVERED - REVEALING == set(), "public names without a case in this file"
     assert (COVERED | REVEALING) - public == set(), "cases for names that are not public any more"

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from .audit import begin_audit
 from .command_classes import HELP_OPTIONS, use_classes
 from .commands import (
+    audit,
     completion,
     demo,
     discard,
@@ -57,13 +59,27 @@ def _print_version(context: typer.Context, wanted: bool) -> None:  # noqa: FBT00
 
 @app.callback()
 def _top(
+    context: typer.Context,
     *,
-    version: Annotated[
+    audit_log: Annotated[
+        str | None,
+        typer.Option(
+            "--audit-log",
+            metavar="FOLDER",
+            envvar="ENCRYPTED_SESSIONS_AUDIT_LOG",
+            show_default=False,
+            help="Write what the command does to a new file in this folder.",
+        ),
+    ] = None,
+    audit_refuse: Annotated[
+        bool, typer.Option("--audit-refuse", help="Do nothing that cannot be written there before.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - its callback does all
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
-    log_level: LogLevel = None,
+    log_level: LogLevel = None,  # noqa: ARG001 - likewise
 ) -> None:
-    pass
+    begin_audit(context, audit_log, refuse=audit_refuse)
 
 
 app.command(help=keygen.HELP, short_help="Print a new key.")(keygen.keygen)
@@ -83,5 +99,6 @@ app.command(help=completion.HELP, short_help="Print a script with which a shell 
     completion.completion
 )
 app.add_typer(keys.app, name="keys", short_help="Make and change a keyset that a fleet shares.")
+app.add_typer(audit.app, name="audit", short_help="Verify an audit log.")
 
 use_classes(app)

@@ -8,7 +8,9 @@ from types import TracebackType
 import typer
 from typing_extensions import Self
 
+from ..errors import AuditFailedError
 from ..events.listening import LISTENING
+from .errors import failed
 from .exit_codes import FAILED
 
 __all__ = ["KeysetCommand"]
@@ -57,10 +59,17 @@ class KeysetCommand:
             # What ends a command in words of its own is a refusal.
             is_refusal = isinstance(error, typer.Exit) and error.exit_code == FAILED
             self._error = "KeysetRefusedError" if is_refusal else type(error).__name__
-        if error is None:
-            tell_sync(LISTENING.hooks, self._event("end"))
+        try:
+            if error is None:
+                tell_sync(LISTENING.hooks, self._event("end"))
+            else:
+                tell_failure_sync(LISTENING.hooks, self._event("end"), error)
+        except AuditFailedError as refusal:
+            problem = str(refusal)
         else:
-            tell_failure_sync(LISTENING.hooks, self._event("end"), error)
+            return
+        if self._error != "AuditFailedError":  # else it was said already
+            raise failed(problem)
 
     def _event(self, phase: str) -> object:
         from datetime import datetime, timezone  # noqa: PLC0415 - as above

@@ -12,7 +12,7 @@ import typer
 from keyproviders import KeyProviderError, redact_frames
 
 from .._support.terminal import printable
-from ..errors import StoreError
+from ..errors import AuditFailedError, StoreError
 from ..maintenance.refusals import RefusedUseError
 from ..maintenance.telling import told_run
 from .common_options import CommonOptions
@@ -90,7 +90,7 @@ def complete(work: Coroutine[Any, Any, _T], stop: GracefulStop | None = None) ->
         raise interrupted() from None
     except KeyProviderError as error:
         problem, exit_code, kind, is_of_options = f"no key came: {error}", exit_code_of(error), kind_of(error), False
-    except (StoreError, OSError, RefusedUseError) as error:
+    except (AuditFailedError, StoreError, OSError, RefusedUseError) as error:
         problem, exit_code, kind = str(error), exit_code_of(error), kind_of(error)
         is_of_options = exit_code == WRONG_USE
     problem = printable(" ".join(problem.split()))  # a server and a store's tables have a say in it

@@ -19,6 +19,7 @@ from keyproviders import (
 
 from ..._support.durations import DELAYS, format_duration, parse_duration
 from ..._support.terminal import escaped
+from ...errors import AuditFailedError
 from .. import keyset_report
 from ..common_options import CommonOptions
 from ..durations import whole_seconds
@@ -426,7 +427,7 @@ def _reporting_errors(told: KeysetCommand) -> Iterator[None]:
     try:
         with signals_raise():
             yield
-    except KeyProviderError as error:
+    except (AuditFailedError, KeyProviderError) as error:
         told.failed(error)
         # What the state of a keyset does not allow is an error beside those of its place.
         exit_code = exit_code_of(error) if isinstance(error, _OF_ITS_PLACE) else FAILED

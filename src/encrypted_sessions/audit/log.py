@@ -1,0 +1,266 @@
+"""The hook that writes an audit log."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from keyproviders import redact_frames
+
+from .._support.origin import host_name, library_version, user_name
+from ..events.hooks import Recorder
+from .answer import Answer, audit_failure
+from .files import checked_folder
+from .journal import Journal
+from .line_keys import LineKeys
+from .lines import Line, is_known
+from .writer import Writer
+from .writing import Writing
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from keyproviders import KeyRing
+
+__all__ = ["AuditLog"]
+
+FORMAT = 1
+
+_SESSION_IDS = ("omitted", "hashed", "plain")
+_ON_FAILURE = ("continue", "refuse")
+_SYNC = ("second", "always", "never")
+_LEAST_BYTES = 4_096
+
+#: So long a caller waits for its line.
+_REFUSED_AFTER_S = 10.0
+_LET_GO_AFTER_S = 0.5
+
+#: What an operation that has not begun has not found or done.
+_NOT_YET = ("uses", "refused", "removed", "findings", "error", "took_s")
+
+# The folders that have a log in this process, by device and inode.
+_folders: weakref.WeakValueDictionary[tuple[int, int], AuditLog] = weakref.WeakValueDictionary()
+_logs: weakref.WeakSet[AuditLog] = weakref.WeakSet()
+_lock = threading.Lock()
+
+
+class AuditLog(Recorder):
+    """Writes each event as a line of JSON into files of a folder, chained so that no line can be altered unseen.
+
+    It is a hook: `observe(log)` for the whole process, `on_event=log` for a session. Lines are written by a thread
+    of its own; a line that follows another one which is not written yet is waited for without blocking the event
+    loop. A forked child begins a file of its own. Close it at the end, or use `with`.
+
+    Args:
+        folder: Where the files lie: a folder that nobody but its owner may write to.
+        session_ids: "omitted", "plain", or "hashed": as HMAC-SHA256 under the active key of `pseudonym_keys`.
+        pseudonym_keys: A ring or a URL of its own, not that of the sessions. Who destroys its keys makes the log
+            anonymous.
+        chain_keys: A ring or a URL. With it lines are chained by HMAC-SHA256, so that who can write to the files
+            cannot chain them anew.
+        on_failure: What becomes of an operation that cannot be written down. "continue": it goes on, which is
+            counted, and told in the log once a minute. "refuse": AuditFailedError.
+        rotate_bytes: From this size on the next line begins another file.
+        sync: When the disk is to hold what was written: within a "second", "always" before it counts as written, or
+            "never", when the operating system sees fit.
+
+    Raises:
+        TypeError: An argument is of the wrong type.
+        ValueError: An argument has a value that is not allowed, the folder is missing, others may write to it, or
+            another AuditLog of this process has it.
+        ProviderConfigError: A URL is none of a place of keys.
+    """
+
+    @redact_frames
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        session_ids: Literal["omitted", "hashed", "plain"] = "omitted",
+        pseudonym_keys: KeyRing | str | None = None,
+        chain_keys: KeyRing | str | None = None,
+        on_failure: Literal["continue", "refuse"] = "continue",
+        rotate_bytes: int = 64 << 20,
+        sync: Literal["second", "always", "never"] = "second",
+    ) -> None:
+        self._session_ids = _choice(session_ids, "session_ids", _SESSION_IDS)
+        self._refuse = _choice(on_failure, "on_failure", _ON_FAILURE) == "refuse"
+        self._sync = _choice(sync, "sync", _SYNC)
+        if type(rotate_bytes) is not int:
+            raise TypeError(f"rotate_bytes must be an int, not {type(rotate_bytes).__name__}")
+        if rotate_bytes < _LEAST_BYTES:
+            raise ValueError(f"rotate_bytes must be {_LEAST_BYTES:,} or more, not {rotate_bytes:,}")
+        self._rotate_bytes = rotate_bytes
+        if (session_ids == "hashed") != (pseudonym_keys is not None):
+            raise ValueError(
+                'session_ids="hashed" and pseudonym_keys go together: give a key ring, or its URL, that is there for'
+                " this alone"
+            )
+        self._folder = checked_folder(folder)
+        self._keys = LineKeys(chain_keys, pseudonym_keys)
+        self._claim()
+        self._asked: set[int] = set()
+        self._begin()
+        _logs.add(self)
+
+    def _claim(self) -> None:
+        status = os.stat(self._folder)  # noqa: PTH116 - text is all it takes
+        place = (status.st_dev, status.st_ino)
+        with _lock:
+            if place in _folders:
+                raise ValueError(f"another AuditLog of this process has {self._folder}; close that one first")
+            _folders[place] = self
+        self._place = place
+
+    def _begin(self) -> None:
+        about = {
+            "format": FORMAT,
+            "library": f"encrypted-sessions {library_version()}",
+            "host": host_name(),
+            "user": user_name(),
+            "pid": os.getpid(),
+            "session_ids": self._session_ids,
+            "on_failure": "refuse" if self._refuse else "continue",
+        }
+        journal = Journal(self._folder, about, self._rotate_bytes, self._sync, looks_always=self._refuse)
+        self._writer = Writer(Writing(journal, self._keys, self._session_ids, folds=not self._refuse))
+        # Also where nobody closes it: when it is let go of, or the process ends.
+        self._finalizer = weakref.finalize(self, _end, self._writer, self._keys)
+
+    def _begin_in_child(self) -> None:
+        """In a forked child the file, the thread and what waits to be written are the parent's."""
+        is_open = self._finalizer.detach() is not None
+        self._writer.leave_to_parent()
+        self._asked = set()
+        self._begin()
+        if not is_open:
+            self._finalizer()
+
+    # -- The hook ---------------------------------------------------------------------------------
+
+    @property
+    def refuses(self) -> bool:  # type: ignore[override]  # it changes
+        """Whether callers are to wait: with "refuse", and for a line that follows one which is not written yet.
+
+        So a kill loses the last line at most.
+        """
+        return self._refuse or self._writer.is_behind
+
+    def __call__(self, event: Any) -> None:
+        """Write an event, which nobody waits for."""
+        if is_known(event) and not self._is_begun(event):
+            self._asked.discard(getattr(event, "sequence", 0))
+            self._writer.bring(Line(event))
+
+    def before(self, event: Any) -> Future[None]:
+        """Write what is to be done. With "continue" that is written of commands alone."""
+        is_command = hasattr(event, "phase")
+        if not is_known(event) or not (self._refuse or is_command):
+            return _done()
+        self._asked.add(event.sequence)
+        answer = self._brought(event, {} if is_command else {"event": "intent"}, without=_NOT_YET)
+        answer.add_done_callback(partial(self._forget_refused, event.sequence))
+        return answer
+
+    def _forget_refused(self, sequence: int, answer: Future[None]) -> None:
+        """What was refused is not in doubt."""
+        if answer.exception() is not None:
+            self._asked.discard(sequence)
+
+    def after(self, event: Any) -> Future[None]:
+        """Write what was done."""
+        if not is_known(event) or self._is_begun(event):
+            return _done()
+        was_asked = event.sequence in self._asked
+        self._asked.discard(event.sequence)
+        return self._brought(event, {}, in_doubt=was_asked)
+
+    def _is_begun(self, event: Any) -> bool:
+        """Whether it is the start of a command, which was written when it was asked for."""
+        return getattr(event, "phase", None) == "start" and event.sequence in self._asked
+
+    def _brought(
+        self, event: Any, more: Mapping[str, Any], *, without: tuple[str, ...] = (), in_doubt: bool = False
+    ) -> Answer:
+        if self._refuse:
+            late = f"its disk did not answer for {int(_REFUSED_AFTER_S)} s"
+            answer = Answer(_REFUSED_AFTER_S, audit_failure(late, in_doubt=in_doubt))
+        else:
+            answer = Answer(_LET_GO_AFTER_S)
+        self._writer.bring(Line(event, more, without=without, future=answer, in_doubt=in_doubt))
+        return answer
+
+    @property
+    def lines_lost(self) -> int:
+        """How many lines could not be written in this process."""
+        return self._writer.lines_lost
+
+    # -- The end ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Write what is left, and the line `end`; waits 10 s at most. Later events are missing, or refused."""
+        self._finalizer()
+        with _lock:
+            if _folders.get(self._place) is self:
+                del _folders[self._place]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<AuditLog in {self._folder}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("an AuditLog cannot be pickled: each process writes files of its own; make one there")
+
+
+def _end(writer: Writer, keys: LineKeys) -> None:
+    writer.close()
+    keys.close()
+
+
+def _done() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
+
+
+def _choice(value: object, argument: str, words: tuple[str, ...]) -> Any:
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be a str, not {type(value).__name__}")
+    if value not in words:
+        raise ValueError(f"{argument} must be {', '.join(map(repr, words[:-1]))} or {words[-1]!r}, not {value!r}")
+    return value
+
+
+def _before_fork() -> None:
+    for log in list(_logs):
+        log._writer.rest()  # noqa: SLF001 - this module's own
+
+
+def _after_fork_in_parent() -> None:
+    for log in list(_logs):
+        log._writer.go_on()  # noqa: SLF001 - likewise
+
+
+def _begin_in_child() -> None:
+    global _lock  # noqa: PLW0603 - a forked child is another process
+    _lock = threading.Lock()
+    for log in list(_logs):
+        log._begin_in_child()  # noqa: SLF001 - likewise
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_begin_in_child)

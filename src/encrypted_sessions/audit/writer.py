@@ -1,0 +1,160 @@
+"""The thread that writes an audit log, so that no event loop waits for a disk or for a place of keys."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from contextlib import suppress
+from enum import Enum
+
+from .lines import Line
+from .writing import Writing, words
+
+__all__ = ["Writer"]
+
+logger = logging.getLogger("encrypted_sessions")
+
+#: So many lines wait for the disk at most; further ones are lost, or refused.
+MOST_WAITING = 10_000
+#: Lines that are written at once.
+_MOST_AT_ONCE = 500
+_CLOSE_S = 10.0
+#: How long a fork waits for the thread.
+_REST_S = 1.0
+
+
+class _Word(Enum):
+    """What the thread is told beside lines."""
+
+    END = "end"
+    REST = "rest"
+
+
+class Writer:
+    """Takes lines from any thread, and has them written in this order by a thread of its own."""
+
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
+        self._queue: queue.SimpleQueue[Line | _Word] = queue.SimpleQueue()
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._is_quiet = False
+        self._closed = False
+        self._brought = self._done = 0
+
+    @property
+    def lines_lost(self) -> int:
+        """How many lines could not be written."""
+        return self._writing.lines_lost
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a line waits to be written."""
+        return self._done < self._brought
+
+    def bring(self, line: Line) -> None:
+        """Have a line written. Its `future`, if it has one, ends when it is, or with AuditFailedError."""
+        with self._lock:
+            problem = ""
+            if self._closed:
+                problem = "it is closed"
+            elif self._brought - self._done >= MOST_WAITING:
+                problem = f"{MOST_WAITING:,} lines wait for its disk"
+            else:
+                self._brought += 1
+                self._queue.put(line)
+                if self._thread is None and not self._is_quiet:
+                    self._begin_thread()
+                return
+        self._writing.lose([line], problem)
+
+    def close(self) -> None:
+        """Write what is left and the last line, and end the thread. Waits 10 s at most."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            thread = self._thread
+            self._queue.put(_Word.END)
+        if thread is None:
+            self._turn()
+            return
+        thread.join(_CLOSE_S)
+        if thread.is_alive():
+            logger.error("the audit log was left open: its disk did not answer for %d s", int(_CLOSE_S))
+
+    # Around a fork, which had better find no thread.
+
+    def rest(self) -> None:
+        """Write what was brought, and let the thread end until `go_on`."""
+        with self._lock:
+            thread, self._is_quiet = self._thread, True
+        if thread is not None and not self._closed:
+            self._queue.put(_Word.REST)
+            _join(thread)
+
+    def go_on(self) -> None:
+        """Go on after `rest`, if there is anything that may be to do."""
+        with self._lock:
+            self._is_quiet = False
+            if self._brought and self._thread is None and not self._closed:
+                self._begin_thread()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: let go of the file, and write nothing to it."""
+        self._writing.close()
+
+    def _begin_thread(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="encrypted-sessions-audit", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter is ending
+            self._thread = None
+            self._turn()
+
+    # -- The thread -----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            told = self._turn()
+            if told is _Word.END:
+                return
+            if told is _Word.REST:
+                with self._lock:
+                    if self._is_quiet:
+                        self._thread = None
+                        return
+                # Else the fork did not wait so long.
+
+    def _turn(self) -> _Word | None:
+        """Wait for lines or for what is due, and see to it; what the thread was told then."""
+        entries: list[Line | _Word] = []
+        with suppress(queue.Empty):
+            entries.append(self._queue.get(timeout=max(0.0, self._writing.due_at - time.monotonic())))
+            while not self._queue.empty() and isinstance(entries[-1], Line) and len(entries) < _MOST_AT_ONCE:
+                entries.append(self._queue.get_nowait())
+        lines = [entry for entry in entries if isinstance(entry, Line)]
+        told = entries[-1] if len(lines) < len(entries) else None
+        try:
+            if lines:
+                self._writing.take(lines)
+            self._writing.do_what_is_due(is_end=told is _Word.END)
+        except Exception as error:
+            # Not a line's doing, so not told as one; and nobody may wait for ever.
+            logger.exception("the audit log went wrong")
+            self._writing.lose([line for line in lines if line.future is None or not line.future.done()], words(error))
+        with self._lock:
+            self._done += len(lines)
+        return told if isinstance(told, _Word) else None
+
+
+def _join(thread: threading.Thread) -> None:
+    until = time.monotonic() + _REST_S
+    thread.join(_REST_S)
+    # Python calls a thread ended a moment before the system does, and it is the system's count that a fork goes by.
+    task = f"/proc/self/task/{thread.native_id}"
+    while os.path.exists(task) and not thread.is_alive() and time.monotonic() < until:  # noqa: PTH110 - in a hurry
+        time.sleep(0.0002)

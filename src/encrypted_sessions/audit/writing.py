@@ -1,0 +1,207 @@
+"""What the thread of an audit log does: lines are written, counted where they cannot be, folded, synced and told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+
+from keyproviders import KeyProviderError
+
+from .answer import audit_failure
+from .chain import body
+from .floods import FOLD_S, Floods
+from .journal import Journal, Keys
+from .line_keys import LineKeys
+from .lines import Line, NameSession, now, session_names
+
+__all__ = ["Writing", "words"]
+
+logger = logging.getLogger("encrypted_sessions")
+
+_NEVER = float("inf")
+_SYNC_S = 1.0
+_TELL_S = 60.0
+_HASH_S = 3_600.0
+#: A place of keys that does not answer is not asked again for each line.
+_KEYS_REST_S = 1.0
+
+
+class _NoKeyError(Exception):
+    """The keys for a line are not to be had."""
+
+
+class Writing:
+    """Writes lines to a journal. All but `lose` and `lines_lost` is for one thread.
+
+    `session_ids` is "omitted", "hashed" or "plain"; with `folds` refusals that repeat themselves are folded.
+    """
+
+    def __init__(self, journal: Journal, keys: LineKeys, session_ids: str, *, folds: bool) -> None:
+        self._journal = journal
+        self._keys = keys
+        self._session_ids = session_ids
+        self._folds = folds
+        self._floods = Floods()
+        self._owed: list[Line] = []
+        self._keys_at = 0.0
+        self._fold_at = self._sync_at = _NEVER
+        self._hash_at = time.monotonic() + _HASH_S
+        self._hash_told = 0
+        # What could not be written: in all, since a line last said so, and from when on.
+        self._lock = threading.Lock()
+        self.lines_lost = 0
+        self._lost = 0
+        self._lost_since = ""
+        self._tell_at = 0.0
+
+    @property
+    def due_at(self) -> float:
+        """When the next thing is due, by the monotonic clock."""
+        return min(self._fold_at, self._sync_at, self._hash_at)
+
+    def take(self, lines: Sequence[Line]) -> None:
+        """Write these, but for those that are folded."""
+        left = []
+        for line in lines:
+            if self._is_refusal(line) and self._floods.fold(line.event):
+                _end(line)
+            else:
+                left.append(line)
+        if self._floods and self._fold_at == _NEVER:
+            self._fold_at = time.monotonic() + FOLD_S
+        if left:
+            self._write(left)
+
+    def _is_refusal(self, line: Line) -> bool:
+        return self._folds and not line.more and bool(getattr(line.event, "refused", 0))
+
+    def _write(self, lines: Sequence[Line]) -> None:
+        """Write what is owed, then these. What cannot be written fails."""
+        with self._lock:
+            lost, since = self._lost, self._lost_since
+        told = [Line(None, {"event": "lost", "at": now(), "lines": lost, "since": since})] if lost else []
+        every = [*self._owed, *told, *lines]
+        written, problem = 0, ""
+        try:
+            while written < len(every):
+                keys = self._keys_now()
+                name = session_names(self._session_ids, keys.pseudonyms)
+                written += self._journal.write([_body(line, name) for line in every[written:]], keys)
+        except (OSError, _NoKeyError) as error:
+            problem = words(error)
+        if written >= len(self._owed) + len(told) and lost:
+            with self._lock:
+                self._lost -= lost
+            logger.info("the audit log is written again")
+        for line in every[:written]:
+            _end(line)
+        failed = every[max(written, len(self._owed) + len(told)) :]
+        self._owed = self._owed[written:]
+        if not self._journal.is_synced and self._sync_at == _NEVER:
+            self._sync_at = time.monotonic() + _SYNC_S
+        if problem:
+            self.lose(failed, problem)
+
+    def _keys_now(self) -> Keys:
+        if not self._keys.are_needed:
+            return Keys(None, None)
+        if time.monotonic() < self._keys_at:
+            raise _NoKeyError("its keys could not be had a moment ago")
+        try:
+            return self._keys.now(self._journal.kids)
+        except KeyProviderError as error:
+            self._keys_at = time.monotonic() + _KEYS_REST_S
+            raise _NoKeyError(f"no key came: {error}") from None
+
+    def lose(self, lines: Sequence[Line], problem: str) -> None:
+        """Count these as lost, tell it once a minute, and have nobody wait for them."""
+        with self._lock:
+            self._lost_since = self._lost_since if self._lost else now()
+            self._lost += len(lines)
+            self.lines_lost += len(lines)
+            lost = self.lines_lost
+            is_due = time.monotonic() >= self._tell_at
+            if is_due:
+                self._tell_at = time.monotonic() + _TELL_S
+        if is_due:
+            logger.error(
+                "the audit log cannot be written: %s. %d lines are missing in it so far",
+                problem,
+                lost,
+                extra={"audit_file": self._journal.path, "lines_lost": lost},
+            )
+        for line in lines:
+            _end(line, problem)
+
+    # -- What is due ------------------------------------------------------------------------------------
+
+    def do_what_is_due(self, *, is_end: bool) -> None:
+        """Fold, sync and tell; at the end all of it, and the line `end`."""
+        moment = time.monotonic()
+        if is_end or moment >= self._fold_at:
+            self._owed = self._owed or list(self._floods.flush())
+            self._fold_at = moment + FOLD_S if self._floods else _NEVER
+            if self._owed:
+                self._write([])
+            if is_end and self._owed:
+                self.lose(self._owed, "it ends")
+        if is_end and self._journal.number:
+            self._write([Line(None, {"event": "end", "at": now()})])
+        if is_end or moment >= self._sync_at:
+            self._sync_at = _NEVER
+            try:
+                self._journal.sync()
+            except OSError as error:
+                self.lose([], words(error))
+        if is_end or moment >= self._hash_at:
+            self._hash_at = moment + _HASH_S
+            self._tell_hash()
+        if is_end:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._journal.close()
+
+    def _tell_hash(self) -> None:
+        """What is to be kept elsewhere: only so it shows that somebody cut off the end."""
+        number, path = self._journal.number, self._journal.path
+        if number == self._hash_told:
+            return
+        self._hash_told = number
+        logger.info(
+            "the audit log has %d lines so far; to be kept elsewhere, for `audit verify --until`: %d:%s",
+            number,
+            number,
+            self._journal.hash,
+            extra={"audit_file": path, "line": number, "hash": self._journal.hash},
+        )
+
+
+def _body(line: Line, name_session: NameSession) -> bytes:
+    try:
+        return body(line.fields(name_session))
+    except (AttributeError, TypeError, ValueError):
+        logger.exception("the audit log cannot show a %s as it is", type(line.event).__name__)
+        return body({"event": "unknown", "at": now(), "class": type(line.event).__name__})
+
+
+def _end(line: Line, problem: str = "") -> None:
+    if line.future is None:
+        return
+    with suppress(InvalidStateError):  # nobody waited for it any longer
+        if problem:
+            line.future.set_exception(audit_failure(problem, in_doubt=line.in_doubt))
+        else:
+            line.future.set_result(None)
+
+
+def words(error: Exception) -> str:
+    """What went wrong, with the file that it is about."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+    return str(error) or type(error).__name__
