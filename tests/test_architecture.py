@@ -20,7 +20,18 @@ SUITE_1 = ("derivation", "envelope", "suites/fernet_v1")
 SUITE_1_LINES = 400
 CRYPTOGRAPHY = (*SUITE_1, "cipher", "suites/__init__", "suites/suite")
 CRYPTOGRAPHY_LINES = 570
-LOADED_ONLY_WHEN_USED = ("agents", "boto3", "hvac", "pydantic", "redis", "rich", "sqlalchemy", "tenacity", "typer")
+LOADED_ONLY_WHEN_USED = (
+    "agents",
+    "boto3",
+    "hvac",
+    "opentelemetry",
+    "pydantic",
+    "redis",
+    "rich",
+    "sqlalchemy",
+    "tenacity",
+    "typer",
+)
 
 
 def folder_of(package: str) -> Path:
