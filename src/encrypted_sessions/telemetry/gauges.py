@@ -1,15 +1,18 @@
-"""What is looked at when metrics are collected: how each ring is, and how old its keys are."""
+"""What is looked at when metrics are collected: how each ring is, how old its keys are, what audit logs lost."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keyproviders import RingSnapshot, snapshot_rings
+from opentelemetry.metrics import Meter, Observation
 
 from .bounds import MOST_KEYS, RingNames, scheme_of
 from .names import (
+    AUDIT_LINES_LOST,
     KEY_AGE,
     KID,
     OTHER,
@@ -22,18 +25,15 @@ from .names import (
     USE,
 )
 
-if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter, Observation
-
-__all__ = ["RingGauges"]
+__all__ = ["Gauges"]
 
 _Series = tuple[tuple[str, str], ...]
 _Values = Iterator[tuple[dict[str, str], float]]
 _READ, _WRITE = "read", "write"
 
 
-class RingGauges:
-    """Gauges of one meter. What a meter has cannot be taken back, so `names` says who is called what, and None nothing.
+class Gauges:
+    """What one meter observes. What a meter has cannot be taken back, so `names` says who is called what, and None nothing.
 
     Where several rings share a series, it shows the worst of them.
     """
@@ -54,12 +54,20 @@ class RingGauges:
             meter.create_observable_gauge(
                 name, [self._callback(name, values, worst)], unit=unit, description=description
             )
+        meter.create_observable_counter(
+            AUDIT_LINES_LOST, [self._lines_lost], unit="{line}", description="Lines that an audit log could not write."
+        )
+
+    def _lines_lost(self, _: Any) -> list[Observation]:
+        # Not imported where nobody keeps one.
+        audit = sys.modules.get(f"{__package__.rpartition('.')[0]}.audit.log")
+        if audit is None or self.names is None:
+            return []
+        return [Observation(sum(log.lines_lost for log in list(audit._logs)))]
 
     def _callback(
         self, name: str, values: Callable[[RingSnapshot], _Values], worst: Callable[..., float]
     ) -> Callable[[Any], Iterable[Observation]]:
-        from opentelemetry.metrics import Observation  # noqa: PLC0415 - as in the package: the extra may be missing
-
         def observe(_: Any) -> list[Observation]:
             names, series = self.names, dict[_Series, float]()
             for ring in self._snapshot(name) if names is not None else ():

@@ -20,7 +20,7 @@ from ..events.beginnings import observe_beginnings
 from ..events.hooks import observe
 from ..events.pseudonyms import SessionIds, checked_session_ids
 from .bounds import RingNames
-from .gauges import RingGauges
+from .gauges import Gauges
 from .metrics import Metrics
 from .names import SCOPE
 from .session_names import SessionNames
@@ -34,7 +34,7 @@ _lock = threading.Lock()
 _stop: Callable[[], None] | None = None
 _given: tuple[object, ...] = ()
 # What a meter has stays with it, so it is made once for each.
-_gauges: WeakKeyDictionary[MeterProvider, RingGauges] = WeakKeyDictionary()
+_gauges: WeakKeyDictionary[MeterProvider, Gauges] = WeakKeyDictionary()
 
 
 def _unlock_in_child() -> None:
@@ -105,7 +105,7 @@ def _start(
     counted = Metrics(meter, names)
     gauges = _gauges.get(meters)
     if gauges is None:
-        gauges = _gauges[meters] = RingGauges(meter)
+        gauges = _gauges[meters] = Gauges(meter)
     gauges.names = names
     ends = [observe(counted), observe_calls(counted.call)]
     if spans:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from keyproviders import KeyEvent, ProviderCall
+from opentelemetry.metrics import Meter
 
 from ..events.shapes import KeysetEvent, SessionEvent
 from .bounds import RingNames, scheme_of
@@ -26,8 +27,6 @@ from .names import (
 )
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter
-
     from ..maintenance.run_event import RunEvent
 
 __all__ = ["Metrics"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AUDIT_LINES_LOST",
     "BUCKETS_S",
     "CALL_DURATION",
     "CONVERSATION",
@@ -32,6 +33,7 @@ SCOPE = "encrypted_sessions"
 
 OPERATION_DURATION = "encrypted_sessions.operation.duration"
 ITEMS = "encrypted_sessions.items"
+AUDIT_LINES_LOST = "encrypted_sessions.audit.lines_lost"
 CALL_DURATION = "keyproviders.call.duration"
 RING_EVENTS = "keyproviders.ring.events"
 RING_ANSWER_AGE = "keyproviders.ring.answer.age"

@@ -68,7 +68,7 @@ class Spans:
 
     def call(self, call: ProviderCall) -> Callable[[BaseException | None], None]:
         """A call to a provider begins in this thread."""
-        linked: set[SpanContext] = set()
+        linked: set[int] = set()
         attributes = {SCHEME: scheme_of(call.place), PLACE: printable(call.place), QUESTION: call.question}
         if call.kid is not None:
             attributes[KID] = call.kid
@@ -93,10 +93,10 @@ class Spans:
         return end
 
 
-def _waiting(waiters: list[Context], linked: set[SpanContext]) -> Iterator[SpanContext]:
+def _waiting(waiters: list[Context], linked: set[int]) -> Iterator[SpanContext]:
     """The spans of those who wait, without those that are `linked` already."""
     for waiter in list(waiters):
         found = waiter.run(trace.get_current_span).get_span_context()
-        if found.is_valid and found not in linked:
-            linked.add(found)
+        if found.is_valid and found.span_id not in linked:
+            linked.add(found.span_id)
             yield found
