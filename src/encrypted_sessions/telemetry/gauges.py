@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from keyproviders import RingSnapshot, snapshot_rings
 from opentelemetry.metrics import Meter, Observation
+
+from keyproviders import RingSnapshot, snapshot_rings
 
 from .bounds import MOST_KEYS, RingNames, scheme_of
 from .names import (
@@ -33,7 +34,7 @@ _READ, _WRITE = "read", "write"
 
 
 class Gauges:
-    """What one meter observes. What a meter has cannot be taken back, so `names` says who is called what, and None nothing.
+    """What one meter observes. What a meter has cannot be taken back, so `names` is None where nobody looks.
 
     Where several rings share a series, it shows the worst of them.
     """
@@ -63,7 +64,7 @@ class Gauges:
         audit = sys.modules.get(f"{__package__.rpartition('.')[0]}.audit.log")
         if audit is None or self.names is None:
             return []
-        return [Observation(sum(log.lines_lost for log in list(audit._logs)))]
+        return [Observation(sum(log.lines_lost for log in list(audit._logs)))]  # noqa: SLF001 - the one list of them there is
 
     def _callback(
         self, name: str, values: Callable[[RingSnapshot], _Values], worst: Callable[..., float]

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from keyproviders import KeyEvent, ProviderCall
 from opentelemetry.metrics import Meter
+
+from keyproviders import KeyEvent, ProviderCall
 
 from ..events.shapes import KeysetEvent, SessionEvent
 from .bounds import RingNames, scheme_of

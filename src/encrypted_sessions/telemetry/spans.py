@@ -19,6 +19,9 @@ from .session_names import SessionNames
 
 __all__ = ["Spans"]
 
+#: So many spans may be open. The oldest are of operations whose loop was gone before they ended.
+_MOST_OPEN = 10_000
+
 
 class Spans:
     """A hook for `observe`, one for `observe_calls`, and one that is told of operations that begin.
@@ -40,6 +43,8 @@ class Spans:
         if name is not None:
             attributes[CONVERSATION] = name
         span = self._tracer.start_span(f"encrypted_sessions.{operation}", kind=SpanKind.INTERNAL, attributes=attributes)
+        if len(self._open) >= _MOST_OPEN:
+            del self._open[next(iter(self._open))]
         self._open[sequence] = span, context.attach(trace.set_span_in_context(span))
 
     def __call__(self, event: Any) -> None:
