@@ -70,8 +70,11 @@ class Gauges:
         self, name: str, values: Callable[[RingSnapshot], _Values], worst: Callable[..., float]
     ) -> Callable[[Any], Iterable[Observation]]:
         def observe(_: Any) -> list[Observation]:
-            names, series = self.names, dict[_Series, float]()
-            for ring in self._snapshot(name) if names is not None else ():
+            names = self.names
+            if names is None:
+                return []
+            series: dict[_Series, float] = {}
+            for ring in self._snapshot(name):
                 shown = {RING: names.shown(ring.ring), SCHEME: scheme_of(ring.place)}
                 for attributes, value in values(ring):
                     key = tuple({**shown, **attributes}.items())
