@@ -37,6 +37,7 @@ import poppers
 import providers
 import ring
 import stores
+import telemetry
 from measuring import Table
 
 Measurement = Callable[..., Coroutine[Any, Any, Table]]
@@ -50,6 +51,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "agent-loop": agent_loop.measure,
     "event-loop": event_loop.measure,
     "events": events.measure,
+    "telemetry": telemetry.measure,
     "advanced": advanced.measure,
     "expired": expired.measure,
     "memory": memory.measure,

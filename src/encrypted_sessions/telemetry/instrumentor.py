@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Collection
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics, trace
@@ -52,7 +52,7 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     tracer_provider: TracerProvider | None = None,
     spans: bool = False,
-    session_ids: SessionIds = "omitted",
+    session_ids: Literal["omitted", "hashed", "plain"] = "omitted",
     pseudonym_keys: KeyRing | str | None = None,
 ) -> Callable[[], None]:
     """Have metrics made of all that sessions, rings, maintenance and keysets of this process do; spans, too, if wanted.
