@@ -41,7 +41,7 @@ INSTALL := install $(PIP_QUIETLY) --no-compile
 UNTIL ?= $(shell sed -n 's/.*make requirements UNTIL=\([0-9-]*\).*/\1/p' requirements-dev.txt)
 COMPILE = $(UV_VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --only-binary :all: --generate-hashes \
 	--no-config --exclude-newer $(UNTIL)T00:00:00Z --custom-compile-command "make requirements UNTIL=$(UNTIL)" --upgrade
-EXTRAS := --extra agents --extra aws --extra cli --extra redis --extra sql --extra vault
+EXTRAS := --extra agents --extra aws --extra cli --extra otel --extra redis --extra sql --extra vault
 
 PYTEST_OPTIONS := -n $(WORKERS) --dist worksteal
 # The tests that coverage is measured with, without those that start programs, simulate days, try very many values or

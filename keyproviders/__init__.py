@@ -2,8 +2,9 @@
 
 For users: `KeyRing`, its `CachePolicy` and `RetryPolicy`, `Key`, `open_provider`,
 `looks_like_provider_url`, `known_schemes`, and the errors under `KeyProviderError`. For
-operators: `open_keyset`, which changes the keyset that a fleet shares, and `observe`, which tells of
-what happens to the keys of every ring.
+operators: `open_keyset`, which changes the keyset that a fleet shares. For those who watch: `observe`, which
+tells of what happens to the keys of every ring, `observe_calls` of each call to a provider, and
+`snapshot_rings`, which says what all rings could do now.
 
 For authors of providers: `KeyProvider` is what a provider must do, `decode_key_text` reads key
 material strictly, `weakness_of` tells a placeholder from a random key, `is_strict` says whether what
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     from .key_strength import weakness_of
     from .keyset import open_keyset
     from .registry import known_schemes, looks_like_provider_url, open_provider
+    from .ring.call_hooks import ProviderCall, observe_calls
     from .ring.events import KeyEvent, observe
     from .ring.health import RingHealth
     from .ring.keyring import KeyRing
     from .ring.policies import CachePolicy, RetryPolicy
+    from .ring.snapshots import RingSnapshot, snapshot_rings
 
 __all__ = [
     "CachePolicy",
@@ -58,19 +61,23 @@ __all__ = [
     "KeyProviderError",
     "KeyRing",
     "KeyUnavailableError",
+    "ProviderCall",
     "ProviderConfigError",
     "RetryPolicy",
     "RingHealth",
+    "RingSnapshot",
     "WeakKeyWarning",
     "decode_key_text",
     "is_strict",
     "known_schemes",
     "looks_like_provider_url",
     "observe",
+    "observe_calls",
     "open_keyset",
     "open_provider",
     "parse_kid",
     "redact_frames",
+    "snapshot_rings",
     "weakness_of",
 ]
 
@@ -80,14 +87,18 @@ _HOMES = {
     "CachePolicy": "ring.policies",
     "KeyEvent": "ring.events",
     "KeyRing": "ring.keyring",
+    "ProviderCall": "ring.call_hooks",
     "RetryPolicy": "ring.policies",
     "RingHealth": "ring.health",
+    "RingSnapshot": "ring.snapshots",
     "is_strict": "_support.strictness",
     "known_schemes": "registry",
     "looks_like_provider_url": "registry",
     "observe": "ring.events",
+    "observe_calls": "ring.call_hooks",
     "open_keyset": "keyset",
     "open_provider": "registry",
+    "snapshot_rings": "ring.snapshots",
     "weakness_of": "key_strength",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
@@ -260,6 +261,16 @@ def postgres_url(request: pytest.FixtureRequest) -> str:
 def postgres_programs(_postgres: PostgresServer) -> Path:
     """The folder of PostgreSQL's programs, psql among them."""
     return _postgres.programs
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Prometheus's program that tests rules."""
+    program = shutil.which("promtool")
+    if program is None:
+        _missing("promtool", ProgramMissingError("promtool is not installed (on Debian: apt-get install prometheus)"))
+        raise FileNotFoundError
+    return program
 
 
 @pytest.fixture

@@ -22,7 +22,18 @@ SUITE_2 = ("envelope", "suites/aes_gcm_v2")
 SUITE_2_LINES = 420
 CRYPTOGRAPHY = (*SUITE_1, "cipher", "suites/__init__", "suites/suite")
 CRYPTOGRAPHY_LINES = 640
-LOADED_ONLY_WHEN_USED = ("agents", "boto3", "hvac", "pydantic", "redis", "rich", "sqlalchemy", "tenacity", "typer")
+LOADED_ONLY_WHEN_USED = (
+    "agents",
+    "boto3",
+    "hvac",
+    "opentelemetry",
+    "pydantic",
+    "redis",
+    "rich",
+    "sqlalchemy",
+    "tenacity",
+    "typer",
+)
 
 
 def folder_of(package: str) -> Path:

@@ -21,6 +21,7 @@ EXTRAS = {
     "agents": {"openai-agents"},
     "aws": {"boto3"},
     "cli": {"rich", "typer"},
+    "otel": {"opentelemetry-api"},
     "redis": {"redis"},
     "sql": {"sqlalchemy"},
     "vault": {"hvac"},
@@ -122,6 +123,9 @@ def test_the_metadata_names_license_python_and_command(archive: zipfile.ZipFile)
     scripts = ConfigParser()
     scripts.read_string(dist_info(archive, "entry_points.txt"))
     assert dict(scripts["console_scripts"]) == {"encrypted-sessions": "encrypted_sessions.cli:main"}
+    assert dict(scripts["opentelemetry_instrumentor"]) == {
+        "encrypted_sessions": "encrypted_sessions.telemetry:EncryptedSessionsInstrumentor"
+    }
 
 
 def test_the_license_comes_along(archive: zipfile.ZipFile):

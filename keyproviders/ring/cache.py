@@ -26,6 +26,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from math import inf
 
@@ -174,6 +175,16 @@ class KeyCache:
         """Whether any key is held that may be read with."""
         return now < self.all_until and any(now < self._read_limit(entry) for entry in self._keys.values())
 
+    # For those who watch.
+
+    def created_at(self) -> dict[str, datetime | None]:
+        """When each key that is held was made, as far as its place says."""
+        return {kid: entry.key.created_at for kid, entry in self._keys.items()}
+
+    def is_resting(self, now: float) -> bool:
+        """Whether nobody used the ring for so long that it asks no more by itself."""
+        return now >= self.used_at + _IDLE_S
+
     # If nobody answers from now on.
 
     def writes_for(self, now: float) -> float:
@@ -228,7 +239,7 @@ class KeyCache:
     def wake_at(self, now: float) -> float:
         """When something is to be done that no use of the ring brings about."""
         refresh = inf
-        if self._active is not None and now < self.used_at + _IDLE_S:
+        if self._active is not None and not self.is_resting(now):
             refresh = self._active.ask_at
         return min(refresh, self.all_until, self._next_end(), self._next_outage_event())
 

@@ -11,6 +11,7 @@ from ..key import Key
 from .waiting import OneShotEvent
 
 if TYPE_CHECKING:
+    from contextvars import Context
     from types import TracebackType
 
 __all__ = ["ACTIVE", "NAMES", "InFlightCall", "copy_of"]
@@ -40,6 +41,7 @@ class InFlightCall:
         "once",
         "question",
         "started_at",
+        "waiters",
     )
 
     def __init__(
@@ -62,6 +64,7 @@ class InFlightCall:
         self.once = once  # not to be tried again when the place cannot answer
         self.started_at: float | None = None
         self.done = OneShotEvent()
+        self.waiters: list[Context] = []  # for those who are told of calls
         self._key: Key | None = None
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None

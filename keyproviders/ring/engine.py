@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 from .._support.redaction import clear_frames
 from ..errors import KeyNotAskedError, KeyProviderError, KeyUnavailableError
 from ..key import Key
+from . import call_hooks
 from .cache import KeyCache
 from .call_table import CallTable
 from .calls import ACTIVE, NAMES, InFlightCall, copy_of
@@ -90,6 +91,7 @@ class Engine:
         sleep: Callable[[float], None],
     ) -> None:
         self.label = sources[0].label
+        self.name = sink.ring
         self.deadline_s = retry.deadline_s
         self.lock = threading.RLock()
         self.clock = clock
@@ -316,6 +318,7 @@ class Engine:
         key: Key | None = None
         error: BaseException | None = None
         if self._is_wanted(call):
+            call_hooks.running(call)
             try:
                 key = call_with_retry(
                     partial(self._attempt, call.ask),
@@ -327,6 +330,7 @@ class Engine:
                 error = raised
             except BaseException as raised:  # noqa: BLE001 - one that would end a waiter is not passed on
                 error = RuntimeError(f"a provider raised {type(raised).__name__}")
+        call_hooks.running(None)
         if error is not None:
             clear_frames(error)
         self._resolve(call, key, error)

@@ -164,7 +164,7 @@ class EventSink:
         if on_event is not None:
             _check_hook(on_event, "on_event")
         self._on_event = on_event
-        self._ring = ring
+        self.ring = ring
         self._queue: deque[Report] = deque()
         self._telling = threading.Lock()
 
@@ -192,7 +192,7 @@ class EventSink:
             log.log(report.level, "%s", event.message, extra=self._fields(event))
         if self._on_event is None and not _observers:
             return
-        event = event._replace(at=datetime.now(timezone.utc), ring=self._ring)
+        event = event._replace(at=datetime.now(timezone.utc), ring=self.ring)
         for hook in _unique((self._on_event, *_observers)):
             try:
                 hook(event)
@@ -203,7 +203,7 @@ class EventSink:
         left_s = event.seconds_left
         fields = {
             "event": event.what,
-            "ring": self._ring,
+            "ring": self.ring,
             "kid": event.kid,
             "seconds_left": None if left_s is None else round(left_s, 3),
         }

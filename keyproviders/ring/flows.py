@@ -8,6 +8,7 @@ from math import inf
 
 from ..errors import KeyNotFoundError, KeyProviderError, KeyUnavailableError
 from ..key import Key, parse_kid
+from .call_hooks import waits_for
 from .calls import ACTIVE, NAMES, InFlightCall
 from .engine import LISTING, Engine
 from .events import log
@@ -28,6 +29,7 @@ def find_active(engine: Engine) -> Flow[Key]:
             return key
         age_s = engine.cache.active_age(turn.now)
         call = engine.look_up_active(turn)
+        waits_for(call)
     yield from _until_done(engine, call)
     try:
         return call.result()
@@ -73,6 +75,9 @@ def _find(engine: Engine, kid: str, parts: tuple[str | None, str], asker: str | 
                 if wait_s == 0:
                     raise engine.not_asked(kid)
                 call = engine.look_up(turn, lookup, asker, listed=listed)
+            else:
+                call = found
+            waits_for(call)
         if found is not None:
             yield found.done, _ASK_FIRST_S
             with engine.turn() as turn:
@@ -97,6 +102,7 @@ def refresh(engine: Engine) -> Flow[Key]:
         with engine.turn() as turn:
             engine.refuse_if_closed()
             call = engine.ask_for_active(turn)
+            waits_for(call)
         yield from _until_done(engine, call)
         # One that was under way before may have asked before what is to be noticed happened.
         if call.number > before:
@@ -111,6 +117,7 @@ def list_kids(engine: Engine) -> Flow[tuple[str, ...]]:
         with engine.turn() as turn:
             engine.refuse_if_closed()
             call = engine.list_names(turn)
+            waits_for(call)
         yield from _until_looked_up(engine, call, "its names", LISTING, engine.deadline_s)
         if call.number > before:
             break

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from .workers import WORKERS
 
-__all__ = ["survive_forks"]
+__all__ = ["survive_forks", "survivors"]
 
 _Owner = TypeVar("_Owner")
 
@@ -43,6 +43,12 @@ def survive_forks(
                 before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
             )
             _registered = True
+
+
+def survivors() -> list[object]:
+    """All that `survive_forks` was called with, of what lives."""
+    with _members_lock:
+        return list(_members)
 
 
 def _before_fork() -> None:

@@ -17,6 +17,7 @@ from ..errors import (
 from ..key import Key
 from ..key_strength import check_strength
 from ..provider import KeyProvider
+from .call_hooks import calling
 from .events import log
 
 __all__ = ["KeyLookup", "KeySource", "another_key"]
@@ -49,18 +50,20 @@ class KeySource:
 
     def active(self) -> Key:
         """The provider's active key. One call; raises what the provider raises."""
-        self._be_ready()
-        key = self._checked(self._provider.active(), "active()")
-        check_strength(key, self.label, active=True, strict=self._strict)
-        self._refuse_early_rotation()
-        return key
+        with calling(self.label, "active"):
+            self._be_ready()
+            key = self._checked(self._provider.active(), "active()")
+            check_strength(key, self.label, active=True, strict=self._strict)
+            self._refuse_early_rotation()
+            return key
 
     def get(self, name: str) -> Key:
         """The provider's key of that name. One call; raises what the provider raises."""
-        self._be_ready()
-        key = self._checked(self._provider.get(name), f"get({name!r})")
-        check_strength(key, self.label, active=False, strict=self._strict)
-        return key
+        with calling(self.label, "get"):
+            self._be_ready()
+            key = self._checked(self._provider.get(name), f"get({name!r})")
+            check_strength(key, self.label, active=False, strict=self._strict)
+            return key
 
     def warn_once(self, name: str, message: str) -> None:
         """Say something about a name that the source has, and not again: rows may ask for it as often as they like."""
@@ -71,8 +74,9 @@ class KeySource:
     def names(self) -> Mapping[str, str | None] | None:
         """All names that the provider would answer for, with fingerprints where it has them; None if it fails."""
         try:
-            self._be_ready()
-            listed = self._provider.names()  # type: ignore[attr-defined] # optional; `lists_names` says that it is there
+            with calling(self.label, "names"):
+                self._be_ready()
+                listed = self._provider.names()  # type: ignore[attr-defined] # optional; `lists_names` says that it is there
         except Exception:  # noqa: BLE001 - whatever it is, get() meets it too, and says so where it is heard
             return None
         return dict(listed) if isinstance(listed, Mapping) else None

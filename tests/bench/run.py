@@ -40,6 +40,7 @@ import ring
 import sessions
 import stores
 import suites
+import telemetry
 from measuring import Table
 
 Measurement = Callable[..., Coroutine[Any, Any, Table]]
@@ -55,6 +56,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "event-loop": event_loop.measure,
     "events": events.measure,
     "audit": audit.measure,
+    "telemetry": telemetry.measure,
     "advanced": advanced.measure,
     "expired": expired.measure,
     "memory": memory.measure,

@@ -24,6 +24,7 @@ def test_the_links_of_a_document_lead_somewhere(path: Path) -> None:
 
 def test_every_page_is_linked_from_the_index_and_the_index_from_the_readme() -> None:
     index = ROOT / "docs" / "index.md"
-    pages = {path.name for path in documents() if path.parent == index.parent} - {"index.md"}
+    docs = index.parent
+    pages = {str(path.relative_to(docs)) for path in documents() if path.is_relative_to(docs)} - {"index.md"}
     assert pages <= {target.partition("#")[0] for target in links(index)}
     assert "docs/index.md" in set(links(ROOT / "README.md"))

@@ -24,7 +24,7 @@ PLATFORMS = {
 }
 # The locks that an environment of the suite can check by what is installed: of the others, most versions differ.
 ROOTS = {
-    "requirements-dev.txt": ("requirements-dev.in", {"agents", "aws", "cli", "redis", "sql", "vault"}),
+    "requirements-dev.txt": ("requirements-dev.in", {"agents", "aws", "cli", "otel", "redis", "sql", "vault"}),
     "requirements-demo.txt": ("requirements-demo.in", {"agents", "cli"}),
 }
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..core.kids import shown_kid
 from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding
+from .beginnings import tell_beginning
 from .context import context_now
 from .hooks import ask, next_sequence, recorders, tell, tell_failure, tell_plainly
 from .listening import LISTENING, Hook, Judged, current
@@ -49,6 +50,7 @@ class Operation:
         self._findings: list[Finding] = []
         self._removed = 0
         self._in_doubt = 0
+        tell_beginning(self._sequence, name, session)
 
     # What it does.
 

@@ -36,8 +36,8 @@ def file_of(name: str) -> Path:
 
 
 def documents() -> list[Path]:
-    """Every document for readers: those of the root, and docs/."""
-    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+    """Every document for readers: those of the root, and docs/ with its folders."""
+    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,125 @@
+"""Who is told of each call to a provider, such as what measures and traces them. Nothing is made where nobody is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, NamedTuple
+
+from .events import log
+
+if TYPE_CHECKING:
+    from .calls import InFlightCall
+
+__all__ = ["CallHook", "ProviderCall", "calling", "observe_calls", "running", "waits_for"]
+
+# Further waiters of one call are not handed to hooks.
+_MOST_WAITERS = 64
+
+
+class ProviderCall(NamedTuple):
+    """One call to a provider that begins: one attempt, of one of the ring's places.
+
+    Attributes:
+        place: What is asked, as it calls itself.
+        question: "active", "get" or "names".
+        kid: The public id of the key that is looked for; None when the question is another.
+        waiters: The contexts (of `contextvars`) of those who wait for the answer. Others may join them until it comes.
+            Nobody waits for what is asked in the background.
+    """
+
+    place: str
+    question: str
+    kid: str | None
+    waiters: list[Context]
+
+
+#: Is told that a call begins; what it gives is called at its end, with the error or None.
+CallHook = Callable[[ProviderCall], "Callable[[BaseException | None], object] | None"]
+
+_hooks: tuple[CallHook, ...] = ()
+_hooks_lock = threading.Lock()
+_thread = threading.local()
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+def observe_calls(hook: CallHook) -> Callable[[], None]:
+    """Have a hook told of each call to a provider of any ring of this process, from now on.
+
+    It is called in the thread that makes the call, right before it. What it gives, if anything, is called right
+    after it. What either raises ends in the log.
+
+    Args:
+        hook: What is called with each `ProviderCall`.
+
+    Returns:
+        A function without arguments that ends it. To call it again does nothing.
+
+    Raises:
+        TypeError: The hook cannot be called.
+    """
+    global _hooks  # noqa: PLW0603 - the process has one list of them
+    if not callable(hook):
+        raise TypeError(f"hook must be callable, not {type(hook).__name__}")
+    own = [hook]  # not equal to that of another call with the same hook
+    with _hooks_lock:
+        _hooks = (*_hooks, hook)
+
+    def stop() -> None:
+        global _hooks  # noqa: PLW0603 - likewise
+        with _hooks_lock:
+            if own:
+                left = list(_hooks)
+                left.remove(own.pop())
+                _hooks = tuple(left)
+
+    return stop
+
+
+def waits_for(call: InFlightCall) -> None:
+    """Who calls this waits for that call. To be called in the turn in which the call was made or joined."""
+    if _hooks and len(call.waiters) < _MOST_WAITERS:
+        call.waiters.append(copy_context())
+
+
+def running(call: InFlightCall | None) -> None:
+    """What this thread asks from now on, it asks for that call."""
+    _thread.call = call
+
+
+def calling(place: str, question: str) -> AbstractContextManager[None]:
+    """For a `with` statement around a call to a provider."""
+    return _Told(place, question) if _hooks else _NOTHING
+
+
+class _Told:
+    """Tells those hooks that there were when the call began."""
+
+    def __init__(self, place: str, question: str) -> None:
+        call: InFlightCall | None = getattr(_thread, "call", None)
+        kid, waiters = ("", []) if call is None else (call.kid, call.waiters)
+        self._call = ProviderCall(place, question, kid or None, waiters)
+        self._ends: list[Callable[[BaseException | None], object]] = []
+
+    def __enter__(self) -> None:
+        for hook in _hooks:
+            try:
+                end = hook(self._call)
+            except Exception as failed:  # noqa: BLE001 - whatever somebody's function raises
+                self._log(failed)
+            else:
+                if end is not None:
+                    self._ends.append(end)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        while self._ends:
+            try:
+                self._ends.pop()(error)
+            except Exception as failed:  # noqa: BLE001 - likewise
+                self._log(failed)
+
+    def _log(self, failed: Exception) -> None:
+        # Not its words: nobody knows what they hold.
+        log.error("a hook failed on a call to %s: %s", self._call.place, type(failed).__name__)

@@ -1,0 +1,51 @@
+"""All rings of the process at one moment, for those who watch them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from .engine import Engine
+from .forks import survivors
+from .health import RingHealth, health_of
+
+__all__ = ["RingSnapshot", "snapshot_rings"]
+
+
+class RingSnapshot(NamedTuple):
+    """One ring at one moment.
+
+    Attributes:
+        ring: What it is called: its `name`, or its place.
+        place: Where the active key comes from.
+        health: What it could do, as `KeyRing.health()` says.
+        created_at: When each key in hand was made, by public id; None where the place does not say.
+        is_resting: It was not used for so long that it asks no more by itself, or never: its times run out
+            although nothing is wrong.
+    """
+
+    ring: str
+    place: str
+    health: RingHealth
+    created_at: dict[str, datetime | None]
+    is_resting: bool
+
+
+def snapshot_rings() -> tuple[RingSnapshot, ...]:
+    """Every ring of this process that is in use and not closed. No I/O, and no waiting; no ring is used by that.
+
+    Returns:
+        The rings, in no order.
+    """
+    return tuple(_snapshot_of(one) for one in survivors() if isinstance(one, Engine) and not one.closed)
+
+
+def _snapshot_of(engine: Engine) -> RingSnapshot:
+    with engine.lock:
+        return RingSnapshot(
+            engine.name,
+            engine.label,
+            health_of(engine),
+            engine.cache.created_at(),
+            engine.cache.is_resting(engine.clock()),
+        )

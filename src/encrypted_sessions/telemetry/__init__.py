@@ -1,0 +1,20 @@
+"""Metrics and spans of sessions, rings and maintenance, through the API of OpenTelemetry.
+
+`instrument()` once in a process, or `opentelemetry-instrument`, which finds `EncryptedSessionsInstrumentor` by itself.
+It needs the extra `otel`, which is the API alone; where the figures go is the business of the application's own SDK.
+"""
+
+from __future__ import annotations
+
+try:
+    from .instrumentor import EncryptedSessionsInstrumentor, instrument
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "opentelemetry":
+        raise
+    raise ModuleNotFoundError(
+        "encrypted_sessions.telemetry needs opentelemetry-api, which is not installed;"
+        " pip install 'encrypted-sessions[otel]'",
+        name=error.name,
+    ) from None
+
+__all__ = ["EncryptedSessionsInstrumentor", "instrument"]
