@@ -299,6 +299,7 @@ def wrong_rings() -> list[Wrong]:
         (lambda: KeyRing(good, on_event=asyncio.sleep), TypeError, ["on_event", "plain function"]),
         (lambda: encrypted_sessions.observe("print"), TypeError, ["hook", "callable", "str"]),  # type: ignore[arg-type]
         (lambda: keyproviders.observe(asyncio.sleep), TypeError, ["hook", "plain function"]),
+        (lambda: keyproviders.observe_calls("print"), TypeError, ["hook", "callable", "str"]),  # type: ignore[arg-type]
         (lambda: encrypted_sessions.audit_context(actor=5), TypeError, ["actor", "str", "int"]),  # type: ignore[arg-type]
         (lambda: encrypted_sessions.audit_context(actor="a" * 257), ValueError, ["actor", "257", "256"]),
         (lambda: KeyRing(good, clock=5), TypeError, ["clock", "callable", "int"]),
@@ -515,6 +516,7 @@ async def test_an_unknown_keyword_or_one_argument_too_many_is_refused() -> None:
 
 #: What is given out and not taken in, or takes nothing but what a caught error carries.
 GIVEN_OUT = {
+    "AuditFailedError",
     "EncryptedSessionError",
     "Finding",
     "History",
@@ -524,6 +526,7 @@ GIVEN_OUT = {
     "KeysetEvent",
     "InsecurePermissionsWarning",
     "LongSessionIdWarning",
+    "ProviderCall",
     "PurgeRefusedError",
     "PutBackError",
     "RingHealth",
@@ -538,6 +541,7 @@ GIVEN_OUT = {
     "WeakKeyWarning",
     "KeyProvider",
     "is_strict",
+    "snapshot_rings",
     "known_schemes",
     *(name for name in maintenance.__all__ if name[0].isupper()),  # reports
 }
