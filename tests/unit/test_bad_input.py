@@ -530,6 +530,7 @@ GIVEN_OUT = {
     "PurgeRefusedError",
     "PutBackError",
     "RingHealth",
+    "RingSnapshot",
     "RunEvent",
     "ScanBudgetError",
     "SessionEvent",
