@@ -148,7 +148,7 @@ def may_be_retired(list_as_json: str, name: str) -> bool:
 @pytest.mark.long
 def test_a_keyset_goes_through_its_whole_life(place: Place) -> None:
     url = place.url()
-    assert "there is no keyset" in keys("list", url, code=1)
+    assert "there is no keyset" in keys("list", url, code=2)
     keys("create", url, "--key-name", "first", "--activation-delay", "1")
     assert "already, and nothing was changed" in keys("create", url, code=1)
     key = json.loads(keys("rotate", url, "--key-name", "second", "--json"))["key"]
@@ -199,7 +199,7 @@ def test_a_dsn_with_a_password_is_refused_in_a_url_and_never_shown(server_place:
         assert password is None or str(password) not in said
     url = sqlalchemy.make_url(server_place.dsn).set(username="nobody-there", password=PASSWORD)
     for dsn in (url, url.set(port=1)):
-        said = keys("list", server_place.url(), code=1, **{VARIABLE: dsn.render_as_string(hide_password=False)})
+        said = keys("list", server_place.url(), code=4, **{VARIABLE: dsn.render_as_string(hide_password=False)})
         assert PASSWORD not in said
         assert "p%40ss" not in said
     assert f"variable {VARIABLE} is not set or empty" in keys("list", server_place.url(), code=2, **{VARIABLE: ""})

@@ -126,6 +126,8 @@ def test_what_was_given_wrongly(command: str, file: StoreLocation):
     assert refused(2, *of_no_store(command, "mongodb://host/name")).startswith("StoreConfigError: ")
     assert "Missing argument" in refused(2, command)
     assert refused(2, command, "sqlite:///a.db", "--odd").startswith("UsageError: ")
+    said = refused(2, command, "sqlite:///a.db", f"redis://user:{PASSWORD}/@host/0", *OVER_A_STORE[command])
+    assert "redis://...@host/0" in said
     if command in OPENING_ROWS:
         filled(file, {})
         more = OVER_A_STORE[command][2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import typer
@@ -16,6 +17,9 @@ __all__ = ["ReportingCommand"]
 #: What typer raises for what was given: its click may be one of its own.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
+#: A user and a password within a URL: what could not be read is quoted by typer.
+_CREDENTIALS = re.compile(r"(?<=://)\S*@")
+
 
 class ReportingCommand(TyperCommand):
     """A command that was given `--json` prints why it could not do its work."""
@@ -26,6 +30,7 @@ class ReportingCommand(TyperCommand):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except _UsageError as error:
+            error.message = _CREDENTIALS.sub("...@", error.message)
             if as_json:
                 names = [] if parent is None else parent.command_path.split()[1:]
                 _print(" ".join([*names, info_name or ""]), WRONG_USE, error)

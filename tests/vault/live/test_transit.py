@@ -484,7 +484,7 @@ class Commands:
 
     def denied(self, *words: str, rules: Sequence[str], lacks: str) -> bool:
         done = self.run(*words, rules=rules)
-        return done.exit_code == 1 and lacks in done.stderr and "Traceback" not in done.output
+        return done.exit_code == 4 and lacks in done.stderr and "Traceback" not in done.output
 
     def states(self) -> dict[str, str]:
         done = self.run("list", "--json")
