@@ -114,7 +114,7 @@ def test_a_pipe_gets_80_columns_or_as_many_as_columns_says(place: StoreLocation,
     assert too_wide(narrow, 60) == []
     assert len(narrow.splitlines()) > len(run(place, sealer, "verify").stdout.splitlines())
     for words in commands():
-        assert too_wide(invoke(*words, "--help").stdout, 80) == [], words
+        assert too_wide(invoke(*words, "-h").stdout, 80) == [], words
         wide = too_wide(invoke(*words, "--help", COLUMNS="60").stdout, 60)
         assert [line for line in wide if "encrypted-sessions " not in line] == [], words  # which are to be copied
 
@@ -257,8 +257,8 @@ def test_hints_come_from_servers_too(server: StoreLocation, sealer: Sealer):
 # -- Help and logs ----------------------------------------------------------------------------------
 
 
-def test_h_is_help_in_every_command():
-    for words in commands():
+def test_h_is_help():
+    for words in ((), ("keys",), ("keys", "create"), ("verify",)):
         assert invoke(*words, "-h").stdout == invoke(*words, "--help").stdout != "", words
 
 
