@@ -244,14 +244,30 @@ async def test_a_row_of_another_realm_is_unauthentic_and_suite_1_knows_no_realm(
             assert (await session.read()).outcomes == expected
 
 
-async def test_a_string_key_opens_no_row_of_suite_2_even_with_the_same_bytes(
+async def test_a_string_reads_what_its_own_bytes_sealed_and_writes_suite_1_beside_it(
     place: StoreLocation, sealer: Sealer, sealer2: Sealer2
 ) -> None:
     await written(place, sealer, sealer2.ok("one"))
     async with sealer.session(place) as session:
-        string = base64.urlsafe_b64encode(sealer.older.secret).decode("ascii")
-        other = EncryptedSession(SESSION, session.underlying_session, string)
-        assert (await other.read()).outcomes == {"ok": 0, "unauthentic": 1}
+        for key, expected in ((sealer.older, {"ok": 0, "unauthentic": 1}), (sealer.active, {"ok": 1})):
+            string = base64.urlsafe_b64encode(key.secret).decode("ascii")
+            other = EncryptedSession(SESSION, session.underlying_session, string, realm="")
+            assert (await other.read()).outcomes == expected
+        await other.add_items([message("two")])
+    assert [json.loads(row)["v"] for row in await raw_rows(place, SESSION)] == [2, 1]
+
+
+async def test_no_byte_of_the_kid_can_be_changed(place: StoreLocation, sealer: Sealer, sealer2: Sealer2) -> None:
+    row = sealer2.envelope(message("one"))
+    kid = row["kid"]
+    kids = {kid[:at] + one + kid[at + 1 :] for at in range(len(kid)) for one in "~aZ0"} - {kid}
+    kids |= {f"~{sealer.active.fingerprint}", sealer.older.kid, "hkdf-v1", "", kid + "0", "\u00e9"}
+    await written(place, sealer, *(json.dumps({**row, "kid": one}) for one in sorted(kids)))
+    async with sealer.session(place) as session:
+        outcomes = dict((await session.read()).outcomes)
+    assert outcomes.pop("ok") == 0
+    assert set(outcomes) <= {"unauthentic", "unknown_key", "key_not_asked"}
+    assert sum(outcomes.values()) == len(kids)
 
 
 # -- Keys that were destroyed ---------------------------------------------------------------------

@@ -6,6 +6,7 @@ import base64
 import json
 import pickle
 import random
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -445,6 +446,21 @@ def test_keys_of_256_epochs_are_kept_and_the_least_recently_used_goes_first(monk
     assert is_made_anew(256)
     assert not is_made_anew(0)
     assert is_made_anew(1)
+
+
+def test_several_threads_seal_and_open_with_one_cipher() -> None:
+    cipher = SessionCipher(SECRET, "s", KID, suite=2)
+
+    def work(thread: int) -> None:
+        opener = cipher.opener(2)
+        for number in range(300):
+            item = {"n": thread * 1_000 + number}
+            envelope = parse(cipher.seal(item, NOW + (number % 300 << 16)))  # more epochs than are kept
+            assert isinstance(envelope, Envelope)
+            assert opener.open(envelope) == item
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
 
 
 # -- Sealing again --------------------------------------------------------------------------------

@@ -206,7 +206,7 @@ class Classifier(Generic[RowT]):
         time_slice = self._time_slice
         oldest = self._oldest_suite
         await self._openers.prepare(
-            found for found in parsed if isinstance(found, Envelope) and found.version >= oldest
+            [found for found in parsed if isinstance(found, Envelope) and found.version >= oldest]
         )
         policy = self._policy()
         times: Mapping[int, float | None] = {}
