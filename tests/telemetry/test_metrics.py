@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agents import SQLiteSession
+from opentelemetry.instrumentation.distro import DefaultDistro
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -290,11 +292,14 @@ def test_another_meter_provider_after_the_first_is_the_only_one_that_counts():
 
 
 def test_what_opentelemetry_finds_turns_it_on_and_off():
+    # As the metadata has it: tests/test_packaging.py.
+    value = "encrypted_sessions.telemetry:EncryptedSessionsInstrumentor"
+    entry_point = EntryPoint("encrypted_sessions", value, "opentelemetry_instrumentor")
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader])
+    DefaultDistro().load_instrumentor(entry_point, skip_dep_check=True, meter_provider=meters)
     instrumentor = EncryptedSessionsInstrumentor()
     assert instrumentor.instrumentation_dependencies() == ()
-    instrumentor.instrument(meter_provider=meters, skip_dep_check=True)
     try:
         assert instrumentor.is_instrumented_by_opentelemetry
         with closing(KeyRing.ephemeral()) as ring:

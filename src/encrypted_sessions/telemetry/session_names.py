@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 
 from keyproviders import KeyProviderError, KeyRing
 
@@ -52,7 +53,9 @@ class SessionNames:
         now = time.monotonic()
         if now >= self._ask_at:
             self._ask_at = now + _ASK_EVERY_S
-            threading.Thread(target=self._ask, args=(ring,), name="encrypted-sessions-pseudonyms", daemon=True).start()
+            asking = threading.Thread(target=self._ask, args=(ring,), name="encrypted-sessions-pseudonyms", daemon=True)
+            with suppress(RuntimeError):  # the interpreter is ending
+                asking.start()
 
     def _ask(self, ring: KeyRing) -> None:
         try:
