@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from encrypted_sessions import Key
+from encrypted_sessions import Key, UnreadableItemsError
+from encrypted_sessions.core import envelope
 from encrypted_sessions.maintenance import (
     discard,
     encrypt_plaintext,
@@ -192,6 +194,40 @@ async def test_sessions_read_and_pop_what_was_moved_and_nothing_of_it_opens_else
         assert await session.get_items() == items[:2]
     async with sealer.session(place, **{**new, "realm": "staging"}) as session:
         assert (await session.read()).outcomes == {"ok": 0, "unauthentic": 2}
+
+
+@pytest.fixture
+def _suites_of_0_1_0(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The table of suites as 0.1.0 had it, with suite 1 alone."""
+    forms = tuple(form for form in envelope._COMMON_FORMS if form[-1].version == 1)
+    monkeypatch.setattr(envelope, "_COMMON_FORMS", forms)
+    monkeypatch.setattr(envelope, "SUITES", {1: envelope.SUITES[1]})
+    envelope._read_label.cache_clear()
+    yield
+    envelope._read_label.cache_clear()
+
+
+@pytest.mark.usefixtures("_suites_of_0_1_0")
+async def test_where_only_suite_1_is_known_a_row_of_suite_2_is_unsupported_and_nothing_deletes_it(
+    place: StoreLocation, sealer: Sealer, second: RealmSealer, tmp_path: Path
+):
+    row = second.row(message("b"), sealer.older, age=DAY, lives_s=60)
+    await fill(place, {SESSION: [sealer.expired(), sealer.row(message("a"), sealer.older), row]})
+    async with sealer.session(place) as session:
+        assert (await session.read()).outcomes == {"ok": 1, "expired": 1, "unsupported": 1}
+        with pytest.raises(UnreadableItemsError):
+            await session.pop_item()
+        assert await session.purge_expired() == 1
+    async with whole(place) as store:
+        for report in (
+            await purge(store, sealer.ring, ttl=60),
+            await reencrypt(store, sealer.ring),
+            await discard(store, sealer.ring, outcome="unauthentic", export=tmp_path / "gone"),
+            await encrypt_plaintext(store, sealer.ring),
+            await verify(store, sealer.ring),
+        ):
+            assert report.found.get("unsupported", 0) + report.found.get("not_opened", 0) > 0
+    assert (await raw_rows(place, SESSION))[-1] == row
 
 
 # -- Realms --------------------------------------------------------------------------------------------
