@@ -138,7 +138,7 @@ def test_the_later_commands_ask_kms_nothing(proxy, url):
     calls(proxy)
     name = command("list", url, "--json")["keys"][0]["name"]
     done = CliRunner().invoke(application(), ["keys", "retire", url, name])
-    assert done.exit_code == 1
+    assert done.exit_code == 4
     assert calls(proxy) == []
 
 

@@ -283,6 +283,7 @@ def test_every_runbook_of_the_handbook_is_tested() -> None:
     others = {
         "A person asks to be erased",
         "Before the first run",
+        "For pipelines",
         "Hardening",  # in tests/vault/live
         "No personal data in session ids",
         "How long it takes, and what it costs",

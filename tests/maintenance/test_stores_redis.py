@@ -432,7 +432,7 @@ async def test_a_server_that_keeps_nothing_on_disk_is_a_notice(place: StoreLocat
     async with whole(place) as store, sealer.ring:
         found = await examine_store(store, [sealer.ring])
         assert found.ok
-        assert f"Note: {found.notices[0]}." in store_report.format_text(found)
+        assert f"Note: {found.notices[0]}." in " ".join(store_report.format_text(found).split())
         assert store_report.as_dict(found)["notices"] == list(found.notices)
         (notice,) = await kept_by(store)
         assert "comes back as an empty history" in notice
