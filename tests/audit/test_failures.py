@@ -132,6 +132,7 @@ def test_with_continue_nobody_waits_long_and_the_loop_not_at_all(
         assert log.refuses  # for the line before is not written
         answer = log.after(event(2))
         await asyncio.wrap_future(answer)  # which is let go of
+        assert not log.refuses  # and nobody waits again before the disk answers
 
     try:
         asyncio.run(use())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from encrypted_sessions import EncryptedSession, audit_context, observe
+from encrypted_sessions import EncryptedSession, audit_context
 from encrypted_sessions.audit import AuditFailedError, AuditLog
 from encrypted_sessions_tests.audit_files import said_in, verdict_of
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer
@@ -130,15 +130,14 @@ async def test_a_slow_disk_does_not_hold_up_the_event_loop(
         return write(descriptor, data)
 
     monkeypatch.setattr("encrypted_sessions.audit.files.os.write", slow)
+    monkeypatch.setattr("encrypted_sessions.audit.log._LET_GO_AFTER_S", 60.0)
     log = new_log()
-    stop = observe(log)
     async with open_store(file, SESSION) as store:
-        session = EncryptedSession.wrap(store, sealer.ring, ttl=None)
+        session = EncryptedSession.wrap(store, sealer.ring, ttl=None, on_event=log)
         for _ in range(4):
             await session.add_items([ITEM])
             # At most the line of this operation is not written yet.
             assert log._writer._brought - log._writer._done <= 1
-    stop()
     log.close()
     assert blocked == []
     assert [line["operation"] for line in said_in(folder) if line["event"] == "session"] == ["add_items"] * 4

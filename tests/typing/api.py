@@ -32,6 +32,7 @@ from encrypted_sessions import (
     audit_context,
     observe,
 )
+from encrypted_sessions.audit import AuditFailedError, AuditLog
 from encrypted_sessions.maintenance import (
     DiscardReport,
     EncryptReport,
@@ -132,6 +133,16 @@ def a_hook_is_a_plain_function(store: SQLiteSession, keys: KeyRing) -> None:
     stop()
     audit_context(actor=17)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     observe("a file")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def an_audit_log_is_a_hook(store: SQLiteSession, keys: KeyRing, error: AuditFailedError) -> None:
+    with AuditLog("folder", session_ids="hashed", pseudonym_keys=keys, on_failure="refuse") as log:
+        assert_type(log, AuditLog)
+        observe(log)()
+        EncryptedSession.wrap(store, keys, ttl=60, on_event=log)
+        assert_type(log.lines_lost, int)
+    assert_type(error.in_doubt, bool)
+    AuditLog("folder", sync="hourly")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def a_ring_takes_any_provider(also: KeyProvider) -> None:

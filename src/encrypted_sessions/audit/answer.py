@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -21,11 +22,15 @@ def audit_failure(problem: str, *, in_doubt: bool) -> AuditFailedError:
 class Answer(Future[None]):
     """Ends when a line is written, or cannot be, or after so many seconds.
 
-    With `late` a failure is the caller's as well, and `late` what is raised when it took too long.
+    With `late` a failure is the caller's as well, and `late` what is raised when it took too long. `on_late` is called
+    then.
     """
 
-    def __init__(self, limit_s: float, late: AuditFailedError | None = None) -> None:
+    def __init__(
+        self, limit_s: float, late: AuditFailedError | None = None, on_late: Callable[[], object] | None = None
+    ) -> None:
         super().__init__()
+        self._on_late = on_late
         self._limit_s = limit_s
         self._late = late
         with suppress(RuntimeError):  # there is no loop where nothing is awaited
@@ -54,5 +59,9 @@ class Answer(Future[None]):
         super().result(timeout)
 
     def _give_up(self) -> None:
+        if self.done():
+            return
+        if self._on_late is not None:
+            self._on_late()
         with suppress(InvalidStateError):
             self.set_exception(self._late)

@@ -40,7 +40,7 @@ _LEAST_BYTES = 4_096
 
 #: So long a caller waits for its line.
 _REFUSED_AFTER_S = 10.0
-_LET_GO_AFTER_S = 0.5
+_LET_GO_AFTER_S = 2.0
 
 #: What an operation that has not begun has not found or done.
 _NOT_YET = ("uses", "refused", "removed", "findings", "error", "took_s")
@@ -193,7 +193,7 @@ class AuditLog(Recorder):
             late = f"its disk did not answer for {int(_REFUSED_AFTER_S)} s"
             answer = Answer(_REFUSED_AFTER_S, audit_failure(late, in_doubt=in_doubt))
         else:
-            answer = Answer(_LET_GO_AFTER_S)
+            answer = Answer(_LET_GO_AFTER_S, on_late=self._writer.is_stuck)
         self._writer.bring(Line(event, more, without=without, future=answer, in_doubt=in_doubt))
         return answer
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from enum import Enum
 
 from .lines import Line
-from .writing import Writing, words
+from .writing import Writing, end, words
 
 __all__ = ["Writer"]
 
@@ -44,6 +44,7 @@ class Writer:
         self._is_quiet = False
         self._closed = False
         self._brought = self._done = 0
+        self._stuck_at = -1
 
     @property
     def lines_lost(self) -> int:
@@ -52,8 +53,12 @@ class Writer:
 
     @property
     def is_behind(self) -> bool:
-        """Whether a line waits to be written."""
-        return self._done < self._brought
+        """Whether a line waits to be written, and it is worth waiting for."""
+        return self._done < self._brought and self._done != self._stuck_at
+
+    def is_stuck(self) -> None:
+        """Somebody waited too long: nobody else shall, until a line is written again."""
+        self._stuck_at = self._done
 
     def bring(self, line: Line) -> None:
         """Have a line written. Its `future`, if it has one, ends when it is, or with AuditFailedError."""
@@ -69,7 +74,8 @@ class Writer:
                 if self._thread is None and not self._is_quiet:
                     self._begin_thread()
                 return
-        self._writing.lose([line], problem)
+        self._writing.lose(1, problem)
+        end(line, problem)
 
     def close(self) -> None:
         """Write what is left and the last line, and end the thread. Waits 10 s at most."""
@@ -137,6 +143,7 @@ class Writer:
             while not self._queue.empty() and isinstance(entries[-1], Line) and len(entries) < _MOST_AT_ONCE:
                 entries.append(self._queue.get_nowait())
         lines = [entry for entry in entries if isinstance(entry, Line)]
+        failed: list[tuple[Line, str]] = []
         told = entries[-1] if len(lines) < len(entries) else None
         try:
             if lines:
@@ -145,9 +152,14 @@ class Writer:
         except Exception as error:
             # Not a line's doing, so not told as one; and nobody may wait for ever.
             logger.exception("the audit log went wrong")
-            self._writing.lose([line for line in lines if line.future is None or not line.future.done()], words(error))
+            self._writing.lose(len(lines), words(error))
+            failed = [(line, words(error)) for line in lines]
         with self._lock:
             self._done += len(lines)
+        # Only now: who goes on finds that nothing waits.
+        self._writing.let_go()
+        for line, problem in failed:
+            end(line, problem)
         return told if isinstance(told, _Word) else None
 
 

@@ -18,7 +18,7 @@ from .journal import Journal, Keys
 from .line_keys import LineKeys
 from .lines import Line, NameSession, now, session_names
 
-__all__ = ["Writing", "words"]
+__all__ = ["Writing", "end", "words"]
 
 logger = logging.getLogger("encrypted_sessions")
 
@@ -47,6 +47,7 @@ class Writing:
         self._folds = folds
         self._floods = Floods()
         self._owed: list[Line] = []
+        self._ended: list[tuple[Line, str]] = []
         self._keys_at = 0.0
         self._fold_at = self._sync_at = _NEVER
         self._hash_at = time.monotonic() + _HASH_S
@@ -68,7 +69,7 @@ class Writing:
         left = []
         for line in lines:
             if self._is_refusal(line) and self._floods.fold(line.event):
-                _end(line)
+                self._ended.append((line, ""))
             else:
                 left.append(line)
         if self._floods and self._fold_at == _NEVER:
@@ -97,14 +98,14 @@ class Writing:
             with self._lock:
                 self._lost -= lost
             logger.info("the audit log is written again")
-        for line in every[:written]:
-            _end(line)
+        self._ended += [(line, "") for line in every[:written]]
         failed = every[max(written, len(self._owed) + len(told)) :]
         self._owed = self._owed[written:]
         if not self._journal.is_synced and self._sync_at == _NEVER:
             self._sync_at = time.monotonic() + _SYNC_S
         if problem:
-            self.lose(failed, problem)
+            self._ended += [(line, problem) for line in failed]
+            self.lose(len(failed), problem)
 
     def _keys_now(self) -> Keys:
         if not self._keys.are_needed:
@@ -117,12 +118,18 @@ class Writing:
             self._keys_at = time.monotonic() + _KEYS_REST_S
             raise _NoKeyError(f"no key came: {error}") from None
 
-    def lose(self, lines: Sequence[Line], problem: str) -> None:
-        """Count these as lost, tell it once a minute, and have nobody wait for them."""
+    def let_go(self) -> None:
+        """Tell those who wait what became of their lines."""
+        ended, self._ended = self._ended, []
+        for line, problem in ended:
+            end(line, problem)
+
+    def lose(self, lines: int, problem: str) -> None:
+        """Count lines as lost, and tell it once a minute."""
         with self._lock:
             self._lost_since = self._lost_since if self._lost else now()
-            self._lost += len(lines)
-            self.lines_lost += len(lines)
+            self._lost += lines
+            self.lines_lost += lines
             lost = self.lines_lost
             is_due = time.monotonic() >= self._tell_at
             if is_due:
@@ -134,8 +141,6 @@ class Writing:
                 lost,
                 extra={"audit_file": self._journal.path, "lines_lost": lost},
             )
-        for line in lines:
-            _end(line, problem)
 
     # -- What is due ------------------------------------------------------------------------------------
 
@@ -148,7 +153,7 @@ class Writing:
             if self._owed:
                 self._write([])
             if is_end and self._owed:
-                self.lose(self._owed, "it ends")
+                self.lose(len(self._owed), "it ends")
         if is_end and self._journal.number:
             self._write([Line(None, {"event": "end", "at": now()})])
         if is_end or moment >= self._sync_at:
@@ -156,7 +161,7 @@ class Writing:
             try:
                 self._journal.sync()
             except OSError as error:
-                self.lose([], words(error))
+                self.lose(0, words(error))
         if is_end or moment >= self._hash_at:
             self._hash_at = moment + _HASH_S
             self._tell_hash()
@@ -190,7 +195,8 @@ def _body(line: Line, name_session: NameSession) -> bytes:
         return body({"event": "unknown", "at": now(), "class": type(line.event).__name__})
 
 
-def _end(line: Line, problem: str = "") -> None:
+def end(line: Line, problem: str) -> None:
+    """Tell who waits for a line that it is written, or what the problem is."""
     if line.future is None:
         return
     with suppress(InvalidStateError):  # nobody waited for it any longer
