@@ -253,8 +253,7 @@ class Keyset(NamedTuple):
     def _known(self, key_name: str) -> KeyEntry:
         entry = self.find(key_name)
         if entry is None:
-            # Of a public id, the name alone is what keys are called here.
-            meant = get_close_matches(key_name.partition("~")[0], [one.name for one in self.entries], 1)
+            meant = get_close_matches(key_name, [one.name for one in self.entries], 1)
             raise KeysetRefusedError(
                 f"the keyset {self.name!r} has no key"
                 f" {repr(key_name) if is_key_name(key_name) else 'of that name (no key can have it)'};"

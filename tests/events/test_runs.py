@@ -97,7 +97,7 @@ def test_each_command_over_a_store_is_told_once(place: StoreLocation, sealer: Se
 
 def test_a_command_whose_store_cannot_be_opened_is_told_as_failed(tmp_path: Path, sealer: Sealer, observed: list[Any]):
     place = StoreLocation("sqlite", str(tmp_path / "none.db"), "t")
-    assert run(place, sealer, "verify").exit_code == 1
+    assert run(place, sealer, "verify").exit_code == 4
     assert [(event.phase, event.error is None) for event in observed] == [("start", True), ("end", False)]
     assert observed[1].error == "StoreError"
 

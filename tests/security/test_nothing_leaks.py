@@ -1177,7 +1177,10 @@ async def what_is_warned_of_and_refused_where_it_is_strict(net: Net, folder: Pat
 # -- Events ---------------------------------------------------------------------------------------
 
 
-@case("SessionEvent", "ItemCount", "RunEvent", "KeysetEvent", "observe", "audit_context", "EncryptedSession")
+@case(
+    *("SessionEvent", "ItemCount", "RunEvent", "KeysetEvent", "observe", "audit_context", "EncryptedSession"),
+    *("ProviderCall", "observe_calls", "RingSnapshot", "snapshot_rings"),
+)
 async def events_and_those_who_are_told(net: Net, folder: Path) -> None:
     told: list[Any] = []
     ring = KeyRing(StaticKeyProvider(net.master()))
@@ -1187,6 +1190,8 @@ async def events_and_those_who_are_told(net: Net, folder: Path) -> None:
         raise ValueError(net.text.text)
 
     stop = observe(fails)
+    calls: list[Any] = []
+    stop_calls = keyproviders.observe_calls(calls.append)
     with audit_context(actor="u-17"):
         session = EncryptedSession.wrap(FailingStore(), ring, ttl=60, on_event=fails)
         await session.add_items([net.item()])  # type: ignore[list-item]  # messages
@@ -1197,6 +1202,10 @@ async def events_and_those_who_are_told(net: Net, folder: Path) -> None:
         async with maintenance.open_store(f"sqlite:///{await a_database(folder)}") as store:
             await maintenance.verify(store, ring)
     stop()
+    stop_calls()
+    net.see(calls)
+    net.see(keyproviders.snapshot_rings())
+    assert calls
     for event in told:
         net.see(event)
     assert {type(event).__name__ for event in told} == {"SessionEvent", "RunEvent", "KeyEvent"}
@@ -1301,7 +1310,7 @@ async def purging_one_session(net: Net, folder: Path) -> None:
 
 @case(
     *("open_store", "inventory", "verify", "reencrypt", "encrypt_plaintext", "purge", "discard", "erase"),
-    *("Report", "Report.ok", "Report.seen", "InventoryReport", "InventoryReport.ok", "Group", "KeyUse"),
+    *("Report", "Report.ok", "Report.seen", "InventoryReport", "InventoryReport.ok", "AgeBucket", "Group", "KeyUse"),
     *("VerifyReport", "PurgeReport", "ReencryptReport", "EncryptReport", "DiscardReport", "EraseReport"),
     "EncryptReport.ok",
     *(

@@ -208,13 +208,14 @@ async def purge_until_killed(child: Child) -> None:
     async with open_store(child.place, SESSION) as store:
         session = EncryptedSession.wrap(store, child.ring(), ttl=600, purge_on_add=3)
         await session.read(1)
+        cipher = await session._sealed.keychain.active()
         child.wait_for_start()
         number = 0
         while child.goes_on():
             number += 1
             text = f"{child.number}/{number}"
             expired = [{"role": "user", "content": f"expired {text}"}] * 300
-            await store.add_items(await session._sealed.seal(expired, int(time.time()) - 10_000))  # type: ignore[arg-type]
+            await store.add_items([cipher.seal(item, int(time.time()) - 10_000) for item in expired])  # type: ignore[arg-type]
             await session.add_items([{"role": "user", "content": text}])
             child.log(text)
             await session.purge_expired()
