@@ -35,7 +35,8 @@ def test_the_hardened_login_of_the_handbook_works_from_its_network_and_as_often_
     script = script.replace("secret_id_num_uses=20", "secret_id_num_uses=2") + 'echo "$wrapped"'
     rule = f'path "secret/data/{place.path}" {{ capabilities = ["read"] }}'
     place.root.sys.create_or_update_policy("agents-session-key", rule)
-    place.root.sys.enable_auth_method("approle")
+    if "approle/" not in place.root.sys.list_auth_methods()["data"]:  # another test may have left it there
+        place.root.sys.enable_auth_method("approle")
     try:
         key = place.write()
         wrapped = typed(script, place).splitlines()[-1]
