@@ -59,7 +59,8 @@ def test_the_page_leads_from_nothing_to_a_rotated_key(place, tmp_path: Path):
     printed = typed(script, place.server.url, tmp_path).split(f"{NEXT}\n")[1:]
     assert len(printed) == len(wanted) == 4
     for shown, meant in zip(printed, wanted, strict=True):
-        assert doctest.OutputChecker().check_output(meant, shown, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE), shown
+        wrapped = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        assert doctest.OutputChecker().check_output(meant, shown, wrapped), shown
     assert place.root.secrets.kv.v2.read_secret_metadata("agents/session-key")["data"]["current_version"] == 2
     place.root.sys.disable_auth_method("approle")
     place.root.secrets.kv.v2.delete_metadata_and_all_versions("agents/session-key")
