@@ -64,6 +64,20 @@ async def test_compaction_on_demand_carries_the_end_of_the_newest_row_where_that
 
 
 @every_kind
+async def test_a_summary_does_not_take_the_end_of_a_row_that_has_ended(
+    kind: str, request: pytest.FixtureRequest, clock: FakeClock
+) -> None:
+    async with open_chat(kind, request, ttl=7200, suite=2) as chat:
+        await add_elsewhere(chat, "facts", None, 2)
+        clock.now += 10
+        await add_elsewhere(chat, "a code for a minute", 60, 2)
+        clock.now += 100
+        await chat.session.run_compaction({"force": True})
+        assert await chat.encrypted.get_items() == SUMMARY
+        assert {times_of(row) for row in await chat.rows()} == {(NOW, NEVER)}
+
+
+@every_kind
 async def test_a_session_of_suite_1_keeps_the_time_and_has_no_place_for_the_end(
     kind: str, request: pytest.FixtureRequest, clock: FakeClock
 ) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from encrypted_sessions import Key, UnreadableItemsError
+from encrypted_sessions import EncryptedSession, Key, UnreadableItemsError
 from encrypted_sessions.core import envelope
+from encrypted_sessions.core.cipher import SessionCipher
 from encrypted_sessions.maintenance import (
     discard,
     encrypt_plaintext,
@@ -21,9 +22,13 @@ from encrypted_sessions.maintenance import (
     reencrypt,
     verify,
 )
+from encrypted_sessions.maintenance import keys as keys_of_runs
+from encrypted_sessions.maintenance.realms import session_opener
+from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
 from encrypted_sessions_tests.maintenance_command import report_of, run
+from encrypted_sessions_tests.memory_store import MemoryStore
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
-from encrypted_sessions_tests.stores import StoreLocation, raw_rows, replace_raw_row
+from encrypted_sessions_tests.stores import StoreLocation, open_store, raw_rows, replace_raw_row
 from encrypted_sessions_tests.suite_2_rows import RealmSealer, altered, opened, told_by
 from encrypted_sessions_tests.whole_stores import fill, whole
 
@@ -601,3 +606,55 @@ def test_wrong_use_ends_with_2_and_changes_nothing(file: StoreLocation, sealer: 
     assert result.exit_code == 2, result.output
     assert said in one_line(result.output)
     assert asyncio.run(raw_rows(file, SESSION)) == rows
+
+
+# -- Keys with another name, other realms, limits ------------------------------------------------------
+
+
+@pytest.mark.parametrize("suite", [1, 2])
+async def test_no_key_is_called_free_that_a_row_needs_under_its_former_name(suite: int, sealer: Sealer):
+    former = Key.generate("former")
+    renamed, row = Key("renamed", former.secret), SessionCipher(former.secret, SESSION, former.kid, suite=suite)
+    ring = impatient_ring(ScriptedKeys(sealer.active, renamed))
+    store = MemoryStore(SESSION, [row.seal_row(message("a"), sealer.now)])
+    report = await inventory(store, ring, require_free=[renamed.kid], replica_wait_s=0)
+    ring.close()
+    assert (dict(report.left), report.free, report.ok) == ({"mislabelled": 1}, (), False)
+    assert list(report.not_free) == [renamed.kid]
+
+
+async def test_a_call_stays_that_an_output_of_another_realm_may_answer(file: StoreLocation, sealer: Sealer):
+    call = {"type": "function_call", "call_id": "c1", "name": "pay", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "c1", "output": "paid"}
+    rows = [sealer.row(call, age=4000), of_realm(sealer, "prod").row(output, age=10, lives_s=3600)]
+    await fill(file, {SESSION: rows})
+    async with whole(file) as store:
+        assert (await purge(store, sealer.ring, ttl=3600)).changed == 0
+    async with open_store(file, SESSION) as bare:
+        elsewhere = EncryptedSession(SESSION, bare, sealer.ring, 3600, suite=2, realm="staging")
+        assert await elsewhere.purge_expired() == 0
+    assert await raw_rows(file, SESSION) == rows
+
+
+async def test_a_row_that_would_become_larger_than_sessions_read_stays_as_it_is(file: StoreLocation, sealer: Sealer):
+    row = sealer.row(message("x" * 2000), age=5)
+    await fill(file, {SESSION: [row]})
+    async with whole(file) as store:
+        report = await reencrypt(store, sealer.ring, suite=2, ttl=DAY, max_row_bytes=len(row))
+    assert (report.ok, report.changed, dict(report.left)) == (False, 0, {"too_large": 1})
+    assert await raw_rows(file, SESSION) == [row]
+
+
+async def test_what_opens_rows_of_many_days_holds_keys_of_few(sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
+    made: list[Any] = []
+
+    def noted(*arguments: Any) -> Any:
+        made.append(session_opener(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(keys_of_runs, "session_opener", noted)
+    cipher = SessionCipher(sealer.active.secret, SESSION, sealer.active.kid, suite=2)
+    rows = [cipher.seal_row(message("a"), sealer.now - days * DAY) for days in range(60)]
+    assert (await verify(MemoryStore(SESSION, rows), sealer.ring)).found == {"ok": 60}
+    assert len(made) > 1
+    assert max(opener._key.cache_info().currsize for one in made for _, opener in one._openers) <= 16

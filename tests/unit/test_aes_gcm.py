@@ -596,3 +596,8 @@ def test_it_is_neither_shown_nor_pickled(make: Any) -> None:
     assert "n" * 4 not in repr(one)
     with pytest.raises(TypeError):
         pickle.dumps(one)
+
+
+def test_what_keys_are_made_from_is_not_pickled_either() -> None:
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(AesGcmCipher(NEW, "s", KID)._keys)

@@ -80,10 +80,10 @@ class ReadPolicy:
         self.tells_expired = tells_expired
         self.tells_late = tells_late
 
-    def has_expired(self, envelope: Envelope, for_s: int = 0) -> bool:
-        """Whether an envelope is past the end that its writer gave it, or older than the ttl, and for so long."""
-        moment, expires, ttl = self.now - for_s, envelope.expires, self.ttl
-        return (ttl is not None and moment > envelope.timestamp + ttl) or (expires is not None and moment > expires)
+    def has_expired(self, envelope: Envelope) -> bool:
+        """Whether an envelope is past the end that its writer gave it, or older than the ttl."""
+        now, expires, ttl = self.now, envelope.expires, self.ttl
+        return (ttl is not None and now > envelope.timestamp + ttl) or (expires is not None and now > expires)
 
     def lets_in_plaintext(self, added_at: float | None) -> bool:
         """Whether a plaintext row is returned; without a time of its own, the clock decides."""

@@ -107,9 +107,14 @@ class _ClassifiedRows(NamedTuple):
         return [self._item(place) for place in places]
 
     def newest(self, start: int = 0) -> Envelope | None:
-        """The newest envelope from a place on by its time, the last one of several; None if there is none."""
-        envelopes = (one.envelope for one in reversed(self.classifications[start:]))
-        return max((one for one in envelopes if one is not None), key=lambda one: one.timestamp, default=None)
+        """The newest envelope from a place on by its time, the last one of several; None if there is none.
+
+        One that has expired counts only where all have: with its end a summary of the others would be dead at birth.
+        """
+        found = self.classifications[start:][::-1]
+        sealed = [one for one in found if one.envelope is not None]
+        in_time = [one for one in sealed if one.outcome == "ok"] or sealed
+        return max((one.envelope for one in in_time if one.envelope), key=lambda one: one.timestamp, default=None)
 
     def counts(self) -> OutcomeCounts:
         """What was met, newest row first."""

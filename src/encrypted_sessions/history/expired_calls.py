@@ -33,7 +33,9 @@ class AnswersInTime:
         if envelope is not None and self._policy.has_expired(envelope):
             return
         if classification.item is None:
-            self._unknown = self._unknown or classification.outcome not in _SILENT
+            # In suite 2 what is of another realm is unauthentic here, and is read there.
+            elsewhere = classification.outcome == "unauthentic" and envelope is not None and envelope.says_expires
+            self._unknown = self._unknown or elsewhere or classification.outcome not in _SILENT
             return
         answered = answer_to(classification.item)
         if answered is not None and (self._calls is None or answered in self._calls):

@@ -95,9 +95,9 @@ def _still_needed(use: KeyUse, ttl: int | None, now: float) -> str:
 def _mislabelled(use: KeyUse) -> str:
     s = _s(use.mislabelled)
     return (
-        f"{_rows(use.mislabelled)} need{s} {use.kid} though the label says another key: somebody changed it. No session"
-        " reads such a row before its label is put right, and reencrypt frees no key of it; discard takes it out, and"
-        " keeps a copy"
+        f"{_rows(use.mislabelled)} need{s} {use.kid} though the label says another key: somebody changed it, or the key"
+        " has another name by now. No session reads such a row before its label is put right, and reencrypt frees no"
+        " key of it; discard takes it out, and keeps a copy"
     )
 
 

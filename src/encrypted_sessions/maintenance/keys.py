@@ -141,7 +141,9 @@ class StoreKeys:
         answer = self._now[kid]
         if isinstance(answer, str):
             return answer
-        name = (kid, session_id, envelope.version)
+        # An opener of suite 2 keeps a key for each 65,536 s: so each of those kept has sixteen of them at most.
+        span = envelope.timestamp >> 20 if envelope.says_expires else 0
+        name = (kid, session_id, envelope.version, span)
         opener = self._openers.get(name)
         if opener is None:
             try:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from copy import copy
 from typing import NamedTuple
 
-from ..core.cipher import Unauthentic
+from ..core.cipher import Opener, Unauthentic
+from ..core.envelope import Envelope
 from .aggregation import end_of
 from .classified_row import ClassifiedRow
 from .realms import Realms, session_opener
@@ -86,11 +87,22 @@ def _opener(classified: ClassifiedRow, keys: dict[str, bytes], realms: Realms) -
     assert envelope is not None  # noqa: S101 - no other row has such an outcome
     for kid, secret in keys.items():
         if kid != classified.kid:
-            relabelled = copy(envelope)  # as it was before somebody wrote another kid on it, which may be authenticated
+            # As it was before somebody wrote another kid on it, which may be authenticated; and as it is, where the key
+            # has another name by now.
+            relabelled, as_it_is = copy(envelope), copy(envelope)
             relabelled.kid = kid
             try:
-                session_opener(secret, session_id, kid, envelope.version, realms).verify(relabelled)
-            except (Unauthentic, UnicodeEncodeError):  # no session can have such an id, so no key sealed for it
+                opener = session_opener(secret, session_id, kid, envelope.version, realms)
+            except UnicodeEncodeError:  # no session can have such an id, so no key sealed for it
                 continue
-            return kid
+            if _opens(opener, relabelled) or _opens(opener, as_it_is):
+                return kid
     return None
+
+
+def _opens(opener: Opener, envelope: Envelope) -> bool:
+    try:
+        opener.verify(envelope)
+    except Unauthentic:
+        return False
+    return True

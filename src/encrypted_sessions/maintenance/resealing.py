@@ -68,4 +68,7 @@ class Resealing(Operation):
             return None
         if resealed is None:
             self.run.leave(classified.outcome, classified)
+        elif len(resealed) > self.run.settings.max_row_bytes:  # sessions of this limit would read it no more
+            self.run.leave("too_large", classified)
+            return None
         return resealed

@@ -106,6 +106,9 @@ class _EpochKeys:
         self._prk = extracting.finalize()
         self._context = _with_length(realm) + _with_length(session_id)
 
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        raise TypeError("what keys are made from cannot be pickled or copied")
+
     def commitment(self, epoch: int) -> bytes:
         """The commitment to an epoch's key, which rows show."""
         return self._expand(b".commitment", epoch)
@@ -175,7 +178,7 @@ class AesGcmCipher:
         newest = self._newest
         if newest is None or newest[0] != epoch:
             commitment = self._keys.commitment(epoch)
-            newest = self._newest = epoch, commitment, self._key(epoch, commitment)
+            newest = self._newest = epoch, commitment, self._keys.key(epoch, commitment)
         nonce = os.urandom(_NONCE_BYTES)
         header = b"".join((start, newest[1], nonce, more))
         spare = -(len(header) + len(plaintext) + _TAG_BYTES) % 3
