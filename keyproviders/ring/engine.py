@@ -153,7 +153,7 @@ class Engine:
                 # What ends is told before what is let go of because of it.
                 turn.events += self.cache.outage_events(turn.now)
             turn.events += self.cache.evict_expired(turn.now)
-        except BaseException:
+        except BaseException:  # a signal's, too: nobody else frees the lock
             self.lock.release()
             raise
 

@@ -196,7 +196,7 @@ class EventSink:
         for hook in _unique((self._on_event, *_observers)):
             try:
                 hook(event)
-            except Exception:
+            except Exception:  # whatever somebody's function raises
                 log.exception("on_event failed on %r of %s", event.what, event.place)
 
     def _fields(self, event: KeyEvent) -> dict[str, str | float | None]:

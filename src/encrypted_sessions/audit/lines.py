@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keyproviders import KeyEvent
 
+from ..events.pseudonyms import pseudonym
 from ..events.shapes import ItemCount, KeysetEvent, SessionEvent
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def as_text(moment: datetime) -> str:
 def session_names(how: str, key: Key | None) -> NameSession:
     """For "omitted", "hashed" and "plain"; a `key` is for "hashed" alone."""
     if key is not None:
-        return lambda session: hmac.digest(key.secret, session.encode("utf-8", "surrogatepass"), "sha256").hex()
+        return lambda session: pseudonym(session, key)
     return (lambda session: session) if how == "plain" else (lambda _: None)
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..maintenance.erasure_record import own_version
+from .._support.origin import library_version
 from .errors import failed
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class PageFile:
         from .inventory_page import inventory_page  # noqa: PLC0415 - likewise
 
         assert isinstance(report, InventoryReport)  # noqa: S101 - the one command that has it
-        text = inventory_page(report, own_version())
+        text = inventory_page(report, library_version())
         if self._path is None:
             return text
         try:

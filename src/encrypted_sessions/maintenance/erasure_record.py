@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import os
-import socket
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .._support.origin import host_name, library_version, user_name
 from .session_ids import SessionIds
 
-__all__ = ["ErasureRecord", "own_version"]
+__all__ = ["ErasureRecord"]
 
 _FORMAT = 1
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
@@ -127,9 +125,9 @@ class ErasureRecord:
         line |= {
             "expect": expect,
             "at": _now(),
-            "version": own_version(),
-            "host": socket.gethostname(),
-            "user": _user(),
+            "version": library_version(),
+            "host": host_name(),
+            "user": user_name(),
         }
         await self._write([line])
 
@@ -174,16 +172,3 @@ def _sync(folder: Path) -> None:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def own_version() -> str:
-    """The installed version of this library, in words."""
-    with suppress(metadata.PackageNotFoundError):
-        return metadata.version("encrypted-sessions")
-    return "unknown"
-
-
-def _user() -> str:
-    with suppress(KeyError, ImportError, OSError):  # a container's user often has no name
-        return getpass.getuser()
-    return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
