@@ -85,10 +85,11 @@ def test_there_may_be_no_end_where_there_may_be_none(monkeypatch: pytest.MonkeyP
 
 def test_the_time_of_a_command_is_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import sqlite3
+    from contextlib import closing
 
     monkeypatch.setenv("A", Key.generate().reveal_base64())
     path = tmp_path / "a.db"
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE agent_sessions (session_id TEXT PRIMARY KEY, created_at, updated_at)")
         connection.execute(
             "CREATE TABLE agent_messages (id INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT NOT NULL,"

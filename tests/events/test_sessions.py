@@ -281,11 +281,12 @@ async def test_pops_that_had_to_start_again_count_each_item_once(place: StoreLoc
 @pytest.mark.parametrize("addressable", [True, False])
 async def test_a_compaction_that_was_given_is_one_event(addressable: bool, sealer: Sealer, tmp_path: Path):
     told: list[SessionEvent] = []
-    beneath = SQLiteSession(CHAT, tmp_path / "chat.db") if addressable else PlainSession(CHAT, [])
-    session = EncryptedSession.wrap(compacting(beneath, Compactor()), sealer.ring, ttl=600, on_event=told.append)
-    await session.add_items([message(str(number)) for number in range(3)])
-    assert len(await session.get_items()) == 3
-    await session.run_compaction({"force": True})
+    with contextlib.closing(SQLiteSession(CHAT, tmp_path / "chat.db")) as file:
+        beneath = file if addressable else PlainSession(CHAT, [])
+        session = EncryptedSession.wrap(compacting(beneath, Compactor()), sealer.ring, ttl=600, on_event=told.append)
+        await session.add_items([message(str(number)) for number in range(3)])
+        assert len(await session.get_items()) == 3
+        await session.run_compaction({"force": True})
     active = sealer.active.kid
     assert [event.operation for event in told] == ["add_items", "get_items", "run_compaction"]
     assert uses(told[0]) == {(active, "sealed"): 3}
@@ -297,11 +298,10 @@ async def test_a_compaction_that_was_given_is_one_event(addressable: bool, seale
 
 async def test_each_step_of_a_compaction_around_a_session_is_told(sealer: Sealer, tmp_path: Path):
     told: list[SessionEvent] = []
-    session = EncryptedSession.wrap(
-        SQLiteSession(CHAT, tmp_path / "chat.db"), sealer.ring, ttl=600, on_event=told.append
-    )
-    await session.add_items([message(str(number)) for number in range(3)])
-    await compacting(session, Compactor()).run_compaction({"force": True})
+    with contextlib.closing(SQLiteSession(CHAT, tmp_path / "chat.db")) as file:
+        session = EncryptedSession.wrap(file, sealer.ring, ttl=600, on_event=told.append)
+        await session.add_items([message(str(number)) for number in range(3)])
+        await compacting(session, Compactor()).run_compaction({"force": True})
     assert {event.operation for event in told[1:]} <= {"run_compaction", "get_items"}
     assert [event.removed for event in told[1:] if event.removed] == [3]
     assert uses(told[-1])[sealer.active.kid, "sealed"] == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,7 @@ def test_a_place_that_refuses_one_key_or_goes_away(
 
 def test_what_was_found_stays_1(file: StoreLocation, sealer: Sealer):
     filled(file, {SESSION: [sealer.of("unauthentic")]})
-    with sqlite3.connect(file.where) as connection:
+    with closing(sqlite3.connect(file.where)) as connection:
         connection.execute(f"CREATE TRIGGER odd AFTER DELETE ON {file.messages_table} BEGIN SELECT 1; END")
     assert run(file, sealer, "verify").exit_code == 1
     result = run(file, sealer, "purge", "--ttl", str(TTL), "--yes", "--json")
