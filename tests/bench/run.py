@@ -94,20 +94,21 @@ def main() -> None:
     began = time.monotonic()
     machine = _machine()
     sys.stdout.write(f"{machine}\n\n")
+    before = (
+        options.write.read_text(encoding="utf-8") if options.write and options.only and options.write.exists() else ""
+    )
     tables = []
     for name in names:
         table = _in_a_process_of_its_own(name, quick=options.quick)
         tables.append(table)
         sys.stdout.write(f"{table.text()}\n")
         sys.stdout.flush()
+        if options.write:  # at once: who ends it in the midst has what was measured
+            today = datetime.now(tz=timezone.utc).date().isoformat()
+            written = {one.title: f"{one.markdown()}\n{today}\n" for one in tables}
+            options.write.write_text(_page(machine, before, written), encoding="utf-8")
     missed = [one for table in tables for one in table.missed]
     sys.stdout.write(f"{_verdict(missed)}\nThis took {time.monotonic() - began:.0f} s.\n")
-    if options.write:
-        written = {
-            table.title: f"{table.markdown()}\n{datetime.now(tz=timezone.utc).date().isoformat()}\n" for table in tables
-        }
-        before = options.write.read_text(encoding="utf-8") if options.only and options.write.exists() else ""
-        options.write.write_text(_page(machine, before, written), encoding="utf-8")
 
 
 def _page(machine: str, before: str, written: dict[str, str]) -> str:
