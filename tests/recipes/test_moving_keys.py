@@ -8,7 +8,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,13 @@ class Process:
 
     async def _talk(self, ring: KeyRing) -> None:
         step = ModelStep.respond(lambda call: [assistant_message(f"I know {len(call.input)} items.")])
-        store, shared = SQLiteSession(f"user-{self.number}", self.database), SQLiteSession("team", self.database)
+        own, team = SQLiteSession(f"user-{self.number}", self.database), SQLiteSession("team", self.database)
+        with closing(own), closing(team):
+            await self._take_turns(ring, step, own, team)
+
+    async def _take_turns(self, ring: KeyRing, step: ModelStep, own: SQLiteSession, team: SQLiteSession) -> None:
         async with ring:
-            mine, ours = (EncryptedSession.wrap(bare, ring, ttl=86_400) for bare in (store, shared))
+            mine, ours = (EncryptedSession.wrap(bare, ring, ttl=86_400) for bare in (own, team))
             while not self._stop.is_set():
                 agent = Agent(name="helper", model=ScriptedModel([step]))  # it copies each step that it is given
                 await Runner.run(agent, f"turn {self.turns}", session=mine)
@@ -134,8 +138,6 @@ class Process:
                 self.kids.add((await ring.active()).kid)
                 self.turns += 1
                 await asyncio.sleep(0.05)
-        store.close()
-        shared.close()
 
 
 @asynccontextmanager
