@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import shutil
@@ -19,7 +20,7 @@ from encrypted_sessions_tests.databases import new_mariadb_database, new_postgre
 from encrypted_sessions_tests.openbao import StoredOpenBaoServer, make_certificate
 from encrypted_sessions_tests.servers import MariaDbServer, PostgresServer, ProgramMissingError, RedisServer, Server
 from encrypted_sessions_tests.shared_servers import Address, ServerHost, worker_number
-from encrypted_sessions_tests.soak import Rounds, Seed, examples, is_soak
+from encrypted_sessions_tests.soak import FULL, Rounds, Seed, examples, is_soak
 
 # The SDK would try to send traces of scripted conversations over the network.
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
@@ -58,12 +59,28 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(cores, 8) + 2
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`make test-soak` need not collect ten thousand tests to find two hundred."""
+    if config.getoption("-m") != "soak" or FULL or not collection_path.match("test_*.py"):
+        return None
+    return None if _speaks_of_soak(collection_path) else True
+
+
+@functools.cache
+def _speaks_of_soak(path: Path) -> bool:
+    return "soak" in path.read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
     """Begin with what takes long, or all workers but one would wait for it in the end.
 
     Of the tests in their order, xdist gives each worker an equal part to begin with.
     """
+    unseen = {item.path for item in items if item.get_closest_marker("soak") and not _speaks_of_soak(item.path)}
+    if unseen and not FULL:
+        raise pytest.UsageError(f"`make test-soak` would pass over these, which do not name it: {unseen}")
+    yield
     workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
     long = [item for item in items if item.get_closest_marker("long")]
     rest = [item for item in items if not item.get_closest_marker("long")]

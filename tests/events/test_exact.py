@@ -11,14 +11,19 @@ from encrypted_sessions_tests import events_fork_harness as harness
 from encrypted_sessions_tests.soak import Rounds, Seed, one_cheap_and_soak
 from encrypted_sessions_tests.stores import new_place
 
+KINDS = ["sqlite", "sqlalchemy-postgres", "redis"]
+#: Of all kinds of store together, as everything that is told is of one kind.
+OPERATIONS = 100_000
+PROCESSES = 4
 
-@pytest.mark.parametrize("kind", one_cheap_and_soak(["sqlite", "sqlalchemy-postgres", "redis"]))
+
+@pytest.mark.parametrize("kind", one_cheap_and_soak(KINDS))
 def test_what_four_processes_were_told_is_what_they_did(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, rounds: Rounds, seed: Seed
 ):
     place = new_place(kind, request)
-    operations = rounds.of(100_000) // 4 if rounds.many else 60
-    found = harness.work(place, tmp_path, processes=4, operations=operations, seed=seed)
+    operations = -(-rounds.of(OPERATIONS) // len(KINDS) // PROCESSES) if rounds.many else 60
+    found = harness.work(place, tmp_path, processes=PROCESSES, operations=operations, seed=seed)
     told, done = Counter[str](), Counter[str]()
     for one in found:
         told.update(one["told"])

@@ -12,11 +12,11 @@ from encrypted_sessions.maintenance import inventory, reencrypt, verify
 from encrypted_sessions_tests.envelopes import kid_of, timestamp_of
 from encrypted_sessions_tests.history_of_keys import TTL, Keys, Past, compare, kind_of
 from encrypted_sessions_tests.maintenance_fork_harness import run
-from encrypted_sessions_tests.soak import Rounds
+from encrypted_sessions_tests.soak import FULL, Rounds
 from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.suite_2_rows import told_by
 from encrypted_sessions_tests.whole_rows import Found, read_all, write_all
-from encrypted_sessions_tests.whole_stores import make_tables, whole
+from encrypted_sessions_tests.whole_stores import MAINTAINED, make_tables, whole
 
 SESSIONS, ITEMS = 2_000, 100
 
@@ -43,7 +43,11 @@ class Told:
 
 @pytest.mark.long
 @pytest.mark.soak
-@pytest.mark.parametrize("suite", [1, 2])
+@pytest.mark.parametrize(
+    ("place", "suite"),
+    [*((kind, 1) for kind in MAINTAINED), *((kind, 2) for kind in MAINTAINED if FULL or kind == MAINTAINED[0])],
+    indirect=["place"],
+)
 async def test_nothing_is_lost_doubled_or_younger_and_what_expired_is_gone(
     place: StoreLocation, tmp_path: Path, rounds: Rounds, suite: int
 ):

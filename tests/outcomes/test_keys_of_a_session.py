@@ -6,11 +6,13 @@ import asyncio
 import gc
 import time
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from encrypted_sessions import EncryptedSession, UnreadableItemsError
+from encrypted_sessions.history.classified import SessionOpeners
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
@@ -56,6 +58,25 @@ async def test_a_row_that_names_a_held_key_by_another_name_says_what_to_list(pla
             assert "under the name 'former' too" in str(raised.value)
             assert str(raised.value).count("the very key of") == 1
             assert former.reveal_base64() not in str(raised.value)
+
+
+async def test_the_last_moments_of_a_read_are_not_for_asking(monkeypatch: pytest.MonkeyPatch):
+    now, waits = 1_000.0, []
+
+    class Keychain:
+        wait_s = 8.0
+
+        async def find(self, kids: set[str], wait_s: float) -> dict[str, str]:
+            nonlocal now
+            waits.append(wait_s)
+            now += 3.9
+            return dict.fromkeys(kids, "key_not_asked")
+
+    monkeypatch.setattr("encrypted_sessions.history.classified.time", SimpleNamespace(monotonic=lambda: now))
+    openers = SessionOpeners(Keychain())  # type: ignore[arg-type] # all that is used of it
+    for kid in ("a~0badc0de", "b~0badc0de", "c~0badc0de"):
+        await openers.prepare([SimpleNamespace(kid=kid, version=1)])  # type: ignore[list-item] # likewise
+    assert waits == [8.0, pytest.approx(4.1), 0.0]
 
 
 async def test_invented_kids_end_a_read_in_time_and_as_not_asked(sealer: Sealer):

@@ -34,6 +34,9 @@ GROUP = 32
 #: Work between two looks at the event loop's other tasks, in seconds.
 _SLICE_S = 0.003
 
+#: One part of so many of the time that a read may wait for keys is no longer used for asking.
+_LAST_PART = 20
+
 
 class StoredData(Protocol):
     """A row of one session, or of a whole store."""
@@ -138,7 +141,9 @@ class SessionOpeners:
             # Side by side, and no longer in all than one look-up may take. The store's own time does not count.
             began = time.monotonic()
             answers = await self._keychain.find({kid for kid, _ in unknown}, self._left_s)
-            self._left_s = max(0.0, self._left_s - (time.monotonic() - began))
+            self._left_s -= time.monotonic() - began
+            if self._left_s < self._keychain.wait_s / _LAST_PART:
+                self._left_s = 0.0  # too little to ask in: that nothing came in it would look like an outage
             for kid, version in unknown:
                 answer = answers[kid]
                 self._openers[kid, version] = answer if isinstance(answer, str) else answer.opener(version)
