@@ -36,7 +36,7 @@ def sentences(path: Path) -> str:
     return re.sub(r"`[^`\n]*`", "``", "\n".join(lines))
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_the_english_of_a_document_has_none_of_the_usual_slips(path: Path):
     text = sentences(path)
     found = [
