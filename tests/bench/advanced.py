@@ -28,7 +28,7 @@ async def measure(*, quick: bool) -> Table:
         ("session", "processor time a turn", "target", "met", "longest stall of the event loop", "target", "met"),
         f"`find_turns_by_content` for a term that no turn contains, in user messages of {_BYTES} B in a file. The"
         " SDK's class has SQLite look through plain text; this library opens each message. Processor time is the"
-        " least of several runs by turns, a stall the median of the longest that another task waits in each.",
+        " minimum of several alternating runs; a stall is the median of another task's longest wait in each.",
     )
     with tempfile.TemporaryDirectory() as folder:
         plain, beneath = (

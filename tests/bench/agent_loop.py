@@ -71,10 +71,10 @@ async def measure(*, quick: bool) -> Table:
         "An agent loop",
         ("turns", *SUBJECTS, "SDK's / bare", "ours / bare", "ours / SDK's", "in CPU time", "target", "met"),
         "A whole conversation over a SQLite file: every turn reads the history and adds a question and an answer."
-        " First the session's calls alone, one `get_items` and one `add_items` each turn, to which the target"
-        " applies. Then the same through `Runner.run` (a model that answers at once, tracing off): most of that"
-        " time is the Runner's own, which copies the whole history several times on every turn. The three"
-        " conversations go on side by side, turn by turn.",
+        " First come only the session's calls, one `get_items` and one `add_items` each turn; the target applies to"
+        " these. Then the same through `Runner.run` (a model that answers at once, tracing off): most of that time"
+        " is the Runner's own, which copies the whole history several times on every turn. The three conversations"
+        " alternate, turn by turn.",
     )
     for kind, make_turn, plan in _KINDS:
         for turns, rounds in plan[:1] if quick else plan:

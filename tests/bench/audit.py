@@ -27,8 +27,9 @@ async def measure(*, quick: bool) -> Table:
     table = Table(
         "An audit log",
         ("call", *_SUBJECTS, "audit log / nobody", "in CPU time", "target", "met", "refuse / nobody"),
-        "Items of 1 KiB over a SQLite file, with an audit log in a folder beside it, each line chained by SHA-256 and"
-        ' synced within a second. With "refuse" a call waits for its lines. The target is for processor time.',
+        "Items of 1 KiB over a SQLite file, with an audit log in a folder beside it; each line is chained by"
+        ' SHA-256 and synced within a second. With "refuse" a call waits for its lines. The target applies to'
+        " processor time.",
     )
     added, got, one, last = Samples(), Samples(), Samples(), Samples()
     item = message(1024)

@@ -28,8 +28,8 @@ async def measure(*, quick: bool) -> Table:
     table = Table(
         "Batches of 200 items",
         ("items, call", *SUBJECTS, "ours / bare", "ours / SDK's", "in CPU time", "target", "met"),
-        "`add_items` of 200 items to an empty session, and `get_items` of the same 200, over a SQLite file."
-        " Nested items, the last three kinds, pay for JSON that comes back exactly as it was given.",
+        "`add_items` of 200 items to an empty session, and `get_items` of the same 200, over a SQLite file. Nested"
+        " items, the last three kinds, take longer because their JSON must come back exactly as it was given.",
     )
     for name, item, most_to_get, most_to_add, rounds in _KINDS:
         taken = {_GET: Samples(), _ADD: Samples()}
@@ -64,8 +64,8 @@ async def measure_single(*, quick: bool) -> Table:
         "Single items",
         ("call", *SUBJECTS, "ours / SDK's"),
         "One item of 1 KiB added to and popped from a session of 100 items, over a SQLite file; no target."
-        " `pop_item` judges the newest row, then removes it only if nothing has changed: two steps in worker"
-        " threads where the others take one.",
+        " `pop_item` judges the newest row, then removes it only if nothing has changed: two steps in worker threads"
+        " instead of one.",
     )
     added, popped = Samples(), Samples()
     item = message(1024)

@@ -31,11 +31,11 @@ async def measure(*, quick: bool) -> Table:
             "met",
             "get_items, nothing else running",
         ),
-        "Items of 200 B over a SQLite file. Another task asks for its turn all the time; a stall is the longest"
-        " time that it waits, in each of several runs. The bare store reads this library's sealed rows; it"
-        " decodes their JSON in a thread, which keeps the interpreter to itself for 5 ms at a time. The target"
-        " is for the median: the largest stall can be a full garbage collection of the process, which any of the"
-        " three may start. The last line shows what giving turns costs.",
+        "Items of 200 B over a SQLite file. Another task asks for its turn all the time; a stall is its longest"
+        " wait in each of several runs. The bare store reads this library's sealed rows; it decodes their JSON in a"
+        " thread, which holds the interpreter for 5 ms at a time. The target applies to the median: the largest"
+        " stall can be a full garbage collection of the process, which any of the three may start. The last line"
+        " shows the cost of yielding to other tasks.",
     )
     with tempfile.TemporaryDirectory() as folder:
         async with all_three(folder) as sessions:

@@ -56,9 +56,9 @@ async def measure(*, quick: bool) -> Table:
     table = Table(
         "Events",
         columns,
-        f"`add_items` and `get_items` of {_BATCH} items of 1 KiB over a SQLite file, and the same of one item, which"
-        " has no target. Times are the least CPU time of a round, ratios the medians of those within the rounds, in"
-        " CPU time.",
+        f"`add_items` and `get_items` of {_BATCH} items of 1 KiB over a SQLite file, and the same for one item,"
+        " which has no target. Times are the minimum CPU time of a round; ratios are the medians of the ratios"
+        " within the rounds, in CPU time.",
     )
     hook = _Count()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:

@@ -28,10 +28,10 @@ async def measure(*, quick: bool) -> Table:
     table = Table(
         "Importing",
         ("statement", "median", "ratio", "target", "met"),
-        "In a fresh interpreter that has loaded asyncio, byte code cached, taking turns. None of these loads any of"
-        f" {', '.join(_NOT_LOADED)}. `EncryptedSession` and the key ring are loaded when they are first named. The"
-        " session beneath the first one is of a class that no store knows: the entry points of all packages are looked"
-        " through for one, once in a process.",
+        "In a fresh interpreter that has loaded asyncio, with cached byte code; the candidates alternate. None of"
+        f" these loads any of {', '.join(_NOT_LOADED)}. `EncryptedSession` and the key ring are loaded when they"
+        " are first named. The first session wraps a class that no store knows, so the entry points of all"
+        " packages are searched for one, once per process.",
     )
     samples = Samples()
     with tempfile.TemporaryDirectory() as folder:

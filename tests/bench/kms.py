@@ -69,9 +69,9 @@ async def measure(*, quick: bool) -> Table:
         "A keyset under AWS KMS",
         ("what", "figure"),
         f"{PROCESSES} processes share a keyset in a file; KMS is moto's server, over HTTP on this machine."
-        f" {SESSIONS:,} sessions of {TURNS} turns; each turn seals two items and opens them again. After half of the"
-        " turns the key is rotated (`keys rotate --now`), so every process needs two keys. The same turns with a key"
-        " in memory alternate with them.",
+        f" {SESSIONS:,} sessions of {TURNS} turns; each turn seals two items and opens them again. After half of"
+        " the turns the key is rotated (`keys rotate --now`), so every process needs two keys. These turns"
+        " alternate with the same turns with a key in memory.",
     )
     report = await asyncio.to_thread(run_fleet, SESSIONS // (10 if quick else 1), TURNS)
     unwraps = sum(count for (call, _), count in report.calls.items() if call == "Decrypt")

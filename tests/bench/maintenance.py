@@ -61,12 +61,12 @@ async def measure(*, quick: bool) -> Table:
     table = Table(
         f"Reencrypting a store of {count:,} rows",
         ("store, items", "Fernet", "compare-and-swap", "reencrypt", "of the floor", "target", "met", "in CPU time"),
-        f"{count:,} items in sessions of {_PER_SESSION}, sealed anew from one key to another and back. Fernet and"
-        f" compare-and-swap give the floor, 1/(1/c + 1/u): Fernet's own decrypt and encrypt_at_time with derived keys,"
-        f" and {_BATCH} rows replaced only if unchanged (SQLite: executemany; PostgreSQL: UPDATE ... FROM unnest;"
-        " Redis: one Lua script for each part of a list, with hiredis). Rows in a second; medians of rounds that take"
-        " turns. PostgreSQL has the settings that it comes with; a table in it is vacuumed before each, as autovacuum"
-        " would have done. CPU time is that of this process, without the servers.",
+        f"{count:,} items in sessions of {_PER_SESSION}, sealed again from one key to another and back. Fernet and"
+        " compare-and-swap give the floor, 1/(1/c + 1/u): Fernet's own decrypt and encrypt_at_time with derived"
+        f" keys, and {_BATCH} rows replaced only if unchanged (SQLite: executemany; PostgreSQL: UPDATE ... FROM"
+        " unnest; Redis: one Lua script for each part of a list, with hiredis). Rows per second; medians of"
+        " alternating rounds. PostgreSQL has its default settings; its table is vacuumed before each round, as"
+        " autovacuum would have done. CPU time is that of this process, without the servers.",
     )
     async for place in places(table):
         for name, size in _SIZES:
@@ -105,13 +105,14 @@ async def measure_two(*, quick: bool) -> Table:
             "in CPU time",
             "computing alone",
         ),
-        "Rows in a second from the word to begin to the end of the last; medians of rounds that take turns. A table in"
-        " PostgreSQL is vacuumed before each, as autovacuum would have done. The floor is that of the table above, for"
-        f" one process, measured in the same rounds; two are to reach {_TARGET_OF_TWO} times {_TARGET} of it. Two / one"
-        " depends on the cores: one process, which computes while the store writes, and its server keep more than one"
-        " of them busy. CPU time is that of one process by that of the busier of two: what two could reach with cores"
-        " to spare. The last column is what two processes that only compute reached beside one, in the same rounds."
-        " There is no target on Redis, whose one thread does all that is not cryptography.",
+        "Rows per second from the start signal to the end of the last process; medians of alternating rounds. A"
+        " table in PostgreSQL is vacuumed before each round, as autovacuum would have done. The floor is that of"
+        " the table above, for one process, measured in the same rounds; two processes should reach"
+        f" {_TARGET_OF_TWO} times {_TARGET} of it. Two / one depends on the cores: one process, which computes"
+        " while the store writes, and its server keep more than one of them busy. The last but one column divides the"
+        " time of one process by that of the busier of two: what two could reach with enough cores. The last column is"
+        " the gain of two processes that only compute, in the same rounds. Redis has no target, because its single"
+        " thread does everything that is not cryptography.",
     )
 
     def judged(label: str, ratio: float, target: float) -> tuple[str, str, str]:
@@ -156,8 +157,9 @@ async def measure_commands(*, quick: bool) -> Table:
     table = Table(
         f"Commands over a store of {count:,} rows",
         ("command", *(f"{kind}, {name}" for kind in _KINDS for name, _ in _SIZES)),
-        "Rows in a second, and how much of the floor of reencrypt that is; medians. Each command finds work in every"
-        " row: `purge` rows that expired, `encrypt` and `discard` plaintext. `inventory` is without and with keys.",
+        "Rows per second, and in brackets their ratio to the floor of reencrypt; medians. Each command finds work"
+        " in every row: `purge` finds expired rows, `encrypt` and `discard` find plaintext. `inventory` runs"
+        " without and with keys.",
     )
     cells: dict[str, list[str]] = {command: [] for command in _COMMANDS}
     async for place in places(table):

@@ -42,7 +42,7 @@ async def measure(*, quick: bool) -> Table:
     table = Table(
         f"Peak memory of get_items over {count:,} items of 1 KiB",
         ("store", *SUBJECTS, "ours / bare", "target", "met"),
-        "Largest resident size of a process of its own while it reads, less what it had before (Linux: VmHWM less"
+        "Largest resident size of a separate process while it reads, minus its size before (Linux: VmHWM minus"
         " VmRSS). The bare store reads the same items unsealed.",
     )
     if not _can_measure():

@@ -33,10 +33,10 @@ async def measure(*, quick: bool) -> Table:
     table = Table(
         "Poppers",
         ("store, poppers", BARE, OURS, "ours / bare"),
-        f"{_ITEMS:,} items of 200 B in one list, popped until none is left; items in a second, from the word to begin"
-        " to the last item. Medians of rounds that take turns; the ratio is that within the rounds. The bare store"
-        " pops what lies there; this library looks at the newest row, opens it, and removes it only if it still is"
-        " the newest. No target: on few cores, processes share these with the server.",
+        f"{_ITEMS:,} items of 200 B in one list, popped until none is left; items per second, from the start"
+        " signal to the last item. Medians of alternating rounds; ratios are taken within the rounds. The bare"
+        " store pops the newest row as it is; this library reads it, opens it, and removes it only if it is still"
+        " the newest. No target: with few cores, the processes share them with the server.",
     )
     rounds, items = (1, 300) if quick else (5, _ITEMS)
     async for where in places(table):

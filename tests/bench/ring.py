@@ -39,8 +39,9 @@ async def measure(*, quick: bool) -> Table:
     table = Table(
         "A key ring",
         ("what", "figure", "target", "met"),
-        "A warm call is one with a usable key in hand. The hour is one of a busy process on a clock set forward, a call"
-        " every second: the active key and one older key. Memory is what the ring holds beside the keys themselves.",
+        "A warm call is one with a usable key in hand. The hour is that of a busy process on a clock that is set"
+        " forward, with a call every second for the active key and one older key. Memory is what the ring holds in"
+        " addition to the keys themselves.",
     )
     warm_us = await _warm_us(200 if quick else 2_000)
     table.add(

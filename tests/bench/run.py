@@ -77,11 +77,12 @@ Written by `make bench ARGS='--write docs/benchmarks.md'`, which runs on any mac
 
 "SDK's class" is `agents.extensions.memory.EncryptedSession`, with a Fernet key; "this library" is
 `EncryptedSession` with a key ring; both seal with AES-128-CBC and HMAC-SHA256. "bare store" is the session
-beneath, which seals nothing. All take turns in one run. Times are medians; a ratio is the median of the ratios
-within the turns. "in CPU time" is the same ratio in processor time, which other work on the machine disturbs less.
-A target is the most that a figure may be. What lies close to its target can fall on the other side in another run.
+beneath, which seals nothing. All alternate in one run. Times are medians; a ratio is the median of the ratios
+within the rounds. "in CPU time" is the same ratio in processor time, which other work on the machine disturbs
+less. A target is the maximum for a figure. A figure close to its target can be on the other side of it in another
+run.
 
-Measured on {machine}, each table on the day that stands below it.
+Measured on {machine}, each table on the day that is given below it.
 
 {verdict}
 

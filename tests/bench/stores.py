@@ -47,11 +47,11 @@ async def measure(*, quick: bool) -> Table:
         "Stores",
         ("store, call", *SUBJECTS, "ours / bare", "ours / SDK's"),
         f"`add_items` of {_BATCH} items of {_SIZE // 1024} KiB to an empty session, `get_items` of the same, and"
-        f" `pop_item`, one of {_POPPED} in a row. No target. PostgreSQL has the settings that it comes with, and Redis"
-        " keeps nothing on disk. A pop of this library looks at the newest row, opens it, and removes it only if it"
-        " still is the newest: an exchange with the server more than the others have, and three more where Redis may"
-        " run no script. On a store without addressable rows, as SQLite's advanced class is, it looks, and lets the"
-        " store pop.",
+        f" `pop_item`, one of {_POPPED} in a row. No target. PostgreSQL has its default settings, and Redis stores"
+        " nothing on disk. A pop of this library reads the newest row, opens it, and removes it only if it is"
+        " still the newest. This takes one more exchange with the server, and three more if Redis may not run"
+        " scripts. On a store without addressable rows, such as SQLite's advanced class, it reads first, and then"
+        " lets the store pop.",
     )
     key = Key.generate("bench")
     for store in _stores(table):

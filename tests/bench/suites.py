@@ -43,8 +43,8 @@ async def measure(*, quick: bool) -> Table:
     table = Table(
         "Suites",
         ("what", *(cell for name in _SUITES for cell in (name, "target", "met"))),
-        "Processor time, the least of several rounds, as a part of what is compared with: Fernet with json for one item"
-        " of 1 KiB by the suite alone, the SDK's class for 200 items over a SQLite file.",
+        "Processor time, the minimum of several rounds, as a fraction of the reference: Fernet with json for one"
+        " item of 1 KiB by the suite alone, the SDK's class for 200 items over a SQLite file.",
     )
     sealing, opening = _alone(rounds)
     _add(table, "seal 1 KiB, alone", sealing, _SEAL)

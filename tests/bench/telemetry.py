@@ -31,9 +31,9 @@ async def measure(*, quick: bool) -> Table:
     table = Table(
         "Telemetry",
         ("call", *_SUBJECTS, "metrics / off", "target", "met", "with spans / off"),
-        f"`add_items` and `get_items` of {_BATCH} items of 1 KiB over a SQLite file, and the same of one item, which"
-        " has no target; with OpenTelemetry's own SDK, which keeps metrics and spans in memory. Times are the least"
-        " CPU time of a round, ratios the medians of those within the rounds, in CPU time.",
+        f"`add_items` and `get_items` of {_BATCH} items of 1 KiB over a SQLite file, and the same for one item,"
+        " which has no target. OpenTelemetry's own SDK holds metrics and spans in memory. Times are the minimum"
+        " CPU time of a round; ratios are the medians of the ratios within the rounds, in CPU time.",
     )
     meters, tracers = MeterProvider([InMemoryMetricReader()]), TracerProvider()
     kept = InMemorySpanExporter()

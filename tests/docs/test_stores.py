@@ -8,7 +8,7 @@ from encrypted_sessions_tests.documents import ROOT, rows, section
 from encrypted_sessions_tests.store_matrix import CHECKS, NOTES, STORES
 
 PAGE = ROOT / "docs" / "stores.md"
-HOW = "How each was tried"
+HOW = "How each was tested"
 
 
 def test_the_table_of_stores_is_the_list_of_the_tests() -> None:

@@ -41,10 +41,10 @@ NOTES: Final = {
     "b": "compaction clears the session and adds the summary: a kill between the two loses that history",
     "c": "`PurgeRefusedError` where there are expired rows, and a ValueError for `purge_on_add=`",
     "d": "a row above `max_row_bytes` is fetched before it is refused",
-    "e": "what the primary acknowledged and its replica had not got is lost in a failover, as without encryption:"
+    "e": "what the primary acknowledged but its replica had not received is lost in a failover, as without encryption:"
     " an item may be missing, or be popped once more",
     "f": "give the URL of the primary; after a failover run again, with that of the new one",
-    "g": "there are no commands for it yet; StoreConfigError",
+    "g": "the commands do not support it yet; StoreConfigError",
     "h": "unless it is [given a store](write-your-own-store.md)",
     "i": "around it; a compaction session beneath it, which has no branches, is a TypeError",
 }
@@ -110,23 +110,23 @@ def _has_no_server(store: MatrixStore) -> str | None:
 
 
 CHECKS: Final = {
-    "conversation": Check("a conversation of the Runner with tools, gone on with by another session object"),
+    "conversation": Check("a conversation of the Runner with tools, continued by another session object"),
     "wrong key": Check("a wrong key opens nothing and removes nothing"),
     "altered row": Check("an altered row raises, and stays"),
     "large item": Check("an item of 300 kB"),
     "long history": Check("a history of 700 items"),
-    "purge": Check("`purge_expired` and `purge_on_add=`: what expired goes, or it is refused in words"),
+    "purge": Check("`purge_expired` and `purge_on_add=`: what expired is removed, or an error says that it is refused"),
     "compaction": Check("the SDK's compaction, around the encrypted session and beneath it: the same rows, sealed"),
     "processes": Check("4 processes pop: each item goes to one of them", _is_in_one_process),
     "kill": Check(
-        "`kill -9` while adding and popping: batches are whole, nothing but what was in hand is gone",
+        "`kill -9` while adding and popping: batches are whole, and only items in hand are gone",
         _is_in_one_process,
     ),
     "restart": Check(
-        "the server stops and starts in mid-operation, or fails over: what was acknowledged is there once",
+        "the server is restarted during an operation, or fails over: what was acknowledged is there once",
         _has_no_server,
     ),
-    "maintenance": Check("`inventory`, `reencrypt`, `verify`, `purge` and `erase`, or a refusal in words"),
+    "maintenance": Check("`inventory`, `reencrypt`, `verify`, `purge` and `erase`, or an error that refuses them"),
 }
 
 
