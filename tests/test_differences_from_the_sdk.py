@@ -1,6 +1,6 @@
 """An application that changes one import: what behaves differently from the SDK's own class.
 
-Each test stands for one row of the README's tables under "Difference by difference", and shows
+Each test stands for one row of the tables of docs/differences.md, and shows
 both classes side by side. The last test holds rows and tests together: neither may lack the other.
 """
 
@@ -39,7 +39,7 @@ from encrypted_sessions import (
     WeakKeyWarning,
 )
 from encrypted_sessions.errors import HistoryChangedError, ScanBudgetError
-from encrypted_sessions_tests.documents import ROOT, rows, section
+from encrypted_sessions_tests.documents import ROOT, prose, rows
 from encrypted_sessions_tests.stores import (
     PlainSession,
     StoreLocation,
@@ -50,7 +50,7 @@ from encrypted_sessions_tests.stores import (
     write_raw_row,
 )
 
-README = ROOT / "README.md"
+DIFFERENCES = ROOT / "docs" / "differences.md"
 
 KEY = Key.generate().reveal_base64()
 OTHER_KEY = Key.generate().reveal_base64()
@@ -65,7 +65,7 @@ TESTED: set[str] = set()
 
 
 def row(title: str) -> Callable[[Any], Any]:
-    """The first cell of the README's row that a test stands for."""
+    """The first cell of the page's row that a test stands for."""
 
     def note(test: Any) -> Any:
         assert test.__name__.startswith("test_")
@@ -1078,11 +1078,11 @@ def test_a_session_by_structure() -> None:
     assert isinstance(ours, agents.memory.Session)
 
 
-# -- The README ------------------------------------------------------------------------------
+# -- The page --------------------------------------------------------------------------------
 
 
-def test_each_row_of_the_readme_has_its_test_and_each_test_its_row() -> None:
-    titles = [cells[0] for cells in rows(section(README, "Difference by difference"))]
+def test_each_row_of_the_page_has_its_test_and_each_test_its_row() -> None:
+    titles = [cells[0] for cells in rows(prose(DIFFERENCES))]
     assert len(titles) == len(set(titles)), "a row stands twice"
     assert set(titles) - TESTED == set(), "rows without a test"
     assert TESTED - set(titles) == set(), "tests without a row"
