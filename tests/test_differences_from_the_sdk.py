@@ -1,6 +1,6 @@
 """An application that changes one import: what behaves differently from the SDK's own class.
 
-Each test stands for one row of the README's tables under "Difference by difference", and shows
+Each test stands for one row of the tables of docs/differences.md, and shows
 both classes side by side. The last test holds rows and tests together: neither may lack the other.
 """
 
@@ -39,7 +39,7 @@ from encrypted_sessions import (
     WeakKeyWarning,
 )
 from encrypted_sessions.errors import HistoryChangedError, ScanBudgetError
-from encrypted_sessions_tests.documents import ROOT, rows, section
+from encrypted_sessions_tests.documents import ROOT, prose, rows
 from encrypted_sessions_tests.stores import (
     PlainSession,
     StoreLocation,
@@ -50,7 +50,7 @@ from encrypted_sessions_tests.stores import (
     write_raw_row,
 )
 
-README = ROOT / "README.md"
+DIFFERENCES = ROOT / "docs" / "differences.md"
 
 KEY = Key.generate().reveal_base64()
 OTHER_KEY = Key.generate().reveal_base64()
@@ -65,7 +65,7 @@ TESTED: set[str] = set()
 
 
 def row(title: str) -> Callable[[Any], Any]:
-    """The first cell of the README's row that a test stands for."""
+    """The first cell of the page's row that a test stands for."""
 
     def note(test: Any) -> Any:
         assert test.__name__.startswith("test_")
@@ -228,14 +228,14 @@ async def test_a_store_needs_no_session_settings() -> None:
     assert ours.session_settings is None
 
 
-@row("an `underlying_session` that is no session")
+@row("an `underlying_session` that is not a session")
 def test_what_is_wrapped_must_be_a_session() -> None:
     SdkSession(SESSION_ID, "agents.db", KEY)
     with pytest.raises(TypeError, match="underlying_session must be a session"):
         EncryptedSession(SESSION_ID, "agents.db", KEY)
 
 
-@row("an `OpenAIConversationsSession` beneath, which keeps its items at OpenAI")
+@row("an `OpenAIConversationsSession`, which keeps its items at OpenAI, as the underlying session")
 def test_a_store_at_openai_takes_no_sealed_items() -> None:
     store = OpenAIConversationsSession(openai_client=SimpleNamespace())  # type: ignore[arg-type]  # never asked
     SdkSession(SESSION_ID, store, KEY)
@@ -243,7 +243,7 @@ def test_a_store_at_openai_takes_no_sealed_items() -> None:
         EncryptedSession(SESSION_ID, store, KEY)
 
 
-@row("a class of your own that compacts, beneath the encryption")
+@row("a compacting class of your own as the underlying session")
 def test_a_foreign_compaction_belongs_above_the_encryption() -> None:
     class Compacts(SettledSession):
         async def run_compaction(self, args: Any = None) -> None: ...
@@ -260,7 +260,7 @@ def test_a_foreign_compaction_belongs_above_the_encryption() -> None:
         assert callable(session.run_compaction)
 
 
-@row("a compaction session that holds its store under a second name")
+@row("a compaction session that holds its store in a second attribute")
 async def test_there_is_no_second_way_to_the_store() -> None:
     class SecondName(OpenAIResponsesCompactionSession):
         def __init__(self, store: Any) -> None:
@@ -277,14 +277,14 @@ async def test_there_is_no_second_way_to_the_store() -> None:
         EncryptedSession(SESSION_ID, SecondName(store), KEY)
 
 
-@row("a compaction session around an encrypted one, beneath another")
+@row("a compaction session that wraps an encrypted session, as the underlying session of another")
 def test_nothing_is_sealed_twice_around_a_compaction() -> None:
     SdkSession(SESSION_ID, CompactionSession(SESSION_ID, SdkSession(SESSION_ID, bare(), KEY)), KEY)
     with pytest.raises(ValueError, match="seals already"):
         EncryptedSession(SESSION_ID, CompactionSession(SESSION_ID, EncryptedSession(SESSION_ID, bare(), KEY)), KEY)
 
 
-@row("a session id that is empty, or has a NUL")
+@row("a session id that is empty or contains a NUL")
 @pytest.mark.parametrize("session_id", ["", "user\0one"])
 def test_session_ids_are_checked(session_id: str) -> None:
     SdkSession(session_id, bare(), KEY)
@@ -292,7 +292,7 @@ def test_session_ids_are_checked(session_id: str) -> None:
         EncryptedSession(session_id, bare(), KEY)
 
 
-@row("a session id of another type, or with a lone surrogate")
+@row("a session id that is not a str, or contains a lone surrogate")
 @pytest.mark.parametrize(
     ("session_id", "theirs", "ours"),
     [(5, AttributeError, TypeError), (None, AttributeError, TypeError), ("\ud800", UnicodeEncodeError, ValueError)],
@@ -305,7 +305,7 @@ def test_a_wrong_session_id_is_named(session_id: Any, theirs: type[Exception], o
         EncryptedSession(session_id, bare(), KEY)
 
 
-@row("a key with a lone surrogate")
+@row("a key that contains a lone surrogate")
 def test_a_key_must_fit_into_utf_8() -> None:
     with pytest.raises(UnicodeEncodeError):
         SdkSession(SESSION_ID, bare(), "\ud800")
@@ -314,7 +314,7 @@ def test_a_key_must_fit_into_utf_8() -> None:
     assert not isinstance(raised.value, UnicodeEncodeError)
 
 
-@row("a key of `None`, as `os.environ.get` gives it")
+@row("a key of `None`, as `os.environ.get` returns it")
 def test_no_key_is_a_type_error() -> None:
     no_key: Any = None
     with pytest.raises(ValueError, match="not set"):
@@ -323,7 +323,7 @@ def test_no_key_is_a_type_error() -> None:
         EncryptedSession(SESSION_ID, bare(), no_key)
 
 
-@row("a session id that is not the store's")
+@row("a session id that differs from the store's")
 def test_a_session_id_that_is_not_the_stores_warns() -> None:
     SdkSession("user-2", bare(), KEY)
     with pytest.warns(UserWarning, match="is not its store's"):
@@ -352,7 +352,7 @@ def test_a_url_does_not_become_the_key() -> None:
         EncryptedSession(SESSION_ID, bare(), "env:SESSION_KEYS")
 
 
-@row("a key that is no 32 bytes in base64, such as a password")
+@row("a key that is not 32 bytes in base64, such as a password")
 def test_a_weak_key_works_and_warns() -> None:
     SdkSession(SESSION_ID, bare(), "correct horse")
     with pytest.warns(WeakKeyWarning, match="keygen"):
@@ -369,7 +369,7 @@ async def test_a_key_ring_is_taken() -> None:
     assert texts(await session.get_items()) == ["hello"]
 
 
-@row("a ttl that is 0, negative, a float, a str or a bool, also when it is set later")
+@row("a ttl that is 0, negative, a float, a str or a bool, even if it is set later")
 @pytest.mark.parametrize(
     ("ttl", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("9", TypeError), (True, TypeError)]
 )
@@ -395,7 +395,7 @@ async def test_without_a_ttl_nothing_expires_and_compaction_works(request: pytes
         assert texts(await both.ours.get_items()) == ["a summary"]
 
 
-@row("`max_scan_items` of another type than int")
+@row("a `max_scan_items` that is not an int")
 @pytest.mark.parametrize("budget", [True, 2.0])
 def test_the_budget_is_an_int(budget: Any) -> None:
     SdkSession(SESSION_ID, bare(), KEY, max_scan_items=budget)
@@ -430,7 +430,7 @@ async def test_a_value_that_is_not_json_is_refused() -> None:
         await add()
 
 
-@row("a dict key that is no str")
+@row("a dict key that is not a str")
 async def test_a_key_that_is_no_str_is_refused() -> None:
     came_back, add = await add_to_both(says("x") | {"counts": {1: "one"}})
     assert came_back[0]["counts"] == {"1": "one"}
@@ -438,7 +438,7 @@ async def test_a_key_that_is_no_str_is_refused() -> None:
         await add()
 
 
-@row("NaN, or an infinity")
+@row("NaN or infinity")
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 async def test_numbers_that_json_does_not_have_are_refused(value: float) -> None:
     came_back, add = await add_to_both(says("x") | {"score": value})
@@ -447,7 +447,7 @@ async def test_numbers_that_json_does_not_have_are_refused(value: float) -> None
         await add()
 
 
-@row("a lone surrogate in a text")
+@row("a lone surrogate in a string")
 async def test_a_lone_surrogate_comes_back() -> None:
     item = says("half an emoji: \ud83d")
     with pytest.raises(UnicodeEncodeError):
@@ -468,7 +468,7 @@ async def test_deep_nesting_is_refused() -> None:
         await add()
 
 
-@row("an integer of more than 4,300 digits, or an item that holds itself")
+@row("an integer of more than 4,300 digits, or an item that contains itself")
 async def test_what_neither_class_can_write_is_a_type_error() -> None:
     loop: dict[str, Any] = {}
     loop["again"] = loop
@@ -503,7 +503,7 @@ async def test_an_item_is_a_dict_or_a_pydantic_model(item: Any) -> None:
         await add()
 
 
-@row("items that are no list, such as a generator")
+@row("items that are not a list, such as a generator")
 async def test_items_are_a_list() -> None:
     theirs = SdkSession(SESSION_ID, SettledSession(SESSION_ID, []), KEY)
     await theirs.add_items(says(text) for text in "ab")
@@ -512,7 +512,7 @@ async def test_items_are_a_list() -> None:
         await EncryptedSession(SESSION_ID, bare(), KEY).add_items(says(text) for text in "ab")
 
 
-@row("the time of a batch")
+@row("the timestamp of a batch")
 async def test_what_is_added_together_expires_together(
     request: pytest.FixtureRequest, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -569,7 +569,7 @@ async def test_plaintext_raises_unless_it_is_let_in(request: pytest.FixtureReque
         assert texts(await moving.get_items()) == ["from before", "sealed"]
 
 
-@row("an envelope that lacks a part, or a row that is no object")
+@row("an envelope with a missing field, or a row that is not an object")
 @pytest.mark.parametrize("data", ['{"__enc__": 1, "v": 1, "kid": "hkdf-v1"}', "[]", "7"])
 async def test_what_is_neither_an_envelope_nor_an_item_is_malformed(request: pytest.FixtureRequest, data: str) -> None:
     async with both_over_one_store(request) as both:
@@ -580,7 +580,7 @@ async def test_what_is_neither_an_envelope_nor_an_item_is_malformed(request: pyt
             await both.ours.get_items()
 
 
-@row("a row whose payload is no text")
+@row("a row whose payload is not a string")
 async def test_a_damaged_envelope_does_not_break_the_call(request: pytest.FixtureRequest) -> None:
     async with both_over_one_store(request) as both:
         await both.add(says("one"))
@@ -592,7 +592,7 @@ async def test_a_damaged_envelope_does_not_break_the_call(request: pytest.Fixtur
         assert texts((await both.ours.read()).items) == ["one"]
 
 
-@row("a row that the store itself cannot read (no JSON, no UTF-8)")
+@row("a row that the store itself cannot read (invalid JSON or UTF-8)")
 async def test_a_row_that_the_store_drops_is_told(request: pytest.FixtureRequest) -> None:
     async with both_over_one_store(request) as both:
         await both.add(says("one"))
@@ -605,7 +605,7 @@ async def test_a_row_that_the_store_drops_is_told(request: pytest.FixtureRequest
         assert (await both.ours.read()).outcomes == {"ok": 1}, "the store dropped the row before we saw it"
 
 
-@row("authentic content that is no JSON object")
+@row("authentic content that is not a JSON object")
 async def test_content_that_is_no_object_is_malformed(request: pytest.FixtureRequest) -> None:
     async with both_over_one_store(request) as both:
         await both.write_sealed(b'["no", "item"]')
@@ -617,7 +617,7 @@ async def test_content_that_is_no_object_is_malformed(request: pytest.FixtureReq
         assert (await both.ours.read()).outcomes == {"ok": 0, "malformed": 2}
 
 
-@row("an envelope written in another way (`__enc__` of `true`, stray characters in base64, a `kid` that is no text)")
+@row("an envelope in another form (`__enc__` of `true`, stray characters in base64, a `kid` that is not a string)")
 @pytest.mark.parametrize("change", [{"__enc__": True}, {"kid": 5}, {"v": "1"}, {"payload": None}])
 async def test_an_envelope_has_one_form(request: pytest.FixtureRequest, change: dict[str, Any]) -> None:
     async with both_over_one_store(request) as both:
@@ -638,7 +638,7 @@ async def test_a_later_version_says_upgrade(request: pytest.FixtureRequest) -> N
             await both.ours.get_items()
 
 
-@row("a row from more than 60 s in the future")
+@row("a row whose timestamp is more than 60 s in the future")
 async def test_a_row_from_the_future_raises_also_without_a_ttl(request: pytest.FixtureRequest, clock: Clock) -> None:
     async with both_over_one_store(request) as both:
         await both.write_sealed(json.dumps(says("soon")).encode(), at=clock.now + 60)
@@ -654,7 +654,7 @@ async def test_a_row_from_the_future_raises_also_without_a_ttl(request: pytest.F
             await both.ours.get_items()
 
 
-@row("an output whose tool call expired")
+@row("a tool output whose call has expired")
 async def test_an_output_goes_where_its_call_went(request: pytest.FixtureRequest, clock: Clock) -> None:
     call = {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "c1", "output": "seen"}
@@ -668,7 +668,7 @@ async def test_an_output_goes_where_its_call_went(request: pytest.FixtureRequest
         assert (await both.ours.read()).outcomes == {"ok": 1, "expired": 1, "unpaired": 1}
 
 
-@row("`get_items(limit=n)` and 64 rows on end that expired more than 2 minutes ago")
+@row("`get_items(limit=n)`, and 64 consecutive rows that expired more than 2 minutes ago")
 async def test_a_heap_of_expired_rows_ends_the_search(request: pytest.FixtureRequest, clock: Clock) -> None:
     async with both_over_one_store(request) as both:
         await both.add(says("older row, newer time"))
@@ -689,7 +689,7 @@ async def test_a_negative_limit_is_refused(request: pytest.FixtureRequest) -> No
             await both.ours.get_items(-1)
 
 
-@row("a limit of another type than int")
+@row("a limit that is not an int")
 @pytest.mark.parametrize("limit", [True, 1.0])
 async def test_a_limit_is_an_int(limit: Any) -> None:
     store = SettledSession(SESSION_ID, [])
@@ -722,7 +722,7 @@ async def test_a_limit_of_0_gives_nothing_and_asks_nobody() -> None:
     assert store.asked == 1
 
 
-@row("a `get_items` that was replaced on the store's object, as by a mock")
+@row("a `get_items` that was replaced on the store object, for example by a mock")
 async def test_rows_are_read_by_statements_of_this_library(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -770,7 +770,7 @@ async def test_a_heap_of_expired_rows_is_told_once(clock: Clock, caplog: pytest.
 # -- Popping ---------------------------------------------------------------------------------
 
 
-@row("a wrong key, or an altered row, at the tail of a `SQLiteSession`")
+@row("a wrong key, or an altered newest row, on a `SQLiteSession`")
 async def test_a_pop_with_a_wrong_key_says_so(request: pytest.FixtureRequest) -> None:
     async with both_apart(request) as both:
         await both.add(says("one"), says("two"))
@@ -798,7 +798,7 @@ async def test_a_pop_with_a_wrong_key_deletes_nothing(request: pytest.FixtureReq
         assert await both.count() == (0, 2)
 
 
-@row("a tail that is plaintext, from the future, or no JSON")
+@row("a newest row that is plaintext, from the future, or not JSON")
 @pytest.mark.parametrize("tail", ["plaintext", "not_yet_valid", "malformed"])
 async def test_a_pop_keeps_what_it_cannot_read(request: pytest.FixtureRequest, clock: Clock, tail: str) -> None:
     async with both_apart(request) as both:
@@ -885,7 +885,7 @@ async def test_automatic_compaction_keeps_what_it_cannot_read(request: pytest.Fi
         assert await both.count() == (1, 4)
 
 
-@row("on demand, and the write fails")
+@row("on demand, when the write fails")
 async def test_compaction_on_demand_is_one_step(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -931,7 +931,7 @@ async def test_compaction_on_demand_replaces_nothing_unseen(request: pytest.Fixt
         assert texts(await both.ours.get_items()) == ["one", "two"]
 
 
-@row("the life of a summary")
+@row("the lifetime of a summary")
 async def test_a_summary_lives_no_longer_than_what_it_replaces(request: pytest.FixtureRequest, clock: Clock) -> None:
     async with both_apart(request) as both:
         await both.add(says("one"))
@@ -943,7 +943,7 @@ async def test_a_summary_lives_no_longer_than_what_it_replaces(request: pytest.F
         assert await both.ours.get_items() == []
 
 
-@row("automatic, and more than about 1,000 expired rows before what is replaced")
+@row("automatic, with more than about 1,000 expired rows before the replaced ones")
 @pytest.mark.parametrize("expired", [10, 1100])
 async def test_compaction_does_not_reclaim_a_heap_of_expired_rows_yet(
     request: pytest.FixtureRequest, clock: Clock, expired: int
@@ -959,7 +959,7 @@ async def test_compaction_does_not_reclaim_a_heap_of_expired_rows_yet(
         assert (ours > 1) == (expired > 1000)
 
 
-@row("automatic, on a `RedisSession`, and the model saw only the newest items")
+@row("automatic, on a `RedisSession`, when the model saw only the newest items")
 async def test_compaction_replaces_a_part_of_a_redis_history(request: pytest.FixtureRequest) -> None:
     async with both_apart(request, "redis") as both:
         await both.add(says("one"), says("two"))
@@ -971,7 +971,7 @@ async def test_compaction_replaces_a_part_of_a_redis_history(request: pytest.Fix
         assert texts(await both.ours.get_items()) == ["one", "a summary"]
 
 
-@row("what a compaction session beneath is given to add")
+@row("what a wrapped compaction session is given to add")
 async def test_a_compaction_session_beneath_sees_items() -> None:
     class Looks(OpenAIResponsesCompactionSession):
         seen: Any = None
@@ -990,7 +990,7 @@ async def test_a_compaction_session_beneath_sees_items() -> None:
         assert set((await store.get_items())[0]) == {"__enc__", "v", "kid", "payload"}
 
 
-@row("`session.underlying_session`, with a compaction session beneath")
+@row("`session.underlying_session`, when it wraps a compaction session")
 def test_the_underlying_session_is_the_store() -> None:
     store = bare()
     beneath = CompactionSession(SESSION_ID, store)
@@ -998,7 +998,7 @@ def test_the_underlying_session_is_the_store() -> None:
     assert EncryptedSession(SESSION_ID, beneath, KEY).underlying_session is store
 
 
-@row("the store of a compaction session beneath, replaced later")
+@row("the store of a wrapped compaction session, when it is replaced later")
 async def test_the_store_of_a_compaction_session_stays() -> None:
     beneath = CompactionSession(SESSION_ID, SettledSession(SESSION_ID, []))
     theirs, ours = SdkSession(SESSION_ID, beneath, KEY), EncryptedSession(SESSION_ID, beneath, KEY)
@@ -1078,11 +1078,11 @@ def test_a_session_by_structure() -> None:
     assert isinstance(ours, agents.memory.Session)
 
 
-# -- The README ------------------------------------------------------------------------------
+# -- The page --------------------------------------------------------------------------------
 
 
-def test_each_row_of_the_readme_has_its_test_and_each_test_its_row() -> None:
-    titles = [cells[0] for cells in rows(section(README, "Difference by difference"))]
+def test_each_row_of_the_page_has_its_test_and_each_test_its_row() -> None:
+    titles = [cells[0] for cells in rows(prose(DIFFERENCES))]
     assert len(titles) == len(set(titles)), "a row stands twice"
     assert set(titles) - TESTED == set(), "rows without a test"
     assert TESTED - set(titles) == set(), "tests without a row"

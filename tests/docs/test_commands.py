@@ -25,7 +25,7 @@ def shown_in(path: Path) -> str:
     return "\n".join([*(block.text for block in blocks(path, "sh")), *in_sentences])
 
 
-@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_of_a_document_exist(path: Path) -> None:
     command: Any = typer.main.get_command(application())
     for words in _COMMAND.findall(shown_in(path)):
@@ -39,7 +39,7 @@ def test_the_commands_of_a_document_exist(path: Path) -> None:
         assert {option for option in words.split() if option.startswith("-")} <= known, words
 
 
-@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_make_targets_of_a_document_exist(path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
@@ -47,7 +47,7 @@ def test_the_make_targets_of_a_document_exist(path: Path) -> None:
     assert {first or second for first, second in _MAKE.findall(shown)} <= targets
 
 
-@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_extras_of_a_document_exist(path: Path) -> None:
     extras = set(metadata("encrypted-sessions").get_all("Provides-Extra") or [])
     for named in _EXTRAS.findall(path.read_text(encoding="utf-8")):

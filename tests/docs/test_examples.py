@@ -70,7 +70,7 @@ def rings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("stores", "rings")
-@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_examples_of_a_document_run(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: asyncio.AbstractEventLoop
 ) -> None:
@@ -101,4 +101,5 @@ def run(path: Path, block: Block, namespace: dict[str, Any], loop: asyncio.Abstr
 
 
 def test_the_readme_and_the_pages_have_examples() -> None:
-    assert {path.name for path in WITH_EXAMPLES} >= {"README.md", "how-it-works.md", "keys.md", "moving-over.md"}
+    names = {path.name for path in WITH_EXAMPLES}
+    assert names >= {"README.md", "quick-start.md", "how-it-works.md", "keys.md", "moving-over.md"}

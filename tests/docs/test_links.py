@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from encrypted_sessions_tests.documents import ROOT, anchors, documents, file_of, links
+from encrypted_sessions_tests.documents import ROOT, anchors, documents, file_of, links, pictures
 
 
-@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_links_of_a_document_lead_somewhere(path: Path) -> None:
-    for target in links(path):
+    for target in (*links(path), *pictures(path)):
         if "://" in target:
             continue
         file, _, anchor = target.partition("#")

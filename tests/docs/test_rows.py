@@ -1,4 +1,4 @@
-"""The rows that the README shows are rows as they are."""
+"""The rows that the README shows, in each language, are rows as they are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from agents import Agent, Runner, SQLiteSession
 from agents.testing import ScriptedModel, assistant_message
 
@@ -22,9 +23,10 @@ async def first_row(store: SQLiteSession, session: Any) -> dict[str, Any]:
     return dict(row)
 
 
-async def test_the_rows_of_the_readme_are_what_lies_in_the_store(tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("readme", ["README.md", "docs/zh/README.md"])
+async def test_the_rows_of_the_readme_are_what_lies_in_the_store(tmp_path: Path, monkeypatch: Any, readme: str) -> None:
     monkeypatch.setenv("SESSION_KEYS", "3q2-7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=")
-    before, now = (json.loads(block.text) for block in blocks(ROOT / "README.md", "json"))
+    before, now = (json.loads(block.text) for block in blocks(ROOT / readme, "json"))
 
     bare = SQLiteSession("user-123", tmp_path / "bare.db")
     assert await first_row(bare, bare) == before

@@ -1,7 +1,7 @@
 """The project's documents taken apart: code blocks, tables, headings, links.
 
 Only the little of Markdown that the documents use: fenced blocks, tables with leading bars, headings
-with `#`, inline links.
+with `#`, inline links and pictures.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _PACKAGES = {
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+_PICTURE = re.compile(r"!\[[^\]]+\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 
 
@@ -108,3 +109,8 @@ def anchors(path: Path) -> set[str]:
 def links(path: Path) -> Iterator[str]:
     """The targets of all links."""
     yield from _LINK.findall(prose(path))
+
+
+def pictures(path: Path) -> Iterator[str]:
+    """The targets of all pictures that say in words what they show."""
+    yield from _PICTURE.findall(prose(path))
