@@ -50,7 +50,7 @@ def test_there_are_thirty_questions_in_order() -> None:
 
 @pytest.mark.parametrize("row", QUESTIONS, ids=lambda row: row[0])
 def test_each_answer_has_two_sentences_a_place_a_test_and_whose_duty_it_is(row: list[str]) -> None:
-    _, question, answer, place, shown_by, duty = row
+    _, question, answer, duty, place, shown_by = row
     assert question.endswith("?")
     assert len(re.findall(r"\.(?= |$)", answer)) == 2, answer
     targets = _LINK.findall(place)
