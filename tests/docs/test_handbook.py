@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from encrypted_sessions import Key
-from encrypted_sessions_tests import stores, warm_programs
+from encrypted_sessions_tests import runbooks, stores
 from encrypted_sessions_tests.documents import ROOT, blocks
 from encrypted_sessions_tests.sealed_rows import Sealer, message
 from encrypted_sessions_tests.stores import StoreLocation, raw_rows
@@ -75,45 +73,20 @@ RUNBOOKS: Mapping[str, Rows] = {
 
 
 def block_under(heading: str, language: str = "sh") -> str:
-    """The first block of a language under a heading."""
-    lines = HANDBOOK.read_text(encoding="utf-8").splitlines()
-    at = lines.index(f"## {heading}") + 1
-    return next(block.text for block in blocks(HANDBOOK, language) if block.line > at)
+    return runbooks.block_under(HANDBOOK, heading, language)
 
 
-class Shell:
-    """A shell in an empty folder, with the command, a store and keys at hand."""
+class Shell(runbooks.Shell):
+    """One with a store and keys at hand, too."""
 
     def __init__(self, folder: Path, old: Sealer, new: Sealer, *programs: str, **others: str) -> None:
-        self.folder = folder
-        command = folder / "bin" / "encrypted-sessions"
-        command.parent.mkdir()
-        command.write_text(warm_programs.script())
-        command.chmod(0o700)
-        self._environment = {
-            **os.environ,
-            "PATH": os.pathsep.join((str(command.parent), *programs, os.environ["PATH"])),
+        settings = {
             "SESSIONS_URL": "sqlite:///agents.db",
             "ENCRYPTED_SESSIONS_KEYS": "env:SESSION_KEYS",
             "SESSION_KEYS": f"{new.active.name}={new.active.reveal_base64()}",
             "UPSTREAM_KEY": old.active.reveal_base64(),
-            **others,
         }
-
-    def run(self, script: str) -> str:
-        """What a script prints, on one line. It must end well."""
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=self.folder,
-            env=self._environment,
-            input=ANSWERS,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return " ".join(done.stdout.split())
+        super().__init__(folder, *programs, answers=ANSWERS, **(settings | others))
 
 
 @pytest.fixture
