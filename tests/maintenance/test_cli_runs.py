@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import sqlite3
 import stat
 from datetime import datetime, timezone
@@ -93,7 +94,7 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation
     assert rows_at(place) == rows[1:]
     encrypted = run(place, sealer, "encrypt", "--yes")
     assert encrypted.exit_code == 0, encrypted.output
-    assert "authentic, whoever wrote them" in one_line(encrypted.stdout)
+    assert "they count as authentic, whoever wrote them" in one_line(encrypted.stdout)
 
     assert run(place, sealer, "discard", "--outcome", "unauthentic").exit_code == 0
     export = tmp_path / "discarded.jsonl"
@@ -121,6 +122,22 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation
     assert erased.exit_code == 0, erased.output
     assert (rows_at(place), rows_at(place, "user-2")) == ([], [])
     neighbour.ring.close()
+
+
+def test_at_80_columns_a_row_of_an_inventory_is_one_line_with_days_and_a_wider_terminal_has_the_times(
+    file: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    under_older = sealer.row(message("a"), sealer.older, age=100)
+    filled(file, {SESSION: [under_older, sealer.of("unauthentic"), sealer.of("plaintext"), sealer.ok("b")]})
+    for width, version, time in ((80, "", ""), (200, r"  +\d", r" \d\d:\d\d:\d\d")):
+        monkeypatch.setenv("COLUMNS", str(width))
+        printed = run(file, sealer, "inventory", "--ttl", str(TTL)).stdout
+        day = rf"\d{{4}}-\d\d-\d\d{time}"
+        for kid, outcome in ((sealer.active.kid, "ok"), (sealer.active.kid, "unauthentic"), (sealer.older.kid, "ok")):
+            group = rf"^{kid} *{version}  +{outcome}  +1  +1  +{day}  +{day}  +\d+ B$"
+            assert re.search(group, printed, re.MULTILINE), printed
+        use = rf"^{sealer.older.kid}  +1  +0  +{day}  +\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d$"
+        assert re.search(use, printed, re.MULTILINE), printed
 
 
 def test_a_pipeline_goes_on_only_if_the_keys_are_free(place: StoreLocation, sealer: Sealer):
@@ -229,7 +246,7 @@ def test_the_doctor_says_whether_this_process_could_read_a_store(file: StoreLoca
     filled(file, {SESSION: [sealer.ok("one"), sealer.row(message("two"), sealer.older)]})
     result = doctor(file, sealer)
     assert result.exit_code == 0, result.output
-    assert "A process with these keys can read what is there, by the labels of the rows." in result.stdout
+    assert "By the labels of the rows, a process with these keys can read all that is there." in result.stdout
     assert ["ok", sealer.older.kid, "1", "their", "key", "can", "be", "had"] in columns(result)
 
 
@@ -334,7 +351,7 @@ def test_an_empty_store_is_well(file: StoreLocation, sealer: Sealer):
     for command in ("inventory", "verify", "reencrypt", "encrypt"):
         assert run(file, sealer, command).exit_code == 0
     assert "There are no rows." in run(file, sealer, "inventory").stdout
-    assert "Nothing was there." in run(file, sealer, "verify").stdout
+    assert "There are no rows." in run(file, sealer, "verify").stdout
 
 
 def test_a_command_has_large_blocks_of_freed_memory_returned(
