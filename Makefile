@@ -48,15 +48,16 @@ PYTEST_OPTIONS := -n $(WORKERS) --dist worksteal
 # reach what others reach, too; and on three kinds of store of seven: a third of the time for two lines in a hundred.
 COVERING := $(addprefix tests/,unit advanced audit events telemetry keyproviders keyset outcomes maintenance stores aws vault test_cli.py test_cli_keys.py test_completion.py test_doctor.py test_doctor_rules.py test_key_rings.py)
 NOT_COVERING := $(addprefix --ignore=tests/,aws/test_hostile_answers.py aws/test_kms.py aws/test_kms_commands.py \
-	keyproviders/test_ring_processes.py keyset/test_revocation.py \
-	keyset/test_rolling_fleet.py maintenance/test_cli_processes.py maintenance/test_keys.py \
+	advanced/test_processes.py keyproviders/test_ring_model.py keyproviders/test_ring_processes.py \
+	keyproviders/test_ring_threads.py keyproviders/test_third_party.py keyset/test_kills.py keyset/test_revocation.py \
+	keyset/test_rolling_fleet.py maintenance/test_cli_processes.py maintenance/test_exit_codes.py maintenance/test_keys.py \
 	maintenance/test_kills.py maintenance/test_reencrypt.py maintenance/test_stores_kills.py \
 	maintenance/test_stores_rows.py maintenance/test_stores_sqlite.py maintenance/test_two_at_once.py \
 	maintenance/test_verify.py outcomes/test_keys_that_fail.py outcomes/test_large_rows.py outcomes/test_limits.py \
 	outcomes/test_order_of_questions.py outcomes/test_pairs.py outcomes/test_popping.py outcomes/test_reading.py \
-	stores/test_own_store.py stores/test_redis_connections.py unit/test_against_fernet.py unit/test_any_mutation.py \
-	unit/test_envelope.py unit/test_exact_json.py unit/test_round_trips.py vault/test_recorded_exchanges.py) \
-	-k "not advanced-sqlite and not sqlalchemy-sqlite and not async-sqlite"
+	stores/test_mysql.py stores/test_own_store.py stores/test_redis_connections.py unit/test_against_fernet.py unit/test_any_mutation.py \
+	unit/test_envelope.py unit/test_exact_json.py unit/test_round_trips.py unit/test_walks.py vault/test_recorded_exchanges.py) \
+	-k "not advanced-sqlite and not sqlalchemy-sqlite and not async-sqlite and not aiomysql and not asyncmy"
 # What the tests read beside the packages: the wheel's run gets a copy of it, without the packages.
 TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Makefile .ci .github $(wildcard requirements*)
 
