@@ -171,8 +171,8 @@ class Key:
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(
-            f"the key {self.kid} cannot be pickled: that would write its secret to where the pickle"
-            " goes; hand over the provider's URL, and let the other process fetch the key"
+            f"the key {self.kid} cannot be pickled: the pickle would contain its secret;"
+            " pass the provider's URL, and let the other process fetch the key"
         )
 
     @redact_frames
@@ -233,7 +233,7 @@ def decode_key_text(text: str) -> bytes:
     secret, problem = try_key_text(text)
     if secret is None:
         raise InvalidKeyError(
-            f"key text is no key: {problem}; expected 32 bytes as standard or urlsafe base64,"
+            f"key text is not a key: {problem}; expected 32 bytes as standard or urlsafe base64,"
             " such as `encrypted-sessions keygen` prints"
         )
     return secret
@@ -257,20 +257,20 @@ def try_key_text(text: str) -> tuple[bytes | None, str]:
         return None, (
             "it mixes the standard and the urlsafe alphabet"
             if mixed
-            else "it has a character that is not of the base64 alphabet"
+            else "it has a character that is not in the base64 alphabet"
         )
     if len(body) != _TEXT_LENGTH:
         size = len(body) * 3 // 4
         return None, (
-            f"its length of {len(body)} characters is none that base64 has"
+            f"its length of {len(body)} characters is not possible in base64"
             if len(body) % 4 == 1
-            else f"it holds {size} bytes, and a key has {SECRET_BYTES}"
+            else f"it holds {size} bytes, but a key has {SECRET_BYTES}"
         )
     whole = body.translate(_UNMIX) + "="
     # Nothing is left that this refuses: the alphabet and the length are known.
     secret = binascii.a2b_base64(whole)
     if binascii.b2a_base64(secret, newline=False) != whole.encode("ascii"):
-        return None, "its last character has bits that belong to no byte"
+        return None, "its last character has bits that do not belong to any byte"
     return secret, ""
 
 
@@ -288,7 +288,7 @@ def _checked_name(name: str | None) -> str | None:
         # The name is not shown: who mixes up the arguments passes the secret here.
         raise ValueError(
             f"a key's name must be 1 to 119 characters of A-Z a-z 0-9 . _ -, or None; "
-            f"{len(name)} characters were given, or others than these"
+            f"{len(name)} characters were given, or characters that are not allowed"
         )
     return name
 

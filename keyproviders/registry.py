@@ -125,14 +125,14 @@ def _provider_of(url: str, *, allow_insecure: bool) -> KeyProvider:
     if scheme is None:
         # Nothing of it is shown: it may well be the key itself.
         raise ProviderConfigError(
-            f"what was given as the URL of a provider ({len(url)} characters) begins with no scheme; {_what_is_known()}"
+            f"the URL of a key provider ({len(url)} characters given) must begin with a scheme; {_what_is_known()}"
         )
     built_in = _BUILT_IN.get(scheme)
     if built_in is not None:
         return _opened(_KEYSET if built_in.is_wrapper else built_in, url, allow_insecure=allow_insecure)
     offered = _entry_point(scheme)
     if offered is None:
-        raise ProviderConfigError(f"no provider of keys reads URLs that begin with {scheme}: ; {_what_is_known()}")
+        raise ProviderConfigError(f"no key provider reads URLs that begin with {scheme}: ; {_what_is_known()}")
     if offered.group == _WRAPPERS:
         return _opened(_KEYSET, url, allow_insecure=allow_insecure)
     opened = offered.load()(url, allow_insecure=allow_insecure)

@@ -145,7 +145,7 @@ def own_context(context: Mapping[str, str] | None) -> dict[str, str]:
     check_context(context)
     taken = sorted(BOUND_NAMES & context.keys())
     if taken:
-        raise ProviderConfigError(f"context has {taken[0]!r}, which the keyset binds itself; choose another name")
+        raise ProviderConfigError(f"context contains {taken[0]!r}, which the keyset binds itself; choose another name")
     return dict(context)
 
 
@@ -155,7 +155,7 @@ def bound_context(own: Mapping[str, str], context: Mapping[str, str]) -> dict[st
     # A keyset of format 1 leaves the name keyset_id to its user.
     taken = sorted(own.keys() & context.keys())
     if taken:
-        raise ProviderConfigError(f"context has {taken[0]!r}, which the keyset binds itself; choose another name")
+        raise ProviderConfigError(f"context contains {taken[0]!r}, which the keyset binds itself; choose another name")
     return {**own, **context}
 
 
@@ -182,7 +182,7 @@ def check_wrapped(wrapped: object) -> None:
     if not isinstance(wrapped, WrappedKey):
         raise TypeError(f"wrapped must be a WrappedKey, not {type(wrapped).__name__}")
     if not all(isinstance(part, str) for part in wrapped):
-        raise TypeError("wrapped must have a kek and a ciphertext that are both a str")
+        raise TypeError("wrapped must have a kek and a ciphertext, both a str")
 
 
 def describe_key(context: Mapping[str, str]) -> str:

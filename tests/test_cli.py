@@ -146,7 +146,7 @@ def test_keys_that_are_no_url_are_wrong_use_and_not_shown():
     key = Key.generate().reveal_base64()
     result = invoke("demo", "--keys", key)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "begins with no scheme" in result.stderr
+    assert "must begin with a scheme" in result.stderr
     assert key not in result.stderr
 
 

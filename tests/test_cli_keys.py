@@ -185,7 +185,7 @@ def test_every_command_refuses_another_keyset_than_that_of_the_url(url: str, fil
     for command in COMMANDS[1:]:
         name = ["first"] if command in {"retire", "restore", "destroy"} else []
         said = refused(command, f"{url}&keyset_id={'0' * 32}", *name, code=2)
-        assert f"has the id {keyset_id(url)}, and keyset_id is {'0' * 32}" in said
+        assert f"has the id {keyset_id(url)}, but keyset_id is {'0' * 32}" in said
     assert "a new keyset gets an id of its own" in refused("create", f"{url}&keyset_id={'0' * 32}", code=2)
     assert file.read_text() == before
 
@@ -419,7 +419,7 @@ def test_a_keyset_that_is_not_there_or_damaged_is_one_line(command: str, url: st
         assert f"there is no keyset 'default' in file:{file}" in refused(command, url, *name, code=2)
     file.write_text('{"format": 1}\n')
     said = refused(command, url, *name, code=4)
-    assert f"the keyset 'default' in file:{file} is no keyset: it lacks 'keyset'" in said
+    assert f"the keyset 'default' in file:{file} is not a keyset: it lacks 'keyset'" in said
     assert file.read_text() == '{"format": 1}\n'
 
 

@@ -263,7 +263,7 @@ async def test_what_the_provider_warns_of_is_told(tmp_path: Path) -> None:
     found = await examine(f"file:{path}")
     assert found.ok
     (warning,) = found.warnings
-    assert "others than the owner may write" in warning
+    assert "users other than the owner may write" in warning
     assert "chmod go-rwx" in warning
     assert warning in doctor_report.format_text(found)
 

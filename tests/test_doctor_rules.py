@@ -97,7 +97,7 @@ def test_an_activation_delay_is_held_against_the_times_of_the_rings(
     fetch = checks_of(result)["fetch"]
     assert (fetch["status"] == "ok") == is_well
     if not is_well:
-        assert f"the keyset counts on {delay_s} s (its activation delay)" in fetch["found"]
+        assert f"the keyset allows {delay_s} s (its activation delay)" in fetch["found"]
         assert "give them as --fresh and --stale-write" in fetch["advice"]
 
 

@@ -52,5 +52,5 @@ def checked_allow_insecure(allow_insecure: object) -> bool:
     if not isinstance(allow_insecure, bool):
         raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
     if allow_insecure and is_strict():
-        raise ProviderConfigError("allow_insecure=True is refused, since this is strict; leave out one of the two")
+        raise ProviderConfigError("allow_insecure=True is refused in strict mode; leave out one of the two")
     return allow_insecure

@@ -39,31 +39,33 @@ _ERROR_RULES = (
     ErrorRule("KMSInternal", KeyUnavailableError, ""),
     ErrorRule("DependencyTimeout", KeyUnavailableError, ""),
     ErrorRule("KeyUnavailable", KeyUnavailableError, ""),
-    ErrorRule("LimitExceeded", ProviderConfigError, "a quota of KMS is used up: have it raised (AWS Service Quotas)"),
+    ErrorRule(
+        "LimitExceeded", ProviderConfigError, "a KMS quota is exhausted: request a higher one (AWS Service Quotas)"
+    ),
     ErrorRule(
         "AccessDenied", KeyAccessDeniedError, "check the policies of the KMS key and of this identity, and the context"
     ),
-    ErrorRule("Disabled", KeyDisabledError, "aws kms enable-key brings the KMS key back"),
+    ErrorRule("Disabled", KeyDisabledError, "aws kms enable-key enables the KMS key again"),
     ErrorRule(
         "KMSInvalidState",
         KeyDisabledError,
-        "aws kms cancel-key-deletion and then enable-key bring it back, where it is to be deleted",
+        "if it is scheduled for deletion, aws kms cancel-key-deletion and then enable-key bring it back",
         mentions="delet",
     ),
     ErrorRule("KMSInvalidState", KeyDisabledError, "aws kms describe-key shows its state, and what it waits for"),
-    ErrorRule("InvalidKeyUsage", ProviderConfigError, "it takes a symmetric KMS key that encrypts and decrypts"),
+    ErrorRule("InvalidKeyUsage", ProviderConfigError, "use a symmetric KMS key that encrypts and decrypts"),
     ErrorRule("NotFound", KeyNotFoundError, "check the name of the KMS key, the region and the account"),
     ErrorRule(
         "InvalidCiphertext",
         InvalidKeyError,
-        "it was altered, or copied from another keyset or name, or wrapped with another context=; put back the"
-        " keyset's last good copy",
+        "it was altered, or copied from another keyset or name, or wrapped with another context=; restore"
+        " the last good copy of the keyset",
     ),
     ErrorRule(
         "IncorrectKey",
         InvalidKeyError,
-        "another KMS key wrapped it: the alias was moved, or the keyset was altered; to let the older key open it, add"
-        " also_kek= with its ARN, and to move the keyset: encrypted-sessions keys rewrap",
+        "another KMS key wrapped it: the alias was moved, or the keyset was altered; to allow the older key,"
+        " add also_kek= with its ARN; to move the keyset, run `encrypted-sessions keys rewrap`",
     ),
 )
 
@@ -142,7 +144,7 @@ class AwsKmsKeyWrapper:
         )
         if home is not None and region is not None and region != home:
             raise ProviderConfigError(
-                f"region is {region!r}, and the ARN in {self.place} is of {home}; leave region out, or give the ARN"
+                f"region is {region!r}, and the ARN in {self.place} is in {home}; leave region out, or give the ARN"
                 " that the key has there (replicas of a multi-Region key have one in each region)"
             )
 
@@ -230,8 +232,8 @@ class AwsKmsKeyWrapper:
         opened_by = KmsKeyArn.read(answer.get("SourceKeyId"))
         if opened_by is None or not opened_by.is_same_key(stored):
             raise InvalidKeyError(
-                f"{action}: KMS opened it with {opened_by or 'a key without an ARN'}; the keyset was altered: put back"
-                " its last good copy"
+                f"{action}: KMS opened it with {opened_by or 'a key without an ARN'}; the keyset was altered:"
+                " restore its last good copy"
             )
         return self._wrapped(answer, action)
 
@@ -246,26 +248,24 @@ class AwsKmsKeyWrapper:
     def _refused(self, stored: KmsKeyArn, action: str, instead: str) -> ProviderConfigError:
         also = "".join(f" or {name.text}" for name in self._also)
         return ProviderConfigError(
-            f"{action}: this may use {instead}{also}, and no other key; name the one that wrapped it, or allow it with"
-            f" also_kek={stored}, or move the keyset: encrypted-sessions keys rewrap"
+            f"{action}: only {instead}{also} may be used here; name the key that wrapped it, or allow it with"
+            f" also_kek={stored}, or move the keyset with `encrypted-sessions keys rewrap`"
         )
 
     def _check_region(self, stored: KmsKeyArn, region: str | None, action: str) -> None:
         if region is None or region == stored.region or stored.is_multi_region:
             return
         raise ProviderConfigError(
-            f"{action}: this asks KMS in {region}, where the key that wrapped it is not; set"
-            f" region={stored.region}, or use a multi-Region key (mrk-...) for both; for a keyset of its own in"
-            f" {region}, make a new one, and let rings have the old one as also_read"
+            f"{action}: KMS was asked in {region}, and the key that wrapped it is not"
+            f" there; set region={stored.region}, or use a multi-Region key (mrk-...) for both; to have a separate"
+            f" keyset in {region}, make a new one, and give the old one to rings as also_read"
         )
 
     def _wrapped(self, answer: Mapping[str, Any], action: str) -> WrappedKey:
         """What KMS wrapped, under the key that it says it used."""
         kek, blob = KmsKeyArn.read(answer.get("KeyId")), answer.get("CiphertextBlob")
         if kek is None or self._key.may_be(kek) is False:
-            raise InvalidKeyError(
-                f"{action}: the answer names {kek or 'no ARN of a key'}, and {self._key.text} was meant"
-            )
+            raise InvalidKeyError(f"{action}: the answer names {kek or 'no key ARN'} instead of {self._key.text}")
         if not isinstance(blob, bytes) or not 0 < len(blob) <= _MOST_BYTES:
             raise InvalidKeyError(f"{action}: the answer has no wrapped key in it")
         return WrappedKey(str(kek), base64.b64encode(blob).decode("ascii"))
@@ -275,7 +275,7 @@ def _secret(answer: Mapping[str, Any], action: str) -> bytes:
     secret = answer.get("Plaintext")
     if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
         found = f"{len(secret)} bytes" if isinstance(secret, bytes) else "no bytes"
-        raise InvalidKeyError(f"{action}: the answer has {found}, and a key has {SECRET_BYTES}")
+        raise InvalidKeyError(f"{action}: the answer has {found}, but a key has {SECRET_BYTES}")
     return secret
 
 
@@ -285,14 +285,14 @@ def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[KmsKeyArn, b
     stored = KmsKeyArn.read(wrapped.kek)
     if stored is None:
         raise ProviderConfigError(
-            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is no ARN of a"
-            " KMS key; was it wrapped by another kind of place?"
+            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is not the ARN"
+            " of a KMS key; was it wrapped by another kind of wrapper?"
         )
     blob = _bytes_of(wrapped.ciphertext)
     if blob is None or not 0 < len(blob) <= _MOST_BYTES:
         raise InvalidKeyError(
-            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are no base64 that"
-            " KMS could have wrapped; put back the keyset's last good copy"
+            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are not base64"
+            " text that KMS could have produced; restore the keyset's last good copy"
         )
     return stored, blob
 
@@ -316,8 +316,8 @@ def _checked_name(key_id: str) -> KmsKeyName:
         pass
     else:
         raise ProviderConfigError(
-            f"a key was given where the name of a KMS key belongs; KMS makes the keys of a keyset itself, so name the"
-            f" KMS key, as in {_FORM}"
+            f"a secret key was given instead of the name of a KMS key; KMS makes the keys of a keyset itself,"
+            f" so name the KMS key, as in {_FORM}"
         )
     raise ProviderConfigError(
         f"key_id ({len(key_id)} characters) is neither an id nor an ARN of a KMS key, nor an alias, which begins with"
@@ -337,5 +337,5 @@ def _checked_kek(text: str) -> KmsKeyName:
 
 def _checked_pairs(context: dict[str, str]) -> dict[str, str]:
     if not all(context) or not all(context.values()):
-        raise ProviderConfigError("context has an empty name or value, which KMS does not take; leave it out")
+        raise ProviderConfigError("context has an empty name or value, which KMS does not accept; leave it out")
     return context

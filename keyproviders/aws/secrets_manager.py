@@ -110,8 +110,8 @@ class AwsSecretsManagerKeyProvider:
             raise TypeError(f"name must be a str, not {type(name).__name__}")
         if not 32 <= len(name) <= 64 or not is_key_name(name):
             raise KeyNotFoundError(
-                f"{self.place} has no key of that name: names there are VersionIds of 32 to 64 characters, so it was"
-                " not asked"
+                f"{self.place} has no key of that name: its names are VersionIds of 32 to 64"
+                " characters, so it was not asked"
             )
         return self._fetch({"VersionId": name})
 
@@ -137,9 +137,11 @@ class AwsSecretsManagerKeyProvider:
         answer = self._connection.ask(action, lambda client: client.get_secret_value(**ask))
         version = str(answer.get("VersionId", ""))
         if not version:
-            raise ProviderConfigError(f"{action}: the answer is none of Secrets Manager; check the endpoint")
+            raise ProviderConfigError(
+                f"{action}: the answer is not a valid Secrets Manager response; check the endpoint"
+            )
         if version != which.get("VersionId", version):
-            raise InvalidKeyError(f"{self.place} was asked for version {which['VersionId']} and gave another one")
+            raise InvalidKeyError(f"{self.place} was asked for version {which['VersionId']} and returned another one")
         return self._key(version, answer)
 
     def _key(self, version: str, answer: dict[str, Any]) -> Key:
@@ -156,22 +158,22 @@ class AwsSecretsManagerKeyProvider:
         text, raw = answer.get("SecretString"), answer.get("SecretBinary")
         if text is None:
             if not isinstance(raw, bytes) or not raw:
-                raise InvalidKeyError(f"{where} is no key: it is empty")
+                raise InvalidKeyError(f"{where} is not a key: it is empty")
             if len(raw) == SECRET_BYTES and self._field is None:
                 return raw
             text = _as_text(raw)
             if text is None:
                 raise InvalidKeyError(
-                    f"{where} is no key: its {len(raw)} bytes are neither the {SECRET_BYTES} of a key nor text"
+                    f"{where} is not a key: its {len(raw)} bytes are neither the {SECRET_BYTES} of a key nor text"
                 )
         if not isinstance(text, str):
-            raise InvalidKeyError(f"{where} is no key: it is no text")
+            raise InvalidKeyError(f"{where} is not a key: it is not text")
         if self._field is None and not text.lstrip().startswith("{"):
             return read_text(text, where)
         fields = _as_object(text)
         if fields is None:
             wanted = f", so it has no field {self._field!r}" if self._field is not None else ""
-            raise InvalidKeyError(f"{where} is no key: its {len(text)} characters are no JSON object{wanted}")
+            raise InvalidKeyError(f"{where} is not a key: its {len(text)} characters are not a JSON object{wanted}")
         return read_field(fields, self._field, where)
 
 
@@ -186,8 +188,8 @@ def _check_secret_id(secret_id: str) -> None:
     except InvalidKeyError:
         return
     raise ProviderConfigError(
-        f"a key was given where the name of a secret belongs; put the key into Secrets Manager, and give the name of"
-        f" the secret, as in {_FORM}; if this really is its name, give the secret's ARN"
+        f"a key was given instead of the name of a secret; put the key into Secrets Manager, and give the"
+        f" name of the secret, as in {_FORM}; if this really is its name, give the secret's ARN"
     )
 
 

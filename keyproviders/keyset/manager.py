@@ -148,7 +148,7 @@ class KeysetManager:
                 self.not_noted = note_changes(self._access, keyset)
                 return self._info(keyset, entry.name)
         raise KeysetRefusedError(
-            f"there is {self._access.label} already, and nothing was changed; rotate adds a key to it"
+            f"{self._access.label} exists already, and nothing was changed; `rotate` adds a key to it"
         )
 
     @redact_frames
@@ -382,8 +382,8 @@ class KeysetManager:
                 return changed
             time.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311 - keeps those apart who try at once
         raise KeyUnavailableError(
-            f"{self._access.label} was changed by others {_MOST_TRIES} times before this change came"
-            " through; nothing was changed by it; try again"
+            f"{self._access.label} was changed by others {_MOST_TRIES} times while this change"
+            " was attempted; this change was not made; try again"
         )
 
     def _change(self, what: str, reason: str | None, key_name: str | None = None) -> Change:
@@ -404,8 +404,8 @@ class KeysetManager:
     def _answer(self, wrapped: WrappedKey) -> WrappedKey:
         if not isinstance(wrapped, WrappedKey):
             raise InvalidKeyError(
-                f"{self._wrapper.place} gave a {type(wrapped).__name__}, not a WrappedKey; this is a mistake in the"
-                " wrapper"
+                f"{self._wrapper.place} returned a {type(wrapped).__name__} instead of a WrappedKey; this"
+                " is a bug in the wrapper"
             )
         return wrapped
 

@@ -133,7 +133,9 @@ class KeysetKeyProvider:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, not {type(name).__name__}")
         if not is_key_name(name):
-            raise KeyNotFoundError(f"{self.place} has no key of that name: no key can have it, so it was not asked")
+            raise KeyNotFoundError(
+                f"{self.place} has no key of that name: a key cannot have such a name, so it was not asked"
+            )
         keyset = self._keyset()
         entry = keyset.find(name)
         if entry is None:
@@ -172,15 +174,15 @@ class KeysetKeyProvider:
         keyset = self._keyset()
         if keyset.id is None:
             without_id = (
-                f"the keyset {keyset.name!r} is of format 1: it has no id, so one of another place with its name passes"
-                " for it; when every process has a release that reads format 2 (0.2.0 or later), run"
+                f"the keyset {keyset.name!r} is of format 1: it has no id, so another keyset with the same name is"
+                " accepted in its place; when every process has a release that reads format 2 (0.2.0 or later), run"
                 " `encrypted-sessions keys upgrade`"
             )
             return [without_id]
         named = "" if self._access.given_id is not None else f"; add keyset_id={keyset.id} to the URL"
         return [
             f"the keyset {keyset.name!r} has the id {keyset.id}{named}",
-            f"it is at revision {keyset.revision}: a process that saw a later one refuses it until it is restarted",
+            f"it is at revision {keyset.revision}: a process that saw a later revision refuses it until restarted",
         ]
 
     def close(self) -> None:
@@ -200,8 +202,8 @@ class KeysetKeyProvider:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
-            "a KeysetKeyProvider cannot be copied or pickled: it holds keys; make one in the other process, from the"
-            " same URL"
+            "a KeysetKeyProvider cannot be copied or pickled: it holds keys; make one in the other process"
+            " from the same URL"
         )
 
     def _new_locks(self) -> None:
@@ -260,7 +262,7 @@ class KeysetKeyProvider:
         if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
             found = f"{len(secret)} bytes" if isinstance(secret, bytes) else f"a {type(secret).__name__}"
             raise InvalidKeyError(
-                f"unwrapping the key {entry.name!r} of {self.place} gave {found}, and a key has {SECRET_BYTES} bytes"
+                f"unwrapping the key {entry.name!r} of {self.place} gave {found}, but a key has {SECRET_BYTES} bytes"
             )
         return _key_of(keyset, entry, secret)
 

@@ -36,15 +36,15 @@ class EnvKeyProvider:
             raise TypeError(f"variable must be a str, not {type(variable).__name__}")
         if looks_like_key(variable):
             raise ProviderConfigError(
-                "a key was given where the name of an environment variable belongs; put the key "
-                "into a variable, and give the name of that variable, as in env:SESSION_KEYS"
+                "a key was given instead of the name of an environment variable; "
+                "put the key into a variable, and give that variable's name, as in env:SESSION_KEYS"
             )
         if not (variable.isascii() and variable.isidentifier()):
             # Not shown: a mistyped key is no name of a variable either.
             raise ProviderConfigError(
-                f"the name of an environment variable is letters, digits and _, and begins with no "
-                f"digit; what was given ({len(variable)} characters) is none; "
-                f"write it as in env:SESSION_KEYS"
+                f"the name of an environment variable has letters, digits and _, and does "
+                f"not begin with a digit; what was given ({len(variable)} characters) is "
+                f"not such a name; write it as in env:SESSION_KEYS"
             )
         self._variable = variable
         self.place = f"env:{variable}"

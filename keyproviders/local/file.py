@@ -56,10 +56,12 @@ class FileKeyProvider:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         text = path_text(path)
         if not text or "\0" in text:
-            raise ProviderConfigError("the path of a file of keys is empty, or has a NUL; give it as in file:/etc/keys")
+            raise ProviderConfigError(
+                "the path of a file of keys is empty or contains a NUL; give it as in file:/etc/keys"
+            )
         if any(looks_like_key(part) for part in (text, *text.replace("=", ",").split(","))):
             raise ProviderConfigError(
-                "a key was given where the path of a file belongs; put the key into a file, and give the file's path"
+                "a key was given instead of the path of a file; put the key into a file, and give the file's path"
             )
         self._path = text
         self.place = f"file:{text}"
@@ -102,19 +104,19 @@ class FileKeyProvider:
                 unchanged = _stamp(self._path) == before
             except FileNotFoundError:
                 problem: KeyProviderError = KeyUnavailableError(
-                    f"{self.place} does not exist (yet); create it, or wait for what renders it"
+                    f"{self.place} does not exist (yet); create it, or wait until it is rendered"
                 )
                 break
             except OSError as error:
                 kind = KeyAccessDeniedError if isinstance(error, PermissionError) else KeyUnavailableError
-                problem = kind(f"{self.place} cannot be read: {error.strerror}; see to its owner and its mode")
+                problem = kind(f"{self.place} cannot be read: {error.strerror}; check its owner and mode")
                 break
             if unchanged:
                 keys = self._understood(contents)
                 self._read = (before, keys)
                 return keys
         else:
-            problem = KeyUnavailableError(f"{self.place} keeps changing while it is read; write it in one move")
+            problem = KeyUnavailableError(f"{self.place} keeps changing while it is read; replace it in one step")
         raise problem
 
     def _understood(self, contents: bytes | dict[str, bytes]) -> KeyList:
@@ -165,7 +167,7 @@ def _is_key_file(name: str) -> bool:
 def _text(content: bytes, what: str) -> str:
     # Asked rather than tried: the error of a codec holds the content.
     if not content.isascii():
-        raise InvalidKeyError(f"{what} has characters that no key has; it must be plain text (ASCII)")
+        raise InvalidKeyError(f"{what} has characters that a key cannot have; it must be plain text (ASCII)")
     return content.decode("ascii")
 
 
@@ -175,21 +177,23 @@ def _keys_of_directory(contents: dict[str, bytes], place: str) -> list[Key]:
     keys: dict[str, Key] = {}
     for name in sorted(files):
         if not is_key_name(name):
-            raise InvalidKeyError(f"{place}: a file's name is the key's, and {name!r} is no name of a key; rename it")
+            raise InvalidKeyError(
+                f"{place}: a file's name is the key's name, and {name!r} is not a valid one; rename the file"
+            )
         secret, problem = try_key_text(_text(files[name], f"{place}: the file {name}"))
         if secret is None:
-            raise InvalidKeyError(f"{place}: the file {name} is no key: {problem}; it must hold 32 bytes as base64")
+            raise InvalidKeyError(f"{place}: the file {name} is not a key: {problem}; it must hold 32 bytes as base64")
         keys[name] = Key(name, secret)
     if not keys:
         raise InvalidKeyError(f"{place} has no file with a key")
     if marker is None and len(keys) > 1:
         raise InvalidKeyError(
-            f"{place} has {len(keys)} keys and no file {_ACTIVE_FILE}; write the name of the active one into it"
+            f"{place} has {len(keys)} keys but no file {_ACTIVE_FILE}; write the name of the active key into that file"
         )
     chosen = next(iter(keys)) if marker is None else _text(marker, f"{place}: the file {_ACTIVE_FILE}").strip()
     if chosen not in keys:
         # Not shown: it may be a key in the wrong file.
         raise InvalidKeyError(
-            f"{place}: the file {_ACTIVE_FILE} names a key that is not there; there are {', '.join(keys)}"
+            f"{place}: the file {_ACTIVE_FILE} names a key that is not there; the folder has {', '.join(keys)}"
         )
     return [keys.pop(chosen), *keys.values()]

@@ -57,5 +57,5 @@ def _as_key(given: Key | str, which: str) -> Key:
         raise TypeError(f"{which} must be a Key or base64 text, not {type(given).__name__}")
     secret, problem = try_key_text(given)
     if secret is None:
-        raise InvalidKeyError(f"{which} is no key: {problem}")
+        raise InvalidKeyError(f"{which} is not a key: {problem}")
     return Key(None, secret)

@@ -123,7 +123,7 @@ def cause_of(error: BaseException) -> Cause:
     kind = type(error).__name__
     if isinstance(error, KeyProviderError):
         return Cause(kind, str(error))
-    return Cause(kind, f"{kind}, which is none of the errors that a provider should raise")
+    return Cause(kind, f"{kind}, which is not an error that a provider should raise")
 
 
 def report_of(
@@ -265,7 +265,7 @@ def _check_hook(given: object, argument: str) -> None:
             f"{argument} must be callable{' or None' * (argument == 'on_event')}, not {type(given).__name__}"
         )
     if iscoroutinefunction(given) or iscoroutinefunction(getattr(given, "__call__", None)):  # noqa: B004 - an object
-        raise TypeError(f"{argument} must be a plain function: nobody waits for a coroutine function")
+        raise TypeError(f"{argument} must be a plain function: a coroutine function would not be awaited")
 
 
 def _unique(hooks: tuple[_Hook | None, ...]) -> list[_Hook]:

@@ -306,7 +306,7 @@ class KeyRing:
         return f"<KeyRing of {self._engine.label}: {state}>"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a KeyRing cannot be pickled: it holds keys; make one in the other process, from the same URL")
+        raise TypeError("a KeyRing cannot be pickled: it holds keys; make one in the other process from the same URL")
 
 
 def _checked_provider(provider: object, argument: str) -> KeyProvider:
@@ -323,7 +323,7 @@ def _checked_name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"name must be a str or None, not {type(name).__name__}")
     if not name:
-        raise ValueError("name must not be empty; leave it out, and the ring is called after its place")
+        raise ValueError("name must not be empty; leave it out to name the ring after its place of keys")
     return name
 
 

@@ -32,12 +32,12 @@ class KeysetStoreConformance:
         """A keyset can be kept there."""
         store = self.make_store()
         expect(isinstance(store, KeysetStore), "it lacks read(), write() or place")
-        expect(is_text(store.place), "its place is no text")
+        expect(is_text(store.place), "its place is not a str")
 
     def test_nothing_is_found_before_the_first_write(self) -> None:
         """And reading does not change that."""
         for _ in range(2):
-            expect(self.make_store().read(_NAME) is None, "it found a keyset that nobody wrote")
+            expect(self.make_store().read(_NAME) is None, "it found a keyset that was never written")
 
     def test_what_was_written_is_found_whole(self) -> None:
         """Character by character, also by another process."""
@@ -54,7 +54,7 @@ class KeysetStoreConformance:
     def test_a_keyset_is_made_once(self) -> None:
         """A second first write is refused, and changes nothing."""
         first = self._written("one")
-        expect(not self.make_store().write(_NAME, "two", expected=None), "a keyset was made over another one")
+        expect(not self.make_store().write(_NAME, "two", expected=None), "a new keyset replaced an existing one")
         expect(self._found() == first, "a write that was refused changed the keyset")
 
     def test_the_revision_that_is_there_can_be_replaced(self) -> None:
@@ -114,7 +114,7 @@ class KeysetStoreConformance:
         store, another = self.make_store(), self.make_store()
         if not isinstance(store, KeepsNotes) or not isinstance(another, KeepsNotes):
             return
-        expect(list(store.notes(_NAME)) == [], "it has notes that nobody gave it")
+        expect(list(store.notes(_NAME)) == [], "it has notes that were never written to it")
         first = [Note("0" * 32, revision, f"change {revision}: \\u00e4 ' %s") for revision in (1, 2, 10)]
         store.note(_NAME, first[:2])
         store.note(_NAME, first)
@@ -152,5 +152,5 @@ class KeysetStoreConformance:
         if stored is None:
             raise AssertionError("what was written is not there")
         expect(isinstance(stored, StoredKeyset), f"it gave a {type(stored).__name__}, not a StoredKeyset")
-        expect(all(isinstance(part, str) for part in stored), "its text or its revision is no str")
+        expect(all(isinstance(part, str) for part in stored), "its text or its revision is not a str")
         return stored

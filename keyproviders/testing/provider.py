@@ -82,7 +82,7 @@ class KeyProviderConformance:
             return
         key = provider.active()
         listed = listing()
-        expect(isinstance(listed, Mapping), f"names() gave a {type(listed).__name__}, and not a mapping")
+        expect(isinstance(listed, Mapping), f"names() gave a {type(listed).__name__} instead of a mapping")
         expect((key.name or key.fingerprint) in listed, "names() does not list the active key")
         older = self.older_name()
         expect(older is None or older in listed, f"names() does not list the older key {older!r}")

@@ -50,7 +50,7 @@ class KeyWrapperConformance:
         """It can be given to a keyset."""
         wrapper = self.make_wrapper()
         expect(isinstance(wrapper, KeyWrapper), "it lacks generate(), unwrap(), rewrap() or place")
-        expect(is_text(wrapper.place), "its place is no text")
+        expect(is_text(wrapper.place), "its place is not a str")
 
     def test_it_makes_a_key_and_wraps_it(self) -> None:
         """32 bytes, and two texts that a keyset can hold."""
@@ -105,7 +105,7 @@ class KeyWrapperConformance:
         expect_refused(
             lambda: wrapper.unwrap(WrappedKey("of another kind", wrapped.ciphertext), _CONTEXT),
             ProviderConfigError,
-            "a key opened under a key-encryption key that the wrapper was not told of",
+            "a key opened under a key-encryption key that the wrapper was not configured with",
         )
 
     def test_what_it_wraps_anew_is_the_same_key(self) -> None:
@@ -115,7 +115,7 @@ class KeyWrapperConformance:
         anew = wrapper.rewrap(wrapped, _CONTEXT)
         _expect_storable(anew)
         expect(wrapper.unwrap(anew, _CONTEXT) == secret, "rewrap() changed the key")
-        expect(wrapper.unwrap(wrapped, _CONTEXT) == secret, "rewrap() took the key that it was given away")
+        expect(wrapper.unwrap(wrapped, _CONTEXT) == secret, "rewrap() made the key that it was given unusable")
         other = {**_CONTEXT, "key": "second"}
         expect_refused(lambda: wrapper.unwrap(anew, other), InvalidKeyError, "rewrap() lost the context")
         expect_refused(lambda: wrapper.rewrap(wrapped, other), InvalidKeyError, "rewrap() changed the context")
@@ -147,18 +147,18 @@ class KeyWrapperConformance:
         anew = rebind(wrapped, _OLD_CONTEXT, _CONTEXT)
         _expect_storable(anew)
         expect(wrapper.unwrap(anew, _CONTEXT) == secret, "rebind() changed the key")
-        expect(wrapper.unwrap(wrapped, _OLD_CONTEXT) == secret, "rebind() took the key that it was given away")
+        expect(wrapper.unwrap(wrapped, _OLD_CONTEXT) == secret, "rebind() made the key that it was given unusable")
         expect_refused(
             lambda: wrapper.unwrap(anew, _OLD_CONTEXT), InvalidKeyError, "rebind() left the key under its old context"
         )
         other = {**_OLD_CONTEXT, "key": "second"}
         expect_refused(
-            lambda: rebind(wrapped, other, _CONTEXT), InvalidKeyError, "rebind() took a key of another context"
+            lambda: rebind(wrapped, other, _CONTEXT), InvalidKeyError, "rebind() accepted a key of another context"
         )
         expect_refused(
             lambda: rebind(WrappedKey("of another kind", wrapped.ciphertext), _OLD_CONTEXT, _CONTEXT),
             ProviderConfigError,
-            "rebind() took a key of a key-encryption key that the wrapper was not told of",
+            "rebind() accepted a key of a key-encryption key that the wrapper was not configured with",
         )
 
     def test_several_threads_may_call_at_once(self) -> None:

@@ -103,7 +103,7 @@ class VaultKvKeyProvider:
         if self._path.startswith("data/"):
             right = self._path.removeprefix("data/")
             raise ProviderConfigError(
-                f"data/ belongs to the API and not to the path of a secret; write"
+                f"data/ belongs to the API, not to the path of a secret; write"
                 f" {_as_url(self._mount, right)}, or VaultKvKeyProvider({right!r}, mount={self._mount!r})"
             )
         self._field = field
@@ -122,7 +122,7 @@ class VaultKvKeyProvider:
         if "mount" not in options:
             mount, slash, path = path.partition("/")
             if not slash:
-                raise ProviderConfigError(f"a vault-kv: URL has a mount and a path, as in {_FORM}")
+                raise ProviderConfigError(f"a vault-kv: URL needs a mount and a path, as in {_FORM}")
             options["mount"] = mount
         given: dict[str, Any] = {**options, "allow_insecure": allow_insecure}
         return cls(path, **given)
@@ -165,7 +165,7 @@ class VaultKvKeyProvider:
             raise TypeError(f"name must be a str, not {type(name).__name__}")
         if not _VERSION.match(name):
             raise KeyNotFoundError(
-                f"{self.place} has no key of that name: names there are version numbers, so it was not asked"
+                f"{self.place} has no key of that name: its names are version numbers, so it was not asked"
             )
         answer = self._read(int(name))
         if answer.ok:
@@ -222,7 +222,7 @@ class VaultKvKeyProvider:
                 + (
                     f" after it was deleted at {when:%Y-%m-%d %H:%M:%S} UTC"
                     if when
-                    else "; the server keeps no time of it"
+                    else "; the server does not record when"
                 )
             )
         return KeyDisabledError(
@@ -248,12 +248,12 @@ class VaultKvKeyProvider:
             )
         if version is None:
             return KeyNotFoundError(
-                f"{self.place} does not exist at {server}; make it: vault kv put -mount={self._mount} {self._path}"
+                f"{self.place} does not exist at {server}; create it: vault kv put -mount={self._mount} {self._path}"
                 f" {self._field or 'key'}=..."
             )
         return KeyNotFoundError(
-            f"{self.place} has no version {version} at {server}; it never was, or it fell out when newer ones came"
-            " (max_versions, 10 by default)"
+            f"{self.place} has no version {version} at {server}; it never existed, or it was dropped when newer ones"
+            " were written (max_versions, 10 by default)"
         )
 
     def _look_at_mount(self) -> KeyProviderError | None:
@@ -269,7 +269,7 @@ class VaultKvKeyProvider:
         if not answer.ok or not isinstance(mount, str) or not isinstance(kind, str):
             return None
         if kind not in {"kv", "generic"}:
-            return ProviderConfigError(f"{self._mount} is no key/value store but a mount of the type {kind[:40]!r}")
+            return ProviderConfigError(f"{self._mount} is not a key/value store but a mount of the type {kind[:40]!r}")
         if answer.part("data", "options").get("version") != "2":
             return self._version_1()
         self._is_version_2 = True
@@ -277,12 +277,12 @@ class VaultKvKeyProvider:
         if real == self._mount or len(real) > _LONGEST_MOUNT:
             return None
         rest = f"{self._mount}/{self._path}".removeprefix(real).strip("/").removeprefix("data/")
-        return ProviderConfigError(f"the mount is {real} and not {self._mount}; write {_as_url(real, rest)}")
+        return ProviderConfigError(f"the mount is {real}, not {self._mount}; write {_as_url(real, rest)}")
 
     def _version_1(self) -> ProviderConfigError:
         return ProviderConfigError(
-            f"{self._mount} is a key/value store of version 1, which keeps no versions, so a rotation would lose the"
-            f" key before it; make one of version 2: vault kv enable-versioning {self._mount}"
+            f"{self._mount} is a key/value store of version 1, which does not keep versions, so a rotation would"
+            f" lose the key before it; turn it into version 2: vault kv enable-versioning {self._mount}"
         )
 
 
@@ -291,7 +291,7 @@ def _checked_path(what: str, path: str) -> str:
     parts = path.split("/")
     if any(part in {"", ".", ".."} for part in parts) or not path.isprintable():
         raise ProviderConfigError(
-            f"{what} ({len(path)} characters) is none: it is names with single slashes between them, as in {_FORM}"
+            f"{what} ({len(path)} characters) is not valid: write names with single slashes between them, as in {_FORM}"
         )
     return path
 

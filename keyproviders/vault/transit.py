@@ -132,13 +132,13 @@ class VaultTransitKeyWrapper:
                 raise TypeError(f"{name} must be a str, not {type(value).__name__}")
         if _Kek.read(f"{_DEFAULT_MOUNT}/{key}") is None or "/" in key:
             raise ProviderConfigError(
-                f"key ({len(key)} characters) is no name of a key of Transit, as in vault-transit:agents; the mount"
-                " goes into mount="
+                f"key ({len(key)} characters) is not the name of a Transit key, as in vault-transit:agents;"
+                " give the mount as mount="
             )
         kek = _Kek.read(f"{mount.removesuffix('/')}/{key}")
         if kek is None:
             raise ProviderConfigError(
-                f"mount ({len(mount)} characters) is none: it is names with single slashes between them, as in"
+                f"mount ({len(mount)} characters) is not valid: write names with single slashes between them, as in"
                 " mount=team-a/transit"
             )
         self._kek = kek
@@ -224,8 +224,9 @@ class VaultTransitKeyWrapper:
         if kek != self._kek and kek not in self._also:
             allowed = " or ".join(str(one) for one in (self._kek, *self._also))
             raise ProviderConfigError(
-                f"{describe_key(context)} is wrapped by {kek}, and {self.place} may use {allowed}; name its key in the"
-                f" URL, or allow it with also_kek={kek}, or move the keyset: encrypted-sessions keys rewrap"
+                f"{describe_key(context)} is wrapped by {kek}, but {self.place} may only use {allowed}; name"
+                f" its key in the URL, or allow it with also_kek={kek}, or move the keyset: encrypted-sessions"
+                " keys rewrap"
             )
         return kek, version
 
@@ -249,9 +250,10 @@ class VaultTransitKeyWrapper:
             raise self._failure(answer, "datakey/plaintext", self._kek, action, None)
         self._new_ciphertext(answer, action)
         raise ProviderConfigError(
-            f"{self._kek} at {self._connection.label} is no derived key: it binds nothing, and what it wraps would open"
-            f" in any keyset and under any name; make a derived one, under another name because a key cannot become"
-            f" one: vault write {self._kek.mount}/keys/NAME derived=true"
+            f"{self._kek} at {self._connection.label} is not a derived key: it does not bind a context, so what it"
+            " wraps would open in any keyset and under any name; create a derived key under another name, since"
+            " an existing key"
+            f" cannot be changed: vault write {self._kek.mount}/keys/NAME derived=true"
         )
 
     def _ask(
@@ -282,11 +284,11 @@ class VaultTransitKeyWrapper:
 
     def _failure(self, answer: Answer, operation: str, kek: _Kek, action: str, version: int | None) -> KeyProviderError:
         """What an answer other than the asked for means. `version` is that of the key which wrapped."""
-        detail, server = answer.error_text() or "without words", self._connection.label
+        detail, server = answer.error_text() or "no message", self._connection.label
         message = f"{action} at {server}: the server answered {answer.status} ({detail})"
         if answer.status == 404:
             return ProviderConfigError(
-                f"{message}; it has no Transit at the mount {kek.mount!r}: check the mount, the namespace and the"
+                f"{message}; there is no Transit at the mount {kek.mount!r}: check the mount, the namespace and the"
                 " address"
             )
         if answer.status != 400:
@@ -298,30 +300,30 @@ class VaultTransitKeyWrapper:
         config = f"{kek.mount}/keys/{kek.key}"
         if _NO_KEY in detail:
             return KeyNotFoundError(
-                f"{message}; there is no {kek}: check its name, the mount and the namespace; a new one is made with"
-                f" vault write {config} derived=true; what a deleted one wrapped opens only if it is restored from a"
-                " backup"
+                f"{message}; {kek} does not exist: check its name, the mount and the namespace; to create"
+                f" one: vault write {config} derived=true; what a deleted key wrapped opens only if that key is"
+                " restored from a backup"
             )
         if _SOFT_DELETED in detail:
             return KeyDisabledError(f"{message}; to bring it back: bao write -f {config}/soft-delete-restore")
         if _TOO_OLD in detail:
             return KeyDisabledError(
-                f"{message}; version {version} of {kek} is below its min_decryption_version; where the version is still"
-                f" there, lower that for as long as it takes to rewrap the keyset: vault write {config}/config"
+                f"{message}; version {version} of {kek} is below its min_decryption_version; if the version still"
+                f" exists, lower that until the keyset is rewrapped: vault write {config}/config"
                 f" min_decryption_version={version}"
             )
         if _NOT_AUTHENTIC in detail:
             return InvalidKeyError(
                 f"{message}; it was altered, or copied from another keyset or name, or wrapped with another context=,"
-                f" or {kek} is another key here than there (another server or namespace, or deleted and made again)"
+                f" or {kek} is a different key here (another server or namespace, or deleted and created again)"
             )
         if _TOO_NEW in detail:
             return InvalidKeyError(
-                f"{message}; it was wrapped by version {version} of {kek}, which is not here: is this another server,"
-                " or one that was restored from an older backup?"
+                f"{message}; it was wrapped by version {version} of {kek}, which does not exist here: is this another"
+                " server, or one that was restored from an older backup?"
             )
         if any(sign in detail for sign in _NO_CIPHERTEXT):
-            return InvalidKeyError(f"{message}; put back the keyset's last good copy")
+            return InvalidKeyError(f"{message}; restore the keyset's last good copy")
         return failure_of(answer, action, server)
 
 
@@ -331,14 +333,14 @@ def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[_Kek, int]:
     kek = _Kek.read(wrapped.kek)
     if kek is None:
         raise ProviderConfigError(
-            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is none of"
-            " Transit, such as transit/agents; was it wrapped by another kind of place?"
+            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that does not"
+            " belong to Transit, as transit/agents does; was it wrapped by another kind of wrapper?"
         )
     version = _version(wrapped.ciphertext)
     if version is None:
         raise InvalidKeyError(
-            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are none of Transit,"
-            " such as vault:v1: and base64; put back the keyset's last good copy"
+            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are not in Transit's"
+            " form, vault:v1: and base64; restore the keyset's last good copy"
         )
     return kek, version
 
@@ -361,8 +363,8 @@ def _allowed(also_kek: str | tuple[str, ...]) -> tuple[_Kek, ...]:
         kek = _Kek.read(text)
         if kek is None:
             raise ProviderConfigError(
-                f"also_kek has one ({len(text)} characters) that is no key of Transit; write it as the keyset does,"
-                " mount and name, as in also_kek=transit/agents"
+                f"also_kek has one ({len(text)} characters) that is not a Transit key; write mount and"
+                " name, as the keyset does: also_kek=transit/agents"
             )
         found.append(kek)
     return tuple(found)

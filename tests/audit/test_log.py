@@ -329,7 +329,7 @@ def test_number_and_hash_go_to_the_log_once_an_hour_and_at_the_end(
         ({"session_ids": None}, TypeError, "session_ids must be a str"),
         ({"session_ids": "hashed"}, ValueError, "pseudonym_keys"),
         ({"pseudonym_keys": "env:K"}, ValueError, "pseudonym_keys"),
-        ({"session_ids": "hashed", "pseudonym_keys": "nowhere"}, ValueError, "begins with no scheme"),
+        ({"session_ids": "hashed", "pseudonym_keys": "nowhere"}, ValueError, "must begin with a scheme"),
         ({"chain_keys": 7}, TypeError, "chain_keys must be a KeyRing, a URL or None, not int"),
         ({"on_failure": "panic"}, ValueError, "on_failure must be 'continue' or 'refuse'"),
         ({"sync": "hourly"}, ValueError, "sync must be 'second', 'always' or 'never'"),

@@ -371,7 +371,7 @@ def test_help_lists_the_commands_and_each_states_its_exit_codes():
         (["verify", "env:NOT_SET_ANYWHERE", "--keys", "env:A"], "NOT_SET_ANYWHERE is not set"),
         (
             ["verify", "sqlite:///a.db", "--keys", "nothing:x"],
-            "no provider of keys reads URLs that begin with nothing:",
+            "no key provider reads URLs that begin with nothing:",
         ),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--ttl", "0"], "--ttl"),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--ttl", "soon"], "--ttl"),

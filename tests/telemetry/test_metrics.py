@@ -323,7 +323,7 @@ def test_what_opentelemetry_finds_turns_it_on_and_off():
         ({"session_ids": "all"}, ValueError, 'must be "omitted", "hashed" or "plain"'),
         ({"session_ids": "hashed"}, ValueError, "pseudonym_keys go together"),
         ({"session_ids": "hashed", "pseudonym_keys": 5}, TypeError, "pseudonym_keys must be a KeyRing or a URL"),
-        ({"session_ids": "hashed", "pseudonym_keys": "nowhere:1"}, ValueError, "no provider of keys reads"),
+        ({"session_ids": "hashed", "pseudonym_keys": "nowhere:1"}, ValueError, "no key provider reads"),
     ],
 )
 def test_bad_arguments_are_refused_and_nothing_is_turned_on(options: Any, error: type[Exception], words: str):

@@ -248,7 +248,7 @@ def test_a_key_under_any_other_one_is_refused_and_nobody_is_asked(vault, make, k
 def test_what_is_no_key_of_transit_never_becomes_a_path(vault, make, call: str, kek: str):
     error = failure(lambda: getattr(make(), call)(wrapped(1, kek), CONTEXT))
     assert type(error) is ProviderConfigError
-    assert "none of Transit" in str(error)
+    assert "in Transit's form" in str(error)
     assert vault.asked == []
 
 
@@ -396,7 +396,7 @@ def test_what_answers_is_no_vault(vault, reply, make, call: str, content: bytes)
     vault.on("POST", f"/v1/transit/{operation}/agents", reply(200, raw=content))
     found = failure(lambda: ask(make()))
     assert type(found) is ProviderConfigError
-    assert "not what Vault or OpenBao would say" in str(found)
+    assert "not a valid Vault or OpenBao response" in str(found)
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", wire(bytes(31)), wire(bytes(33)), wire(SECRET)[:-1] + "!", "é" * 43])
@@ -458,7 +458,7 @@ def test_a_revoked_token_costs_one_login_and_one_repetition(vault, reply):
         ({"context": {"keyset": "mine"}}, "'keyset'"),
         ({"context": {"a": "b", "key": "k9"}}, "'key'"),
         ({"context": {"created_at": ""}}, "'created_at'"),
-        ({"role": "x"}, "role means nothing with auth=token"),
+        ({"role": "x"}, "role has no effect with auth=token"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], words: str):

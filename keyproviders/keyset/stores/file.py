@@ -66,11 +66,11 @@ class FileKeysetStore:
         text = path_text(path)
         if not text or "\0" in text or text.endswith("/"):
             raise ProviderConfigError(
-                "the path of a keyset's file is empty, ends with a slash or has a NUL; give it as in"
+                "the path of a keyset's file is empty, ends with a slash or contains a NUL; give it as in"
                 " /etc/agents/keyset.json"
             )
         if try_key_text(text)[0] is not None:
-            raise ProviderConfigError("a key was given where the path of a keyset's file belongs")
+            raise ProviderConfigError("a key was given instead of the path of a keyset's file")
         self._path = text
         self._strict = is_strict()
         self.place = f"file:{text}"
@@ -150,10 +150,10 @@ class FileKeysetStore:
 
     def _text(self, content: bytes) -> str:
         if len(content) > MOST_BYTES:
-            raise InvalidKeyError(f"{self.place} has more than {MOST_BYTES} bytes, so it is no keyset")
+            raise InvalidKeyError(f"{self.place} has more than {MOST_BYTES} bytes, so it is not a keyset")
         if not content.isascii():
             raise InvalidKeyError(
-                f"{self.place} is no keyset: it has bytes that are no ASCII; put back its last good copy"
+                f"{self.place} is not a keyset: it has bytes that are not ASCII; restore its last good copy"
             )
         return content.decode("ascii")
 
@@ -166,7 +166,7 @@ class FileKeysetStore:
         if fcntl is None:
             raise ProviderConfigError(
                 f"{self.place} cannot be changed on this platform, which has no fcntl to lock it; change it on another"
-                " one, or keep the keyset in an SQL database"
+                " platform, or keep the keyset in an SQL database"
             )
         # A lock of the open file: it keeps threads apart too, and ends with the process.
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _NEW_MODE)
@@ -176,7 +176,7 @@ class FileKeysetStore:
                 if time.monotonic() >= until:
                     raise KeyUnavailableError(
                         f"{self.place} is being changed by another process, which has held its lock for"
-                        f" {_LOCK_WAIT_S:g} s; try again, and see who has {path} open"
+                        f" {_LOCK_WAIT_S:g} s; try again, and check which process has {path} open"
                     )
                 time.sleep(_LOCK_PAUSE_S)
             yield
@@ -225,7 +225,7 @@ class FileKeysetStore:
             if not kept:
                 raise KeyAccessDeniedError(
                     f"{self.place} belongs to user {before.st_uid} and group {before.st_gid}, which this process cannot"
-                    " keep, and its readers might lose it; change it as that user"
+                    " preserve, so readers might lose access; make the change as that user"
                 )
         os.fchmod(file, stat.S_IMODE(before.st_mode))
         _keep_access_list(target, file)
@@ -234,10 +234,10 @@ class FileKeysetStore:
         place = place or self.place
         if error.errno in _DENIED:
             return KeyAccessDeniedError(
-                f"{place} cannot {action}: {error.strerror}; see to the owner and the mode of it and its folder"
+                f"{place} cannot {action}: {error.strerror}; check the owner and mode of the file and its folder"
             )
         if error.errno in _MISTAKEN:
-            return ProviderConfigError(f"{place} cannot {action}: {error.strerror}; see to its path and its folder")
+            return ProviderConfigError(f"{place} cannot {action}: {error.strerror}; check the path and its folder")
         return KeyUnavailableError(f"{place} cannot {action}: {error.strerror or type(error).__name__}")
 
 

@@ -68,8 +68,8 @@ class SqlKeysetStore:
                 raise TypeError(f"{name} must be a str, not {type(value).__name__}")
         if not _TABLE.match(table):
             raise ProviderConfigError(
-                f"table is no name of a table ({len(table)} characters); it is 1 to 63 characters of A-Z a-z 0-9 _,"
-                " and begins with none of 0-9"
+                f"table is not the name of a table ({len(table)} characters); use 1 to 63 characters of A-Z"
+                " a-z 0-9 _, and do not begin with a digit"
             )
         self._database = Database(dsn.strip())
         self._database.check_transport(allow_insecure=checked_allow_insecure(allow_insecure))
@@ -103,7 +103,9 @@ class SqlKeysetStore:
             return None
         text, revision = row
         if not isinstance(text, str) or not isinstance(revision, str) or not _REVISION.match(revision):
-            raise InvalidKeyError(f"{action}: what is there was not written here; put back its last good copy")
+            raise InvalidKeyError(
+                f"{action}: what is stored was not written by this library; restore the last good copy"
+            )
         return StoredKeyset(text, revision)
 
     @redact_frames
@@ -301,8 +303,8 @@ def _check_name(name: str) -> None:
     # No spaces: MariaDB takes "a" and "a " for the same.
     if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable() or " " in name:
         raise ValueError(
-            f"name must be 1 to {_LONGEST_NAME} characters that can be seen, without spaces; {len(name)} characters"
-            " were given, or others than these"
+            f"name must be 1 to {_LONGEST_NAME} printable characters without spaces; {len(name)} characters were"
+            " given, or characters that are not allowed"
         )
 
 
@@ -318,17 +320,18 @@ def _check_text(text: str) -> None:
 def _dsn(variable: str | None, scheme: str) -> str:
     if variable is None:
         raise ProviderConfigError(
-            f"the {scheme}: URL does not say where the DSN of its database is; put it into a variable, and add"
-            " dsn_env=DATABASE_URL with that variable's name"
+            f"the {scheme}: URL does not say where to find the DSN of its database; put the DSN into an"
+            " environment variable, and add dsn_env= with that variable's name"
         )
     if not _VARIABLE.match(variable) or try_key_text(variable)[0] is not None:
         # Not shown: this is where somebody puts the DSN itself.
         raise ProviderConfigError(
-            f"dsn_env of the {scheme}: URL is no name of a variable; put the DSN into a variable, and give its name"
+            f"dsn_env of the {scheme}: URL is not the name of a variable; put the DSN into an environment"
+            " variable, and give its name"
         )
     dsn = os.environ.get(variable)
     if not dsn:
         raise ProviderConfigError(
-            f"the environment variable {variable} is not set or empty; set it to the DSN of the keyset's database"
+            f"the environment variable {variable} is unset or empty; set it to the DSN of the keyset's database"
         )
     return dsn

@@ -185,7 +185,7 @@ def test_a_version_that_was_trimmed_is_disabled_too_for_the_server_does_not_say_
     keyset.transit.rotate()
     keyset.transit.write("keys/agents/config", min_decryption_version=2, min_encryption_version=2)
     keyset.transit.write("keys/agents/trim", min_available_version=2)
-    with pytest.raises(KeyDisabledError, match="where the version is still there"):
+    with pytest.raises(KeyDisabledError, match="if the version still exists"):
         keyset.provider().active()
 
 
