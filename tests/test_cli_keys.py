@@ -24,8 +24,8 @@ from keyproviders.keyset import KeysetManager, urls
 COMMANDS = ("create", "list", "rotate", "rewrap", "upgrade", "retire", "restore", "destroy")
 DATA = Path(__file__).parent / "keyset" / "data"
 BACKUPS = (
-    "Copies of the keyset in backups still have it: they end only when these expire or the version of the"
-    " key-encryption key that wraps it is destroyed."
+    "Copies of the keyset in backups still contain it, until they expire or the version of"
+    " the key-encryption key that wraps it is destroyed."
 )
 
 
@@ -132,7 +132,7 @@ def test_rewrap_moves_a_keyset_to_the_key_of_its_url(url: str) -> None:
     done("create", url)
     done("rotate", url)
     moved = url.replace("alias/agents", "alias/new")
-    assert done("rewrap", moved) == "Wrapped 2 keys anew under alias/new.\n"
+    assert done("rewrap", moved) == "Wrapped 2 keys again under alias/new.\n"
     assert {key["kek"] for key in json.loads(done("rewrap", moved, "--json"))["keys"]} == {"alias/new"}
     assert {key["kek"] for key in json.loads(done("list", moved, "--json"))["keys"]} == {"alias/new"}
 
@@ -346,7 +346,7 @@ async def _store_sealed_with(url: str, path: Path, **options: Any) -> None:
 def test_with_stores_a_key_is_destroyed_only_once_no_row_names_it(url: str, retired: str, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'agents.db'}"
     once = ("destroy", url, retired, "--now", retired, "--store", store)
-    assert "there is no file" in refused(*once, "--yes", code=4)
+    assert "there is not a file" in refused(*once, "--yes", code=4)
     done("restore", url, retired)
     former = KeysetManager(*urls.open_keyset_url(url)[:2])
     keyset = Path(former.place.rpartition("file:")[2])
@@ -370,7 +370,7 @@ def test_rows_of_a_realm_are_opened_where_the_realm_is_given(url: str, retired: 
     once = ("destroy", url, retired, "--now", retired, "--yes", "--realm", "prod")
     assert run(*once).exit_code == 2
     store = ("--store", f"sqlite:///{tmp_path / 'agents.db'}")
-    assert "nobody knows which key they need (1 unauthentic)" in refused(*once[:-2], *store)
+    assert "it is not known which key they need (1 unauthentic)" in refused(*once[:-2], *store)
     assert run(*once, *store).exit_code == 0
     assert states(url)["old"] == "destroyed"
 
@@ -521,4 +521,4 @@ def test_help_lists_the_commands_and_shows_whole_urls() -> None:
         assert f"\n  {command} " in stdout
     assert "\n    aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json\n" in stdout
     above = CliRunner().invoke(application(), ["--help"]).stdout
-    assert re.search(r"\n  keys +Make and change a keyset that a fleet shares\.\n", above)
+    assert re.search(r"\n  keys +Create and change a keyset that a fleet shares\.\n", above)

@@ -88,7 +88,7 @@ def test_the_command_says_so_and_ends_with_0(monkeypatch: pytest.MonkeyPatch) ->
     result = invoke("env:SOME_KEYS")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "All is well." in result.stdout
-    assert "The key's age: not said by its place." in result.stdout
+    assert "The key's age: not known, since the place of keys does not say." in result.stdout
     assert "writes for 15 minutes after the last answer" in result.stdout
     assert "reads for 1,440 minutes (24 h) after the last answer" in result.stdout
     assert "goes on for 5 minutes when access is denied" in result.stdout
@@ -130,13 +130,13 @@ def test_json_of_a_failure_is_json_and_ends_with_2() -> None:
 
 
 FAILURES: list[tuple[type[KeyProviderError], str]] = [
-    (KeyUnavailableError, "see that the place runs"),
+    (KeyUnavailableError, "check that the place of keys is running"),
     (KeyAccessDeniedError, "allow this process to read the key"),
-    (KeyNotFoundError, "put a key there and make it the active one"),
+    (KeyNotFoundError, "add a key there and make it the active one"),
     (KeyDisabledError, "enable the key at its place"),
     (KeyDestroyedError, "make another key active"),
-    (InvalidKeyError, "write a key there"),
-    (ProviderConfigError, "change the setting that the message names"),
+    (InvalidKeyError, "store a key there"),
+    (ProviderConfigError, "change the setting named in the message"),
 ]
 
 
@@ -181,7 +181,7 @@ async def test_a_keyset_that_is_no_good_is_not_to_be_written_by_hand(
     found = await examine("some:where", retry=IN_A_HURRY)
     (failed,) = (check for check in found.checks if check.status == "failed")
     assert (failed.name, failed.error) == ("fetch", "InvalidKeyError")
-    assert "put back its last good copy" in str(failed.advice)
+    assert "restore its last good copy" in str(failed.advice)
     assert "keygen" not in str(failed.advice)
 
 
@@ -319,7 +319,7 @@ async def test_a_place_that_fails_to_speak_of_itself_is_no_failure(
     examining(monkeypatch, fails)
     found = await examine("fake:")
     assert found.ok
-    assert found.remarks == (f"the place says nothing of itself: {words}",)
+    assert found.remarks == (f"the place of keys gives no details about itself: {words}",)
 
 
 async def test_a_place_that_hangs_when_it_is_asked_about_itself_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +330,7 @@ async def test_a_place_that_hangs_when_it_is_asked_about_itself_is_left(monkeypa
     finally:
         go_on.set()
     assert found.ok
-    assert found.remarks == ("the place says nothing of itself: no answer within 0.1 s",)
+    assert found.remarks == ("the place of keys gives no details about itself: no answer within 0.1 s",)
 
 
 @pytest.mark.parametrize("answer", [None, 7, "a text", {"a": 1}, [1, None, b"x"], ()])
@@ -419,7 +419,7 @@ def test_a_folder_that_comes_first_on_the_path_is_named(site: Path, tmp_path: Pa
     mine.mkdir(parents=True)
     (mine / "__init__.py").write_text("", encoding="utf-8")
     found = whose_package([str(mine.parent), str(site)])
-    assert f"loaded from {mine / '__init__.py'}, and not from {site}" in str(found.problem)
+    assert f"loaded from {mine / '__init__.py'} instead of {site}" in str(found.problem)
     assert "rename or remove" in str(found.advice)
 
 
@@ -432,7 +432,7 @@ def test_a_tree_that_was_installed_to_be_edited_is_in_order_and_another_is_not(t
         (folder / "keyproviders").mkdir(parents=True)
         (folder / "keyproviders" / "__init__.py").write_text("", encoding="utf-8")
     assert whose_package([str(site), str(tree)]).problem is None
-    assert f"and not from {tree}" in str(whose_package([str(site), str(other)]).problem)
+    assert f"instead of {tree}" in str(whose_package([str(site), str(other)]).problem)
 
 
 def test_a_package_that_is_not_there_is_named(tmp_path: Path) -> None:

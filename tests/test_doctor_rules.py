@@ -135,7 +135,7 @@ def test_a_key_of_unknown_age_is_not_well_either_by_the_installed_command() -> N
     environment = {**os.environ, "SOME_KEYS": Key.generate("2026-11").reveal_base64()}
     done = warm_programs.run_command("doctor", "env:SOME_KEYS", "--max-key-age", "90d", env=environment)
     assert done.returncode == 1
-    assert "nobody knows whether" in done.stdout
+    assert "it is not known whether" in done.stdout
     assert "age." in done.stdout.splitlines()[-1]
 
 
@@ -172,7 +172,7 @@ def test_of_several_places_what_holds_for_all_is_said_once(
 ) -> None:
     monkeypatch.delenv(DISABLED)
     said = doctor("one:", "two:").stdout
-    for once in ("In an outage", "encrypted-sessions ", "the Agents SDK traces runs"):
+    for once in ("In an outage", "encrypted-sessions ", "the Agents SDK records what is said in runs"):
         assert said.count(once) == 1
     assert said.count("ok      fetch") == said.count("All is well.") == 2
 
@@ -208,15 +208,15 @@ def test_advice_is_for_the_kind_of_place(keyset: Callable[[int], None], tmp_path
     }
     assert {name: kind_of(provider) for name, provider in places.items()} == dict(zip(places, places, strict=True))
     expected: list[tuple[type[KeyProviderError], str, str]] = [
-        (InvalidKeyError, "keyset", "put back its last good copy"),
-        (ProviderConfigError, "keyset", "put back its last copy"),
+        (InvalidKeyError, "keyset", "restore its last good copy"),
+        (ProviderConfigError, "keyset", "restore its last copy"),
         (InvalidKeyError, "env", "put a key into the variable"),
-        (InvalidKeyError, "file", "write a key there"),
-        (KeyAccessDeniedError, "keyset", "to unwrap with the key of KMS or Transit"),
+        (InvalidKeyError, "file", "store a key there"),
+        (KeyAccessDeniedError, "keyset", "to unwrap with the KMS or Transit key"),
         (KeyAccessDeniedError, "file", "chmod 600"),
-        (KeyAccessDeniedError, "other", "look at the user, role or policy"),
+        (KeyAccessDeniedError, "other", "check the user, role or policy"),
         (KeyDisabledError, "keyset", "keys restore"),
-        (KeyNotFoundError, "keyset", "check the name of the key of KMS or Transit"),
+        (KeyNotFoundError, "keyset", "check the name of the KMS or Transit key"),
         (KeyUnavailableError, "keyset", "the keyset can be read"),
     ]
     for error, name, words in expected:

@@ -333,7 +333,7 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
             raise ValueError("No user turns found containing the search term in the current branch")
         if rows.have_been_left():
             raise HistoryChangedError(
-                "the session went to another branch while this one was searched; no branch was made. Try again"
+                "the session switched to another branch while this one was searched; no branch was created. Try again"
             )
         return await self.create_branch_from_turn(turns[0]["turn"], branch_name)
 
@@ -521,7 +521,7 @@ def _check_session(session: Any) -> None:
     if missing:
         raise ValueError(
             f"the AdvancedSQLiteSession of the installed Agents SDK has no {', '.join(missing)}: this release of"
-            " encrypted-sessions does not know how it stores. Upgrade encrypted-sessions"
+            " encrypted-sessions does not support the way it stores items. Upgrade encrypted-sessions"
         )
     problem = problem_of(session, AdvancedSQLiteSession)
     if problem is not None:

@@ -236,7 +236,7 @@ class KeyRings:
         if len(self._held) > self._max_rings and not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "more than %d tenants have sessions that live, so more rings are kept than max_rings says",
+                "more than %d tenants have sessions in use, so more rings are kept than max_rings allows",
                 self._max_rings,
             )
 
@@ -291,11 +291,13 @@ class KeyRings:
         if inspect.isawaitable(given):
             given = await given
         if given is None:
-            raise KeyNotFoundError(f"there is no tenant {tenant[:_SHOWN]!r}: ring_for gave no ring and no URL for it")
+            raise KeyNotFoundError(
+                f"there is no tenant {tenant[:_SHOWN]!r}: ring_for returned neither a ring nor a URL for it"
+            )
         if isinstance(given, KeyRing):
             return _Held(given, is_opened=False)
         if not isinstance(given, str):
-            raise TypeError(f"ring_for must give a KeyRing, a URL or None, not {arguments.kind_of(given)}")
+            raise TypeError(f"ring_for must return a KeyRing, a URL or None, not {arguments.kind_of(given)}")
         # In a thread too: it may load an SDK.
         opened = await asyncio.wrap_future(_in_thread(partial(KeyRing.from_url, given, name=tenant)))
         return _Held(opened, is_opened=True)
@@ -346,7 +348,7 @@ class _AbandonedError(Exception):
 
 
 def _closed_error() -> KeyProviderError:
-    return KeyProviderError("this KeyRings is closed; make another one")
+    return KeyProviderError("this KeyRings is closed; make a new one")
 
 
 def _close(rings: list[KeyRing]) -> None:

@@ -163,8 +163,8 @@ class EncryptedSession:
         self._purge_on_add = arguments.purge_on_add(purge_on_add)
         if purge_on_add and not self._has_single_rows(underlying_session):
             raise ValueError(
-                f"purge_on_add needs a store whose single rows can be removed, and {type(underlying_session).__name__}"
-                " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
+                f"purge_on_add needs a store that can remove single rows, which {type(underlying_session).__name__}"
+                " cannot: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
             )
         self._on_event = arguments.on_event(on_event)
         self._takes_wrapper = accepts_wrapper(underlying_session)
@@ -191,8 +191,8 @@ class EncryptedSession:
         if underlying_session.session_id != session_id:
             warn_caller(
                 f"the wrapper's session id {session_id!r} is not its store's"
-                f" {underlying_session.session_id!r}: rows are stored under the one and sealed"
-                " for the other. EncryptedSession.wrap(store, ...) takes the store's id",
+                f" {underlying_session.session_id!r}: rows would be stored under one id and"
+                " sealed for the other. EncryptedSession.wrap(store, ...) uses the store's id",
                 UserWarning,
             )
 
@@ -501,8 +501,8 @@ class EncryptedSession:
         """The compaction session that was given, around the part of this session that seals and stores."""
         if self._compaction_beneath.underlying_session is not self.underlying_session:
             raise RuntimeError(
-                f"the {type(self._compaction_beneath).__name__} that was wrapped has another underlying_session now."
-                " Make another wrapper"
+                f"the {type(self._compaction_beneath).__name__} that was wrapped has another underlying_session"
+                " now. Make another wrapper"
             )
         sealing = object.__new__(_Sealing)
         sealing.__dict__ = self.__dict__
@@ -580,8 +580,8 @@ class EncryptedSession:
         better = wrapper_of_class(type(session))
         if better is not None:
             warn_caller(
-                f"EncryptedSession keeps {type(session).__name__} as a chat: its turns and its search come back"
-                f" empty, it makes no branches, and counts usage wrongly. {better} keeps all of it",
+                f"EncryptedSession supports {type(session).__name__} only as a plain chat: turns and search return"
+                f" nothing, branches cannot be created, and usage is counted wrongly. {better} supports all of it",
                 UserWarning,
             )
         return store_beneath(session)
@@ -646,7 +646,7 @@ class EncryptedSession:
         return f"EncryptedSession(session_id={self.session_id!r}, store={store}, ttl={self._ttl})"
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
-        raise TypeError("an EncryptedSession holds keys and cannot be pickled or copied; make one where it is needed")
+        raise TypeError("an EncryptedSession holds keys and cannot be pickled or copied; create one where it is needed")
 
     if not TYPE_CHECKING:  # a type checker shall know the attributes there are, and no others
 

@@ -289,6 +289,6 @@ async def test_a_chat_goes_on_with_calls_whose_outputs_are_in_time(file: Path, r
         await session.add_items([output(), question("well?")])
         assert await session.get_items() == [question("well?")]
         assert await session.get_items(branch_id="main") == [question("well?")]
-        with pytest.warns(UserWarning, match="as a chat"):
+        with pytest.warns(UserWarning, match="only as a plain chat"):
             chat = EncryptedSession.wrap(session.underlying_session, ring, ttl=TTL)
         assert await chat.get_items() == [question("well?")]

@@ -166,7 +166,7 @@ def test_a_keyset_goes_through_its_whole_life(place: Place) -> None:
     keys("retire", url, "first")
 
     other = place.kms.new_key()
-    assert keys("rewrap", place.url(other)) == f"Wrapped 2 keys anew under {other}.\n"
+    assert keys("rewrap", place.url(other)) == f"Wrapped 2 keys again under {other}.\n"
     assert "copies of the keyset in backups" in keys("destroy", url, "first", "--now", "first", "--yes").lower()
     assert listed(url) == {"first": "destroyed", "second": "active"}
     for refused in ("retire", "restore"):
@@ -282,7 +282,7 @@ def test_a_program_that_is_interrupted_leaves_the_keyset_as_it_was(name: str, pr
         process.send_signal(getattr(signal, name))
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (3, "")
-    assert stderr == "Interrupted. The keyset is as it was, or the change is made: `keys list` shows it.\n"
+    assert stderr == "Interrupted. The change was either made or not: `keys list` shows it.\n"
     assert place.file.read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "keyset.json",

@@ -156,9 +156,9 @@ SECRET = "correct-horse-battery-staple"
     ("value", "field", "words"),
     [
         ({"SecretString": SECRET}, None, r"\(28 characters\) is no key"),
-        ({"SecretString": TEXT}, "key", "no JSON object, so it has no field 'key'"),
+        ({"SecretString": TEXT}, "key", "not a JSON object, so it has no field 'key'"),
         ({"SecretString": "{" + SECRET}, None, "29 characters are not a JSON object"),
-        ({"SecretString": json.dumps([SECRET])}, "key", "no JSON object"),
+        ({"SecretString": json.dumps([SECRET])}, "key", "not a JSON object"),
         ({"SecretString": json.dumps({"a": SECRET, "b": 1})}, None, "no field 'key', and more than one field"),
         ({"SecretString": json.dumps({"key": SECRET})}, "other", "no field 'other'; it has 'key'"),
         ({"SecretString": json.dumps({"key": 5})}, None, "it holds a number"),

@@ -229,13 +229,13 @@ def test_a_keyset_may_be_read_by_others_and_not_replaced(tmp_path: Path, monkeyp
 def test_a_named_pipe_as_a_key_file_is_refused_at_once(tmp_path: Path):
     pipe = tmp_path / "keys"
     os.mkfifo(pipe, 0o600)
-    with pytest.raises(ProviderConfigError, match="is no file"):
+    with pytest.raises(ProviderConfigError, match="is not a file"):
         FileKeyProvider(pipe).active()
     folder = tmp_path / "folder"
     folder.mkdir()
     written(folder / "a", KEY.reveal_base64())
     os.mkfifo(folder / "b", 0o600)
-    with pytest.raises(ProviderConfigError, match="is no file"):
+    with pytest.raises(ProviderConfigError, match="is not a file"):
         FileKeyProvider(folder).active()
 
 

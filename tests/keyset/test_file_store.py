@@ -250,7 +250,7 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(store: FileKeysetStore,
 
 def test_a_folder_that_is_not_there_is_a_mistake_in_a_setting(tmp_path: Path) -> None:
     store = FileKeysetStore(tmp_path / "nowhere" / "keyset.json")
-    with pytest.raises(ProviderConfigError, match=r"keyset.json cannot be read: No such file or directory; see to its"):
+    with pytest.raises(ProviderConfigError, match=r"keyset.json cannot be read: No such file or directory; check the"):
         store.read("default")
     with pytest.raises(ProviderConfigError, match=r"keyset.json cannot be changed: No such file or directory"):
         store.write("default", "one", expected=None)

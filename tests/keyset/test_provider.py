@@ -148,9 +148,7 @@ def test_a_key_that_was_overtaken_in_an_emergency_wrote_no_longer_than_a_delay_a
 
 
 def test_a_keyset_that_is_not_there_says_how_to_make_one(empty: KeysetFixture) -> None:
-    with pytest.raises(
-        ProviderConfigError, match=r"no keyset 'default' in file:.*; see to .* `encrypted-sessions keys"
-    ):
+    with pytest.raises(ProviderConfigError, match=r"no keyset 'default' in file:.*; check .* `encrypted-sessions keys"):
         empty.provider().active()
 
 

@@ -549,7 +549,7 @@ def test_a_server_that_does_not_answer_is_given_up(server_place: Place, server: 
 
 
 def test_a_host_that_is_not_there_may_come_back(server_place: Place) -> None:
-    with pytest.warns(UserWarning, match="does not ask for TLS"):
+    with pytest.warns(UserWarning, match="does not require TLS"):
         away = SqlKeysetStore(server_place.at(host="no-such-host.invalid"), allow_insecure=True)
     with pytest.raises(KeyUnavailableError):
         away.read("default")

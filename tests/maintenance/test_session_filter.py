@@ -54,7 +54,7 @@ async def test_only_the_named_sessions_are_worked_on(place: StoreLocation, seale
         counted = await inventory(store, sealer.ring, ttl=TTL, sessions=["user-7", "other"])
         assert counted.seen == 6
         assert counted.only == "2 named sessions"
-        assert "it cannot be said which keys nothing depends on any more" in counted.conclusion
+        assert "it is not known which keys are no longer needed" in counted.conclusion
         checked = await verify(store, sealer.ring, ttl=TTL, sessions=["user-70"])
         assert (checked.found, checked.left) == ({"expired": 1, "ok": 1, "plaintext": 1}, {"plaintext": 1})
         assert (await purge(store, sealer.ring, ttl=TTL, session_prefix="user-7")).changed == 3
@@ -125,7 +125,7 @@ def test_each_command_takes_sessions_by_name_prefix_and_file(
     ):
         report = report_of(run(file, sealer, command, *more, *filters, "--json"))
         assert sum(report["found"].values()) == rows, filters
-    assert report["notices"][0] == "of the file of sessions 1 blank lines and 1 doubles were skipped"
+    assert report["notices"][0] == "1 blank lines and 1 duplicates in the file of sessions were skipped"
     shown = run(file, sealer, command, *more, "--session-prefix", "user-7")
     assert ", sessions whose ids begin with 'user-7'" in " ".join(shown.stdout.partition("\n\n")[0].split())
 

@@ -277,7 +277,7 @@ def test_other_arguments_while_it_is_on_are_a_warning(caplog: pytest.LogCaptureF
         assert not caplog.records
         instrument(spans=True)
         (record,) = caplog.records
-        assert "goes on as it was asked for first" in record.message
+        assert "keeps its first settings" in record.message
 
 
 def test_another_meter_provider_after_the_first_is_the_only_one_that_counts():

@@ -66,7 +66,7 @@ def test_a_url_takes_every_option_that_is_no_secret():
         (f"{URL}?field=a&field=b", "field twice"),
         (f"{URL}?field=", "field has no value"),
         (f"{URL}?field", "field has no value"),
-        (f"{URL}?field=%ff", "no UTF-8"),
+        (f"{URL}?field=%ff", "do not decode to UTF-8"),
         (f"{URL}#part", "'#'"),
         ("vault-kv:", "a mount and a path"),
         ("vault-kv:secret", "a mount and a path"),

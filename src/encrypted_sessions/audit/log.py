@@ -100,8 +100,8 @@ class AuditLog(Recorder):
         self._rotate_bytes = rotate_bytes
         if (session_ids == "hashed") != (pseudonym_keys is not None):
             raise ValueError(
-                'session_ids="hashed" and pseudonym_keys go together: give a key ring, or its URL, that is there for'
-                " this alone"
+                'session_ids="hashed" and pseudonym_keys go together: give a key ring, or its URL, that is'
+                " used for nothing else"
             )
         self._folder = checked_folder(folder)
         self._keys = LineKeys(chain_keys, pseudonym_keys)
@@ -115,7 +115,7 @@ class AuditLog(Recorder):
         place = (status.st_dev, status.st_ino)
         with _lock:
             if place in _folders:
-                raise ValueError(f"another AuditLog of this process has {self._folder}; close that one first")
+                raise ValueError(f"another AuditLog of this process writes to {self._folder}; close that one first")
             _folders[place] = self
         self._place = place
 
@@ -223,7 +223,9 @@ class AuditLog(Recorder):
         return f"<AuditLog in {self._folder}>"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("an AuditLog cannot be pickled: each process writes files of its own; make one there")
+        raise TypeError(
+            "an AuditLog cannot be pickled: each process writes its own files; make one in the other process"
+        )
 
 
 def _end(writer: Writer, keys: LineKeys) -> None:

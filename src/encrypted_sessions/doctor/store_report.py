@@ -16,11 +16,11 @@ def format_text(found: StoreDiagnosis) -> str:
             ("ok" if check.ok else "FAILED", check.kid or "-", f"{check.rows:,}", check.words) for check in found.checks
         ]
         lines += ["", *table(("", "key", "rows", ""), cells, right=(2,), prose=True)]
-    said = [] if found.problem is None else [f"Not all could be found out: {found.problem}."]
+    said = [] if found.problem is None else [f"Not everything could be checked: {found.problem}."]
     said.append(
-        "A process with these keys can read what is there, by the labels of the rows."
+        "A process with these keys can read all rows, judging by their labels."
         if found.ok
-        else "A process with these keys cannot read all that is there."
+        else "A process with these keys cannot read all rows."
     )
     said += [f"Note: {notice}." for notice in found.notices]
     said.append("Labels are no proof; `encrypted-sessions verify` opens every row.")

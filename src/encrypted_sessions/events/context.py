@@ -51,14 +51,16 @@ def audit_context(**values: str) -> AbstractContextManager[None]:
 
 def _check(text: str, what: str) -> None:
     if len(text) > _LONGEST:
-        raise ValueError(f"{what} has {len(text):,} characters; an audit context takes up to {_LONGEST}")
+        raise ValueError(f"{what} has {len(text):,} characters; an audit context allows {_LONGEST}")
     if _REFUSED.search(text):
-        raise ValueError(f"{what} has a control character, or one that UTF-8 cannot hold; an audit context takes none")
+        raise ValueError(
+            f"{what} has a control character, or one that UTF-8 cannot hold, which an audit context does not allow"
+        )
 
 
 def _check_number(values: Mapping[str, str]) -> None:
     if len(values) > _MOST_ENTRIES:
-        raise ValueError(f"an audit context takes up to {_MOST_ENTRIES} entries, not {len(values)}")
+        raise ValueError(f"an audit context allows {_MOST_ENTRIES} entries, not {len(values)}")
 
 
 class _Within(AbstractContextManager[None]):

@@ -88,7 +88,7 @@ def checked_hook(value: object, argument: str = "on_event") -> Hook:
     if isinstance(value, type):
         raise TypeError(f"{argument} must be a function, not the class {value.__name__} itself; make one of it")
     if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004 - an object
-        raise TypeError(f"{argument} must be a plain function: nobody waits for a coroutine function")
+        raise TypeError(f"{argument} must be a plain function: a coroutine function would not be awaited")
     return value
 
 
@@ -286,7 +286,7 @@ def _call(hook: Hook, event: Any) -> None:
         return
     if type(given) is CoroutineType:
         given.close()
-        _log_failure(hook, "it gave a coroutine, and nobody waits for one", None)
+        _log_failure(hook, "it returned a coroutine, which is not awaited", None)
 
 
 def _log_failure(hook: Hook, problem: str, trace: TracebackType | None) -> None:
@@ -305,5 +305,5 @@ def _log_failure(hook: Hook, problem: str, trace: TracebackType | None) -> None:
     while trace is not None:
         where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
-    more = f"; {unsaid} more since the last such line" if unsaid else ""
-    logger.error("the hook %s failed: %s%s%s. Nothing else was changed by that", name, problem, where, more)
+    more = f"; {unsaid} more since the last such record" if unsaid else ""
+    logger.error("the hook %s failed: %s%s%s. Nothing else was affected", name, problem, where, more)

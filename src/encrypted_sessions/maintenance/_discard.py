@@ -193,7 +193,8 @@ def _unnamed(rows: Mapping[str, int]) -> str:
     count = sum(rows.values())
     named = f"{count:,} row{'' if count == 1 else 's'} ({rows_by_kid(rows)})"
     return (
-        f"no given place has the keys of {named}, and they are in time: they may be another tenant's, so nothing was"
-        " removed. Give the places of their keys; or name the keys whose rows are to go, with kids= (--kid KID). With a"
-        " ttl, what is older is expired_unverified"
+        f"none of the given places of keys has the keys of {named}, which have not expired: they may be another"
+        " tenant's, so nothing was removed. Give the places of their keys; or name the keys whose rows to remove,"
+        " with kids= (--kid"
+        " KID). With a ttl, older rows are expired_unverified"
     )

@@ -52,7 +52,7 @@ class _Encrypt(Resealing):
         row, now = classified.row, self.run.now
         if row.created_at is None:
             self.run.notice(
-                "the store keeps no times, so what was plaintext counts as written now: it expires a whole ttl from now"
+                "the store does not keep times, so plaintext rows count as written now: they expire one ttl from now"
             )
         stamp = now if row.created_at is None else max(0, min(int(row.created_at), now))
         try:

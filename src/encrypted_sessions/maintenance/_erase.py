@@ -135,7 +135,7 @@ async def _execute(
                 recorded = True
             await erasure.execute()
     except InterruptedRunError:
-        run.end("interrupted", f"it was told to stop; {STAYS_DONE}")
+        run.end("interrupted", f"it was asked to stop; {STAYS_DONE}")
     except StoreUnavailableError as error:
         run.end("store", f"{error}; {STAYS_DONE}")
     erasure.conclude()
@@ -150,8 +150,8 @@ async def _execute(
 def _other_number(named: int, expect: int) -> str:
     there = "1 session is" if named == 1 else f"{named:,} sessions are"
     return (
-        f"{there} there, or in the report file, and {expect:,} were expected: nothing was erased. See with a dry run,"
-        " and with `encrypted-sessions sessions`, which they are"
+        f"{there} there, or in the report file, but {expect:,} were expected: nothing was erased. A dry"
+        " run and `encrypted-sessions sessions` show which they are"
     )
 
 

@@ -129,12 +129,14 @@ async def inventory(
     run = Run(arguments.store(store), rings, settings)
     wanted = WantedKids(arguments.kids(require_free or None, "require_free"), run.keys)
     if wanted.kids and rings is None:
-        raise ValueError("require_free needs keys: labels alone prove nothing")
+        raise ValueError("require_free needs keys, since labels alone prove nothing")
     operation = _Inventory(run, wanted)
     await Engine(operation).execute()
     run.notice_unmet_kids()
     if operation.rows.too_many_groups:
-        run.notice(f"more than {MOST_GROUPS} groups of rows: those of further kids are counted together, under none")
+        run.notice(
+            f"more than {MOST_GROUPS} groups of rows: the rows of further kids are counted together, without a kid"
+        )
     groups = operation.rows.groups()
     held = () if run.keys is None else run.keys.held_kids
     active_kid = operation.active_kid

@@ -154,8 +154,8 @@ async def purge(
     run.notice_unmet_kids()
     if operation.kept:
         run.notice(
-            f"{_calls_stay(operation.kept)} until what answers it has expired too: without its call a session would"
-            " read an output alone, which a model refuses"
+            f"{_calls_stay(operation.kept)} until its output has expired too: without the call, a session"
+            " would return an output alone, which a model refuses"
         )
     return PurgeReport(**run.report_fields(), ttl=ttl, export=exporting.path)
 

@@ -27,7 +27,7 @@ from .telling import told
 
 __all__ = ["put_back"]
 
-_GOES_ON = f"{STAYS_DONE}, and the next run goes on from there"
+_GOES_ON = f"{STAYS_DONE}, and the next run continues from there"
 
 
 class _PutBack:
@@ -180,7 +180,7 @@ async def put_back(
             await run.refuse_side_effects()
             await operation.go_through_file()
         except InterruptedRunError:
-            run.end("interrupted", f"it was told to stop; {_GOES_ON}")
+            run.end("interrupted", f"it was asked to stop; {_GOES_ON}")
         except KeyProviderError as error:
             if isinstance(error, ProviderConfigError) and not run.found:
                 raise
@@ -190,8 +190,8 @@ async def put_back(
         already = operation.already
     if rows.repeated:
         run.notice(
-            f"{rows.repeated:,} lines of the file are of rows that changed while they were taken out; the last line of"
-            " each such row is what was put back"
+            f"{rows.repeated:,} lines of the file belong to rows that changed while they were removed; the"
+            " last line of each such row was put back"
         )
     await replicas.wait()
     return PutBackReport(**run.report_fields(), export=path, already=already)

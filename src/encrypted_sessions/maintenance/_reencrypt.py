@@ -176,9 +176,9 @@ async def reencrypt(
     moves_to, lives_s = arguments.suite(suite, ttl, settings.realms)
     if len(rings) > 1 and not (arguments.flag(all_sessions, "all_sessions") or settings.is_limited):
         raise RefusedUseError(
-            "with several places of keys every row that any of them opens would come under the first one's key, another"
-            " tenant's too; say which with kids= (--kid KID) or sessions= (--session ID), or all_sessions=True"
-            " (--all-sessions)"
+            "with several places of keys, every row that any of them opens would get the first one's key, including"
+            " other tenants' rows; say which rows with kids= (--kid KID) or sessions= (--session ID), or give"
+            " all_sessions=True (--all-sessions)"
         )
     run = Run(arguments.store(store), rings, settings)
     operation = _Reencrypt(run, Move(moves_to, lives_s, settings.realms))
@@ -187,7 +187,9 @@ async def reencrypt(
     if moved.lost_their_end:
         run.notice(_ends_are_lost(moved.lost_their_end, dry_run=settings.dry_run))
     if operation.active_kid in settings.kids and moves_to is None:
-        run.notice(f"{operation.active_kid} is the active key, under which rows stay: give the key to move away from")
+        run.notice(
+            f"{operation.active_kid} is the active key, whose rows are not changed: give the key to move away from"
+        )
     run.notice_unmet_kids(operation.active_kid)
     return ReencryptReport(
         **run.report_fields(),
@@ -203,6 +205,6 @@ async def reencrypt(
 def _ends_are_lost(rows: int, *, dry_run: bool) -> str:
     have = "have" if dry_run else "had"
     return (
-        f"suite 1 has no place for the end that a writer sets: {rows:,} of these rows {have} one, and without it a"
-        " reader's ttl alone says when they expire"
+        f"suite 1 cannot store the end that a writer sets: {rows:,} of these rows {have} one, and without"
+        " it only a reader's ttl decides when they expire"
     )

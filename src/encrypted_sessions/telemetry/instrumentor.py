@@ -87,7 +87,7 @@ def instrument(
         if _stop is None:
             _stop, _given = _start(*given), given
         elif given not in (_given, (None, None, False, "omitted", None)):
-            logger.warning("telemetry is on already, and goes on as it was asked for first; stop that first")
+            logger.warning("telemetry is on already, and keeps its first settings; stop it before you change them")
         return _stop
 
 

@@ -60,7 +60,7 @@ class RowStoreConformance:
         rows = store_beneath(session)
         if not isinstance(rows, RowStore):
             raise AssertionError(  # noqa: TRY004 - a test that fails, not a wrong argument
-                f"no store gives row access to {type(session)}; see to its descriptor and entry point"
+                f"no store gives row access to {type(session)}; check its descriptor and entry point"
             )
         return rows
 

@@ -206,7 +206,7 @@ def test_a_key_that_is_deleted_and_made_again_opens_nothing(keyset):
     keyset.transit.write("keys/agents/config", deletion_allowed=True)
     keyset.transit.root.adapter.delete(f"/v1/{keyset.transit.mount}/keys/agents")
     keyset.transit.make_key("agents")
-    with pytest.raises(InvalidKeyError, match="deleted and made again"):
+    with pytest.raises(InvalidKeyError, match="deleted and created again"):
         keyset.provider().active()
 
 
@@ -335,7 +335,7 @@ def test_a_keyset_moves_to_another_key_under_those_who_read_it(keyset):
     assert keyset.wrapped("k1").kek == new
     assert reader.active() == key
     assert keyset.provider("newer").active() == key
-    with pytest.raises(ProviderConfigError, match=f"may use {old}"):
+    with pytest.raises(ProviderConfigError, match=f"may only use {old}"):
         keyset.provider().active()
 
 
