@@ -19,18 +19,18 @@ _told: set[str] = set()
 
 @redact_frames
 def weakness_of(secret: bytes) -> str | None:
-    """What makes these bytes guessable: a placeholder of an example, or a sentence. For authors of providers.
+    """Why these bytes can be guessed: they are a placeholder or a sentence. For authors of providers.
 
-    Random bytes are taken for one of these less than once in 10**9 keys.
+    Random bytes are mistaken for one of these less than once in 10**9 keys.
 
     Args:
         secret: The bytes of a key.
 
     Returns:
-        It in words without a part of them; None for what may be random.
+        A description that contains no part of the bytes; None for bytes that may be random.
 
     Raises:
-        TypeError: What is given is no bytes.
+        TypeError: The argument is not bytes.
     """
     if not isinstance(secret, bytes):
         raise TypeError(f"secret must be bytes, not {type(secret).__name__}")

@@ -38,7 +38,7 @@ class AwsConnection:
     region that a name or an ARN implies; `region` comes before it. Either a ready `client` (or
     a function that makes one, without arguments), or the other settings.
 
-    Raises TypeError for a wrong type and ProviderConfigError for settings that cannot be meant.
+    Raises TypeError for a wrong type and ProviderConfigError for invalid settings.
     """
 
     @redact_frames
@@ -112,7 +112,7 @@ class AwsConnection:
         return found if isinstance(found, str) else None
 
     def close(self) -> None:
-        """Close the connections; a ready client is its owner's to close."""
+        """Close the connections. A ready client stays open: its owner closes it."""
         with self._lock:
             client, self._client, self._closed = self._client, None, True
         closing = getattr(client, "close", None)

@@ -71,13 +71,13 @@ _ERROR_RULES = (
 
 
 class AwsKmsKeyWrapper:
-    """A key of AWS KMS that wraps the keys of a keyset: `AwsKmsKeyWrapper("alias/agents")`.
+    """Wraps the keys of a keyset with a key of AWS KMS: `AwsKmsKeyWrapper("alias/agents")`.
 
-    As a URL: `aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json`; `region`, `profile`,
-    `endpoint_url` and `also_kek` are options of it, `context` and `client` are not.
+    As a URL: `aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json`; `region`, `profile`, `endpoint_url` and
+    `also_kek` are options of the URL; `context` and `client` are not.
 
-    Bound, as KMS's encryption context, are the name and the id of the keyset, the name of the key, its
-    time, and `context`. CloudTrail shows all of it in the clear, so it is no place for secrets.
+    The encryption context of KMS binds the name and the id of the keyset, the name of the key, its time, and
+    `context`. CloudTrail shows all of it in plaintext, so do not put secrets into it.
 
     | what | one request | needs |
     |---|---|---|
@@ -86,24 +86,23 @@ class AwsKmsKeyWrapper:
     | `rewrap`, also from another KMS key of the region | ReEncrypt | `kms:ReEncryptFrom`, `kms:ReEncryptTo` |
     | `rebind`: upgrade | ReEncrypt | the same |
 
-    The ARN is what a keyset stores, also for an alias. KMS is always told which key to use: the one
-    that is named here, never just the one that made the bytes. Replicas of a multi-Region key count
-    as one key. Connecting may take 1 s and each part of an answer 2 s; a ready client keeps its own
-    settings.
+    A keyset stores the ARN, even if an alias was given. Each request names the KMS key to use: the one given here,
+    not the one that the ciphertext names. Replicas of a multi-Region key count as one key. Connecting may take 1 s
+    and each part of an answer 2 s; a ready client keeps its own settings.
 
     Args:
         key_id: The symmetric KMS key: its id, its ARN, an alias (`alias/...`), an alias's ARN.
-        region: The region; without it that of the ARN, boto3's own settings, AWS_REGION.
-        profile: A profile of the AWS config files; without it boto3's own settings.
-        endpoint_url: Another endpoint; without it boto3's own settings.
-        context: str to str, bound to every key of the keyset for as long as it lives.
+        region: The region; by default that of the ARN, of boto3's own settings, or AWS_REGION.
+        profile: A profile of the AWS config files; by default boto3's own settings.
+        endpoint_url: Another endpoint; by default boto3's own settings.
+        context: A mapping of str to str, bound to every key of the keyset as long as the keyset exists.
         client: A ready boto3 client, or a function that makes one.
-        also_kek: ARNs or ids of KMS keys that wrapped keys may still be under while they are moved.
-        allow_insecure: Let an endpoint with plain http be; it warns then.
+        also_kek: ARNs or ids of other KMS keys that may still wrap keys, while keys are being moved.
+        allow_insecure: Allow an endpoint with plain http, with a warning.
 
     Raises:
-        TypeError: An argument is of a wrong type.
-        ProviderConfigError: Arguments that cannot be meant.
+        TypeError: An argument has the wrong type.
+        ProviderConfigError: An argument is invalid.
     """
 
     URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"also_kek"}
@@ -151,12 +150,12 @@ class AwsKmsKeyWrapper:
     @classmethod
     @redact_frames
     def from_options(cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False) -> AwsKmsKeyWrapper:
-        """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
+        """The wrapper for the parts of a URL: its path and its options, without the options of the keyset."""
         return cls(path, **arguments_from_options(options), allow_insecure=allow_insecure)
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
-        """32 new random bytes from KMS, and the same wrapped. An alias is resolved: `kek` is an ARN."""
+        """32 new random bytes from KMS, plain and wrapped. An alias is resolved: `kek` is an ARN."""
         bound, action = self._bound(context), f"making {describe_key(context)} with {self.place}"
         ask = {"KeyId": self._key.text, "KeySpec": "AES_256", "EncryptionContext": bound}
         answer = self._connection.ask(action, lambda client: client.generate_data_key(**ask))
@@ -180,9 +179,9 @@ class AwsKmsKeyWrapper:
 
     @redact_frames
     def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
-        """The same key under the newest material of this key. It stays within KMS.
+        """The same key, wrapped under the newest material of this KMS key. It stays within KMS.
 
-        It may come from any KMS key of this region that this identity may re-encrypt from.
+        Any KMS key of this region from which this identity may re-encrypt can have wrapped it before.
         """
         bound = self._bound(context)
         stored, blob = _read(wrapped, context)
@@ -204,11 +203,11 @@ class AwsKmsKeyWrapper:
         return self._reencrypted(stored, name.in_region(region), blob, (old, new), action)
 
     def close(self) -> None:
-        """Close the connections; a ready client is its owner's to close."""
+        """Close the connections. A ready client stays open: its owner closes it."""
         self._connection.close()
 
     def after_fork(self) -> None:
-        """Use no connection of the parent. Raises ProviderConfigError for a ready client."""
+        """In a forked child: do not use the parent's connections. Raises ProviderConfigError for a ready client."""
         self._connection.after_fork()
 
     def __repr__(self) -> str:

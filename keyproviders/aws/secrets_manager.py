@@ -30,29 +30,29 @@ _ERROR_RULES = (
 class AwsSecretsManagerKeyProvider:
     """The versions of one secret: `AwsSecretsManagerKeyProvider("prod/agents/session-key")`.
 
-    As a URL: `aws-secretsmanager:prod/agents/session-key?region=eu-central-1`, with a name or an
-    ARN; the other arguments but `client` and `allow_insecure` are options of the URL.
+    As a URL: `aws-secretsmanager:prod/agents/session-key?region=eu-central-1`, with a name or an ARN. The other
+    arguments, except `client` and `allow_insecure`, are options of the URL.
 
-    The active key is the version with the label AWSCURRENT; the name of a key is its VersionId. The
-    secret is the key as base64, or a JSON object with the key in `field` (without it in `key`,
-    or the only field), or 32 bytes of SecretBinary.
+    The active key is the version with the label AWSCURRENT; the name of a key is its VersionId. The secret is the key
+    as base64, or a JSON object with the key in `field` (by default in `key`, or in the only field), or 32 bytes of
+    SecretBinary.
 
-    The identity needs `secretsmanager:GetSecretValue` on the secret, and `kms:Decrypt` where a
-    key of its own encrypts it. Each call is one GetSecretValue. Connecting may take 1 s and each
-    part of an answer 2 s; a ready client keeps its own settings.
+    The identity needs `secretsmanager:GetSecretValue` on the secret, and `kms:Decrypt` if a customer managed key
+    encrypts it. Each call is one GetSecretValue. Connecting may take 1 s and each part of an answer 2 s; a ready
+    client keeps its own settings.
 
     Args:
         secret_id: Name or ARN of the secret.
-        field: The field of a JSON secret; without it `key`, or the only one.
-        region: The region; without it that of the ARN, boto3's own settings, AWS_REGION.
-        profile: A profile of the AWS config files; without it boto3's own settings.
-        endpoint_url: Another endpoint; without it boto3's own settings.
+        field: The field of a JSON secret; by default `key`, or the only field.
+        region: The region; by default that of the ARN, of boto3's own settings, or AWS_REGION.
+        profile: A profile of the AWS config files; by default boto3's own settings.
+        endpoint_url: Another endpoint; by default boto3's own settings.
         client: A ready boto3 client, or a function that makes one.
-        allow_insecure: Let an endpoint with plain http be; it warns then.
+        allow_insecure: Allow an endpoint with plain http, with a warning.
 
     Raises:
-        TypeError: An argument is of a wrong type.
-        ProviderConfigError: Arguments that cannot be meant.
+        TypeError: An argument has the wrong type.
+        ProviderConfigError: An argument is invalid.
     """
 
     @redact_frames
@@ -116,13 +116,13 @@ class AwsSecretsManagerKeyProvider:
         return self._fetch({"VersionId": name})
 
     def close(self) -> None:
-        """Close the connections; a ready client is its owner's to close."""
+        """Close the connections. A ready client stays open: its owner closes it."""
         self._connection.close()
 
     def after_fork(self) -> None:
-        """In a forked child: no connection of the parent is used again.
+        """In a forked child: do not use the parent's connections.
 
-        Raises ProviderConfigError for a ready client, which nobody but its maker could make anew.
+        Raises ProviderConfigError for a ready client, which only its owner can create again.
         """
         self._connection.after_fork()
 

@@ -30,17 +30,15 @@ _READS = 5
 class FileKeyProvider:
     """Keys in a file, or in a directory of files: `FileKeyProvider("/etc/keys/sessions")`.
 
-    A file holds one key or several, as an environment variable does, the active one first; a line
-    that begins with `#` is a comment. In a directory each file holds one key, the file's name is
-    the key's name, and a file `ACTIVE` holds the name of the active one; with a single key it may
-    be missing. Files whose names begin with a dot are passed over. This is how Kubernetes mounts a
-    secret.
+    A file holds one key or several, as an environment variable does, the active one first; a line that begins with
+    `#` is a comment. In a directory each file holds one key, the file's name is the key's name, and a file `ACTIVE`
+    holds the name of the active key; with a single key it may be missing. Files whose names begin with a dot are
+    ignored. Kubernetes mounts secrets in this form.
 
-    The content is read anew whenever it has changed, also when a symbolic link has been moved to
-    another place. Then what does not exist is KeyUnavailableError, since it may be rendered late; what
-    is half-written or no list of keys is InvalidKeyError. Warns InsecurePermissionsWarning, once a path,
-    when others than the owner may read or replace it, or the owner is neither root nor the user of this
-    process, unless it is mounted read-only.
+    The content is read again whenever it has changed, also if a symbolic link was changed. A missing file raises
+    KeyUnavailableError, since it may be rendered later; a file that is half-written or not a list of keys raises
+    InvalidKeyError. An InsecurePermissionsWarning is given once per path if users other than the owner may read or
+    replace it, or if the owner is neither root nor the user of this process, unless it is mounted read-only.
 
     As a URL: `file:/etc/keys/sessions` or `file:///etc/keys/sessions`.
 
@@ -49,7 +47,7 @@ class FileKeyProvider:
 
     Raises:
         TypeError: The path is neither a str nor a path of str.
-        ProviderConfigError: It is empty, or cannot be a path.
+        ProviderConfigError: It is empty, or is not a valid path.
     """
 
     @redact_frames
@@ -71,7 +69,7 @@ class FileKeyProvider:
     @classmethod
     @redact_frames
     def from_url(cls, url: str, *, allow_insecure: bool = False) -> FileKeyProvider:  # noqa: ARG003 - all have it
-        """The provider of `file:PATH` or `file:///PATH`. There is nothing insecure to allow."""
+        """The provider of `file:PATH` or `file:///PATH`. Nothing here is insecure, so the flag has no effect."""
         rest = path_in_url(url.partition(":")[2])
         if "%" in rest:
             from urllib.parse import unquote  # noqa: PLC0415 - few paths need it
@@ -88,7 +86,7 @@ class FileKeyProvider:
         return self._keys().find(name)
 
     def names(self) -> dict[str, str | None]:
-        """What `get` would find now: every name and fingerprint, with the fingerprint of its key."""
+        """Everything that `get` would find now: every name and fingerprint, with the fingerprint of its key."""
         return self._keys().names
 
     @redact_frames

@@ -13,19 +13,19 @@ _NAME = "conformance"
 
 
 class KeysetStoreConformance:
-    """Tests that every store of keysets should pass. For pytest: inherit it, and say how to make one.
+    """Tests that every store of keysets should pass. For pytest: inherit from it, and say how to make one.
 
         class TestMyStore(KeysetStoreConformance):
             def make_store(self):
                 return MyStore(...)   # each time of the same place, which is empty when a test begins
 
-    `keeps_several` is False for a place that keeps one keyset, whatever its name.
+    `keeps_several` is False for a store that keeps only one keyset, whatever its name.
     """
 
     keeps_several = True
 
     def make_store(self) -> KeysetStore:
-        """A store of a place that is this test's own, the same at every call, and empty at first."""
+        """A store used by this test only: the same one at every call, and empty at first."""
         raise NotImplementedError("inherit KeysetStoreConformance and say how a store is made")
 
     def test_it_has_what_a_store_must_have(self) -> None:
@@ -126,7 +126,7 @@ class KeysetStoreConformance:
         )
 
     def test_it_starts_no_threads(self) -> None:
-        """Waiting and repeating are the part of others."""
+        """Waiting and repeating are not its task."""
         expect_no_new_threads(lambda: self.make_store().read(_NAME))
 
     def test_it_goes_on_after_a_fork(self) -> None:

@@ -26,7 +26,7 @@ _LONGEST_CIPHERTEXT = 16_384
 
 
 class KeyWrapperConformance:
-    """Tests that every wrapper should pass. For pytest: inherit it, and say how to make one.
+    """Tests that every wrapper should pass. For pytest: inherit from it, and say how to make one.
 
         class TestMyWrapper(KeyWrapperConformance):
             def make_wrapper(self):
@@ -43,7 +43,7 @@ class KeyWrapperConformance:
         raise NotImplementedError("inherit KeyWrapperConformance and say how a wrapper is made")
 
     def make_successor(self) -> KeyWrapper | None:
-        """One under another key-encryption key, which may open what `make_wrapper()` wrapped; None if none can."""
+        """A wrapper with another key-encryption key that can open what `make_wrapper()` wrapped, or None."""
         return None
 
     def test_it_has_what_a_wrapper_must_have(self) -> None:
@@ -169,7 +169,7 @@ class KeyWrapperConformance:
         expect(found == [secret] * 4, "four threads did not get the same key")
 
     def test_it_starts_no_threads(self) -> None:
-        """Waiting, repeating and holding are the part of others."""
+        """Waiting, repeating and caching are not its task."""
         expect_no_new_threads(lambda: self.make_wrapper().generate(_CONTEXT))
 
     def test_it_goes_on_after_a_fork(self) -> None:

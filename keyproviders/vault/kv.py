@@ -37,11 +37,11 @@ class VaultKvKeyProvider:
     """The versions of one secret in a KV version 2 mount: `VaultKvKeyProvider("agents/session-key")`.
 
     As a URL: `vault-kv:secret/agents/session-key` (mount, then path), or
-    `vault-kv:agents/session-key?mount=team-a/kv`; the other arguments are options of the URL, but
-    for `token`, `secret_id`, `client` and `allow_insecure`.
+    `vault-kv:agents/session-key?mount=team-a/kv`; the other arguments, except `token`, `secret_id`, `client` and
+    `allow_insecure`, are options of the URL.
 
-    The active key is the newest version that is neither deleted nor destroyed; the name of a key is
-    its version number. The key is in the field `field`; without it in `key`, or the only field.
+    The active key is the newest version that is neither deleted nor destroyed; the name of a key is its version
+    number. The key is in the field `field`; by default in `key`, or in the only field.
 
     The server and the login:
 
@@ -62,11 +62,11 @@ class VaultKvKeyProvider:
     | `jwt_file` | for kubernetes, jwt | the service account's token |
     | `aws_region`, `aws_server_id` | for aws: region of STS, server id header | botocore's settings; none |
     | `client` | a ready hvac.Client, or a function that makes one | |
-    | `allow_insecure` | lets plain http and unverified TLS be | False |
+    | `allow_insecure` | allows plain http and unverified TLS | False |
 
-    The token needs one line of policy: read on `<mount>/data/<path>`. Each call is one request;
-    while the newest version is deleted, one more for each older one until the first that is left, at
-    most 32. Connecting may take 1 s and an answer 2 s as a whole.
+    The token needs one line of policy: read on `<mount>/data/<path>`. Each call is one request. If the newest version
+    is deleted, one more request is made for each older version until one is found, at most 32. Connecting may take 1
+    s and the whole answer 2 s.
 
     Args:
         path: The path of the secret in its mount.
@@ -75,8 +75,8 @@ class VaultKvKeyProvider:
         connection: The server and the login, as above.
 
     Raises:
-        TypeError: An argument is of a wrong type.
-        ProviderConfigError: Arguments that cannot be meant, or do not go together.
+        TypeError: An argument has the wrong type.
+        ProviderConfigError: An argument is invalid, or arguments do not go together.
     """
 
     # Version numbers begin anew at each path.
@@ -173,10 +173,10 @@ class VaultKvKeyProvider:
         raise self._gone(answer, int(name)) or self._failure(answer, int(name))
 
     def examine(self) -> list[str]:
-        """What is worth knowing of the secret and the login, in sentences; what needs a hand is warned of.
+        """What is worth knowing about the secret and the login, in sentences, with warnings for what needs attention.
 
-        Up to three requests, none of which the policy needs to allow. Raises what a request raises
-        that got no answer.
+        It makes up to three requests, which the policy need not allow. It raises the error of a request that got no
+        answer.
         """
         return [*version_sentences(self._connection, self._mount, self._path), *login_sentences(self._connection)]
 
@@ -185,7 +185,7 @@ class VaultKvKeyProvider:
         self._connection.close()
 
     def after_fork(self) -> None:
-        """Use no connection of the parent. Raises ProviderConfigError for a ready client."""
+        """In a forked child: do not use the parent's connections. Raises ProviderConfigError for a ready client."""
         self._connection.after_fork()
 
     def __repr__(self) -> str:

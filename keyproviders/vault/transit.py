@@ -77,17 +77,17 @@ class _Kek(NamedTuple):
 
 
 class VaultTransitKeyWrapper:
-    """A key of a Transit mount that wraps the keys of a keyset: `VaultTransitKeyWrapper("agents")`.
+    """Wraps the keys of a keyset with a key of a Transit mount: `VaultTransitKeyWrapper("agents")`.
 
-    As a URL: `vault-transit:agents?mount=transit&keyset=file:/etc/agents/keyset.json`; the other
-    arguments are options of the URL, but for `context`, `token`, `secret_id`, `client` and
-    `allow_insecure`. Those of the connection and the login are as for `VaultKvKeyProvider`.
+    As a URL: `vault-transit:agents?mount=transit&keyset=file:/etc/agents/keyset.json`; the other arguments, except
+    `context`, `token`, `secret_id`, `client` and `allow_insecure`, are options of the URL. Those of the connection
+    and the login are as for `VaultKvKeyProvider`.
 
-    The key must be a derived one (`derived=true`): only such a key binds a context. Bound are the
-    name and the id of the keyset, the name of the key, its time, and what `context` adds.
+    The key must be a derived key (`derived=true`): only such a key binds a context. The context is the name and the
+    id of the keyset, the name of the key, its time, and what `context` adds.
 
-    A key that is wrapped by another key of Transit than this one and `also_kek` is refused, but by
-    `rewrap`, which takes any.
+    Keys that are wrapped by a Transit key other than this one and `also_kek` are refused, except by `rewrap`, which
+    accepts any.
 
     | what | policy: update on |
     |---|---|
@@ -97,20 +97,20 @@ class VaultTransitKeyWrapper:
     | `rewrap` from another key | decrypt on that one; datakey/plaintext and encrypt on this one |
     | `rebind`: upgrade | the same, where that one may be this one |
 
-    `unwrap` is one request; so is `rewrap` under the same key, which stays within the server.
-    `generate` is two: the first one asks for a key without a context, which a derived key refuses.
-    Connecting may take 1 s and each part of an answer 2 s.
+    `unwrap` is one request; so is `rewrap` under the same key, which stays within the server. `generate` is two
+    requests: the first asks for a key without a context, which a derived key refuses. Connecting may take 1 s and
+    each part of an answer 2 s.
 
     Args:
         key: The name of the key.
         mount: The mount of Transit.
-        context: str to str, bound to every key of the keyset, the same for as long as it lives.
-        also_kek: Further keys, as `mount/key`, that wrapped keys may still be under while they are moved.
+        context: A mapping of str to str, bound to every key of the keyset as long as the keyset exists.
+        also_kek: Other keys, as `mount/key`, that may still wrap keys, while keys are being moved.
         connection: The server and the login, as for `VaultKvKeyProvider`.
 
     Raises:
-        TypeError: An argument is of a wrong type.
-        ProviderConfigError: Arguments that cannot be meant, or do not go together.
+        TypeError: An argument has the wrong type.
+        ProviderConfigError: An argument is invalid, or arguments do not go together.
     """
 
     URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"mount", "also_kek"}
@@ -153,12 +153,12 @@ class VaultTransitKeyWrapper:
     def from_options(
         cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False
     ) -> VaultTransitKeyWrapper:
-        """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
+        """The wrapper for the parts of a URL: its path and its options, without the options of the keyset."""
         return cls(path, **arguments_from_options(options), allow_insecure=allow_insecure)
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
-        """32 new bytes from the server's own source of randomness, and the same wrapped."""
+        """32 new bytes from the server's own source of randomness, plain and wrapped."""
         bound, action = self._bound(context), f"making {describe_key(context)} with {self.place}"
         self._check_derived(action)
         answer = self._ask("datakey/plaintext", self._kek, {"context": bound, "bits": _BITS}, action)
@@ -174,10 +174,10 @@ class VaultTransitKeyWrapper:
 
     @redact_frames
     def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
-        """The same key under the newest version of this key; `wrapped` itself when it is that already.
+        """The same key, wrapped under the newest version of this key; `wrapped` itself if it is that already.
 
-        From one version to another the plain key stays within the server. From another key it comes
-        here and goes back.
+        Between versions, the plain key stays within the server. Coming from another key, it passes through this
+        process.
         """
         bound, action = self._bound(context), f"wrapping {describe_key(context)} anew with {self.place}"
         kek, version = _read(wrapped, context)
@@ -192,9 +192,9 @@ class VaultTransitKeyWrapper:
 
     @redact_frames
     def rebind(self, wrapped: WrappedKey, old_context: Mapping[str, str], new_context: Mapping[str, str]) -> WrappedKey:
-        """The same key under another context, if this key or one of `also_kek` wrapped it.
+        """The same key, wrapped under another context, if this key or one of `also_kek` wrapped it.
 
-        Transit has no request for that: the plain key comes here and goes back.
+        Transit has no request for that: the plain key passes through this process.
         """
         old, new = self._bound(old_context), self._bound(new_context)
         kek, version = self._allowed_kek(wrapped, old_context)
@@ -207,7 +207,7 @@ class VaultTransitKeyWrapper:
         self._connection.close()
 
     def after_fork(self) -> None:
-        """Use no connection of the parent. Raises ProviderConfigError for a ready client."""
+        """In a forked child: do not use the parent's connections. Raises ProviderConfigError for a ready client."""
         self._connection.after_fork()
 
     def __repr__(self) -> str:

@@ -39,15 +39,15 @@ class FileKeysetStore:
     Reading needs the right to read the file, and takes no lock. Symbolic links are followed, as
     Kubernetes mounts a secret or a config map.
 
-    A change goes into a file beside it, `PATH.new`, which then takes its place: whatever happens
-    meanwhile, the old text is there or the new one, whole, and on the disk. A lock on `PATH.lock`
-    keeps others out for that time; it ends with its process, and the empty file stays. So changing
-    needs the right to write in the folder. A new file is for its owner alone (0600); afterwards its
-    owner, group, mode and access list stay as they are, and who may not keep them may not change it.
+    A change is written to `PATH.new`, which then replaces the file: whatever happens, either the old or the new text
+    is on the disk, complete. A lock on `PATH.lock` keeps other writers out during that time; it ends with its
+    process, and the empty file stays. So a change needs the right to write in the folder. Only the owner may read a
+    new file (0600). Later changes preserve its owner, group, mode and access list; a user who cannot preserve them
+    cannot change it.
 
-    A note of each change goes into `PATH.changes`, a line of JSON each, for its owner alone.
+    Each change is recorded in `PATH.changes`, as one line of JSON, readable only by the owner.
 
-    Without `fcntl` (Windows) there is no such lock: a keyset can be read there, and a change is
+    Without `fcntl` (Windows) there is no such lock: a keyset can be read there, but a change raises
     ProviderConfigError. The revision is the SHA-256 of the bytes.
 
     Args:
@@ -84,11 +84,11 @@ class FileKeysetStore:
         *,
         allow_insecure: bool = False,  # noqa: ARG003 - likewise; nothing here is insecure
     ) -> FileKeysetStore:
-        """The store of what follows `keyset=file:` in a URL. Raises ProviderConfigError."""
+        """The store for what follows `keyset=file:` in a URL. Raises ProviderConfigError."""
         return cls(path_in_url(path))
 
     def read(self, name: str) -> StoredKeyset | None:  # noqa: ARG002 - the file is one keyset, and says which
-        """What is in the file now; None when there is no file."""
+        """The content of the file; None if there is no file."""
         try:
             content = self._content(self._path)
         except OSError as error:
@@ -98,7 +98,7 @@ class FileKeysetStore:
         raise failure
 
     def write(self, name: str, text: str, *, expected: str | None) -> bool:  # noqa: ARG002 - as for read()
-        """Put `text` into the file, if it still is the one of that revision, or there still is none."""
+        """Write `text` to the file, if the file still has that revision, or still does not exist."""
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, not {type(text).__name__}")
         if expected is not None and not isinstance(expected, str):
@@ -130,7 +130,7 @@ class FileKeysetStore:
         raise failure
 
     def notes(self, name: str) -> Sequence[Note]:
-        """As `KeepsNotes.notes`. What is no note is passed over."""
+        """As `KeepsNotes.notes`. Lines that are not notes are skipped."""
         try:
             return file_notes.read(f"{os.path.realpath(self._path)}.changes", name)
         except OSError as error:

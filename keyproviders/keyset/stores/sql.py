@@ -35,27 +35,26 @@ _Answer = TypeVar("_Answer")
 class SqlKeysetStore:
     """Keysets in a table of their own: `SqlKeysetStore(os.environ["DATABASE_URL"])`.
 
-    Where the DSN names an asynchronous driver, as sessions use them, a synchronous one that is
-    installed takes its place: psycopg (or psycopg2), pymysql (or mysqlclient), or Python's own for
-    SQLite.
+    If the DSN names an asynchronous driver, as sessions use them, an installed synchronous one is used instead:
+    psycopg (or psycopg2), pymysql (or mysqlclient), or Python's own for SQLite.
 
-    The first write makes the table. Reading needs no right but SELECT on it, so a service
-    gets only that; changing a keyset needs INSERT and UPDATE, and making the table CREATE. A note of
-    each change goes into a second table, `TABLE_changes`, made likewise; that needs SELECT and INSERT.
+    The first write creates the table. Reading needs only SELECT on it, so grant a service only that. Changing a
+    keyset needs INSERT and UPDATE, and creating the table needs CREATE. Each change is recorded in a second table,
+    `TABLE_changes`, which is created in the same way and needs SELECT and INSERT.
 
-    Each call opens a connection and closes it. Connecting may take 1 s (2 s in PostgreSQL's drivers)
-    and each statement, with its waiting for locks, 2 s; these hold whatever the DSN says. PostgreSQL
-    keeps the second one itself: its drivers do not give up a connection that is open and silent.
+    Each call opens a connection and closes it. Connecting may take 1 s (2 s in PostgreSQL's drivers) and each
+    statement, including waits for locks, 2 s, whatever the DSN says. PostgreSQL itself enforces the second limit: its
+    drivers do not give up an open connection that is silent.
 
     Args:
         dsn: A DSN of SQLAlchemy for SQLite, PostgreSQL or MariaDB, with a driver or without.
         table: The name of the table, 1 to 63 characters of `A-Z a-z 0-9 _`.
-        allow_insecure: Let a database off loopback be whose DSN does not ask for TLS; it warns then.
+        allow_insecure: Allow a database on another machine without TLS in its DSN, with a warning.
 
     Raises:
-        TypeError: An argument is no str.
-        ProviderConfigError: The DSN cannot be meant, no table can have the name, or SQLAlchemy or a driver
-            is not installed.
+        TypeError: An argument is not a str.
+        ProviderConfigError: The DSN is invalid, no table can have the name, or SQLAlchemy or a driver is not
+            installed.
     """
 
     URL_OPTIONS: ClassVar[frozenset[str]] = frozenset({"dsn_env"})
@@ -87,7 +86,7 @@ class SqlKeysetStore:
 
     @redact_frames
     def read(self, name: str) -> StoredKeyset | None:
-        """As `KeysetStore.read`. None also where there is no table yet."""
+        """As `KeysetStore.read`. Also None if there is no table yet."""
         _check_name(name)
         columns = self._table.c
         # No more than can be meant: somebody else may write there, too.
@@ -110,9 +109,9 @@ class SqlKeysetStore:
 
     @redact_frames
     def write(self, name: str, text: str, *, expected: str | None) -> bool:
-        """As `KeysetStore.write`. After a KeyUnavailableError, either text may be there.
+        """As `KeysetStore.write`. After a KeyUnavailableError, either text may be stored.
 
-        Raises ValueError for a text that is no ASCII or is too long.
+        Raises ValueError for a text that is not ASCII or is too long.
         """
         _check_name(name)
         _check_text(text)
@@ -158,7 +157,7 @@ class SqlKeysetStore:
 
     @redact_frames
     def notes(self, name: str) -> Sequence[Note]:
-        """As `KeepsNotes.notes`. None also where there is no table of them yet."""
+        """As `KeepsNotes.notes`. None if there is no table of notes yet."""
         _check_name(name)
         columns = self._notes.c
         query = (
@@ -233,11 +232,11 @@ class SqlKeysetStore:
         raise failure
 
     def after_fork(self) -> None:
-        """Take nothing of the parent's connections."""
+        """In a forked child: do not use the parent's connections."""
         self._database.after_fork()
 
     def close(self) -> None:
-        """Free what is held. The store may be used again."""
+        """Release the connections. The store may be used again."""
         self._database.close()
 
     def __repr__(self) -> str:
