@@ -96,8 +96,8 @@ class Finding(NamedTuple):
 
     Attributes:
         position: Counted from the newest row, which is 0.
-        outcome: The name of what it is, such as "unauthentic".
-        kid: The key that the row names; None where it names none, or something that is no kid.
+        outcome: The row's outcome, such as "unauthentic".
+        kid: The key that the row names; None if it names none, or something that is not a kid.
     """
 
     position: int
@@ -105,7 +105,7 @@ class Finding(NamedTuple):
     kid: str | None
 
     def place(self) -> str:
-        """Position, outcome and kid in a few words."""
+        """Position, outcome and kid in one short text."""
         return f"{self.position} {self.outcome}" + (f" (kid {self.kid})" if self.kid else "")
 
 

@@ -22,23 +22,23 @@ _context: ContextVar[Mapping[str, str] | None] = ContextVar("encrypted_sessions_
 
 @redact_frames
 def audit_context(**values: str) -> AbstractContextManager[None]:
-    """For a `with` statement: what is done in it, by this task and those that it starts, is done on this behalf.
+    """A context manager: what this task, and tasks that it starts, do inside it is recorded with these values.
 
         with audit_context(actor="u-17", tenant="acme", request_id="r-9"):
             await session.get_items()
 
-    Every event has these as `context`. One `with` in another adds to it; of two values of one name the inner one
-    counts. Up to 8 names in all; names and values have up to 256 characters, and none that ends or steers a line.
+    Every event has them as `context`. Nested contexts add their values; if a name is given twice, the inner value
+    counts. Up to 8 names in total; names and values have up to 256 characters, without control characters.
 
     Args:
-        values: The words, by name.
+        values: The values, by name.
 
     Returns:
         The context manager.
 
     Raises:
-        TypeError: A value is no str.
-        ValueError: A name or a value is too long, or has a control character; there are too many.
+        TypeError: A value is not a str.
+        ValueError: A name or a value is too long or has a control character, or there are too many.
     """
     for name, value in values.items():
         _check(name, f"the name {name[:40]!r}")

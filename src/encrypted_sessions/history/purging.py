@@ -27,7 +27,7 @@ _HEAD = 32
 
 
 async def purge(history: SealedHistory) -> int:
-    """Remove all expired rows of a history; how many these were.
+    """Remove all expired rows of a history, and return how many were removed.
 
     Raises what the key provider raises when it cannot answer, and PurgeRefusedError.
     """

@@ -32,21 +32,21 @@ def open_store(
     messages_table: str = "agent_messages",
     key_prefix: str = "agents:session",
 ) -> WholeStore:
-    """The whole store at a URL, to be entered with `async with`. Nothing is opened before.
+    """The whole store at a URL, to be entered with `async with`. Nothing is opened before that.
 
     Args:
-        url: An SQLAlchemy URL of SQLite or PostgreSQL, with or without a driver, sync or async; a Redis
-            URL; a URL of a store that another package adds; or `env:NAME`, the environment variable that
-            holds the URL: where it has a password, it is taken only so.
-        sessions_table: The table of sessions, named as the sessions' was (SQL).
-        messages_table: The table of their messages, likewise.
-        key_prefix: What the sessions' keys begin with (Redis).
+        url: An SQLAlchemy URL of SQLite or PostgreSQL, with or without a driver, sync or async; a Redis URL; a URL of
+            a store that another package adds; or `env:NAME`, an environment variable that holds the URL. A URL with a
+            password must be given that way.
+        sessions_table: The name of the sessions' table of sessions (SQL).
+        messages_table: The name of their table of messages (SQL).
+        key_prefix: The prefix of the sessions' keys (Redis).
 
     Returns:
-        The store, for one `async with`. Entering it raises StoreError if what is there is not what was named.
+        The store, for one `async with`. Entering it raises StoreError if the store there does not fit the arguments.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         StoreConfigError: The URL is wrong, or a variable or an extra is missing. It is a ValueError.
     """
     table_name(sessions_table, "sessions_table")
