@@ -346,7 +346,7 @@ async def _store_sealed_with(url: str, path: Path, **options: Any) -> None:
 def test_with_stores_a_key_is_destroyed_only_once_no_row_names_it(url: str, retired: str, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'agents.db'}"
     once = ("destroy", url, retired, "--now", retired, "--store", store)
-    assert "there is not a file" in refused(*once, "--yes", code=4)
+    assert "does not exist; nothing was created" in refused(*once, "--yes", code=4)
     done("restore", url, retired)
     former = KeysetManager(*urls.open_keyset_url(url)[:2])
     keyset = Path(former.place.rpartition("file:")[2])

@@ -88,7 +88,7 @@ def test_the_command_says_so_and_ends_with_0(monkeypatch: pytest.MonkeyPatch) ->
     result = invoke("env:SOME_KEYS")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "All is well." in result.stdout
-    assert "The key's age: not known, since the place of keys does not say." in result.stdout
+    assert "The key's age: not said by its place." in result.stdout
     assert "writes for 15 minutes after the last answer" in result.stdout
     assert "reads for 1,440 minutes (24 h) after the last answer" in result.stdout
     assert "goes on for 5 minutes when access is denied" in result.stdout
@@ -130,13 +130,13 @@ def test_json_of_a_failure_is_json_and_ends_with_2() -> None:
 
 
 FAILURES: list[tuple[type[KeyProviderError], str]] = [
-    (KeyUnavailableError, "check that the place of keys is running"),
+    (KeyUnavailableError, "see that the place runs"),
     (KeyAccessDeniedError, "allow this process to read the key"),
-    (KeyNotFoundError, "add a key there and make it the active one"),
+    (KeyNotFoundError, "put a key there and make it the active one"),
     (KeyDisabledError, "enable the key at its place"),
     (KeyDestroyedError, "make another key active"),
-    (InvalidKeyError, "store a key there"),
-    (ProviderConfigError, "change the setting named in the message"),
+    (InvalidKeyError, "write a key there"),
+    (ProviderConfigError, "change the setting that the message names"),
 ]
 
 
@@ -181,7 +181,7 @@ async def test_a_keyset_that_is_no_good_is_not_to_be_written_by_hand(
     found = await examine("some:where", retry=IN_A_HURRY)
     (failed,) = (check for check in found.checks if check.status == "failed")
     assert (failed.name, failed.error) == ("fetch", "InvalidKeyError")
-    assert "restore its last good copy" in str(failed.advice)
+    assert "put back its last good copy" in str(failed.advice)
     assert "keygen" not in str(failed.advice)
 
 

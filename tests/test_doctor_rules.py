@@ -208,15 +208,15 @@ def test_advice_is_for_the_kind_of_place(keyset: Callable[[int], None], tmp_path
     }
     assert {name: kind_of(provider) for name, provider in places.items()} == dict(zip(places, places, strict=True))
     expected: list[tuple[type[KeyProviderError], str, str]] = [
-        (InvalidKeyError, "keyset", "restore its last good copy"),
-        (ProviderConfigError, "keyset", "restore its last copy"),
+        (InvalidKeyError, "keyset", "put back its last good copy"),
+        (ProviderConfigError, "keyset", "put back its last copy"),
         (InvalidKeyError, "env", "put a key into the variable"),
-        (InvalidKeyError, "file", "store a key there"),
-        (KeyAccessDeniedError, "keyset", "to unwrap with the KMS or Transit key"),
+        (InvalidKeyError, "file", "write a key there"),
+        (KeyAccessDeniedError, "keyset", "to unwrap with the key of KMS or Transit"),
         (KeyAccessDeniedError, "file", "chmod 600"),
-        (KeyAccessDeniedError, "other", "check the user, role or policy"),
+        (KeyAccessDeniedError, "other", "look at the user, role or policy"),
         (KeyDisabledError, "keyset", "keys restore"),
-        (KeyNotFoundError, "keyset", "check the name of the KMS or Transit key"),
+        (KeyNotFoundError, "keyset", "check the name of the key of KMS or Transit"),
         (KeyUnavailableError, "keyset", "the keyset can be read"),
     ]
     for error, name, words in expected:

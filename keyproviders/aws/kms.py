@@ -185,7 +185,7 @@ class AwsKmsKeyWrapper:
         """
         bound = self._bound(context)
         stored, blob = _read(wrapped, context)
-        action = f"wrapping {describe_key(context)}, which {stored} wrapped, anew with {self.place}"
+        action = f"rewrapping {describe_key(context)}, which {stored} wrapped, with {self.place}"
         region = self._connection.region(action)
         self._check_region(stored, region, action)
         source = stored.in_region(region) if region is not None and stored.is_multi_region else stored
@@ -196,7 +196,7 @@ class AwsKmsKeyWrapper:
         """The same key under another context, if this key or one of `also_kek` wrapped it. It stays within KMS."""
         old, new = self._bound(old_context), self._bound(new_context)
         stored, blob = _read(wrapped, old_context)
-        action = f"binding {describe_key(new_context)}, which {stored} wrapped, anew with {self.place}"
+        action = f"rebinding {describe_key(new_context)}, which {stored} wrapped, with {self.place}"
         name = self._name_for(stored, action)
         region = self._connection.region(action)
         self._check_region(stored, region, action)

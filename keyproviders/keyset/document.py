@@ -191,7 +191,7 @@ def _loaded(text: str) -> dict[str, Any]:
         top = json.loads(text, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", None)
-        problem = "it is no JSON" + (f" from line {line} on" if line is not None else "")
+        problem = "it is not JSON" + (f" from line {line} on" if line is not None else "")
     else:
         if isinstance(top, dict):
             return top

@@ -118,7 +118,7 @@ class KeysetStoreConformance:
         first = [Note("0" * 32, revision, f"change {revision}: \\u00e4 ' %s") for revision in (1, 2, 10)]
         store.note(_NAME, first[:2])
         store.note(_NAME, first)
-        second = Note("f" * 32, 1, "made anew")
+        second = Note("f" * 32, 1, "made again")
         at_once(partial(another.note, _NAME, [second]))
         found = list(another.notes(_NAME))
         expect(

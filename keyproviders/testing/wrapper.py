@@ -83,7 +83,7 @@ class KeyWrapperConformance:
             )
 
     def test_what_was_altered_does_not_open(self) -> None:
-        """Nor is it wrapped anew."""
+        """Nor is it wrapped again."""
         wrapper = self.make_wrapper()
         _, wrapped = wrapper.generate(_CONTEXT)
         middle = len(wrapped.ciphertext) // 2

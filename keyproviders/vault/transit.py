@@ -179,7 +179,7 @@ class VaultTransitKeyWrapper:
         Between versions, the plain key stays within the server. Coming from another key, it passes through this
         process.
         """
-        bound, action = self._bound(context), f"wrapping {describe_key(context)} anew with {self.place}"
+        bound, action = self._bound(context), f"rewrapping {describe_key(context)} with {self.place}"
         kek, version = _read(wrapped, context)
         if kek == self._kek:
             body = {"ciphertext": wrapped.ciphertext, "context": bound}
@@ -198,7 +198,7 @@ class VaultTransitKeyWrapper:
         """
         old, new = self._bound(old_context), self._bound(new_context)
         kek, version = self._allowed_kek(wrapped, old_context)
-        action = f"binding {describe_key(new_context)} anew with {self.place}"
+        action = f"rebinding {describe_key(new_context)} with {self.place}"
         self._check_derived(action)
         return self._encrypted(self._unwrapped(kek, version, wrapped.ciphertext, old, old_context), new, action)
 

@@ -343,7 +343,7 @@ GOOD = {"KeyId": ARN, "CiphertextBlob": BLOB, "Plaintext": base64.b64encode(byte
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"Plaintext": base64.b64encode(bytes(16)).decode()}, "has 16 bytes, and a key has 32"),
+        ({"Plaintext": base64.b64encode(bytes(16)).decode()}, "has 16 bytes, but a key has 32"),
         ({"Plaintext": ""}, "has 0 bytes"),
         ({"Plaintext": None}, "has no bytes"),
         ({"CiphertextBlob": None}, "no wrapped key"),

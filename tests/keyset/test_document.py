@@ -124,11 +124,11 @@ def test_an_empty_text_says_that_it_is_empty(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (TEXT[:-3], "it is no JSON from line"),
-        (TEXT + "x", "it is no JSON from line"),
-        ("\ufeff" + TEXT, "it is no JSON"),
-        ("[" * 100_000, "it is no JSON"),
-        ("9" * 5_000, "it is no JSON"),
+        (TEXT[:-3], "it is not JSON from line"),
+        (TEXT + "x", "it is not JSON from line"),
+        ("\ufeff" + TEXT, "it is not JSON"),
+        ("[" * 100_000, "it is not JSON"),
+        ("9" * 5_000, "it is not JSON"),
         ("[]", "not a JSON object"),
         ("null", "not a JSON object"),
         ('{"a": 1, "a": 1}', "a field twice"),

@@ -306,7 +306,7 @@ def test_a_wrapper_that_answers_with_no_key_is_named(secret: Any, setting: Keyse
         def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
             return secret  # type: ignore[no-any-return]  # what is tested
 
-    with pytest.raises(InvalidKeyError, match=r"unwrapping the key 'first' .* and a key has 32 bytes"):
+    with pytest.raises(InvalidKeyError, match=r"unwrapping the key 'first' .* but a key has 32 bytes"):
         setting.provider(Odd()).active()
 
 

@@ -56,7 +56,7 @@ class Of010:
         top = json.loads(text)
         if top["format"] != 1:
             raise ProviderConfigError(
-                f"is of format {top['format']}, but this release reads format 1; install the release that wrote it"
+                f"is of format {top['format']}, and this release knows format 1; install the release that wrote it"
             )
         assert list(top) == TOP_0_1_0
         for key in top["keys"]:
@@ -135,7 +135,7 @@ async def test_nothing_is_unreadable_while_a_fleet_goes_from_0_1_0_to_this_relea
         with pytest.raises(ProviderConfigError, match="install the release that wrote it"):
             await late.refresh()
         assert (await late.active()).name == "by-this"
-        with pytest.raises(ProviderConfigError, match="of format 2, but this release reads format 1"):
+        with pytest.raises(ProviderConfigError, match="of format 2, and this release knows format 1"):
             old_manager.rotate()
 
 

@@ -109,7 +109,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Exception]], Scrip
 
 @pytest.mark.parametrize("command", OVER_A_STORE)
 def test_a_store_that_is_not_there_or_does_not_answer(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    assert "there is not a file" in refused(4, *of_no_store(command, f"sqlite:///{tmp_path}/none.db"))
+    assert "does not exist; nothing was created" in refused(4, *of_no_store(command, f"sqlite:///{tmp_path}/none.db"))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file.db").write_text("no database")
     assert refused(4, *of_no_store(command, f"sqlite:///{tmp_path}/file.db")).startswith("StoreError: ")

@@ -72,7 +72,7 @@ async def test_when_everything_is_under_the_active_key_nothing_depends_on_anothe
         await reencrypt(store, sealer.ring)
         after = await inventory(store, sealer.ring)
     assert after.conclusion.startswith(
-        f"Nothing in this store depends on any key but {sealer.active.kid}, the active one. This is true for"
+        f"Nothing in this store depends on any key but {sealer.active.kid}, the active one. This is so for what"
     )
     assert "15 minutes (stale_write_s)" in after.conclusion
     uses = {use.kid: use for use in after.keys}
@@ -91,7 +91,7 @@ async def test_with_a_ttl_it_says_from_when_on_expiry_frees_an_older_key(file: S
     assert use.free_from == sealer.now - 100 + TTL + 1
     told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(sealer.now - 100 + TTL + 1))
     assert f"2 rows need {sealer.older.kid} until {told}" in report.conclusion
-    assert f"1 row under {sealer.older.kid} expired: purge them before you destroy such a key" in report.conclusion
+    assert f"1 row under {sealer.older.kid} expired: purge them before such a key is destroyed" in report.conclusion
     assert f"Sessions with a ttl above {TTL} s need their keys for longer" in report.conclusion
 
 
@@ -150,7 +150,7 @@ async def test_a_key_that_a_wrongly_labelled_row_needs_is_never_told_as_free(
     (use,) = [use for use in report.keys if use.kid == sealer.older.kid]
     assert (use.needed_by, use.mislabelled, use.newest) == (1, 1, sealer.now - 50)
     assert use.free_from == sealer.now - 50 + TTL + 1
-    assert f"1 row needs {sealer.older.kid} although their label names another key" in report.conclusion
+    assert f"1 row needs {sealer.older.kid} though the label says another key" in report.conclusion
     assert "depends on any key but" not in report.conclusion
     assert await raw_rows(place, SESSION) == rows
 
@@ -175,7 +175,7 @@ async def test_a_wrongly_labelled_row_is_told_with_the_key_that_its_place_lists_
     assert (report.ok, report.left) == (False, {"mislabelled": 1})
     (use,) = [use for use in report.keys if use.kid == older.kid]
     assert (use.needed_by, use.mislabelled, use.newest) == (1, 1, sealer.now - 50)
-    assert f"1 row needs {older.kid} although their label names another key" in report.conclusion
+    assert f"1 row needs {older.kid} though the label says another key" in report.conclusion
 
 
 async def test_the_keys_of_a_place_are_fetched_only_where_a_row_is_in_doubt_and_once(file: StoreLocation):
@@ -255,7 +255,7 @@ async def test_a_row_of_the_sdks_class_that_names_the_active_key_needs_its_strin
     async with whole(file) as store:
         report = await inventory(store, sealer.ring, upstream_key=string)
     assert not report.ok
-    assert f"1 row needs {UPSTREAM_KID} although their label names another key" in report.conclusion
+    assert f"1 row needs {UPSTREAM_KID} though the label says another key" in report.conclusion
 
 
 async def test_a_row_that_no_key_at_hand_opens_leaves_it_in_doubt(place: StoreLocation, sealer: Sealer):
@@ -265,7 +265,7 @@ async def test_a_row_that_no_key_at_hand_opens_leaves_it_in_doubt(place: StoreLo
         report = await inventory(store, sealer.ring, ttl=TTL)
     assert not report.ok
     assert report.left == {"unauthentic": 1}
-    assert "1 row opens under no key that this process holds: altered, or sealed with a key" in report.conclusion
+    assert "1 row opens under no key that this process holds: altered, or sealed under a key" in report.conclusion
     assert "What could be opened does not depend on any other key but" in report.conclusion
 
 
@@ -287,7 +287,7 @@ async def test_without_keys_it_counts_labels_and_says_that_they_prove_nothing(pl
     labels = group(report, sealer.active.kid, "not_opened")
     assert (labels.items, labels.newest) == (2, sealer.now)
     assert "labels are not proof" in report.conclusion
-    assert "depends on any key" not in report.conclusion
+    assert "depends on any key" not in report.conclusion.replace("which keys nothing depends on", "")
     assert sealer.provider.asked == []
 
 
@@ -296,7 +296,7 @@ async def test_a_run_that_was_stopped_concludes_nothing(file: StoreLocation, sea
     async with whole(file) as store:
         report = await inventory(store, sealer.ring, stop=lambda: True)
     assert (report.stopped, report.ok) == ("interrupted", False)
-    assert report.conclusion.startswith("The run did not read the whole store")
+    assert report.conclusion.startswith("The run did not get through the whole store")
 
 
 async def test_an_empty_store_depends_on_nothing(place: StoreLocation, sealer: Sealer):

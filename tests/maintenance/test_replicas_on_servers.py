@@ -164,7 +164,7 @@ def test_a_role_that_may_not_look_is_told_so_and_it_is_no_failure(
             told = report_of(run(modest, sealer, "inventory", "--json"))
             assert (told["ok"], told["replicas"]) == (True, [])
             assert told["replicas_unseen"].startswith("1 server is connected")
-            assert "It could not be seen whether every replica is up to date" in told["conclusion"]
+            assert "Whether each replica has the same could not be seen" in told["conclusion"]
             execute("GRANT pg_monitor TO modest")
             assert run(modest, sealer, "inventory", "--replica-wait", "0s").exit_code == 1
             execute("REVOKE pg_monitor FROM modest")

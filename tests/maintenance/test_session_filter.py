@@ -54,7 +54,7 @@ async def test_only_the_named_sessions_are_worked_on(place: StoreLocation, seale
         counted = await inventory(store, sealer.ring, ttl=TTL, sessions=["user-7", "other"])
         assert counted.seen == 6
         assert counted.only == "2 named sessions"
-        assert "it is not known which keys are no longer needed" in counted.conclusion
+        assert "it cannot be said which keys nothing depends on any more" in counted.conclusion
         checked = await verify(store, sealer.ring, ttl=TTL, sessions=["user-70"])
         assert (checked.found, checked.left) == ({"expired": 1, "ok": 1, "plaintext": 1}, {"plaintext": 1})
         assert (await purge(store, sealer.ring, ttl=TTL, session_prefix="user-7")).changed == 3

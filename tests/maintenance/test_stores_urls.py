@@ -157,7 +157,7 @@ def test_arguments_of_another_kind_are_refused(url: object, options: dict[str, o
 
 async def test_a_file_that_is_not_there_is_not_made(tmp_path: Path):
     path = tmp_path / "missing.db"
-    with pytest.raises(StoreError, match=r"the file .*missing\.db; nothing was made"):
+    with pytest.raises(StoreError, match=r"the file .*missing\.db does not exist; nothing was created"):
         async with open_store(f"sqlite:///{path}"):
             pass
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - no event loop is held up by a look

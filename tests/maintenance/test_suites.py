@@ -363,7 +363,7 @@ async def test_a_row_of_suite_2_that_names_another_key_is_told_by_the_one_that_o
         assert (use.mislabelled, use.free_from) == (1, sealer.now + DAY + 1)
         without = await inventory(store, sealer.ring)
     assert without.left == {"unauthentic": 1}
-    assert "or, in suite 2, in a realm that was not given" in without.conclusion
+    assert "or, of suite 2, in a realm that was not given" in without.conclusion
 
 
 async def test_purge_goes_by_the_writers_end_and_by_the_readers(

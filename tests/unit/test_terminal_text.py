@@ -41,7 +41,7 @@ def test_a_table_without_room_goes_on_below_and_cuts_nothing(monkeypatch: pytest
 def test_the_prose_of_a_table_is_wrapped_in_its_column():
     lines = table(("key", "why"), [("2026-05~72f28e32", "no place that was asked has their key")], prose=True)
     assert lines == ["key               why", "2026-05~72f28e32  no place that was asked has their key"]
-    rows = [("2026-05~72f28e32", "no place of keys that was asked has their key: add the old key")]
+    rows = [("2026-05~72f28e32", "no place that was asked has their key: add the old key")]
     assert table(("key", "why"), rows, prose=True)[1:] == [
         "2026-05~72f28e32  no place that was asked has their key: add",
         "                  the old key",

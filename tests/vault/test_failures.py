@@ -376,7 +376,7 @@ SECRET = "correct-horse-battery-staple"
         ({"key": SECRET}, "other", "no field 'other'; it has 'key'"),
         ({"key": SECRET}, None, r"the field 'key' of version 1 .* \(28 characters\)"),
         ({"only": ""}, None, r"the field 'only' of .* \(0 characters\) is not a key: it is empty"),
-        ({"key": "QUJD"}, None, "it holds 3 bytes, and a key has 32"),
+        ({"key": "QUJD"}, None, "it holds 3 bytes, but a key has 32"),
         ({"key": 1234567890}, None, "it holds a number"),
         ({"key": None}, None, "it holds nothing"),
         ({"key": True}, None, "it holds true or false"),

@@ -83,7 +83,7 @@ def _verdict(report: InventoryReport) -> Element:
     if report.stopped is not None:
         mood, text = "bad", f"The run did not get to its end: {report.stopped_because or report.stopped}"
     elif not report.proven:
-        mood, text = "open", "Labels were counted. They are no proof: nothing was opened, and no key is called free."
+        mood, text = "open", "Only labels were counted, which prove nothing: no row was opened."
     elif need_person or not report.ok:
         what = (
             f"{rows_of(need_person)} need{'s' if need_person == 1 else ''} a person." if need_person else "See below."

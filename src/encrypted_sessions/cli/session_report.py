@@ -17,7 +17,7 @@ _SAID = "Kids and times are what the rows claim: nothing was opened."
 def format_text(place: str, found: SessionList) -> str:
     """A table, and where the next page begins."""
     if not found.sessions:
-        return f"{printable(place)} has no matching sessions.\n"
+        return f"{printable(place)} has no such sessions.\n"
     heads = ("session", "rows", "oldest (UTC)", "newest (UTC)", "kids")
     cells = [
         (

@@ -25,41 +25,35 @@ _Advice = tuple[type[KeyProviderError], str]
 
 #: From the special to the general.
 _ADVICE: tuple[_Advice, ...] = (
-    (ProviderConfigError, "change the setting named in the message, and restart the process"),
+    (ProviderConfigError, "change the setting that the message names, and start the process again"),
     (
         InvalidKeyError,
-        (
-            "store a key there, as printed by `encrypted-sessions keygen`; if there was one, check it for missing or"
-            " extra characters"
-        ),
+        "write a key there, as `encrypted-sessions keygen` prints; if one was there, look for a cut or added character",
     ),
     (
         KeyAccessDeniedError,
-        "allow this process to read the key: check the user, role or policy that it runs under",
+        "allow this process to read the key: look at the user, role or policy that it runs under",
     ),
     (
         KeyDisabledError,
-        "enable the key where it is kept, or make another one active; its rows can be read only once it is enabled",
+        "enable the key at its place, or make another one active; what it sealed needs it back",
     ),
     (
         KeyDestroyedError,
-        "make another key active; what the destroyed key sealed cannot be read again",
+        "make another key active; what the destroyed one sealed cannot be read again",
     ),
-    (KeyNotFoundError, "add a key there and make it the active one; check the name in the URL"),
+    (KeyNotFoundError, "put a key there and make it the active one; check the name in the URL"),
     (
         KeyUnavailableError,
-        (
-            "check that the place of keys is running and reachable, then run doctor again; processes that hold a key"
-            " continue meanwhile"
-        ),
+        "see that the place runs and can be reached, then run doctor again; who holds a key goes on meanwhile",
     ),
 )
 
 #: A keyset has no keys that anybody could write there.
 _INVALID_KEYSET = (
-    "do not edit the keyset by hand: it is damaged, was replaced by another one, or is older than one seen"
-    " before. Find out who changed it, and restore its last good copy; if a copy was restored on purpose, restart"
-    " every process"
+    "nothing is to be written there by hand: the keyset is damaged, another one, or older than one that was seen. Find"
+    " out who changed it, and put back its last good copy; where a copy was put back on purpose, start every process"
+    " again"
 )
 
 #: What comes first for one kind of place.
@@ -67,30 +61,24 @@ _BY_KIND: Mapping[Kind, tuple[_Advice, ...]] = {
     "keyset": (
         (
             ProviderConfigError,
-            (
-                "change the setting named in the message; if the keyset was lost, restore its last copy: a new keyset"
-                " cannot open existing rows"
-            ),
+            "change what the message names; for a keyset that was lost, put back its last copy: a new one opens no row",
         ),
         (InvalidKeyError, _INVALID_KEYSET),
-        (KeyAccessDeniedError, "allow this process to read the keyset, and to unwrap with the KMS or Transit key"),
+        (KeyAccessDeniedError, "allow this process to read the keyset, and to unwrap with the key of KMS or Transit"),
         (
             KeyDisabledError,
-            "enable the KMS or Transit key; `encrypted-sessions keys restore` brings back a retired key",
+            "enable the key of KMS or Transit; a retired key comes back by `encrypted-sessions keys restore`",
         ),
-        (KeyNotFoundError, "check the name of the KMS or Transit key in the URL, and its region, account or mount"),
+        (KeyNotFoundError, "check the name of the key of KMS or Transit in the URL, its region, account or mount"),
         (
             KeyUnavailableError,
-            (
-                "check that the keyset can be read and that KMS or Vault is reachable; processes that hold a key"
-                " continue meanwhile"
-            ),
+            "see that the keyset can be read and KMS or Vault be reached; who holds a key goes on meanwhile",
         ),
     ),
     "env": (
         (
             InvalidKeyError,
-            "put a key into the variable, as printed by `encrypted-sessions keygen`, and restart the process",
+            "put a key into the variable, as `encrypted-sessions keygen` prints, and start the process again",
         ),
     ),
     "file": ((KeyAccessDeniedError, "let the user of this process, and nobody else, read the file: chown, chmod 600"),),
@@ -98,13 +86,13 @@ _BY_KIND: Mapping[Kind, tuple[_Advice, ...]] = {
 
 #: A keyset counts on rings that stop writing earlier.
 TOO_EARLY = (
-    "if the rings of your services have other settings, give them as --fresh and --stale-write; else lower fresh_s"
-    " or stale_write_s there, or move to a keyset with a longer `keys create --activation-delay`: rows that such rings"
-    " seal after a rotation may be late_key"
+    "if the rings of your services have other numbers, give them as --fresh and --stale-write; else lower fresh_s or"
+    " stale_write_s there, or move to a keyset with a longer `keys create --activation-delay`: what such rings seal"
+    " after a rotation may be late_key"
 )
 
 UNKNOWN_ERROR = (
-    "this is not an error that a provider should raise, and its text may contain anything, so it is not shown; report"
+    "this is not an error that a provider should raise, and its words may hold anything, so they are not shown; report"
     " it to the provider's author"
 )
 

@@ -36,14 +36,14 @@ Answer = Literal[
 #: What each answer means, and what to do about it.
 ANSWERS: Mapping[Answer, str] = MappingProxyType(
     {
-        "held": "their key can be fetched",
-        "erased": "their key was destroyed permanently: reading leaves them out",
-        "key_disabled": "their key is disabled: enable it where it is kept",
-        "unknown_key": "no place of keys that was asked has their key: add the old key, or its place (also_read=)",
-        "key_not_answered": "the place of their key refused or did not answer",
-        "key_not_asked": "too many keys that do not exist were looked up",
+        "held": "their key can be had",
+        "erased": "their key was destroyed for good: reading leaves them out",
+        "key_disabled": "their key is disabled: enable it at its place",
+        "unknown_key": "no place that was asked has their key: add the old key, or its place (also_read=)",
+        "key_not_answered": "their key's place refused to answer, or did not",
+        "key_not_asked": "too many keys were asked for that do not exist",
         "plaintext": "not encrypted: `encrypted-sessions encrypt` seals them, plaintext='read' returns them",
-        "malformed": "damaged, or written by other software",
+        "malformed": "damaged, or written by something else",
         "unsupported": "written by a later release: upgrade encrypted-sessions",
     }
 )

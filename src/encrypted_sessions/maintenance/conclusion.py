@@ -15,17 +15,19 @@ __all__ = ["ENDED_EARLY", "LABELS_ONLY", "NOT_COMPLETE", "conclude"]
 _SHOWN = 5
 
 LABELS_ONLY = (
-    "These are the labels that rows carry, and labels are not proof: whoever can write to the store can write"
-    " any label, and nothing was opened. Run it with the keys to find out which keys are no longer needed"
+    "These are the labels that rows carry, and labels are not proof: whoever can write to the store can write any"
+    " label, and nothing was opened. Run it with the keys to learn which keys nothing depends on any more"
 )
-NOT_COMPLETE = "The run did not read the whole store, so it is not known which keys are no longer needed"
+NOT_COMPLETE = (
+    "The run did not get through the whole store, so it cannot be said which keys nothing depends on any more"
+)
 ENDED_EARLY = (
-    "The run ended before it was known whether every replica is up to date, so it is not known which keys"
-    " are no longer needed"
+    "The run ended before it was known whether each replica has the same, so it cannot be said which keys nothing"
+    " depends on any more"
 )
 OTHERS_NOT_OPENED = (
-    "Only some rows were opened, as requested. Other rows may need such a key, whatever their labels say,"
-    " so it is not known which keys are no longer needed; an inventory of the whole store tells"
+    "Only some rows were opened, as was asked for. Another one may need such a key whatever its label says, so it"
+    " cannot be said which keys nothing depends on any more; inventory of the whole store says it"
 )
 
 
@@ -70,7 +72,7 @@ def conclude(
     if not behind and not is_limited:
         sentences.append(_assumed(active_kid, ttl, started_at))
         if not has_seen_all:
-            sentences.append("It could not be seen whether every replica is up to date (see the note)")
+            sentences.append("Whether each replica has the same could not be seen (see the note)")
     return sentences
 
 
@@ -79,8 +81,8 @@ def _still_needed(use: KeyUse, ttl: int | None, now: float) -> str:
     rows = _rows(count)
     if use.newest is None:
         return (
-            f"{rows} name{_s(count)} {use.kid}, which is disabled: until it is enabled, neither"
-            " that nor their age can be checked"
+            f"{rows} name{_s(count)} {use.kid}, which is disabled: until it is enabled nobody can tell whether"
+            " that is so, and how old they are"
         )
     if use.free_from is not None:
         until = f"{_utc(use.free_from)}, when the last of them has expired"
@@ -93,9 +95,9 @@ def _still_needed(use: KeyUse, ttl: int | None, now: float) -> str:
 def _mislabelled(use: KeyUse) -> str:
     s = _s(use.mislabelled)
     return (
-        f"{_rows(use.mislabelled)} need{s} {use.kid} although their label names another key: somebody changed"
-        " it, or the key has another name now. Sessions cannot read such rows, and reencrypt does not free"
-        " their key; discard removes them, and keeps a copy"
+        f"{_rows(use.mislabelled)} need{s} {use.kid} though the label says another key: somebody changed it, or the key"
+        " has another name by now. No session reads such a row before its label is put right, and reencrypt frees no"
+        " key of it; discard takes it out, and keeps a copy"
     )
 
 
@@ -107,19 +109,19 @@ def _doubts(groups: Sequence[Group], unauthentic: int) -> list[str]:
     doubts = []
     if late:
         doubts.append(
-            f"{_rows(late)} {'is' if late == 1 else 'are'} stamped after the time in which the key may have been used"
-            " to write: find out who wrote them before you destroy a key"
+            f"{_rows(late)} {'is' if late == 1 else 'are'} stamped after the time in which the key may have written:"
+            " find out who did before a key is destroyed"
         )
     if too_large:
         doubts.append(
-            f"{_rows(too_large)} {'is' if too_large == 1 else 'are'} larger than max_row_bytes: it is not known"
-            " which keys they need"
+            f"{_rows(too_large)} {'is' if too_large == 1 else 'are'} larger than max_row_bytes: which keys they need is"
+            " not known"
         )
     if unauthentic:
         doubts.append(
-            f"{_rows(unauthentic)} open{_s(unauthentic)} under no key that this process holds: altered, or"
-            " sealed with a key that was not tried or, in suite 2, in a realm that was not given. So it is not known"
-            " which keys such rows need"
+            f"{_rows(unauthentic)} open{_s(unauthentic)} under no key that this process holds: altered,"
+            " or sealed under a key that it has not tried or, of suite 2, in a realm that was not given, so whether"
+            " anything depends on that is not known"
         )
     if doubtful:
         count = sum(group.items for group in doubtful)
@@ -127,17 +129,17 @@ def _doubts(groups: Sequence[Group], unauthentic: int) -> list[str]:
         shown = ", ".join(kids[:_SHOWN]) + (f" and {len(kids) - _SHOWN} more" if len(kids) > _SHOWN else "")
         named = f" ({shown})" if kids else ""
         doubts.append(
-            f"{_rows(count)} name{_s(count)} keys that could not be looked up{named}: it is not known whether"
-            " anything depends on them"
+            f"{_rows(count)} name{_s(count)} keys that this process has no answer for{named}: whether anything depends"
+            " on those is not known"
         )
     if further := of_further_keys(groups):
         doubts.append(
-            f"{_rows(further)} need{_s(further)} keys that are too many to be counted one by one (see"
-            " the note): it is not known whether anything depends on them"
+            f"{_rows(further)} need{_s(further)} keys of which there are too many to count each by itself (see the"
+            " note): whether anything depends on any of those is not known"
         )
     if unsupported:
         doubts.append(
-            f"{_rows(unsupported)} come{_s(unsupported)} from a later release: it is not known which keys they need"
+            f"{_rows(unsupported)} come{_s(unsupported)} from a later release: which keys they need is not known"
         )
     return doubts
 
@@ -147,8 +149,8 @@ def _older_states(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_SHOWN]) + (f" and {count - _SHOWN} more" if count > _SHOWN else "")
     has = "A replica has" if count == 1 else f"{count} replicas have"
     return (
-        f"{has} an older state of this store, or may have one: {shown}. If one takes over, its rows become the store's"
-        " rows, and it is not known here which keys they need. So it is not known which keys are no longer needed"
+        f"{has} an older state of this store, or may have one: {shown}. Should one take over, its rows are the store's,"
+        " and what they need is not known here: so it cannot be said which keys nothing depends on any more"
     )
 
 
@@ -158,7 +160,7 @@ def _expired(groups: Iterable[Group], active_kid: str | None) -> list[str]:
         return []
     kids = ", ".join(sorted({str(group.kid) for group in expired})[:_SHOWN])
     count = sum(group.items for group in expired)
-    return [f"{_rows(count)} under {kids} expired: purge them before you destroy such a key, not afterwards"]
+    return [f"{_rows(count)} under {kids} expired: purge them before such a key is destroyed, and not after"]
 
 
 def _assumed(active_kid: str | None, ttl: int | None, started_at: float) -> str:
@@ -167,10 +169,10 @@ def _assumed(active_kid: str | None, ttl: int | None, started_at: float) -> str:
         "no process writes under an older key" if active_kid is None else f"every process writes under {active_kid}"
     )
     sentence = (
-        f"This is true for the store as of {_utc(started_at)}, and stays true if {writes} from then on: a"
-        f" process that cannot reach its place of keys may continue with the previous key for {minutes:g} minutes"
-        " (stale_write_s). Before you destroy a key, run this again that long after the switch, and check every"
-        " backup and every replica that was not connected"
+        f"This is so for what the store held on {_utc(started_at)}, and stays so if {writes} from then on: one that"
+        f" cannot reach its place of keys may go on under the key before for {minutes:g} minutes (stale_write_s)."
+        " Before a key is destroyed, run this again so long after the switch, and ask by name for each backup and each"
+        " replica that was not connected"
     )
     return sentence if ttl is None else f"{sentence}. Sessions with a ttl above {ttl} s need their keys for longer"
 
