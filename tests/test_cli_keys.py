@@ -300,7 +300,7 @@ def test_a_change_that_cannot_be_noted_is_made_and_said(url: str, file: Path) ->
     Path(f"{file}.changes").mkdir()
     result = run("create", url)
     assert (result.exit_code, "Created " in result.stdout) == (0, True)
-    assert f"could not be noted beside the keyset: file:{file}.changes cannot be noted" in result.stderr
+    assert f"could not be recorded beside the keyset: file:{file}.changes cannot be noted" in result.stderr
     Path(f"{file}.changes").rmdir()
     done("rotate", url)
     file.unlink()

@@ -343,7 +343,7 @@ def test_bad_arguments_are_refused(folder: Path, options: dict[str, Any], error:
 
 
 def test_a_folder_is_to_be_there_and_its_owners_alone(folder: Path, tmp_path: Path):
-    for given, words in ((tmp_path / "none", "no folder"), (Path(__file__), "is no folder"), ("a\0b", "no folder")):
+    for given, words in ((tmp_path / "none", "no folder"), (Path(__file__), "is not a folder"), ("a\0b", "no folder")):
         with pytest.raises(ValueError, match=words):
             AuditLog(given)
     with pytest.raises(TypeError, match="folder must be a str or a path, not int"):

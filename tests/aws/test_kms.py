@@ -350,7 +350,7 @@ GOOD = {"KeyId": ARN, "CiphertextBlob": BLOB, "Plaintext": base64.b64encode(byte
         ({"CiphertextBlob": ""}, "no wrapped key"),
         ({"KeyId": None}, "names no key ARN"),
         ({"KeyId": "alias/agents"}, "names no key ARN"),
-        ({"KeyId": OTHER_ARN}, "1234abcd-12ab-34cd-56ef-1234567890ab was meant"),
+        ({"KeyId": OTHER_ARN}, "instead of 1234abcd-12ab-34cd-56ef-1234567890ab"),
     ],
 )
 def test_a_made_key_is_checked(proxy, make, fault, changed: Mapping[str, Any], words: str):

@@ -202,7 +202,7 @@ def test_a_dsn_with_a_password_is_refused_in_a_url_and_never_shown(server_place:
         said = keys("list", server_place.url(), code=4, **{VARIABLE: dsn.render_as_string(hide_password=False)})
         assert PASSWORD not in said
         assert "p%40ss" not in said
-    assert f"variable {VARIABLE} is unset or empty" in keys("list", server_place.url(), code=2, **{VARIABLE: ""})
+    assert f"variable {VARIABLE} is not set or is empty" in keys("list", server_place.url(), code=2, **{VARIABLE: ""})
 
 
 async def test_a_service_may_only_read_the_table_and_needs_no_more(server_place: Place, monkeypatch) -> None:

@@ -155,7 +155,7 @@ SECRET = "correct-horse-battery-staple"
 @pytest.mark.parametrize(
     ("value", "field", "words"),
     [
-        ({"SecretString": SECRET}, None, r"\(28 characters\) is no key"),
+        ({"SecretString": SECRET}, None, r"\(28 characters\) is not a key"),
         ({"SecretString": TEXT}, "key", "not a JSON object, so it has no field 'key'"),
         ({"SecretString": "{" + SECRET}, None, "29 characters are not a JSON object"),
         ({"SecretString": json.dumps([SECRET])}, "key", "not a JSON object"),
@@ -164,7 +164,7 @@ SECRET = "correct-horse-battery-staple"
         ({"SecretString": json.dumps({"key": 5})}, None, "it holds a number"),
         ({"SecretString": "{}"}, None, "no fields"),
         ({"SecretBinary": b"\xff" * 31}, None, "its 31 bytes are neither"),
-        ({"SecretBinary": SECRET.encode()}, None, r"\(28 characters\) is no key"),
+        ({"SecretBinary": SECRET.encode()}, None, r"\(28 characters\) is not a key"),
     ],
 )
 def test_a_secret_that_is_no_key_is_told_by_its_length(proxy, secret, value, field, words: str):

@@ -146,7 +146,7 @@ def test_any_text_is_keys_or_an_error_that_shows_nothing_of_it(text: str) -> Non
 def test_a_key_with_a_typing_mistake_is_not_shown_as_a_name() -> None:
     mistyped = TEXT[:10] + TEXT[11:]  # splits at its padding: the "name" is key material
     assert mistyped.endswith("=")
-    with pytest.raises(InvalidKeyError, match=r"entry 2 of 3 \(43 characters\) is no key") as caught:
+    with pytest.raises(InvalidKeyError, match=r"entry 2 of 3 \(43 characters\) is not a key") as caught:
         read(f"{entry(A)},{mistyped},{entry(B)}")
     assert mistyped[:10] not in str(caught.value)
     assert mistyped[-10:-1] not in str(caught.value)

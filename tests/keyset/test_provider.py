@@ -165,7 +165,7 @@ def test_a_damaged_keyset_names_its_place_and_is_left_as_it_is(text: str, settin
         lambda: setting.manager.restore("first"),
         lambda: setting.manager.destroy("first", now=True),
     ):
-        with pytest.raises(InvalidKeyError, match="is no keyset"):
+        with pytest.raises(InvalidKeyError, match="is not a keyset"):
             change()
     assert file.read_text() == text
 

@@ -233,4 +233,4 @@ def test_bytes_that_are_no_base64_are_no_row(file: StoreLocation, sealer: Sealer
     row = {"session_id": "a", "id": 1, "created_at": 1.0, "data_base64": base64.b64encode(b"\xff").decode() + "!"}
     export.write_text(json.dumps(row) + "\n")
     refused = run(file, sealer, "put-back", "--from", str(export), "--incomplete", "--yes")
-    assert (refused.exit_code, "line 1 is no row" in one_line(refused.stderr)) == (2, True)
+    assert (refused.exit_code, "line 1 is not a row" in one_line(refused.stderr)) == (2, True)

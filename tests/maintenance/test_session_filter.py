@@ -148,7 +148,7 @@ def test_wrong_filters_are_wrong_use(file: StoreLocation, sealer: Sealer, filter
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a\n\nb\xff\n", "line 3: it is no UTF-8"),
+        (b"a\n\nb\xff\n", "line 3: it is not UTF-8"),
         (b"a\nb\0c\n", "line 2: session_id contains a NUL"),
         (b'a\n"b\n', "line 2: it begins with a double quote"),
         (b'"\\ud800"\n', "line 1: session_id contains a lone surrogate"),

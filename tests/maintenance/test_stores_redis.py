@@ -416,7 +416,7 @@ async def test_a_server_without_memory_left_is_an_outage(place: StoreLocation):
 async def test_a_session_whose_keys_are_of_another_type_is_named_and_not_erased(place: StoreLocation):
     async with whole(place) as store, stores._redis(place) as client:
         await client.sadd(place.redis_key("mine"), "something else")
-        with pytest.raises(StoreError, match=f": {place.redis_key('mine')} is no list but a set: nothing of that"):
+        with pytest.raises(StoreError, match=f": {place.redis_key('mine')} is not a list but a set: nothing of that"):
             await store.erase(["mine"])
         assert await client.type(place.redis_key("mine")) == b"set"
 
@@ -520,7 +520,7 @@ async def test_elements_that_moved_are_found_without_scripts_too(request: pytest
         left = await raw_rows(place, "mine")
         assert left == [f"new element {number}" for number in range(700, 1_000)] + numbers(2_000)[1_000:1_900]
         await client.sadd(place.redis_key("odd"), "something else")
-        with pytest.raises(StoreError, match=f"{place.redis_key('odd')} is no list but a set: nothing of that"):
+        with pytest.raises(StoreError, match=f"{place.redis_key('odd')} is not a list but a set: nothing of that"):
             await store.erase(["odd"])
 
 

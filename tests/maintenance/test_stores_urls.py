@@ -105,7 +105,7 @@ def test_a_password_comes_by_the_environment_alone(url: str, monkeypatch: pytest
         ("sqlite+aiosqlite:///:memory:", "in memory"),
         ("sqlite:///file::memory:?cache=shared", "in memory"),
         ("sqlite:///file:x.db?uri=true", "plain path"),
-        ("sqlite:///x.db?vfs=unix-none", "takes no vfs"),
+        ("sqlite:///x.db?vfs=unix-none", "does not accept vfs"),
         ("sqlite+pysqlcipher:///x.db", "pysqlcipher"),
         ("sqlite:///x\0.db", "NUL"),
         ("mysql://h/d", "mysql:// cannot"),

@@ -219,7 +219,7 @@ def test_a_key_that_is_still_under_an_allowed_one_opens_with_that(vault, reply, 
 def test_a_key_under_any_other_one_is_refused_and_nobody_is_asked(vault, make, kek: str):
     error = failure(lambda: make(also_kek="transit/older").unwrap(wrapped(1, kek), CONTEXT))
     assert type(error) is ProviderConfigError
-    assert f"wrapped by {kek}, and vault-transit:agents may use transit/agents or transit/older" in str(error)
+    assert f"wrapped by {kek}, but vault-transit:agents may only use transit/agents or transit/older" in str(error)
     assert "the key 'k1' of the keyset 'default'" in str(error)
     assert vault.asked == []
 
@@ -404,7 +404,7 @@ def test_what_is_unwrapped_to_no_key_is_an_invalid_key(vault, reply, make, text:
     answers(vault, reply, "decrypt", {"plaintext": text})
     found = failure(lambda: make().unwrap(wrapped(), CONTEXT))
     assert type(found) is InvalidKeyError
-    assert f"what transit/agents unwrapped ({len(text)} characters) is no key" in str(found)
+    assert f"what transit/agents unwrapped ({len(text)} characters) is not a key" in str(found)
     gives_data_keys(vault, reply, {"plaintext": text, "ciphertext": ciphertext()})
     assert type(failure(lambda: make().generate(CONTEXT))) is InvalidKeyError
 

@@ -331,6 +331,6 @@ def _dsn(variable: str | None, scheme: str) -> str:
     dsn = os.environ.get(variable)
     if not dsn:
         raise ProviderConfigError(
-            f"the environment variable {variable} is unset or empty; set it to the DSN of the keyset's database"
+            f"the environment variable {variable} is not set or is empty; set it to the DSN of the keyset's database"
         )
     return dsn

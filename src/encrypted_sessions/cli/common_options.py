@@ -91,7 +91,7 @@ class CommonOptions:
             raise wrong_use("give env:NAME, the environment variable that holds the string", "--upstream-key")
         secret = os.environ.get(name)
         if not secret:
-            raise wrong_use(f"the environment variable {name} is unset or empty", "--upstream-key")
+            raise wrong_use(f"the environment variable {name} is not set or is empty", "--upstream-key")
         return secret
 
     def _upstream_end(self) -> datetime | None:

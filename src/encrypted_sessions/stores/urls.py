@@ -76,7 +76,9 @@ def _from_environment(url: str) -> str:
         raise StoreConfigError("env: must be followed by the name of a variable only, as in env:SESSIONS_URL")
     text = os.environ.get(name, "").strip()
     if not text:
-        raise StoreConfigError(f"the environment variable {name} is unset or empty; it should hold the store's URL")
+        raise StoreConfigError(
+            f"the environment variable {name} is not set or is empty; it should hold the store's URL"
+        )
     return text
 
 
