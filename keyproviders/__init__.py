@@ -1,15 +1,13 @@
 """Where keys come from: providers, and the ring in front of them.
 
-For users: `KeyRing`, its `CachePolicy` and `RetryPolicy`, `Key`, `open_provider`,
-`looks_like_provider_url`, `known_schemes`, and the errors under `KeyProviderError`. For
-operators: `open_keyset`, which changes the keyset that a fleet shares. For those who watch: `observe`, which
-tells of what happens to the keys of every ring, `observe_calls` of each call to a provider, and
-`snapshot_rings`, which says what all rings could do now.
+For users: `KeyRing`, its `CachePolicy` and `RetryPolicy`, `Key`, `open_provider`, `looks_like_provider_url`,
+`known_schemes`, and the errors under `KeyProviderError`. For operators: `open_keyset`, which changes the keyset that
+a fleet shares. For monitoring: `observe`, which reports what happens to the keys of every ring, `observe_calls`,
+which reports each call to a provider, and `snapshot_rings`, which says what all rings could do now.
 
-For authors of providers: `KeyProvider` is what a provider must do, `decode_key_text` reads key
-material strictly, `weakness_of` tells a placeholder from a random key, `is_strict` says whether what
-is warned of is to be refused, `parse_kid` splits a public id, and `redact_frames` keeps secrets out of
-tracebacks.
+For authors of providers: `KeyProvider` is what a provider must do, `decode_key_text` reads key material strictly,
+`weakness_of` recognises a placeholder, `is_strict` says whether to refuse what otherwise causes a warning,
+`parse_kid` splits a public id, and `redact_frames` keeps secrets out of tracebacks.
 """
 
 from __future__ import annotations

@@ -25,16 +25,16 @@ __all__ = [
 
 
 class KeyProviderError(Exception):
-    """The parent of everything that keys and their providers raise.
+    """The base class of all errors of keys and their providers.
 
-    The message names the provider, the place, the key's public id and what to do next. It never
-    holds secret bytes, tokens or passwords, so it may be logged.
+    The message names the provider, the place of keys, the key's public id and what to do next. It never contains
+    secret bytes, tokens or passwords, so it may be logged.
 
     Args:
-        message: What happened, to which key of which place, and what to do next.
+        message: What happened, to which key of which place of keys, and what to do next.
 
     Raises:
-        TypeError: The message is no str.
+        TypeError: The message is not a str.
     """
 
     def __init__(self, message: str) -> None:
@@ -46,15 +46,14 @@ class KeyProviderError(Exception):
 class KeyUnavailableError(KeyProviderError):
     """The provider could not answer now; the answer may come later.
 
-    Raised for time-outs, refused connections, throttling and servers that fail. It is the only
-    error that is retried.
+    Raised for time-outs, refused connections, throttling and failing servers. It is the only error that is retried.
 
     Args:
-        message: What happened, to which key of which place, and what to do next.
-        retry_after_s: Seconds after which the place wants to be asked again; None when it did not say.
+        message: What happened, to which key of which place of keys, and what to do next.
+        retry_after_s: Seconds after which the place of keys wants to be asked again; None if it did not say.
 
     Raises:
-        TypeError: The message is no str, or `retry_after_s` no number.
+        TypeError: The message is not a str, or `retry_after_s` is not a number.
         ValueError: `retry_after_s` is negative or not finite.
     """
 
@@ -71,18 +70,18 @@ class KeyUnavailableError(KeyProviderError):
 
 
 class KeyNotAskedError(KeyUnavailableError):
-    """The place was not asked: too many other look-ups of keys that it may not have were before this one.
+    """The place of keys was not asked: too many look-ups of other, possibly unknown keys were queued before this one.
 
-    Nothing is known of the key. A ring raises it; providers do not.
+    Nothing is known about the key. Rings raise this error; providers do not.
     """
 
 
 class KeyAccessDeniedError(KeyProviderError):
-    """The place answered that this process may not have the key."""
+    """The place of keys answered that this process may not have the key."""
 
 
 class KeyNotFoundError(KeyProviderError):
-    """The place answered that it has no such key."""
+    """The place of keys answered that it has no such key."""
 
 
 class KeyDisabledError(KeyNotFoundError):
@@ -93,23 +92,22 @@ class KeyDisabledError(KeyNotFoundError):
 
 
 class KeyDestroyedError(KeyNotFoundError):
-    """The key existed and is gone for good: what was sealed with it can never be opened again."""
+    """The key existed and was destroyed permanently: what it sealed can never be opened again."""
 
 
 class InvalidKeyError(KeyProviderError, ValueError):
-    """What was given as a key is none: a wrong length, no base64, a damaged wrapping."""
+    """What was given as a key is not one: a wrong length, not base64, or a damaged wrapping."""
 
 
 class ProviderConfigError(KeyProviderError, ValueError):
-    """The provider cannot work as it is set up.
+    """The provider cannot work with its settings.
 
-    A bad URL, a missing extra, a missing variable, TLS that is not verified: a person has to
-    change a setting.
+    A bad URL, a missing extra, a missing variable, TLS that is not verified: a person has to change a setting.
     """
 
 
 class InsecurePermissionsWarning(UserWarning):
-    """Others than its owner may read a file of keys or credentials, or put another in its place."""
+    """Users other than its owner may read or replace a file of keys or credentials."""
 
 
 class WeakKeyWarning(UserWarning):

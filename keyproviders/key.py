@@ -38,23 +38,22 @@ _UNMIX = str.maketrans("-_", "+/")
 
 
 class Key:
-    """One secret of 32 bytes, with the name that its place gave it.
+    """A secret of 32 bytes, with the name that its place of keys gave it.
 
-    A key cannot be changed. Its repr shows its public id and no byte of the secret, and it cannot
-    be pickled. Two keys are equal when they have the same name and the same secret; the secrets are
-    compared in constant time.
+    A key cannot be changed or pickled. Its repr shows its public id, but no byte of the secret. Two keys are equal
+    when they have the same name and the same secret; the secrets are compared in constant time.
 
     Args:
-        name: What the place calls it, 1 to 119 characters of `A-Z a-z 0-9 . _ -`, or None.
+        name: Its name in its place of keys, 1 to 119 characters of `A-Z a-z 0-9 . _ -`, or None.
         secret: Exactly 32 bytes.
-        created_at: When it was made, an aware datetime in UTC; None when the place does not say.
-        written_until: The last moment at which a writer that keeps to the rules of its place may have used
-            it, an aware datetime in UTC; None while no other key follows it, and where the place does not say.
+        created_at: When it was made, an aware datetime in UTC; None if the place of keys does not say.
+        written_until: The last moment at which a writer that follows the rules of the place of keys may have used it,
+            an aware datetime in UTC; None if no other key follows it, or if the place does not say.
 
     Raises:
-        TypeError: An argument is of a wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: The name or a time is wrong.
-        InvalidKeyError: The secret is of a wrong length (a ValueError too).
+        InvalidKeyError: The secret has a wrong length (also a ValueError).
     """
 
     __slots__ = ("__weakref__", "_created_at", "_fingerprint", "_kid", "_name", "_secret", "_written_until")
@@ -95,14 +94,14 @@ class Key:
             The key.
 
         Raises:
-            TypeError: The name is no str.
+            TypeError: The name is not a str.
             ValueError: No key can have that name.
         """
         return cls(name, os.urandom(SECRET_BYTES))
 
     @property
     def name(self) -> str | None:
-        """What the place calls this key, or None."""
+        """The name of this key in its place of keys, or None."""
         return self._name
 
     @property
@@ -112,12 +111,12 @@ class Key:
 
     @property
     def created_at(self) -> datetime | None:
-        """When the place says that the key was made, in UTC, or None."""
+        """When the key was made, in UTC, as its place of keys says, or None."""
         return self._created_at
 
     @property
     def written_until(self) -> datetime | None:
-        """The last moment at which a writer that keeps to the rules may have used this key, in UTC, or None."""
+        """The last moment at which a writer that follows the rules may have used this key, in UTC, or None."""
         return self._written_until
 
     @property
@@ -145,8 +144,7 @@ class Key:
     def reveal_base64(self) -> str:
         """The secret in the clear, as 44 characters of urlsafe base64 with padding.
 
-        This is the text that `decode_key_text` and every place that takes a key as text read.
-        Whoever sees it has the key.
+        `decode_key_text`, and every place of keys that takes text, reads this text. Whoever sees it has the key.
         """
         return base64.urlsafe_b64encode(self._secret).decode("ascii")
 
@@ -171,8 +169,8 @@ class Key:
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(
-            f"the key {self.kid} cannot be pickled: that would write its secret to where the pickle"
-            " goes; hand over the provider's URL, and let the other process fetch the key"
+            f"the key {self.kid} cannot be pickled: the pickle would contain its secret;"
+            " pass the provider's URL, and let the other process fetch the key"
         )
 
     @redact_frames
@@ -190,10 +188,10 @@ def parse_kid(kid: str) -> tuple[str | None, str] | None:
         kid: The public id of a key, as it stands in stored rows.
 
     Returns:
-        The name (None for a key without one) and the fingerprint; None when it is no kid at all.
+        The name (None for a key without one) and the fingerprint; None if it is not a kid.
 
     Raises:
-        TypeError: The kid is no str.
+        TypeError: The kid is not a str.
     """
     if not isinstance(kid, str):
         raise TypeError(f"kid must be a str, not {type(kid).__name__}")
@@ -214,9 +212,8 @@ def is_key_name(name: str) -> bool:
 def decode_key_text(text: str) -> bytes:
     """The 32 bytes of a key that is written as base64. For authors of providers.
 
-    Standard and urlsafe base64 (RFC 4648, sections 4 and 5) are read, but
-    not a mixture; padding is optional; white space around the text is stripped; anything else is
-    refused, also bits that a careful encoder would have left zero.
+    Standard and urlsafe base64 (RFC 4648, sections 4 and 5) are read, but not a mixture. Padding is optional, and
+    white space around the text is stripped. Anything else is refused, even unused bits that are not zero.
 
     Args:
         text: The key as base64.
@@ -225,15 +222,15 @@ def decode_key_text(text: str) -> bytes:
         The 32 bytes.
 
     Raises:
-        TypeError: The text is no str.
-        InvalidKeyError: The text is no key. No part of it is shown.
+        TypeError: The text is not a str.
+        InvalidKeyError: The text is not a key. No part of it is shown.
     """
     if not isinstance(text, str):
         raise TypeError(f"key text must be a str, not {type(text).__name__}")
     secret, problem = try_key_text(text)
     if secret is None:
         raise InvalidKeyError(
-            f"key text is no key: {problem}; expected 32 bytes as standard or urlsafe base64,"
+            f"key text is not a key: {problem}; expected 32 bytes as standard or urlsafe base64,"
             " such as `encrypted-sessions keygen` prints"
         )
     return secret
@@ -257,20 +254,20 @@ def try_key_text(text: str) -> tuple[bytes | None, str]:
         return None, (
             "it mixes the standard and the urlsafe alphabet"
             if mixed
-            else "it has a character that is not of the base64 alphabet"
+            else "it has a character that is not in the base64 alphabet"
         )
     if len(body) != _TEXT_LENGTH:
         size = len(body) * 3 // 4
         return None, (
-            f"its length of {len(body)} characters is none that base64 has"
+            f"its length of {len(body)} characters is not possible in base64"
             if len(body) % 4 == 1
-            else f"it holds {size} bytes, and a key has {SECRET_BYTES}"
+            else f"it holds {size} bytes, but a key has {SECRET_BYTES}"
         )
     whole = body.translate(_UNMIX) + "="
     # Nothing is left that this refuses: the alphabet and the length are known.
     secret = binascii.a2b_base64(whole)
     if binascii.b2a_base64(secret, newline=False) != whole.encode("ascii"):
-        return None, "its last character has bits that belong to no byte"
+        return None, "its last character has bits that do not belong to any byte"
     return secret, ""
 
 
@@ -288,7 +285,7 @@ def _checked_name(name: str | None) -> str | None:
         # The name is not shown: who mixes up the arguments passes the secret here.
         raise ValueError(
             f"a key's name must be 1 to 119 characters of A-Z a-z 0-9 . _ -, or None; "
-            f"{len(name)} characters were given, or others than these"
+            f"{len(name)} characters were given, or characters that are not allowed"
         )
     return name
 

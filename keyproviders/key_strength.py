@@ -19,18 +19,18 @@ _told: set[str] = set()
 
 @redact_frames
 def weakness_of(secret: bytes) -> str | None:
-    """What makes these bytes guessable: a placeholder of an example, or a sentence. For authors of providers.
+    """Why these bytes can be guessed: they are a placeholder or a sentence. For authors of providers.
 
-    Random bytes are taken for one of these less than once in 10**9 keys.
+    Random bytes are mistaken for one of these less than once in 10**9 keys.
 
     Args:
         secret: The bytes of a key.
 
     Returns:
-        It in words without a part of them; None for what may be random.
+        A description that contains no part of the bytes; None for bytes that may be random.
 
     Raises:
-        TypeError: What is given is no bytes.
+        TypeError: The argument is not bytes.
     """
     if not isinstance(secret, bytes):
         raise TypeError(f"secret must be bytes, not {type(secret).__name__}")
@@ -38,14 +38,14 @@ def weakness_of(secret: bytes) -> str | None:
         return "only zeros"
     steps = {(after - before) % 256 for before, after in pairwise(secret)}
     if len(steps) == 1:
-        return "one byte again and again" if steps == {0} else "bytes that count up or down"
+        return "one byte that repeats" if steps == {0} else "a sequence of bytes that counts up or down"
     if len(set(secret)) <= _FEW or secret[: len(secret) // 2] * 2 == secret:
-        return "the same few bytes again and again"
+        return "a few bytes that repeat"
     try:
         text = secret.decode("utf-8")
     except UnicodeDecodeError:
         return None
-    return "a text that can be read" if text.isprintable() else None
+    return "readable text" if text.isprintable() else None
 
 
 @redact_frames
@@ -58,16 +58,16 @@ def check_strength(key: Key, where: str, *, active: bool, strict: bool) -> None:
     weakness = weakness_of(key.secret)
     if weakness is None:
         return
-    problem = f"{where}: the key {key.kid} is {weakness} and no random key"
+    problem = f"{where}: the key {key.kid} is {weakness}, not a random key"
     if active and (strict or not any(key.secret)):
         raise InvalidKeyError(
-            f"{problem}, so nothing is sealed with it; put one of `encrypted-sessions keygen` before it, under another"
-            " name"
+            f"{problem}, so nothing is sealed with it; put a key from `encrypted-sessions keygen` before it,"
+            " under another name"
         )
     if key.kid not in _told:
         _told.add(key.kid)
         warn_caller(
-            f"{problem}: whoever copies the store can guess it; put one of `encrypted-sessions keygen` before it, and"
-            " seal again what it sealed (encrypted-sessions reencrypt)",
+            f"{problem}: whoever copies the store can guess it; put a key from `encrypted-sessions keygen`"
+            " before it, and seal its rows again (encrypted-sessions reencrypt)",
             WeakKeyWarning,
         )

@@ -61,7 +61,7 @@ _LONGEST_SCHEME = 32
 
 
 def known_schemes() -> tuple[str, ...]:
-    """The URL schemes that this release knows by itself.
+    """The built-in URL schemes of this release.
 
     Returns:
         The schemes without their colons, in the order of the documentation.
@@ -77,7 +77,7 @@ def wrapper_schemes() -> tuple[str, ...]:
 def looks_like_provider_url(text: str) -> bool:
     """Whether `text` starts with a known scheme and a colon, in capitals or not.
 
-    It looks at nothing else, so that also a URL with a mistake in it is recognised.
+    Nothing else is checked, so a URL with a mistake in it is recognised too.
 
     Args:
         text: Any text.
@@ -86,7 +86,7 @@ def looks_like_provider_url(text: str) -> bool:
         Whether it does.
 
     Raises:
-        TypeError: The text is no str.
+        TypeError: The text is not a str.
     """
     if not isinstance(text, str):
         raise TypeError(f"text must be a str, not {type(text).__name__}")
@@ -103,15 +103,15 @@ def open_provider(url: str, *, allow_insecure: bool = False, strict: bool = Fals
 
     Args:
         url: Where the keys are. Secrets are never accepted in a URL.
-        allow_insecure: Let the provider use a connection that is not protected; it warns then.
-        strict: Refuse what is warned of otherwise: files that others may read or replace, and
-            `allow_insecure`. ENCRYPTED_SESSIONS_STRICT=1 does so everywhere.
+        allow_insecure: Allow the provider to use an unprotected connection, with a warning.
+        strict: Refuse what otherwise causes a warning: files that others may read or replace, and `allow_insecure`.
+            ENCRYPTED_SESSIONS_STRICT=1 does so everywhere.
 
     Returns:
         The provider.
 
     Raises:
-        TypeError: An argument is of a wrong type.
+        TypeError: An argument has the wrong type.
         ProviderConfigError: No provider reads this URL, or its provider refuses it.
     """
     if not isinstance(url, str):
@@ -125,14 +125,14 @@ def _provider_of(url: str, *, allow_insecure: bool) -> KeyProvider:
     if scheme is None:
         # Nothing of it is shown: it may well be the key itself.
         raise ProviderConfigError(
-            f"what was given as the URL of a provider ({len(url)} characters) begins with no scheme; {_what_is_known()}"
+            f"the URL of a key provider ({len(url)} characters given) must begin with a scheme; {_what_is_known()}"
         )
     built_in = _BUILT_IN.get(scheme)
     if built_in is not None:
         return _opened(_KEYSET if built_in.is_wrapper else built_in, url, allow_insecure=allow_insecure)
     offered = _entry_point(scheme)
     if offered is None:
-        raise ProviderConfigError(f"no provider of keys reads URLs that begin with {scheme}: ; {_what_is_known()}")
+        raise ProviderConfigError(f"no key provider reads URLs that begin with {scheme}: ; {_what_is_known()}")
     if offered.group == _WRAPPERS:
         return _opened(_KEYSET, url, allow_insecure=allow_insecure)
     opened = offered.load()(url, allow_insecure=allow_insecure)

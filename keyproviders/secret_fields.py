@@ -28,7 +28,7 @@ def read_field(fields: Mapping[str, object], field: str | None, where: str) -> b
     if name is None:
         name = DEFAULT_FIELD if DEFAULT_FIELD in fields or len(fields) != 1 else next(iter(fields))
     if name not in fields:
-        wanted = f"no field {name!r}" + ("" if field is not None else ", and not just one field")
+        wanted = f"no field {name!r}" + ("" if field is not None else ", and more than one field")
         raise InvalidKeyError(
             f"{where} has {wanted}; it has {_names(fields)}; put the key into the field {name!r},"
             " or name its field with field="
@@ -36,7 +36,8 @@ def read_field(fields: Mapping[str, object], field: str | None, where: str) -> b
     value = fields[name]
     if not isinstance(value, str):
         raise InvalidKeyError(
-            f"the field {name!r} of {where} is no key: it holds {_kind(value)}, not text; store 32 bytes as base64,"
+            f"the field {name!r} of {where} is not a key: it holds {_kind(value)} instead of text; store 32 bytes"
+            " as base64,"
             " such as `encrypted-sessions keygen` prints"
         )
     return read_text(value, f"the field {name!r} of {where}")
@@ -48,13 +49,13 @@ def read_text(text: str, where: str) -> bytes:
     try:
         return decode_key_text(text)
     except InvalidKeyError as error:
-        problem = str(error).removeprefix("key text is no key: ")
-    raise InvalidKeyError(f"{where} ({len(text)} characters) is no key: {problem}")
+        problem = str(error).removeprefix("key text is not a key: ")
+    raise InvalidKeyError(f"{where} ({len(text)} characters) is not a key: {problem}")
 
 
 def _names(fields: Mapping[str, object]) -> str:
     if not fields:
-        return "no fields at all"
+        return "no fields"
     # A name that is too long to be one may be a key that somebody took for a name.
     shown = [repr(name) if len(name) <= _LONGEST_NAME else f"one of {len(name)} characters" for name in fields]
     more = len(shown) - _SHOWN_NAMES

@@ -33,8 +33,8 @@ class WrappedKey(NamedTuple):
     """A key that only its key-encryption key opens. Nothing in it is secret.
 
     Args:
-        kek: The key-encryption key as its place names it for good, such as the ARN of a KMS key.
-        ciphertext: What it wrapped, as printable ASCII text such as base64.
+        kek: The permanent name of the key-encryption key, such as the ARN of a KMS key.
+        ciphertext: The wrapped key, as printable ASCII text such as base64.
     """
 
     kek: str
@@ -43,20 +43,20 @@ class WrappedKey(NamedTuple):
 
 @runtime_checkable
 class KeyWrapper(Protocol):
-    """A place that wraps keys. Small and synchronous, as a provider is.
+    """Wraps keys, in a KMS for example. Small and synchronous, as a provider is.
 
-    It asks its place once and answers, or raises from the tree in `keyproviders.errors`. It does
-    not cache, retry, sleep or start threads, and may be called from several threads, at most 4 at
-    once. `place` names it in messages, without secrets.
+    It makes one request and answers, or raises an error of the tree in `keyproviders.errors`. It does not cache,
+    retry, sleep or start threads, and may be called from several threads, at most 4 at once. `place` describes it in
+    messages, without secrets.
 
-    `context` is what the keyset binds to a key: `keyset` (its name), `key` (the key's name),
-    `created_at`, such as `2026-11-23T07:00:00Z`, and `keyset_id`, which only keysets of format 1 lack.
-    A wrapped key must open under exactly the context that it was made with, so that none opens in
-    another keyset or under another name.
+    `context` is what the keyset binds to a key: `keyset` (its name), `key` (the key's name), `created_at`, such as
+    `2026-11-23T07:00:00Z`, and `keyset_id`, which is missing only for keysets of format 1. A wrapped key must open
+    only under exactly the context with which it was made, so that it opens neither in another keyset nor under
+    another name.
 
-    It may also have `rebind(wrapped, old_context, new_context)`, without which no keyset of format 1
-    can be upgraded: it gives the same key under the wrapper's own key-encryption key and the new
-    context, and refuses what `unwrap(wrapped, old_context)` would refuse.
+    It may also have `rebind(wrapped, old_context, new_context)`, which is needed to upgrade a keyset of format 1: it
+    returns the same key under the wrapper's own key-encryption key and the new context, and refuses what
+    `unwrap(wrapped, old_context)` would refuse.
 
     It may also have `close()`, and `after_fork()`, called in a forked child before its first call
     there.
@@ -71,10 +71,10 @@ class KeyWrapper(Protocol):
             context: What is bound to it.
 
         Returns:
-            32 new random bytes, and the same wrapped under the wrapper's own key-encryption key.
+            32 new random bytes, plain and wrapped under the wrapper's own key-encryption key.
 
         Raises:
-            KeyProviderError: One of the errors under it.
+            KeyProviderError: Any error of this tree.
         """
         ...
 
@@ -90,26 +90,26 @@ class KeyWrapper(Protocol):
 
         Raises:
             InvalidKeyError: It was altered, or wrapped under another context.
-            ProviderConfigError: The wrapper was not told of its key-encryption key.
-            KeyProviderError: Another of the errors under it.
+            ProviderConfigError: The wrapper was not configured with its key-encryption key.
+            KeyProviderError: Any other error of this tree.
         """
         ...
 
     def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
         """Wrap a key under the newest version of the wrapper's own key-encryption key.
 
-        It may come from another one. The plain key stays within the place where that is possible.
+        It may be wrapped by another one. If possible, the plain key stays within the KMS.
 
         Args:
             wrapped: The key as it was wrapped.
             context: What was bound to it then, and is again.
 
         Returns:
-            The same key, wrapped anew.
+            The same key, wrapped again.
 
         Raises:
             InvalidKeyError: It was altered, or wrapped under another context.
-            KeyProviderError: Another of the errors under it.
+            KeyProviderError: Any other error of this tree.
         """
         ...
 
@@ -126,7 +126,7 @@ class KeyWrapperType(Protocol):
     URL_EXAMPLE: str
 
     def from_options(self, path: str, options: Mapping[str, str], *, allow_insecure: bool = False) -> KeyWrapper:
-        """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
+        """The wrapper for the parts of a URL: its path and its options, without the options of the keyset."""
         ...
 
 
@@ -145,7 +145,7 @@ def own_context(context: Mapping[str, str] | None) -> dict[str, str]:
     check_context(context)
     taken = sorted(BOUND_NAMES & context.keys())
     if taken:
-        raise ProviderConfigError(f"context has {taken[0]!r}, which the keyset binds itself; choose another name")
+        raise ProviderConfigError(f"context contains {taken[0]!r}, which the keyset binds itself; choose another name")
     return dict(context)
 
 
@@ -155,7 +155,7 @@ def bound_context(own: Mapping[str, str], context: Mapping[str, str]) -> dict[st
     # A keyset of format 1 leaves the name keyset_id to its user.
     taken = sorted(own.keys() & context.keys())
     if taken:
-        raise ProviderConfigError(f"context has {taken[0]!r}, which the keyset binds itself; choose another name")
+        raise ProviderConfigError(f"context contains {taken[0]!r}, which the keyset binds itself; choose another name")
     return {**own, **context}
 
 
@@ -182,7 +182,7 @@ def check_wrapped(wrapped: object) -> None:
     if not isinstance(wrapped, WrappedKey):
         raise TypeError(f"wrapped must be a WrappedKey, not {type(wrapped).__name__}")
     if not all(isinstance(part, str) for part in wrapped):
-        raise TypeError("wrapped must have a kek and a ciphertext that are both a str")
+        raise TypeError("wrapped must have a kek and a ciphertext, both a str")
 
 
 def describe_key(context: Mapping[str, str]) -> str:

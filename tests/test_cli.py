@@ -128,7 +128,7 @@ def test_wrong_use_ends_with_2_and_says_so_on_stderr(arguments: list[str]):
         ("sqlite+aiosqlite:///:memory:", "is a store in memory"),
         ("env:SESSION_KEYS", "looks like a URL"),
         ("redis:localhost", "looks like a URL"),
-        ("redis://", "says nothing after redis://"),
+        ("redis://", "has nothing after redis://"),
         (f"postgresql://me:{PASSWORD}@host/db", "begin it with postgresql+asyncpg://"),
         (f"postgres://me:{PASSWORD}@host/db", "begin it with postgresql+asyncpg://"),
         ("sqlite:///demo.db", "begin it with sqlite+aiosqlite://"),
@@ -146,7 +146,7 @@ def test_keys_that_are_no_url_are_wrong_use_and_not_shown():
     key = Key.generate().reveal_base64()
     result = invoke("demo", "--keys", key)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "begins with no scheme" in result.stderr
+    assert "must begin with a scheme" in result.stderr
     assert key not in result.stderr
 
 
@@ -162,7 +162,7 @@ def test_a_key_put_into_the_variable_of_the_url_is_wrong_use_and_not_shown(monke
 def test_keys_that_do_not_come_fail_before_anything_starts():
     result = invoke("demo", "--keys", "env:THIS_VARIABLE_IS_NOT_SET")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "no key came from env:THIS_VARIABLE_IS_NOT_SET: " in one_line(result.stderr)
+    assert "no key could be fetched from env:THIS_VARIABLE_IS_NOT_SET: " in one_line(result.stderr)
     assert "encrypted-sessions keygen" in one_line(result.stderr)
 
 

@@ -24,8 +24,8 @@ from keyproviders.keyset import KeysetManager, urls
 COMMANDS = ("create", "list", "rotate", "rewrap", "upgrade", "retire", "restore", "destroy")
 DATA = Path(__file__).parent / "keyset" / "data"
 BACKUPS = (
-    "Copies of the keyset in backups still have it: they end only when these expire or the version of the"
-    " key-encryption key that wraps it is destroyed."
+    "Copies of the keyset in backups still contain it, until they expire or the version of"
+    " the key-encryption key that wraps it is destroyed."
 )
 
 
@@ -132,7 +132,7 @@ def test_rewrap_moves_a_keyset_to_the_key_of_its_url(url: str) -> None:
     done("create", url)
     done("rotate", url)
     moved = url.replace("alias/agents", "alias/new")
-    assert done("rewrap", moved) == "Wrapped 2 keys anew under alias/new.\n"
+    assert done("rewrap", moved) == "Wrapped 2 keys again under alias/new.\n"
     assert {key["kek"] for key in json.loads(done("rewrap", moved, "--json"))["keys"]} == {"alias/new"}
     assert {key["kek"] for key in json.loads(done("list", moved, "--json"))["keys"]} == {"alias/new"}
 
@@ -192,7 +192,7 @@ def test_every_command_refuses_another_keyset_than_that_of_the_url(url: str, fil
     for command in COMMANDS[1:]:
         name = ["first"] if command in {"retire", "restore", "destroy"} else []
         said = refused(command, f"{url}&keyset_id={'0' * 32}", *name, code=2)
-        assert f"has the id {keyset_id(url)}, and keyset_id is {'0' * 32}" in said
+        assert f"has the id {keyset_id(url)}, but keyset_id is {'0' * 32}" in said
     assert "a new keyset gets an id of its own" in refused("create", f"{url}&keyset_id={'0' * 32}", code=2)
     assert file.read_text() == before
 
@@ -307,7 +307,7 @@ def test_a_change_that_cannot_be_noted_is_made_and_said(url: str, file: Path) ->
     Path(f"{file}.changes").mkdir()
     result = run("create", url)
     assert (result.exit_code, "Created " in result.stdout) == (0, True)
-    assert f"could not be noted beside the keyset: file:{file}.changes cannot be noted" in result.stderr
+    assert f"could not be recorded beside the keyset: file:{file}.changes cannot be noted" in result.stderr
     Path(f"{file}.changes").rmdir()
     done("rotate", url)
     file.unlink()
@@ -353,7 +353,7 @@ async def _store_sealed_with(url: str, path: Path, **options: Any) -> None:
 def test_with_stores_a_key_is_destroyed_only_once_no_row_names_it(url: str, retired: str, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'agents.db'}"
     once = ("destroy", url, retired, "--now", retired, "--store", store)
-    assert "there is no file" in refused(*once, "--yes", code=4)
+    assert "does not exist; nothing was created" in refused(*once, "--yes", code=4)
     done("restore", url, retired)
     former = KeysetManager(*urls.open_keyset_url(url)[:2])
     keyset = Path(former.place.rpartition("file:")[2])
@@ -377,7 +377,7 @@ def test_rows_of_a_realm_are_opened_where_the_realm_is_given(url: str, retired: 
     once = ("destroy", url, retired, "--now", retired, "--yes", "--realm", "prod")
     assert run(*once).exit_code == 2
     store = ("--store", f"sqlite:///{tmp_path / 'agents.db'}")
-    assert "nobody knows which key they need (1 unauthentic)" in refused(*once[:-2], *store)
+    assert "it is not known which key they need (1 unauthentic)" in refused(*once[:-2], *store)
     assert run(*once, *store).exit_code == 0
     assert states(url)["old"] == "destroyed"
 
@@ -426,7 +426,7 @@ def test_a_keyset_that_is_not_there_or_damaged_is_one_line(command: str, url: st
         assert f"there is no keyset 'default' in file:{file}" in refused(command, url, *name, code=2)
     file.write_text('{"format": 1}\n')
     said = refused(command, url, *name, code=4)
-    assert f"the keyset 'default' in file:{file} is no keyset: it lacks 'keyset'" in said
+    assert f"the keyset 'default' in file:{file} is not a keyset: it lacks 'keyset'" in said
     assert file.read_text() == '{"format": 1}\n'
 
 
@@ -528,4 +528,4 @@ def test_help_lists_the_commands_and_shows_whole_urls() -> None:
         assert f"\n  {command} " in stdout
     assert "\n    aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json\n" in stdout
     above = CliRunner().invoke(application(), ["--help"]).stdout
-    assert re.search(r"\n  keys +Make and change a keyset that a fleet shares\.\n", above)
+    assert re.search(r"\n  keys +Create and change a keyset that a fleet shares\.\n", above)

@@ -131,4 +131,4 @@ def test_fish_completes_without_starting_anything(tmp_path: Path):
 def test_a_shell_that_is_none_is_wrong_use():
     result = CliRunner().invoke(application(), ["completion", "powershell"], prog_name="encrypted-sessions")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "there is a script for bash, zsh, fish" in " ".join(result.stderr.split())
+    assert "the supported shells are bash, zsh, fish" in " ".join(result.stderr.split())

@@ -61,7 +61,7 @@ def test_no_turn_fails_and_nothing_is_left_behind(tmp_path: Path, monkeypatch: p
     assert lines[-1].endswith(" Failed turns: 0.")
     assert "shortened" in "".join(lines)
     assert seen.write_error.startswith("KeyUnavailableError: the key server on port")
-    assert "too long to write" in seen.write_error
+    assert "too long ago to write" in seen.write_error
     assert seen.read_error.startswith("KeyUnavailableError: ")
     assert seen.read_while_not_writing > 0
     assert seen.back_after_s is not None

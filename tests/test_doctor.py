@@ -263,7 +263,7 @@ async def test_what_the_provider_warns_of_is_told(tmp_path: Path) -> None:
     found = await examine(f"file:{path}")
     assert found.ok
     (warning,) = found.warnings
-    assert "others than the owner may write" in warning
+    assert "users other than the owner may write" in warning
     assert "chmod go-rwx" in warning
     assert warning in doctor_report.format_text(found)
 
@@ -319,7 +319,7 @@ async def test_a_place_that_fails_to_speak_of_itself_is_no_failure(
     examining(monkeypatch, fails)
     found = await examine("fake:")
     assert found.ok
-    assert found.remarks == (f"the place says nothing of itself: {words}",)
+    assert found.remarks == (f"the place of keys gives no details about itself: {words}",)
 
 
 async def test_a_place_that_hangs_when_it_is_asked_about_itself_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +330,7 @@ async def test_a_place_that_hangs_when_it_is_asked_about_itself_is_left(monkeypa
     finally:
         go_on.set()
     assert found.ok
-    assert found.remarks == ("the place says nothing of itself: no answer within 0.1 s",)
+    assert found.remarks == ("the place of keys gives no details about itself: no answer within 0.1 s",)
 
 
 @pytest.mark.parametrize("answer", [None, 7, "a text", {"a": 1}, [1, None, b"x"], ()])
@@ -419,7 +419,7 @@ def test_a_folder_that_comes_first_on_the_path_is_named(site: Path, tmp_path: Pa
     mine.mkdir(parents=True)
     (mine / "__init__.py").write_text("", encoding="utf-8")
     found = whose_package([str(mine.parent), str(site)])
-    assert f"loaded from {mine / '__init__.py'}, and not from {site}" in str(found.problem)
+    assert f"loaded from {mine / '__init__.py'} instead of {site}" in str(found.problem)
     assert "rename or remove" in str(found.advice)
 
 
@@ -432,7 +432,7 @@ def test_a_tree_that_was_installed_to_be_edited_is_in_order_and_another_is_not(t
         (folder / "keyproviders").mkdir(parents=True)
         (folder / "keyproviders" / "__init__.py").write_text("", encoding="utf-8")
     assert whose_package([str(site), str(tree)]).problem is None
-    assert f"and not from {tree}" in str(whose_package([str(site), str(other)]).problem)
+    assert f"instead of {tree}" in str(whose_package([str(site), str(other)]).problem)
 
 
 def test_a_package_that_is_not_there_is_named(tmp_path: Path) -> None:

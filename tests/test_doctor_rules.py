@@ -97,7 +97,7 @@ def test_an_activation_delay_is_held_against_the_times_of_the_rings(
     fetch = checks_of(result)["fetch"]
     assert (fetch["status"] == "ok") == is_well
     if not is_well:
-        assert f"the keyset counts on {delay_s} s (its activation delay)" in fetch["found"]
+        assert f"the keyset allows {delay_s} s (its activation delay)" in fetch["found"]
         assert "give them as --fresh and --stale-write" in fetch["advice"]
 
 
@@ -135,7 +135,7 @@ def test_a_key_of_unknown_age_is_not_well_either_by_the_installed_command() -> N
     environment = {**os.environ, "SOME_KEYS": Key.generate("2026-11").reveal_base64()}
     done = warm_programs.run_command("doctor", "env:SOME_KEYS", "--max-key-age", "90d", env=environment)
     assert done.returncode == 1
-    assert "nobody knows whether" in done.stdout
+    assert "it is not known whether" in done.stdout
     assert "age." in done.stdout.splitlines()[-1]
 
 
@@ -172,7 +172,7 @@ def test_of_several_places_what_holds_for_all_is_said_once(
 ) -> None:
     monkeypatch.delenv(DISABLED)
     said = doctor("one:", "two:").stdout
-    for once in ("In an outage", "encrypted-sessions ", "the Agents SDK traces runs"):
+    for once in ("In an outage", "encrypted-sessions ", "the Agents SDK records what is said in runs"):
         assert said.count(once) == 1
     assert said.count("ok      fetch") == said.count("All is well.") == 2
 

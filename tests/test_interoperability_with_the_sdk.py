@@ -137,5 +137,5 @@ async def test_the_same_string_for_another_session_opens_nothing(request: pytest
         assert await SdkSession("someone else", store, text).get_items() == []
         with pytest.warns(UserWarning, match="is not its store's"):
             other = EncryptedSession("someone else", store, text)
-        with pytest.raises(UnreadableItemsError, match="and the session id, that wrote it"):
+        with pytest.raises(UnreadableItemsError, match="uses the same key and session id as the writer"):
             await other.get_items()

@@ -213,7 +213,7 @@ def changed_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 async def test_a_changed_sdk_is_a_warning_that_says_what_is_weaker(place: StoreLocation, sealer: Sealer, wrap: Any):
     async with open_store(place, SESSION) as store:
-        with pytest.warns(RuntimeWarning, match="fall back to the weaker promise") as warned:
+        with pytest.warns(RuntimeWarning, match="have only the weaker guarantee") as warned:
             wrap(store, sealer.ring)
     (warning,) = warned
     assert f"{type(store).__name__} has no _dropped, _dropped_too" in str(warning.message)

@@ -30,7 +30,7 @@ def read_file(path: str, most_bytes: int, *, what: str, secret: bool, strict: bo
     with os.fdopen(file, "rb") as opened:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise ProviderConfigError(f"{what}: {path} is no file; give the path of a file")
+            raise ProviderConfigError(f"{what}: {path} is not a file; give the path of a file")
         content = opened.read(most_bytes)
     _check(path, status, what=what, forbidden=_MAY_READ if secret else _MAY_WRITE, owned=secret, strict=strict)
     folders = {os.path.dirname(one) or os.curdir for one in (path, os.path.realpath(path))}  # noqa: PTH120 - no pathlib at import
@@ -61,19 +61,21 @@ def _check(path: str, status: os.stat_result, *, what: str, forbidden: int, owne
         return
     if of_another:
         problem = (
-            f"{path} belongs to another user (uid {status.st_uid}), who may choose what is read; give it to root, or to"
-            " the user of this process"
+            f"{path} belongs to another user (uid {status.st_uid}), who can change what is read; make root, or the"
+            " user of this process, its owner"
         )
         way_out = f"chown {os.geteuid()}"
     elif mode & _MAY_WRITE:
-        problem = f"others than the owner may write to {path}, so they may choose what is read; take that right away"
+        problem = (
+            f"users other than the owner may write to {path}, so they can change what is read; remove that permission"
+        )
         way_out = "chmod go-rwx" if forbidden == _MAY_READ else "chmod go-w"
     else:
-        problem = f"others than the owner may read {path}; take that right away"
+        problem = f"users other than the owner may read {path}; remove that permission"
         way_out = "chmod go-rwx"
     problem = f"{what}: {problem} ({way_out})"
     if strict:
-        raise ProviderConfigError(f"{problem}; it is refused, since this is strict")
+        raise ProviderConfigError(f"{problem}; strict mode refuses it")
     if path not in _told:
         _told.add(path)
         warn_caller(problem, InsecurePermissionsWarning)

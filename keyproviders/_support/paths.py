@@ -15,7 +15,7 @@ def path_text(path: object) -> str:
         raise TypeError(f"path must be a str or a path, not {type(path).__name__}")
     text: object = os.fspath(path)
     if not isinstance(text, str):
-        raise TypeError(f"path must be of str, not of {type(text).__name__}")
+        raise TypeError(f"path must give a str, not {type(text).__name__}")
     return text
 
 
@@ -26,6 +26,6 @@ def path_in_url(rest: str) -> str:
     host, slash, path = rest[2:].partition("/")
     if host not in {"", "localhost"} or not slash:
         raise ProviderConfigError(
-            "a file: URL names no other machine; write file:/path or file:///path, with an absolute path"
+            "a file: URL cannot name another machine; write file:/path or file:///path, with an absolute path"
         )
     return slash + path

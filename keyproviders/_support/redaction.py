@@ -23,12 +23,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def redact_frames(function: _Function) -> _Function:
-    """Decorate a function, plain or async, so that its errors carry no local variables of ours.
+    """Decorate a function, plain or async, so that its errors do not carry local variables of this project.
 
-    When the function raises, the local variables of every finished frame that belongs to
-    `keyproviders` or `encrypted_sessions` are cleared, along the whole chain of causes and
-    contexts. The error itself, its message and its line numbers stay as they are. Frames that still
-    run (a caller's own) cannot be cleared and are left alone.
+    When the function raises, the local variables of every finished frame that belongs to `keyproviders` or
+    `encrypted_sessions` are cleared, along the whole chain of causes and contexts. The error itself, its message and
+    its line numbers stay as they are. Frames that are still running (such as the caller's) cannot be cleared and are
+    left alone.
 
     `@staticmethod` and `@classmethod` belong above this decorator. It does nothing for a
     generator, whose frame runs after the decorated call has returned.
@@ -37,10 +37,10 @@ def redact_frames(function: _Function) -> _Function:
         function: The function.
 
     Returns:
-        The function, decorated.
+        The decorated function.
 
     Raises:
-        TypeError: What is given cannot be called.
+        TypeError: The argument is not callable.
     """
     if not callable(function):
         raise TypeError(f"function must be callable, not {type(function).__name__}")

@@ -32,14 +32,16 @@ def strictness(strict: bool) -> Iterator[None]:  # noqa: FBT001 - the one thing 
 
 
 def is_strict() -> bool:
-    """Whether what is made now is to be strict, that is to refuse what others warn of. It keeps that for its life.
+    """Whether an object made now has to be strict, that is, to refuse what otherwise causes a warning.
+
+    It stays so for its lifetime.
 
     Returns:
         True within `KeyRing.from_url(url, strict=True)` and `open_provider(url, strict=True)`, and everywhere with
             ENCRYPTED_SESSIONS_STRICT=1.
 
     Raises:
-        ProviderConfigError: The variable says neither yes nor no: somebody means to be strict.
+        ProviderConfigError: The variable is neither 1 nor 0, so somebody probably wants strict mode.
     """
     text = os.environ.get(_VARIABLE, "")
     if text not in {"", "0", "1"}:
@@ -52,5 +54,5 @@ def checked_allow_insecure(allow_insecure: object) -> bool:
     if not isinstance(allow_insecure, bool):
         raise TypeError(f"allow_insecure must be a bool, not {type(allow_insecure).__name__}")
     if allow_insecure and is_strict():
-        raise ProviderConfigError("allow_insecure=True is refused, since this is strict; leave out one of the two")
+        raise ProviderConfigError("allow_insecure=True is refused in strict mode; leave out one of the two")
     return allow_insecure

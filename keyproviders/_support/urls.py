@@ -26,10 +26,12 @@ def split_url(
     """
     scheme, _, rest = url.partition(":")
     if "#" in rest:
-        raise ProviderConfigError(f"a {scheme}: URL has no part after '#'; write a '#' in a name as %23, as in {form}")
+        raise ProviderConfigError(
+            f"a {scheme}: URL must not have a part after '#'; write a '#' in a name as %23, as in {form}"
+        )
     path, question, query = rest.partition("?")
     if path.startswith("//"):
-        raise ProviderConfigError(f"a {scheme}: URL has no '//' and no host; write it as {form}")
+        raise ProviderConfigError(f"a {scheme}: URL must not have '//' or a host; write it as {form}")
     found: dict[str, str] = {}
     for part in query.split("&") if question else ():
         name, sign, value = part.partition("=")
@@ -37,7 +39,9 @@ def split_url(
             raise ProviderConfigError(f"{name} does not belong in a {scheme}: URL; {refused[name]}")
         if name not in options:
             shown = repr(name) if _OPTION.match(name) else "of that name"
-            raise ProviderConfigError(f"a {scheme}: URL has no option {shown}; it has {', '.join(sorted(options))}")
+            raise ProviderConfigError(
+                f"a {scheme}: URL has no option {shown}; its options are {', '.join(sorted(options))}"
+            )
         if name in found:
             raise ProviderConfigError(f"the {scheme}: URL has {name} twice; give it once")
         if not sign or not value:
@@ -50,5 +54,5 @@ def _decoded(text: str, what: str, scheme: str) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        problem = f"{what} in the {scheme}: URL has percent signs that are no UTF-8"
+        problem = f"{what} in the {scheme}: URL has percent signs that do not decode to UTF-8"
     raise ProviderConfigError(problem)

@@ -18,12 +18,12 @@ __all__ = ["URL_OPTIONS", "URL_REFUSED", "AwsConnection", "check_text"]
 
 _Answer = TypeVar("_Answer")
 
-_CREDENTIALS = "URLs are logged and shown; boto3's own chain finds credentials"
+_CREDENTIALS = "URLs are logged and shown; boto3 finds credentials by itself"
 
 URL_OPTIONS = frozenset({"region", "profile", "endpoint_url"})
 URL_REFUSED: Mapping[str, str] = {
     "client": "pass it in code",
-    "allow_insecure": "only code can allow it: allow_insecure=True",
+    "allow_insecure": "only code can allow this: allow_insecure=True",
     "aws_access_key_id": _CREDENTIALS,
     "aws_secret_access_key": _CREDENTIALS,
     "aws_session_token": _CREDENTIALS,
@@ -38,7 +38,7 @@ class AwsConnection:
     region that a name or an ARN implies; `region` comes before it. Either a ready `client` (or
     a function that makes one, without arguments), or the other settings.
 
-    Raises TypeError for a wrong type and ProviderConfigError for settings that cannot be meant.
+    Raises TypeError for a wrong type and ProviderConfigError for invalid settings.
     """
 
     @redact_frames
@@ -77,7 +77,7 @@ class AwsConnection:
             beside = [name for name, value in options.items() if value is not None]
             if beside:
                 raise ProviderConfigError(
-                    f"client= is a ready client, which has its own settings, so {', '.join(beside)} would do nothing"
+                    f"client= is a ready client with its own settings, so {', '.join(beside)} would have no effect"
                 )
             if not self._is_client(client) and not callable(client):
                 raise TypeError(
@@ -112,7 +112,7 @@ class AwsConnection:
         return found if isinstance(found, str) else None
 
     def close(self) -> None:
-        """Close the connections; a ready client is its owner's to close."""
+        """Close the connections. A ready client stays open: its owner closes it."""
         with self._lock:
             client, self._client, self._closed = self._client, None, True
         closing = getattr(client, "close", None)
@@ -148,7 +148,9 @@ class AwsConnection:
         if self._given is not None:
             client = self._given if self._is_client(self._given) else self._given()
             if not self._is_client(client):
-                raise TypeError(f"the function given as client made no boto3 client but a {type(client).__name__}")
+                raise TypeError(
+                    f"the function given as client did not return a boto3 client but a {type(client).__name__}"
+                )
             return client
         client = self._created(self._endpoint_url)
         if self._endpoint_url is None:
@@ -187,23 +189,24 @@ class AwsConnection:
         if not is_one or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
             raise self._no_endpoint()
         if "@" in url or "?" in url:
-            raise ProviderConfigError(f"the endpoint of {self._place} has a user or a query in it; take it out")
+            raise ProviderConfigError(f"the endpoint of {self._place} has a user or a query in it; remove it")
         self._check_way(url)
 
     def _check_way(self, url: str) -> None:
         if not is_insecure(url):
             return
         problem = (
-            f"{url.partition('?')[0]} is plain http off loopback: everybody on the way can read the keys; use https"
+            f"{url.partition('?')[0]} is plain http to another machine: anyone on the network path can read the"
+            " keys; use https"
         )
         if not self._allow_insecure:
-            raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
+            raise ProviderConfigError(f"{problem}; allow_insecure=True in code allows it")
         warn_insecure_transport(problem)
 
     def _no_endpoint(self) -> ProviderConfigError:
         # Not shown: it may have a password in it.
         return ProviderConfigError(
-            f"the endpoint of {self._place} is no URL that requests can go to; write it as in https://host or"
+            f"the endpoint of {self._place} is not a URL that requests can be sent to; write it as in https://host or"
             " https://host:port, here or in boto3's own settings"
         )
 

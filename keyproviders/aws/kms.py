@@ -39,43 +39,45 @@ _ERROR_RULES = (
     ErrorRule("KMSInternal", KeyUnavailableError, ""),
     ErrorRule("DependencyTimeout", KeyUnavailableError, ""),
     ErrorRule("KeyUnavailable", KeyUnavailableError, ""),
-    ErrorRule("LimitExceeded", ProviderConfigError, "a quota of KMS is used up: have it raised (AWS Service Quotas)"),
+    ErrorRule(
+        "LimitExceeded", ProviderConfigError, "a KMS quota is exhausted: request a higher one (AWS Service Quotas)"
+    ),
     ErrorRule(
         "AccessDenied", KeyAccessDeniedError, "check the policies of the KMS key and of this identity, and the context"
     ),
-    ErrorRule("Disabled", KeyDisabledError, "aws kms enable-key brings the KMS key back"),
+    ErrorRule("Disabled", KeyDisabledError, "aws kms enable-key enables the KMS key again"),
     ErrorRule(
         "KMSInvalidState",
         KeyDisabledError,
-        "aws kms cancel-key-deletion and then enable-key bring it back, where it is to be deleted",
+        "if it is scheduled for deletion, aws kms cancel-key-deletion and then enable-key bring it back",
         mentions="delet",
     ),
     ErrorRule("KMSInvalidState", KeyDisabledError, "aws kms describe-key shows its state, and what it waits for"),
-    ErrorRule("InvalidKeyUsage", ProviderConfigError, "it takes a symmetric KMS key that encrypts and decrypts"),
+    ErrorRule("InvalidKeyUsage", ProviderConfigError, "use a symmetric KMS key that encrypts and decrypts"),
     ErrorRule("NotFound", KeyNotFoundError, "check the name of the KMS key, the region and the account"),
     ErrorRule(
         "InvalidCiphertext",
         InvalidKeyError,
-        "it was altered, or copied from another keyset or name, or wrapped with another context=; put back the"
-        " keyset's last good copy",
+        "it was altered, or copied from another keyset or name, or wrapped with another context=; restore"
+        " the last good copy of the keyset",
     ),
     ErrorRule(
         "IncorrectKey",
         InvalidKeyError,
-        "another KMS key wrapped it: the alias was moved, or the keyset was altered; to let the older key open it, add"
-        " also_kek= with its ARN, and to move the keyset: encrypted-sessions keys rewrap",
+        "another KMS key wrapped it: the alias was moved, or the keyset was altered; to allow the older key,"
+        " add also_kek= with its ARN; to move the keyset, run `encrypted-sessions keys rewrap`",
     ),
 )
 
 
 class AwsKmsKeyWrapper:
-    """A key of AWS KMS that wraps the keys of a keyset: `AwsKmsKeyWrapper("alias/agents")`.
+    """Wraps the keys of a keyset with a key of AWS KMS: `AwsKmsKeyWrapper("alias/agents")`.
 
-    As a URL: `aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json`; `region`, `profile`,
-    `endpoint_url` and `also_kek` are options of it, `context` and `client` are not.
+    As a URL: `aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json`; `region`, `profile`, `endpoint_url` and
+    `also_kek` are options of the URL; `context` and `client` are not.
 
-    Bound, as KMS's encryption context, are the name and the id of the keyset, the name of the key, its
-    time, and `context`. CloudTrail shows all of it in the clear, so it is no place for secrets.
+    The encryption context of KMS binds the name and the id of the keyset, the name of the key, its time, and
+    `context`. CloudTrail shows all of it in plaintext, so do not put secrets into it.
 
     | what | one request | needs |
     |---|---|---|
@@ -84,24 +86,23 @@ class AwsKmsKeyWrapper:
     | `rewrap`, also from another KMS key of the region | ReEncrypt | `kms:ReEncryptFrom`, `kms:ReEncryptTo` |
     | `rebind`: upgrade | ReEncrypt | the same |
 
-    The ARN is what a keyset stores, also for an alias. KMS is always told which key to use: the one
-    that is named here, never just the one that made the bytes. Replicas of a multi-Region key count
-    as one key. Connecting may take 1 s and each part of an answer 2 s; a ready client keeps its own
-    settings.
+    A keyset stores the ARN, even if an alias was given. Each request names the KMS key to use: the one given here,
+    not the one that the ciphertext names. Replicas of a multi-Region key count as one key. Connecting may take 1 s
+    and each part of an answer 2 s; a ready client keeps its own settings.
 
     Args:
         key_id: The symmetric KMS key: its id, its ARN, an alias (`alias/...`), an alias's ARN.
-        region: The region; without it that of the ARN, boto3's own settings, AWS_REGION.
-        profile: A profile of the AWS config files; without it boto3's own settings.
-        endpoint_url: Another endpoint; without it boto3's own settings.
-        context: str to str, bound to every key of the keyset for as long as it lives.
+        region: The region; by default that of the ARN, of boto3's own settings, or AWS_REGION.
+        profile: A profile of the AWS config files; by default boto3's own settings.
+        endpoint_url: Another endpoint; by default boto3's own settings.
+        context: A mapping of str to str, bound to every key of the keyset as long as the keyset exists.
         client: A ready boto3 client, or a function that makes one.
-        also_kek: ARNs or ids of KMS keys that wrapped keys may still be under while they are moved.
-        allow_insecure: Let an endpoint with plain http be; it warns then.
+        also_kek: ARNs or ids of other KMS keys that may still wrap keys, while keys are being moved.
+        allow_insecure: Allow an endpoint with plain http, with a warning.
 
     Raises:
-        TypeError: An argument is of a wrong type.
-        ProviderConfigError: Arguments that cannot be meant.
+        TypeError: An argument has the wrong type.
+        ProviderConfigError: An argument is invalid.
     """
 
     URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"also_kek"}
@@ -142,19 +143,19 @@ class AwsKmsKeyWrapper:
         )
         if home is not None and region is not None and region != home:
             raise ProviderConfigError(
-                f"region is {region!r}, and the ARN in {self.place} is of {home}; leave region out, or give the ARN"
+                f"region is {region!r}, and the ARN in {self.place} is in {home}; leave region out, or give the ARN"
                 " that the key has there (replicas of a multi-Region key have one in each region)"
             )
 
     @classmethod
     @redact_frames
     def from_options(cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False) -> AwsKmsKeyWrapper:
-        """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
+        """The wrapper for the parts of a URL: its path and its options, without the options of the keyset."""
         return cls(path, **arguments_from_options(options), allow_insecure=allow_insecure)
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
-        """32 new random bytes from KMS, and the same wrapped. An alias is resolved: `kek` is an ARN."""
+        """32 new random bytes from KMS, plain and wrapped. An alias is resolved: `kek` is an ARN."""
         bound, action = self._bound(context), f"making {describe_key(context)} with {self.place}"
         ask = {"KeyId": self._key.text, "KeySpec": "AES_256", "EncryptionContext": bound}
         answer = self._connection.ask(action, lambda client: client.generate_data_key(**ask))
@@ -178,13 +179,13 @@ class AwsKmsKeyWrapper:
 
     @redact_frames
     def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
-        """The same key under the newest material of this key. It stays within KMS.
+        """The same key, wrapped under the newest material of this KMS key. It stays within KMS.
 
-        It may come from any KMS key of this region that this identity may re-encrypt from.
+        Any KMS key of this region from which this identity may re-encrypt can have wrapped it before.
         """
         bound = self._bound(context)
         stored, blob = _read(wrapped, context)
-        action = f"wrapping {describe_key(context)}, which {stored} wrapped, anew with {self.place}"
+        action = f"rewrapping {describe_key(context)}, which {stored} wrapped, with {self.place}"
         region = self._connection.region(action)
         self._check_region(stored, region, action)
         source = stored.in_region(region) if region is not None and stored.is_multi_region else stored
@@ -195,18 +196,18 @@ class AwsKmsKeyWrapper:
         """The same key under another context, if this key or one of `also_kek` wrapped it. It stays within KMS."""
         old, new = self._bound(old_context), self._bound(new_context)
         stored, blob = _read(wrapped, old_context)
-        action = f"binding {describe_key(new_context)}, which {stored} wrapped, anew with {self.place}"
+        action = f"rebinding {describe_key(new_context)}, which {stored} wrapped, with {self.place}"
         name = self._name_for(stored, action)
         region = self._connection.region(action)
         self._check_region(stored, region, action)
         return self._reencrypted(stored, name.in_region(region), blob, (old, new), action)
 
     def close(self) -> None:
-        """Close the connections; a ready client is its owner's to close."""
+        """Close the connections. A ready client stays open: its owner closes it."""
         self._connection.close()
 
     def after_fork(self) -> None:
-        """Use no connection of the parent. Raises ProviderConfigError for a ready client."""
+        """In a forked child: do not use the parent's connections. Raises ProviderConfigError for a ready client."""
         self._connection.after_fork()
 
     def __repr__(self) -> str:
@@ -230,8 +231,8 @@ class AwsKmsKeyWrapper:
         opened_by = KmsKeyArn.read(answer.get("SourceKeyId"))
         if opened_by is None or not opened_by.is_same_key(stored):
             raise InvalidKeyError(
-                f"{action}: KMS opened it with {opened_by or 'a key without an ARN'}; the keyset was altered: put back"
-                " its last good copy"
+                f"{action}: KMS opened it with {opened_by or 'a key without an ARN'}; the keyset was altered:"
+                " restore its last good copy"
             )
         return self._wrapped(answer, action)
 
@@ -246,26 +247,24 @@ class AwsKmsKeyWrapper:
     def _refused(self, stored: KmsKeyArn, action: str, instead: str) -> ProviderConfigError:
         also = "".join(f" or {name.text}" for name in self._also)
         return ProviderConfigError(
-            f"{action}: this may use {instead}{also}, and no other key; name the one that wrapped it, or allow it with"
-            f" also_kek={stored}, or move the keyset: encrypted-sessions keys rewrap"
+            f"{action}: only {instead}{also} may be used here; name the key that wrapped it, or allow it with"
+            f" also_kek={stored}, or move the keyset with `encrypted-sessions keys rewrap`"
         )
 
     def _check_region(self, stored: KmsKeyArn, region: str | None, action: str) -> None:
         if region is None or region == stored.region or stored.is_multi_region:
             return
         raise ProviderConfigError(
-            f"{action}: this asks KMS in {region}, where the key that wrapped it is not; set"
-            f" region={stored.region}, or use a multi-Region key (mrk-...) for both; for a keyset of its own in"
-            f" {region}, make a new one, and let rings have the old one as also_read"
+            f"{action}: KMS was asked in {region}, and the key that wrapped it is not"
+            f" there; set region={stored.region}, or use a multi-Region key (mrk-...) for both; to have a separate"
+            f" keyset in {region}, make a new one, and give the old one to rings as also_read"
         )
 
     def _wrapped(self, answer: Mapping[str, Any], action: str) -> WrappedKey:
         """What KMS wrapped, under the key that it says it used."""
         kek, blob = KmsKeyArn.read(answer.get("KeyId")), answer.get("CiphertextBlob")
         if kek is None or self._key.may_be(kek) is False:
-            raise InvalidKeyError(
-                f"{action}: the answer names {kek or 'no ARN of a key'}, and {self._key.text} was meant"
-            )
+            raise InvalidKeyError(f"{action}: the answer names {kek or 'no key ARN'} instead of {self._key.text}")
         if not isinstance(blob, bytes) or not 0 < len(blob) <= _MOST_BYTES:
             raise InvalidKeyError(f"{action}: the answer has no wrapped key in it")
         return WrappedKey(str(kek), base64.b64encode(blob).decode("ascii"))
@@ -275,7 +274,7 @@ def _secret(answer: Mapping[str, Any], action: str) -> bytes:
     secret = answer.get("Plaintext")
     if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
         found = f"{len(secret)} bytes" if isinstance(secret, bytes) else "no bytes"
-        raise InvalidKeyError(f"{action}: the answer has {found}, and a key has {SECRET_BYTES}")
+        raise InvalidKeyError(f"{action}: the answer has {found}, but a key has {SECRET_BYTES}")
     return secret
 
 
@@ -285,14 +284,14 @@ def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[KmsKeyArn, b
     stored = KmsKeyArn.read(wrapped.kek)
     if stored is None:
         raise ProviderConfigError(
-            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is no ARN of a"
-            " KMS key; was it wrapped by another kind of place?"
+            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is not the ARN"
+            " of a KMS key; was it wrapped by another kind of wrapper?"
         )
     blob = _bytes_of(wrapped.ciphertext)
     if blob is None or not 0 < len(blob) <= _MOST_BYTES:
         raise InvalidKeyError(
-            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are no base64 that"
-            " KMS could have wrapped; put back the keyset's last good copy"
+            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are not base64"
+            " text that KMS could have produced; restore the keyset's last good copy"
         )
     return stored, blob
 
@@ -316,8 +315,8 @@ def _checked_name(key_id: str) -> KmsKeyName:
         pass
     else:
         raise ProviderConfigError(
-            f"a key was given where the name of a KMS key belongs; KMS makes the keys of a keyset itself, so name the"
-            f" KMS key, as in {_FORM}"
+            f"a secret key was given instead of the name of a KMS key; KMS makes the keys of a keyset itself,"
+            f" so name the KMS key, as in {_FORM}"
         )
     raise ProviderConfigError(
         f"key_id ({len(key_id)} characters) is neither an id nor an ARN of a KMS key, nor an alias, which begins with"
@@ -337,5 +336,5 @@ def _checked_kek(text: str) -> KmsKeyName:
 
 def _checked_pairs(context: dict[str, str]) -> dict[str, str]:
     if not all(context) or not all(context.values()):
-        raise ProviderConfigError("context has an empty name or value, which KMS does not take; leave it out")
+        raise ProviderConfigError("context has an empty name or value, which KMS does not accept; leave it out")
     return context

@@ -151,12 +151,12 @@ def translating_errors(
         failure = error.with_traceback(None)
     except unreadable:
         # Of a service that speaks XML, such as STS: what a proxy says when it cannot reach it.
-        failure = KeyUnavailableError(f"{action}: the answer is none that AWS would give")
+        failure = KeyUnavailableError(f"{action}: the answer is not a valid AWS response")
     except _UNPARSED as error:
         if not is_request:
             raise
         failure = ProviderConfigError(
-            f"{action}: the answer is none that AWS would give ({type(error).__name__}); check the endpoint"
+            f"{action}: the answer is not a valid AWS response ({type(error).__name__}); check the endpoint"
         )
     raise failure
 
@@ -176,7 +176,7 @@ def _refused(response: dict[str, Any], action: str, rules: tuple[ErrorRule, ...]
         return KeyUnavailableError(message)
     if code.startswith(_DENIED):
         return KeyAccessDeniedError(f"{message}; check the identity of this process, its policy and its clock")
-    return ProviderConfigError(f"{message}; asking again will not change that: check the settings")
+    return ProviderConfigError(f"{message}; a retry will not help: check the settings")
 
 
 def _failed(error: Exception, action: str) -> KeyProviderError:
@@ -188,12 +188,12 @@ def _failed(error: Exception, action: str) -> KeyProviderError:
         if "EOF occurred" in str(error):
             return KeyUnavailableError(f"{action}: the connection ended while it was being set up")
         if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-            return ProviderConfigError(f"{action}: no TLS could be set up; does the endpoint speak https?")
+            return ProviderConfigError(f"{action}: TLS could not be set up; does the endpoint use https?")
         ca = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
         return ProviderConfigError(
-            f"{action}: the certificate was not accepted; it was checked against"
-            f" {ca or 'the public CAs that come with botocore, or ca_bundle of the AWS config file'}; give the CA that"
-            " signed it as AWS_CA_BUNDLE"
+            f"{action}: the certificate was not accepted; it was checked"
+            f" against {ca or 'the public CAs that come with botocore, or ca_bundle of the AWS config file'}; set"
+            " AWS_CA_BUNDLE to the CA that signed it"
         )
     if kinds.intersection(_NO_ANSWER):
         timeouts = {

@@ -30,29 +30,29 @@ _ERROR_RULES = (
 class AwsSecretsManagerKeyProvider:
     """The versions of one secret: `AwsSecretsManagerKeyProvider("prod/agents/session-key")`.
 
-    As a URL: `aws-secretsmanager:prod/agents/session-key?region=eu-central-1`, with a name or an
-    ARN; the other arguments but `client` and `allow_insecure` are options of the URL.
+    As a URL: `aws-secretsmanager:prod/agents/session-key?region=eu-central-1`, with a name or an ARN. The other
+    arguments, except `client` and `allow_insecure`, are options of the URL.
 
-    The active key is the version with the label AWSCURRENT; the name of a key is its VersionId. The
-    secret is the key as base64, or a JSON object with the key in `field` (without it in `key`,
-    or the only field), or 32 bytes of SecretBinary.
+    The active key is the version with the label AWSCURRENT; the name of a key is its VersionId. The secret is the key
+    as base64, or a JSON object with the key in `field` (by default in `key`, or in the only field), or 32 bytes of
+    SecretBinary.
 
-    The identity needs `secretsmanager:GetSecretValue` on the secret, and `kms:Decrypt` where a
-    key of its own encrypts it. Each call is one GetSecretValue. Connecting may take 1 s and each
-    part of an answer 2 s; a ready client keeps its own settings.
+    The identity needs `secretsmanager:GetSecretValue` on the secret, and `kms:Decrypt` if a customer managed key
+    encrypts it. Each call is one GetSecretValue. Connecting may take 1 s and each part of an answer 2 s; a ready
+    client keeps its own settings.
 
     Args:
         secret_id: Name or ARN of the secret.
-        field: The field of a JSON secret; without it `key`, or the only one.
-        region: The region; without it that of the ARN, boto3's own settings, AWS_REGION.
-        profile: A profile of the AWS config files; without it boto3's own settings.
-        endpoint_url: Another endpoint; without it boto3's own settings.
+        field: The field of a JSON secret; by default `key`, or the only field.
+        region: The region; by default that of the ARN, of boto3's own settings, or AWS_REGION.
+        profile: A profile of the AWS config files; by default boto3's own settings.
+        endpoint_url: Another endpoint; by default boto3's own settings.
         client: A ready boto3 client, or a function that makes one.
-        allow_insecure: Let an endpoint with plain http be; it warns then.
+        allow_insecure: Allow an endpoint with plain http, with a warning.
 
     Raises:
-        TypeError: An argument is of a wrong type.
-        ProviderConfigError: Arguments that cannot be meant.
+        TypeError: An argument has the wrong type.
+        ProviderConfigError: An argument is invalid.
     """
 
     @redact_frames
@@ -110,19 +110,19 @@ class AwsSecretsManagerKeyProvider:
             raise TypeError(f"name must be a str, not {type(name).__name__}")
         if not 32 <= len(name) <= 64 or not is_key_name(name):
             raise KeyNotFoundError(
-                f"{self.place} has no key of that name: names there are VersionIds of 32 to 64 characters, so it was"
-                " not asked"
+                f"{self.place} has no key of that name: its names are VersionIds of 32 to 64"
+                " characters, so it was not asked"
             )
         return self._fetch({"VersionId": name})
 
     def close(self) -> None:
-        """Close the connections; a ready client is its owner's to close."""
+        """Close the connections. A ready client stays open: its owner closes it."""
         self._connection.close()
 
     def after_fork(self) -> None:
-        """In a forked child: no connection of the parent is used again.
+        """In a forked child: do not use the parent's connections.
 
-        Raises ProviderConfigError for a ready client, which nobody but its maker could make anew.
+        Raises ProviderConfigError for a ready client, which only its owner can create again.
         """
         self._connection.after_fork()
 
@@ -137,9 +137,11 @@ class AwsSecretsManagerKeyProvider:
         answer = self._connection.ask(action, lambda client: client.get_secret_value(**ask))
         version = str(answer.get("VersionId", ""))
         if not version:
-            raise ProviderConfigError(f"{action}: the answer is none of Secrets Manager; check the endpoint")
+            raise ProviderConfigError(
+                f"{action}: the answer is not a valid Secrets Manager response; check the endpoint"
+            )
         if version != which.get("VersionId", version):
-            raise InvalidKeyError(f"{self.place} was asked for version {which['VersionId']} and gave another one")
+            raise InvalidKeyError(f"{self.place} was asked for version {which['VersionId']} and returned another one")
         return self._key(version, answer)
 
     def _key(self, version: str, answer: dict[str, Any]) -> Key:
@@ -156,22 +158,22 @@ class AwsSecretsManagerKeyProvider:
         text, raw = answer.get("SecretString"), answer.get("SecretBinary")
         if text is None:
             if not isinstance(raw, bytes) or not raw:
-                raise InvalidKeyError(f"{where} is no key: it is empty")
+                raise InvalidKeyError(f"{where} is not a key: it is empty")
             if len(raw) == SECRET_BYTES and self._field is None:
                 return raw
             text = _as_text(raw)
             if text is None:
                 raise InvalidKeyError(
-                    f"{where} is no key: its {len(raw)} bytes are neither the {SECRET_BYTES} of a key nor text"
+                    f"{where} is not a key: its {len(raw)} bytes are neither the {SECRET_BYTES} of a key nor text"
                 )
         if not isinstance(text, str):
-            raise InvalidKeyError(f"{where} is no key: it is no text")
+            raise InvalidKeyError(f"{where} is not a key: it is not text")
         if self._field is None and not text.lstrip().startswith("{"):
             return read_text(text, where)
         fields = _as_object(text)
         if fields is None:
             wanted = f", so it has no field {self._field!r}" if self._field is not None else ""
-            raise InvalidKeyError(f"{where} is no key: its {len(text)} characters are no JSON object{wanted}")
+            raise InvalidKeyError(f"{where} is not a key: its {len(text)} characters are not a JSON object{wanted}")
         return read_field(fields, self._field, where)
 
 
@@ -186,8 +188,8 @@ def _check_secret_id(secret_id: str) -> None:
     except InvalidKeyError:
         return
     raise ProviderConfigError(
-        f"a key was given where the name of a secret belongs; put the key into Secrets Manager, and give the name of"
-        f" the secret, as in {_FORM}; if this really is its name, give the secret's ARN"
+        f"a key was given instead of the name of a secret; put the key into Secrets Manager, and give the"
+        f" name of the secret, as in {_FORM}; if this really is its name, give the secret's ARN"
     )
 
 

@@ -1,8 +1,8 @@
-"""A keyset: several keys that lie wrapped in a store, the same for every process of a fleet.
+"""A keyset: several keys that are stored in wrapped form, the same for every process of a fleet.
 
-A `KeyWrapper` (AWS KMS, Vault Transit) makes and opens wrapped keys, a `KeysetStore` (a file, an
-SQL database) keeps the document that lists them. `KeysetKeyProvider` hands the keys to a ring;
-`KeysetManager`, which `open_keyset(url)` makes, is what an operator changes the keyset with.
+A `KeyWrapper` (AWS KMS, Vault Transit) makes and opens wrapped keys, a `KeysetStore` (a file, an SQL database) keeps
+the document that lists them. `KeysetKeyProvider` gives the keys to a ring. Operators change the keyset with
+`KeysetManager`, which `open_keyset(url)` makes.
 """
 
 from __future__ import annotations

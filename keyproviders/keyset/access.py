@@ -76,7 +76,8 @@ class KeysetAccess:
             return None
         if not isinstance(stored, StoredKeyset):
             raise InvalidKeyError(
-                f"{self.store.place} gave a {type(stored).__name__}, not a StoredKeyset; this is a mistake in the store"
+                f"{self.store.place} returned a {type(stored).__name__} instead of a StoredKeyset; this is a bug"
+                " in the store"
             )
         if known is None or known.revision != stored.revision:
             known = Revision(stored.revision, parse(stored.text, self.name, self.label))
@@ -89,8 +90,8 @@ class KeysetAccess:
         read = self.read(known)
         if read is None:
             raise ProviderConfigError(
-                f"there is no keyset {self.name!r} in {self.store.place}; see to its place and its name, or make it"
-                " with `encrypted-sessions keys create`"
+                f"there is no keyset {self.name!r} in {self.store.place}; check its location and name,"
+                " or make it with `encrypted-sessions keys create`"
             )
         return read
 
@@ -126,24 +127,24 @@ class KeysetAccess:
         is_what = "is of format 1, which has no id" if keyset.id is None else f"has the id {keyset.id}"
         if self.given_id is not None and keyset.id != self.given_id:
             cure = (
-                "; put back its last good copy, or, if it was never upgraded, run `encrypted-sessions keys upgrade`"
+                "; restore its last good copy, or, if it was never upgraded, run `encrypted-sessions keys upgrade`"
                 " with a URL without keyset_id"
                 if keyset.id is None
-                else "; see to the place of the keyset, or put back its last good copy"
+                else "; check the location of the keyset, or restore its last good copy"
             )
-            raise ProviderConfigError(f"{self.label} {is_what}, and keyset_id is {self.given_id}{cure}")
+            raise ProviderConfigError(f"{self.label} {is_what}, but keyset_id is {self.given_id}{cure}")
         if seen is None:
             return
         if keyset.id != seen.id:
             raise InvalidKeyError(
-                f"{self.label} {is_what}, and this process saw it with the id {seen.id}; put back its last good copy,"
-                " or, if this is meant, restart the process"
+                f"{self.label} {is_what}, but this process saw it with the id {seen.id}; restore its last good"
+                " copy, or, if the change is intended, restart the process"
             )
         if keyset.revision < seen.revision:
             raise InvalidKeyError(
-                f"{self.label} is at revision {keyset.revision}, and this process saw revision {seen.revision}: an"
-                " older copy was put back; put back the last one, or, if this is meant, restart every process that uses"
-                " it"
+                f"{self.label} is at revision {keyset.revision}, but this process saw revision {seen.revision}:"
+                " an older copy was restored; restore the newest one, or, if this is intended, restart every"
+                " process that uses it"
             )
 
     def _note(self, keyset: Keyset) -> None:
@@ -163,10 +164,10 @@ def check_name(given: object, argument: str) -> None:
     if not is_key_name(given):
         raise ProviderConfigError(
             f"{argument} must be 1 to 119 characters of A-Z a-z 0-9 . _ -; {len(given)} characters were given, or"
-            " others than these"
+            " characters that are not allowed"
         )
     if try_key_text(given)[0] is not None:
-        raise ProviderConfigError(f"{argument} is no name but a key; names are public")
+        raise ProviderConfigError(f"{argument} is a key, not a name; names are public")
 
 
 @redact_frames
@@ -179,8 +180,8 @@ def check_keyset_id(given: object) -> None:
     if not is_keyset_id(given):
         # Not shown: it may be a key.
         raise ProviderConfigError(
-            f"keyset_id ({len(given)} characters) is no id of a keyset, which has 32 hex digits in small letters; copy"
-            " it from `encrypted-sessions keys list`"
+            f"keyset_id ({len(given)} characters) is not the id of a keyset, which has 32 hex digits in lower"
+            " case; copy it from `encrypted-sessions keys list`"
         )
 
 

@@ -69,8 +69,8 @@ def dump(keyset: Keyset) -> str:
     text = json.dumps(top, indent=2) + "\n"
     if len(text) > MOST_BYTES:
         raise KeysetRefusedError(
-            f"the keyset {keyset.name!r} would have {len(text)} bytes, and at most {MOST_BYTES} can be read again;"
-            " begin another keyset, and read this one through also_read="
+            f"the keyset {keyset.name!r} would have {len(text)} bytes, and at most {MOST_BYTES} can be read"
+            " again; start another keyset, and read this one through also_read="
         )
     return text
 
@@ -86,7 +86,7 @@ def parse(text: str, name: str, where: str) -> Keyset:
     except _DamageError as damage:
         problem = str(damage)
     raise InvalidKeyError(
-        f"{where} is no keyset: {problem}; put back its last good copy (nothing writes over it as it is)"
+        f"{where} is not a keyset: {problem}; restore its last good copy (it is never overwritten in this state)"
     )
 
 
@@ -135,15 +135,15 @@ def _parsed(text: str, name: str, where: str) -> Keyset:
     _check_fields(top, _TOP[version], "it", version)
     found = top["keyset"]
     if not isinstance(found, str) or not is_key_name(found):
-        raise _DamageError("its 'keyset' is no name")
+        raise _DamageError("its 'keyset' is not a name")
     if found != name:
-        raise ProviderConfigError(f"{where} has the name {found!r} in it; ask for that one, or for another place")
+        raise ProviderConfigError(f"{where} contains the name {found!r}; use that name, or another location")
     delay_s = top["activation_delay_s"]
     if type(delay_s) is not int or not 1 <= delay_s <= MOST_DELAY_S:
-        raise _DamageError(f"its 'activation_delay_s' is no whole number from 1 to {MOST_DELAY_S}")
+        raise _DamageError(f"its 'activation_delay_s' is not a whole number from 1 to {MOST_DELAY_S}")
     listed = top["keys"]
     if not isinstance(listed, list):
-        raise _DamageError("its 'keys' is no list")
+        raise _DamageError("its 'keys' is not a list")
     entries = tuple(_entry(one, f"key {at} of {len(listed)}", version) for at, one in enumerate(listed, 1))
     names = [entry.name for entry in entries]
     if len(set(names)) < len(names):
@@ -156,26 +156,26 @@ def _parsed(text: str, name: str, where: str) -> Keyset:
 
 def _only_in_format_2(top: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(top["id"], str) or not is_keyset_id(top["id"]):
-        raise _DamageError("its 'id' is no id, which has 32 hex digits")
+        raise _DamageError("its 'id' is not an id of 32 hex digits")
     for field, least, most in (("revision", 1, _LAST_REVISION), ("destroy_after_s", 0, MOST_DELAY_S)):
         if type(top[field]) is not int or not least <= top[field] <= most:
-            raise _DamageError(f"its {field!r} is no whole number from {least} to {most}")
+            raise _DamageError(f"its {field!r} is not a whole number from {least} to {most}")
     listed = top["changes"]
     if not isinstance(listed, list) or len(listed) > KEPT_CHANGES:
-        raise _DamageError(f"its 'changes' is no list of up to {KEPT_CHANGES}")
+        raise _DamageError(f"its 'changes' is not a list of up to {KEPT_CHANGES}")
     changes = tuple(_change(one, f"change {at} of {len(listed)}") for at, one in enumerate(listed, 1))
     return {**{field: top[field] for field in ("id", "revision", "destroy_after_s")}, "changes": changes}
 
 
 def _change(found: object, what: str) -> Change:
     if not isinstance(found, dict):
-        raise _DamageError(f"{what} is no object")
+        raise _DamageError(f"{what} is not an object")
     _check_fields(found, _CHANGE, what, 2)
     if not isinstance(found["what"], str) or not _WHAT.match(found["what"]):
-        raise _DamageError(f"the 'what' of {what} is no word")
+        raise _DamageError(f"the 'what' of {what} is not a word")
     key = found["key"]
     if key is not None and (not isinstance(key, str) or not is_key_name(key)):
-        raise _DamageError(f"the 'key' of {what} is no name")
+        raise _DamageError(f"the 'key' of {what} is not a name")
     return Change(
         _time(found["at"], f"the 'at' of {what}"),
         _words(found["user"], _LONGEST_WHO, f"the 'user' of {what}"),
@@ -191,11 +191,11 @@ def _loaded(text: str) -> dict[str, Any]:
         top = json.loads(text, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", None)
-        problem = "it is no JSON" + (f" from line {line} on" if line is not None else "")
+        problem = "it is not JSON" + (f" from line {line} on" if line is not None else "")
     else:
         if isinstance(top, dict):
             return top
-        problem = "it is no JSON object"
+        problem = "it is not a JSON object"
     raise _DamageError(problem)
 
 
@@ -211,12 +211,12 @@ def _format_of(top: dict[str, Any], where: str) -> int:
         raise _DamageError("it has no 'format'")
     found = top["format"]
     if type(found) is not int or found < 1:
-        raise _DamageError("its 'format' is no number of a format")
+        raise _DamageError("its 'format' is not the number of a format")
     if found not in FORMATS:
         known = " and ".join(map(str, FORMATS))
         raise ProviderConfigError(
-            f"{where} is of format {found if found < 1_000_000 else '1000000 or more'}, and this release knows formats"
-            f" {known}; install the release that wrote it"
+            f"{where} is of format {found if found < 1_000_000 else '1000000 or more'}, but this release"
+            f" reads formats {known}; install the release that wrote it"
         )
     return found
 
@@ -227,19 +227,19 @@ def _check_fields(found: dict[str, Any], wanted: tuple[str, ...], what: str, ver
         raise _DamageError(f"{what} lacks {missing[0]!r}")
     if len(found) > len(wanted):
         # Kept out rather than passed over: the next change would drop it.
-        raise _DamageError(f"{what} has fields that format {version} does not have")
+        raise _DamageError(f"{what} has fields that are not part of format {version}")
 
 
 def _entry(found: object, what: str, version: int) -> KeyEntry:
     if not isinstance(found, dict):
-        raise _DamageError(f"{what} is no object")
+        raise _DamageError(f"{what} is not an object")
     state = found.get("state")
     if not isinstance(state, str) or state not in _FIELDS:
-        raise _DamageError(f"{what} has no state that format {version} knows")
+        raise _DamageError(f"{what} has a state that is not part of format {version}")
     _check_fields(found, _FIELDS[state], what, version)
     name = found["name"]
     if not isinstance(name, str) or not is_key_name(name):
-        raise _DamageError(f"{what} has no name that a key can have")
+        raise _DamageError(f"{what} has a name that a key cannot have")
     what = f"{what} ({name})"
     entry = KeyEntry(
         name,
@@ -252,7 +252,7 @@ def _entry(found: object, what: str, version: int) -> KeyEntry:
     )
     times = [time for time in (entry.created_at, entry.retired_at, entry.destroyed_at) if time is not None]
     if times != sorted(times) or entry.activate_at < entry.created_at:
-        raise _DamageError(f"the times of {what} are not in their order")
+        raise _DamageError(f"the times of {what} are out of order")
     return entry
 
 
@@ -264,17 +264,17 @@ def _time(found: object, what: str) -> int:
             return int(datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc).timestamp())
         except ValueError:
             pass  # the 30th of February
-    raise _DamageError(f"{what} is no time such as 2026-11-23T07:00:00Z")
+    raise _DamageError(f"{what} is not a time such as 2026-11-23T07:00:00Z")
 
 
 def _text(found: object, longest: int, what: str) -> str:
     if not isinstance(found, str) or len(found) > longest or not _PRINTABLE.match(found):
-        raise _DamageError(f"{what} is no text of 1 to {longest} printable characters without spaces")
+        raise _DamageError(f"{what} is not text of 1 to {longest} printable characters without spaces")
     return found
 
 
 def _words(found: object, longest: int, what: str) -> str:
     # Shown on terminals.
     if not isinstance(found, str) or not 1 <= len(found) <= longest or not found.isprintable():
-        raise _DamageError(f"{what} is no line of 1 to {longest} printable characters")
+        raise _DamageError(f"{what} is not a line of 1 to {longest} printable characters")
     return found

@@ -17,10 +17,9 @@ class KeyInfo(NamedTuple):
         name: Its name.
         state: `pending`, `active`, `decrypt-only`, `retired` or `destroyed`.
         created_at: When it was made.
-        activate_at: From when on it may be the active one.
+        activate_at: When it can become the active key.
         kek: The key-encryption key that wraps it, or wrapped it last.
-        written_until: Until when some process may still write with it; None for a key that is active or
-            pending.
+        written_until: Until when a process may still write with it; None for a key that is active or pending.
         retired_at: When it was retired, or None.
         destroyed_at: When it was destroyed, or None.
     """
@@ -36,14 +35,14 @@ class KeyInfo(NamedTuple):
 
 
 class KeysetChange(NamedTuple):
-    """One change of a keyset, as whoever made it said. Nothing proves it.
+    """One change of a keyset, as stated by whoever made it. It is not proven.
 
     Args:
         at: When, aware and in UTC.
         user: The name of the operating system's user.
         host: The name of the machine.
         what: The change: `create`, `rotate`, `rewrap`, `retire`, `restore`, `destroy`, `upgrade`.
-        key: The name of the key that was changed, or None where it was all of them.
+        key: The name of the key that was changed, or None if all keys were changed.
         reason: Why, or None.
     """
 
@@ -56,7 +55,7 @@ class KeysetChange(NamedTuple):
 
 
 class KeysetInfo(NamedTuple):
-    """A keyset as it is now. One of format 1 has no id, and knows no changes.
+    """A keyset as it is now. A keyset of format 1 has no id and does not record changes.
 
     Args:
         name: Its name.
@@ -64,7 +63,7 @@ class KeysetInfo(NamedTuple):
         keys: Its keys, the oldest first.
         format: The format that it is written in, 1 or 2.
         id: Its id, or None.
-        revision: How often it was written; 0 in format 1.
+        revision: How many times it was written; 0 in format 1.
         destroy_after_s: How long a retired key waits until it may be destroyed, in seconds.
         changes: Its last changes, the oldest first.
     """

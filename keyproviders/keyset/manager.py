@@ -40,18 +40,18 @@ _ID_BYTES = 16
 
 @redact_frames
 def open_keyset(url: str, *, allow_insecure: bool = False) -> KeysetManager:
-    """The manager of the keyset of a URL such as `aws-kms:` or `vault-transit:`. Nothing is asked yet.
+    """The manager of the keyset at a URL such as `aws-kms:` or `vault-transit:`. Nothing is contacted yet.
 
     Args:
-        url: The URL, as services have it for the ring.
-        allow_insecure: Let the wrapper use a connection that is not protected; it warns then.
+        url: The URL, the same that services use for the ring.
+        allow_insecure: Allow the wrapper to use an unprotected connection, with a warning.
 
     Returns:
         The manager.
 
     Raises:
-        TypeError: An argument is of a wrong type.
-        ProviderConfigError: It is no URL of a keyset, or has a mistake in it.
+        TypeError: An argument has the wrong type.
+        ProviderConfigError: It is not the URL of a keyset, or has a mistake in it.
     """
     opened = open_keyset_url(url, allow_insecure=allow_insecure)
     return KeysetManager(opened.wrapper, opened.store, name=opened.name, keyset_id=opened.keyset_id)
@@ -60,24 +60,24 @@ def open_keyset(url: str, *, allow_insecure: bool = False) -> KeysetManager:
 class KeysetManager:
     """Changes one keyset: `KeysetManager(wrapper, store)`, or `open_keyset(url)`.
 
-    Every change is one compare-and-swap in the store, begun again when somebody else was first. One
-    that is killed at any moment leaves the old keyset or the new one, and can be repeated: what is
-    done already is left as it is. What was read as damaged is never written over.
+    Every change is one compare-and-swap in the store, and is tried again if somebody else changed the keyset first.
+    If a change is killed at any moment, either the old keyset or the new one remains, and the change can be repeated:
+    what is done already stays as it is. A damaged keyset is never overwritten.
 
-    The methods raise KeysetRefusedError for what the keyset's state does not allow, and what the
-    wrapper and the store raise; with KeyUnavailableError a change may have been made, as `list()`
-    shows. Each that makes a change takes a `reason`, which a keyset of format 2 has on record with
-    the user, the machine and the time: its last 20 changes, and beside it all of them.
+    The methods raise KeysetRefusedError for what the keyset's state does not allow, and the errors of the wrapper and
+    the store. After KeyUnavailableError a change may have been made: `list()` shows it. Each method that makes a
+    change takes a `reason`. A keyset of format 2 records it with the user, the machine and the time: the last 20
+    changes in the keyset, and all of them beside it.
 
     Args:
         wrapper: What wraps its keys.
         store: Where it is kept.
         name: Its name in the store.
-        keyset_id: The id that it must have; None for whichever it has.
+        keyset_id: The id that the keyset must have; None for any id.
         clock: Gives the time in Unix seconds.
 
     Raises:
-        TypeError: An argument is of a wrong type.
+        TypeError: An argument has the wrong type.
         ProviderConfigError: No keyset can have that name or id.
     """
 
@@ -101,7 +101,7 @@ class KeysetManager:
 
     @property
     def keyset_id(self) -> str | None:
-        """The keyset's id: as it was given, made or read; None before that, and in format 1."""
+        """The keyset's id, as it was given, created or read; None before that, and in format 1."""
         return self._access.keyset_id
 
     @redact_frames
@@ -113,25 +113,25 @@ class KeysetManager:
         destroy_after_s: int = DEFAULT_DESTROY_AFTER_S,
         reason: str | None = None,
     ) -> KeyInfo:
-        """Make the keyset, with one key that is active at once. Refused where there is one already.
+        """Create the keyset, with one key that is active at once. Refused if there is one already.
 
-        It is of format 2, which release 0.1.0 does not read. `keyset_id` is its id from then on.
+        It has format 2, which release 0.1.0 cannot read. `keyset_id` is its id from then on.
 
         Args:
-            key_name: The name of the key; None to have one made.
-            activation_delay_s: How long a new key waits until it becomes active, in seconds, at least 1; a
-                ring needs its `fresh_s + stale_write_s + 60`.
-            destroy_after_s: How long a retired key waits until it may be destroyed, in seconds.
-            reason: Why, for the record; None for none.
+            key_name: The name of the key; None to generate one.
+            activation_delay_s: How long a new key waits until it becomes active, in seconds, at least 1; it must
+                cover a ring's `fresh_s + stale_write_s + 60`.
+            destroy_after_s: How long a retired key must wait before it may be destroyed, in seconds.
+            reason: The reason, for the record; None for no reason.
 
         Returns:
             The key.
 
         Raises:
             KeysetRefusedError: There is a keyset already.
-            TypeError: An argument is of a wrong type.
-            ProviderConfigError: No key can have that name, a time is out of its bounds, or the manager was
-                given an id: a new keyset gets one of its own.
+            TypeError: An argument has the wrong type.
+            ProviderConfigError: No key can have that name, a time is out of range, or the manager was given an id: a
+                new keyset gets its own.
         """
         _check_seconds(activation_delay_s, "activation_delay_s", 1)
         _check_seconds(destroy_after_s, "destroy_after_s", 0)
@@ -148,12 +148,12 @@ class KeysetManager:
                 self.not_noted = note_changes(self._access, keyset)
                 return self._info(keyset, entry.name)
         raise KeysetRefusedError(
-            f"there is {self._access.label} already, and nothing was changed; rotate adds a key to it"
+            f"{self._access.label} exists already, and nothing was changed; `rotate` adds a key to it"
         )
 
     @redact_frames
     def list(self) -> KeysetInfo:
-        """The keyset as it is now. It unwraps nothing.
+        """The keyset as it is now. No key is unwrapped.
 
         Returns:
             The keyset and all its keys.
@@ -166,11 +166,11 @@ class KeysetManager:
 
     @redact_frames
     def history(self) -> tuple[KeysetChange, ...]:
-        """All changes that were noted, the oldest first: the keyset itself has the last 20 only.
+        """All recorded changes, the oldest first: the keyset itself has only the last 20.
 
         The others are in the table `encrypted_sessions_keysets_changes` of its database, or in the file
-        `PATH.changes` beside it. Of a keyset that was deleted and made again, those of both. One of format 1
-        has none. Whoever can write there can write anything: they are a help, and no proof.
+        `PATH.changes` beside it. If a keyset was deleted and created again, the changes of both are there. A keyset
+        of format 1 has none. Whoever can write there can write anything, so the changes are not proof.
 
         Returns:
             The changes.
@@ -184,21 +184,20 @@ class KeysetManager:
     def rotate(self, *, key_name: str | None = None, now: bool = False, reason: str | None = None) -> KeyInfo:
         """Add a key, which becomes active after the keyset's activation delay. Refused while one is pending.
 
-        With `now` it is active at once, for an emergency: a process that has not read the keyset
-        since looks it up when it meets an item that was sealed with it. A key that is pending then is
-        overtaken, and never becomes active.
+        With `now` it is active at once, for an emergency: a process that has not read the keyset since then looks the
+        key up when it meets an item sealed with it. A key that is still pending then never becomes active.
 
         Args:
-            key_name: The name of the key; None to have one made.
+            key_name: The name of the key; None to generate one.
             now: Whether it is active at once.
-            reason: Why, for the record; None for none.
+            reason: The reason, for the record; None for no reason.
 
         Returns:
             The new key.
 
         Raises:
             KeysetRefusedError: A key is pending, or had that name before.
-            TypeError: An argument is of a wrong type.
+            TypeError: An argument has the wrong type.
             ProviderConfigError: No key can have that name.
         """
         _check_flag(now, "now")
@@ -220,12 +219,12 @@ class KeysetManager:
 
     @redact_frames
     def rewrap(self, *, reason: str | None = None) -> tuple[KeyInfo, ...]:
-        """Wrap every key that is not destroyed under the wrapper's own key-encryption key, as it is now.
+        """Wrap every key that is not destroyed under the current version of the wrapper's own key-encryption key.
 
-        All at once: the keyset is changed when each of them is wrapped anew. Its format stays.
+        The keyset is changed once, after all keys are wrapped again. Its format stays the same.
 
         Args:
-            reason: Why, for the record; None for none.
+            reason: The reason, for the record; None for no reason.
 
         Returns:
             Those keys.
@@ -253,19 +252,19 @@ class KeysetManager:
     def upgrade(self, *, destroy_after_s: int = DEFAULT_DESTROY_AFTER_S, reason: str | None = None) -> KeysetInfo:
         """Move a keyset of format 1 to format 2, with an id that is bound to each of its keys.
 
-        For when every process that uses it has a release that reads format 2, which 0.1.0 does not. One
-        of format 2 is left as it is.
+        Do this only when every process that uses it has a release that reads format 2, which 0.1.0 does not. A keyset
+        of format 2 stays as it is.
 
         Args:
-            destroy_after_s: How long a retired key waits until it may be destroyed, in seconds.
-            reason: Why, for the record; None for none.
+            destroy_after_s: How long a retired key must wait before it may be destroyed, in seconds.
+            reason: The reason, for the record; None for no reason.
 
         Returns:
             The keyset.
 
         Raises:
             KeysetRefusedError: The wrapper has no `rebind`.
-            TypeError: An argument is of a wrong type.
+            TypeError: An argument has the wrong type.
             KeyProviderError: What the wrapper and the store raise.
         """
         _check_seconds(destroy_after_s, "destroy_after_s", 0)
@@ -295,15 +294,15 @@ class KeysetManager:
 
     @redact_frames
     def retire(self, key_name: str, *, reason: str | None = None) -> KeyInfo:
-        """Hand out that key no longer: reading with it is KeyDisabledError, until it is restored.
+        """Stop handing out a key: reading with it raises KeyDisabledError, until it is restored.
 
-        Refused for the active and a pending key, and for one that a process might still write with:
-        until the activation delay after the next key became active. There is no way around that, since
-        what such a process writes could not be read.
+        Refused for the active key, for a pending key, and for a key that a process might still write with: until the
+        activation delay after the next key became active. This cannot be overridden, since what such a process writes
+        could not be read.
 
         Args:
             key_name: Its name.
-            reason: Why, for the record; None for none.
+            reason: The reason, for the record; None for no reason.
 
         Returns:
             The key.
@@ -321,7 +320,7 @@ class KeysetManager:
 
         Args:
             key_name: Its name.
-            reason: Why, for the record; None for none.
+            reason: The reason, for the record; None for no reason.
 
         Returns:
             The key.
@@ -335,24 +334,24 @@ class KeysetManager:
 
     @redact_frames
     def destroy(self, key_name: str, *, now: bool = False, reason: str | None = None) -> KeyInfo:
-        """Remove the bytes of a retired key for good; its record stays. Refused for any other key.
+        """Remove the bytes of a retired key permanently; its record stays. Refused for any other key.
 
-        Refused, too, until it has been retired for the keyset's `destroy_after_s`, in which somebody may miss it.
-        A keyset of format 1 has no such time.
+        Also refused until the key has been retired for the keyset's `destroy_after_s`, during which somebody may find
+        that it is still needed. A keyset of format 1 has no such time.
 
-        Copies of the keyset in backups still have them, until these expire or the version of the
+        Copies of the keyset in backups still contain the bytes, until they expire or the version of the
         key-encryption key is destroyed.
 
         Args:
             key_name: Its name.
-            now: Whether it goes at once, however short it has been retired.
-            reason: Why, for the record; None for none.
+            now: Whether to destroy it at once, no matter how long it has been retired.
+            reason: The reason, for the record; None for no reason.
 
         Returns:
-            The key, of which only the record is left.
+            The key; only its record is left.
 
         Raises:
-            KeysetRefusedError: It is not retired, or not for long enough, or there is no such key.
+            KeysetRefusedError: It is not retired, or not long enough, or there is no such key.
         """
         check_name(key_name, "key_name")
         _check_flag(now, "now")
@@ -382,8 +381,8 @@ class KeysetManager:
                 return changed
             time.sleep(random.uniform(0, _LONGEST_PAUSE_S))  # noqa: S311 - keeps those apart who try at once
         raise KeyUnavailableError(
-            f"{self._access.label} was changed by others {_MOST_TRIES} times before this change came"
-            " through; nothing was changed by it; try again"
+            f"{self._access.label} was changed by others {_MOST_TRIES} times while this change"
+            " was attempted; this change was not made; try again"
         )
 
     def _change(self, what: str, reason: str | None, key_name: str | None = None) -> Change:
@@ -404,8 +403,8 @@ class KeysetManager:
     def _answer(self, wrapped: WrappedKey) -> WrappedKey:
         if not isinstance(wrapped, WrappedKey):
             raise InvalidKeyError(
-                f"{self._wrapper.place} gave a {type(wrapped).__name__}, not a WrappedKey; this is a mistake in the"
-                " wrapper"
+                f"{self._wrapper.place} returned a {type(wrapped).__name__} instead of a WrappedKey; this"
+                " is a bug in the wrapper"
             )
         return wrapped
 

@@ -172,8 +172,8 @@ class Keyset(NamedTuple):
         """Refuse a name that is in the keyset or was."""
         if self.find(key_name) is not None:
             raise KeysetRefusedError(
-                f"the keyset {self.name!r} has or had a key {key_name!r}, and names are never used again; choose"
-                " another one, or none"
+                f"the keyset {self.name!r} has or had a key {key_name!r}, and names are never reused;"
+                " choose another name, or none"
             )
 
     def added(self, entry: KeyEntry) -> Keyset:
@@ -190,13 +190,14 @@ class Keyset(NamedTuple):
         if state != "decrypt-only":
             raise KeysetRefusedError(
                 f"the key {key_name!r} of the keyset {self.name!r} is {state}, and only a decrypt-only key can be"
-                " retired; " + ("rotate first" if state == "active" else "it would have to become active first")
+                " retired; " + ("rotate first" if state == "active" else "wait until it is active")
             )
         until = self.written_until(entry)
         if until is not None and now < until:
             raise KeysetRefusedError(
-                f"a process that could not see the newer key may write with the key {key_name!r} of the keyset"
-                f" {self.name!r} until {time_text(until)}, and nobody could read what it writes; retire it after that"
+                f"until {time_text(until)}, a process that has not seen the newer key may write with the"
+                f" key {key_name!r} of the keyset {self.name!r}, and nobody could read what it writes; retire the"
+                " key after that"
             )
         return self._with(entry._replace(retired_at=max(int(now), entry.created_at)))
 
@@ -206,7 +207,7 @@ class Keyset(NamedTuple):
         if entry.destroyed_at is not None:
             raise KeysetRefusedError(
                 f"the key {key_name!r} of the keyset {self.name!r} was destroyed at {time_text(entry.destroyed_at)};"
-                " nothing brings it back but a copy of the keyset from before that"
+                " only a copy of the keyset from before then brings it back"
             )
         return self._with(entry._replace(retired_at=None))
 
@@ -218,14 +219,14 @@ class Keyset(NamedTuple):
         if entry.retired_at is None:
             raise KeysetRefusedError(
                 f"the key {key_name!r} of the keyset {self.name!r} is {self.state(entry, now)}, and only a retired"
-                " key can be destroyed; retire it first, and see for a while that nobody misses it"
+                " key can be destroyed; retire it first, and make sure for a while that it is not needed"
             )
         until = entry.retired_at + self.destroy_after_s
         if self.destroy_after_s and now < until and not at_once:
             raise KeysetRefusedError(
                 f"the key {key_name!r} of the keyset {self.name!r} was retired at {time_text(entry.retired_at)} and may"
-                f" be destroyed from {time_text(until)} on, for somebody may still miss it; to do it all the same:"
-                f" now=True, on the command line --now {key_name}"
+                f" be destroyed from {time_text(until)} on, since it may still be needed; to destroy it now:"
+                f" now=True, or on the command line --now {key_name}"
             )
         return self._with(entry._replace(ciphertext=None, destroyed_at=max(int(now), entry.retired_at)))
 

@@ -50,29 +50,28 @@ class KeysetKeyProvider:
     As a URL: `aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json`, or with
     `keyset=sql&dsn_env=DATABASE_URL&keyset_name=tenant-7`, or `vault-transit:agents?keyset=...`.
 
-    Each call reads the keyset, so what is done in it is seen at the next one. A key is unwrapped when
-    it is first asked for, and again when its copy is older than `revalidate_s` (seconds), or when it
-    lies there in another wrapping. A copy of a key that the keyset no longer hands out is dropped.
+    Each call reads the keyset, so changes are seen at the next call. A key is unwrapped when it is first requested,
+    and again when its copy is older than `revalidate_s` (seconds), or when its stored wrapping has changed. A copy of
+    a key that the keyset no longer hands out is dropped.
 
-    With a `keyset_id` any other keyset is refused, and so is one of format 1, which has no id. Without
-    one the first id that is seen is the only one from then on. A revision below one that was seen is
-    refused either way (InvalidKeyError), until the process is restarted.
+    With a `keyset_id`, any other keyset is refused, and so is a keyset of format 1, which has no id. Without it, only
+    the first id that was seen is accepted from then on. In both cases, a revision older than one that was seen is
+    refused (InvalidKeyError) until the process is restarted.
 
-    A retired key is KeyDisabledError, a destroyed one KeyDestroyedError, a keyset that is missing
-    ProviderConfigError, and one that is damaged InvalidKeyError. `activation_delay_s` is the keyset's
-    own, None before the first call; a ring whose writers would not see a new key in that time refuses
-    the keyset.
+    A retired key raises KeyDisabledError, a destroyed key KeyDestroyedError, a missing keyset ProviderConfigError,
+    and a damaged keyset InvalidKeyError. `activation_delay_s` is that of the keyset, None before the first call. A
+    ring whose writers would not see a new key in that time refuses the keyset.
 
     Args:
         wrapper: What wraps its keys.
         store: Where it is kept.
         name: Its name in the store.
-        keyset_id: The id that it must have; None for the first one that is seen.
-        revalidate_s: The age, in seconds, from which on a key is unwrapped again.
+        keyset_id: The id that the keyset must have; None for the first id that is seen.
+        revalidate_s: The age, in seconds, at which a key is unwrapped again.
         clock: Gives the time in Unix seconds.
 
     Raises:
-        TypeError: An argument is of a wrong type.
+        TypeError: An argument has the wrong type.
         ProviderConfigError: No keyset can have that name or id, or `revalidate_s` is not finite and above 0.
     """
 
@@ -106,10 +105,10 @@ class KeysetKeyProvider:
         self._new_locks()
 
     def expect(self, active_s: float, other_s: float) -> None:
-        """A ring says how long it goes on with an answer: about the active key, and about another one.
+        """Called by a ring: how long it uses an answer about the active key, and about another key.
 
-        A copy is made anew so early that what is done to the key-encryption key is noticed two minutes
-        after `revalidate_s` at the latest. Of several rings the slowest counts.
+        Copies are renewed early enough that changes of the key-encryption key are noticed at most two minutes after
+        `revalidate_s`. With several rings, the slowest one counts.
         """
         before = self._asked_every_s
         self._asked_every_s = max(before[0], active_s), max(before[1], other_s)
@@ -123,7 +122,7 @@ class KeysetKeyProvider:
 
     @redact_frames
     def active(self) -> Key:
-        """The key that the keyset says to encrypt with now."""
+        """The key to encrypt with now, as the keyset says."""
         keyset = self._keyset()
         return self._key(keyset, keyset.active(self._clock()), self._asked_every_s[0])
 
@@ -133,7 +132,9 @@ class KeysetKeyProvider:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, not {type(name).__name__}")
         if not is_key_name(name):
-            raise KeyNotFoundError(f"{self.place} has no key of that name: no key can have it, so it was not asked")
+            raise KeyNotFoundError(
+                f"{self.place} has no key of that name: a key cannot have such a name, so it was not asked"
+            )
         keyset = self._keyset()
         entry = keyset.find(name)
         if entry is None:
@@ -161,7 +162,7 @@ class KeysetKeyProvider:
 
     @redact_frames
     def examine(self) -> list[str]:
-        """What is known of the keyset beyond its keys, in sentences for `encrypted-sessions doctor`.
+        """What is known about the keyset beyond its keys, in sentences for `encrypted-sessions doctor`.
 
         Returns:
             The sentences.
@@ -172,15 +173,15 @@ class KeysetKeyProvider:
         keyset = self._keyset()
         if keyset.id is None:
             without_id = (
-                f"the keyset {keyset.name!r} is of format 1: it has no id, so one of another place with its name passes"
-                " for it; when every process has a release that reads format 2 (0.2.0 or later), run"
+                f"the keyset {keyset.name!r} is of format 1: it has no id, so another keyset with the same name is"
+                " accepted in its place; when every process has a release that reads format 2 (0.2.0 or later), run"
                 " `encrypted-sessions keys upgrade`"
             )
             return [without_id]
         named = "" if self._access.given_id is not None else f"; add keyset_id={keyset.id} to the URL"
         return [
             f"the keyset {keyset.name!r} has the id {keyset.id}{named}",
-            f"it is at revision {keyset.revision}: a process that saw a later one refuses it until it is restarted",
+            f"it is at revision {keyset.revision}: a process that saw a later revision refuses it until restarted",
         ]
 
     def close(self) -> None:
@@ -191,7 +192,7 @@ class KeysetKeyProvider:
         self._access.close()
 
     def after_fork(self) -> None:
-        """In a forked child: new locks here, and what the wrapper and the store need there."""
+        """In a forked child: make new locks, and prepare the wrapper and the store."""
         self._new_locks()
         self._access.after_fork()
 
@@ -200,8 +201,8 @@ class KeysetKeyProvider:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
-            "a KeysetKeyProvider cannot be copied or pickled: it holds keys; make one in the other process, from the"
-            " same URL"
+            "a KeysetKeyProvider cannot be copied or pickled: it holds keys; make one in the other process"
+            " from the same URL"
         )
 
     def _new_locks(self) -> None:
@@ -260,7 +261,7 @@ class KeysetKeyProvider:
         if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
             found = f"{len(secret)} bytes" if isinstance(secret, bytes) else f"a {type(secret).__name__}"
             raise InvalidKeyError(
-                f"unwrapping the key {entry.name!r} of {self.place} gave {found}, and a key has {SECRET_BYTES} bytes"
+                f"unwrapping the key {entry.name!r} of {self.place} gave {found}, but a key has {SECRET_BYTES} bytes"
             )
         return _key_of(keyset, entry, secret)
 

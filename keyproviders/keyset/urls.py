@@ -18,7 +18,7 @@ __all__ = ["OpenedURL", "open_keyset_url"]
 _OPTIONS = frozenset({"keyset", "keyset_name", "keyset_id"})
 _REFUSED = {
     "dsn": "URLs are logged and shown, and a DSN may have a password; put it into a variable, and name that in dsn_env",
-    "store": "it is called keyset, as in keyset=file:/etc/agents/keyset.json",
+    "store": "the option is called keyset, as in keyset=file:/etc/agents/keyset.json",
 }
 
 
@@ -46,7 +46,7 @@ def open_keyset_url(url: str, *, allow_insecure: bool = False) -> OpenedURL:
     if scheme is None or wrapper_type is None:
         # Nothing of it is shown: it may well be a key.
         raise ProviderConfigError(
-            f"what was given as the URL of a keyset ({len(url)} characters) begins with none of"
+            f"the URL of a keyset ({len(url)} characters given) must begin with one of"
             f" {', '.join(f'{known}:' for known in wrapper_schemes())}; write it as in"
             f" aws-kms:alias/agents?{stores.EXAMPLES}"
         )

@@ -13,21 +13,20 @@ __all__ = ["EnvKeyProvider"]
 
 
 class EnvKeyProvider:
-    """Keys in an environment variable, read anew at each call: `EnvKeyProvider("SESSION_KEYS")`.
+    """Keys in an environment variable, read at each call: `EnvKeyProvider("SESSION_KEYS")`.
 
-    The variable holds one key, or several separated by commas or new lines, the active one first.
-    An entry that is base64 of 32 bytes is a key without a name; any other is split at its first
-    `=` into `name=key`.
+    The variable holds one key, or several separated by commas or new lines, the active one first. An entry that is
+    base64 of 32 bytes is a key without a name; any other entry is split at its first `=` into `name=key`.
 
-    As a URL: `env:SESSION_KEYS`. A call raises ProviderConfigError when the variable is not set, and
-    InvalidKeyError when its content is no list of keys.
+    As a URL: `env:SESSION_KEYS`. A call raises ProviderConfigError if the variable is not set, and InvalidKeyError if
+    its content is not a list of keys.
 
     Args:
         variable: The name of the variable.
 
     Raises:
-        TypeError: The name is no str.
-        ProviderConfigError: It is no name of a variable.
+        TypeError: The name is not a str.
+        ProviderConfigError: It is not the name of a variable.
     """
 
     @redact_frames
@@ -36,15 +35,15 @@ class EnvKeyProvider:
             raise TypeError(f"variable must be a str, not {type(variable).__name__}")
         if looks_like_key(variable):
             raise ProviderConfigError(
-                "a key was given where the name of an environment variable belongs; put the key "
-                "into a variable, and give the name of that variable, as in env:SESSION_KEYS"
+                "a key was given instead of the name of an environment variable; "
+                "put the key into a variable, and give that variable's name, as in env:SESSION_KEYS"
             )
         if not (variable.isascii() and variable.isidentifier()):
             # Not shown: a mistyped key is no name of a variable either.
             raise ProviderConfigError(
-                f"the name of an environment variable is letters, digits and _, and begins with no "
-                f"digit; what was given ({len(variable)} characters) is none; "
-                f"write it as in env:SESSION_KEYS"
+                f"the name of an environment variable has letters, digits and _, and does "
+                f"not begin with a digit; what was given ({len(variable)} characters) is "
+                f"not such a name; write it as in env:SESSION_KEYS"
             )
         self._variable = variable
         self.place = f"env:{variable}"
@@ -52,7 +51,7 @@ class EnvKeyProvider:
     @classmethod
     @redact_frames
     def from_url(cls, url: str, *, allow_insecure: bool = False) -> EnvKeyProvider:  # noqa: ARG003 - all have it
-        """The provider of `env:VARIABLE`. Nothing here is insecure, so the flag changes nothing."""
+        """The provider of `env:VARIABLE`. Nothing here is insecure, so the flag has no effect."""
         return cls(url.partition(":")[2])
 
     def active(self) -> Key:
@@ -64,7 +63,7 @@ class EnvKeyProvider:
         return self._read().find(name)
 
     def names(self) -> dict[str, str | None]:
-        """What `get` would find now: every name and fingerprint, with the fingerprint of its key."""
+        """Everything that `get` would find now: every name and fingerprint, with the fingerprint of its key."""
         return self._read().names
 
     @redact_frames

@@ -30,17 +30,15 @@ _READS = 5
 class FileKeyProvider:
     """Keys in a file, or in a directory of files: `FileKeyProvider("/etc/keys/sessions")`.
 
-    A file holds one key or several, as an environment variable does, the active one first; a line
-    that begins with `#` is a comment. In a directory each file holds one key, the file's name is
-    the key's name, and a file `ACTIVE` holds the name of the active one; with a single key it may
-    be missing. Files whose names begin with a dot are passed over. This is how Kubernetes mounts a
-    secret.
+    A file holds one key or several, as an environment variable does, the active one first; a line that begins with
+    `#` is a comment. In a directory each file holds one key, the file's name is the key's name, and a file `ACTIVE`
+    holds the name of the active key; with a single key it may be missing. Files whose names begin with a dot are
+    ignored. Kubernetes mounts secrets in this form.
 
-    The content is read anew whenever it has changed, also when a symbolic link has been moved to
-    another place. Then what does not exist is KeyUnavailableError, since it may be rendered late; what
-    is half-written or no list of keys is InvalidKeyError. Warns InsecurePermissionsWarning, once a path,
-    when others than the owner may read or replace it, or the owner is neither root nor the user of this
-    process, unless it is mounted read-only.
+    The content is read again whenever it has changed, also if a symbolic link was changed. A missing file raises
+    KeyUnavailableError, since it may be rendered later; a file that is half-written or not a list of keys raises
+    InvalidKeyError. An InsecurePermissionsWarning is given once per path if users other than the owner may read or
+    replace it, or if the owner is neither root nor the user of this process, unless it is mounted read-only.
 
     As a URL: `file:/etc/keys/sessions` or `file:///etc/keys/sessions`.
 
@@ -49,17 +47,19 @@ class FileKeyProvider:
 
     Raises:
         TypeError: The path is neither a str nor a path of str.
-        ProviderConfigError: It is empty, or cannot be a path.
+        ProviderConfigError: It is empty, or is not a valid path.
     """
 
     @redact_frames
     def __init__(self, path: str | os.PathLike[str]) -> None:
         text = path_text(path)
         if not text or "\0" in text:
-            raise ProviderConfigError("the path of a file of keys is empty, or has a NUL; give it as in file:/etc/keys")
+            raise ProviderConfigError(
+                "the path of a file of keys is empty or contains a NUL; give it as in file:/etc/keys"
+            )
         if any(looks_like_key(part) for part in (text, *text.replace("=", ",").split(","))):
             raise ProviderConfigError(
-                "a key was given where the path of a file belongs; put the key into a file, and give the file's path"
+                "a key was given instead of the path of a file; put the key into a file, and give the file's path"
             )
         self._path = text
         self.place = f"file:{text}"
@@ -69,7 +69,7 @@ class FileKeyProvider:
     @classmethod
     @redact_frames
     def from_url(cls, url: str, *, allow_insecure: bool = False) -> FileKeyProvider:  # noqa: ARG003 - all have it
-        """The provider of `file:PATH` or `file:///PATH`. There is nothing insecure to allow."""
+        """The provider of `file:PATH` or `file:///PATH`. Nothing here is insecure, so the flag has no effect."""
         rest = path_in_url(url.partition(":")[2])
         if "%" in rest:
             from urllib.parse import unquote  # noqa: PLC0415 - few paths need it
@@ -86,7 +86,7 @@ class FileKeyProvider:
         return self._keys().find(name)
 
     def names(self) -> dict[str, str | None]:
-        """What `get` would find now: every name and fingerprint, with the fingerprint of its key."""
+        """Everything that `get` would find now: every name and fingerprint, with the fingerprint of its key."""
         return self._keys().names
 
     @redact_frames
@@ -102,19 +102,19 @@ class FileKeyProvider:
                 unchanged = _stamp(self._path) == before
             except FileNotFoundError:
                 problem: KeyProviderError = KeyUnavailableError(
-                    f"{self.place} does not exist (yet); create it, or wait for what renders it"
+                    f"{self.place} does not exist (yet); create it, or wait until it is rendered"
                 )
                 break
             except OSError as error:
                 kind = KeyAccessDeniedError if isinstance(error, PermissionError) else KeyUnavailableError
-                problem = kind(f"{self.place} cannot be read: {error.strerror}; see to its owner and its mode")
+                problem = kind(f"{self.place} cannot be read: {error.strerror}; check its owner and mode")
                 break
             if unchanged:
                 keys = self._understood(contents)
                 self._read = (before, keys)
                 return keys
         else:
-            problem = KeyUnavailableError(f"{self.place} keeps changing while it is read; write it in one move")
+            problem = KeyUnavailableError(f"{self.place} keeps changing while it is read; replace it in one step")
         raise problem
 
     def _understood(self, contents: bytes | dict[str, bytes]) -> KeyList:
@@ -165,7 +165,7 @@ def _is_key_file(name: str) -> bool:
 def _text(content: bytes, what: str) -> str:
     # Asked rather than tried: the error of a codec holds the content.
     if not content.isascii():
-        raise InvalidKeyError(f"{what} has characters that no key has; it must be plain text (ASCII)")
+        raise InvalidKeyError(f"{what} has characters that a key cannot have; it must be plain text (ASCII)")
     return content.decode("ascii")
 
 
@@ -175,21 +175,23 @@ def _keys_of_directory(contents: dict[str, bytes], place: str) -> list[Key]:
     keys: dict[str, Key] = {}
     for name in sorted(files):
         if not is_key_name(name):
-            raise InvalidKeyError(f"{place}: a file's name is the key's, and {name!r} is no name of a key; rename it")
+            raise InvalidKeyError(
+                f"{place}: a file's name is the key's name, and {name!r} is not a valid one; rename the file"
+            )
         secret, problem = try_key_text(_text(files[name], f"{place}: the file {name}"))
         if secret is None:
-            raise InvalidKeyError(f"{place}: the file {name} is no key: {problem}; it must hold 32 bytes as base64")
+            raise InvalidKeyError(f"{place}: the file {name} is not a key: {problem}; it must hold 32 bytes as base64")
         keys[name] = Key(name, secret)
     if not keys:
         raise InvalidKeyError(f"{place} has no file with a key")
     if marker is None and len(keys) > 1:
         raise InvalidKeyError(
-            f"{place} has {len(keys)} keys and no file {_ACTIVE_FILE}; write the name of the active one into it"
+            f"{place} has {len(keys)} keys but no file {_ACTIVE_FILE}; write the name of the active key into that file"
         )
     chosen = next(iter(keys)) if marker is None else _text(marker, f"{place}: the file {_ACTIVE_FILE}").strip()
     if chosen not in keys:
         # Not shown: it may be a key in the wrong file.
         raise InvalidKeyError(
-            f"{place}: the file {_ACTIVE_FILE} names a key that is not there; there are {', '.join(keys)}"
+            f"{place}: the file {_ACTIVE_FILE} names a key that is not there; the folder has {', '.join(keys)}"
         )
     return [keys.pop(chosen), *keys.values()]

@@ -58,8 +58,8 @@ class KeyList:
                 return key
         wanted = repr(name) if is_key_name(name) else "of that name (no key can have it)"
         raise KeyNotFoundError(
-            f"{self._place} has no key {wanted}; it has {self.kids}; if an older key is missing,"
-            " list it after the active one"
+            f"{self._place} has no key {wanted}; it has {self.kids}; if an older key is"
+            " missing, add it after the active one"
         )
 
 
@@ -100,8 +100,8 @@ def read_entries(entries: Sequence[str], place: str) -> list[Key]:
         key, problem = _read_entry(entry)
         if key is None:
             raise InvalidKeyError(
-                f"{place}: entry {at} of {len(entries)} ({len(entry)} characters) is no key:"
-                f" {problem}; an entry is 32 bytes as base64, or name=key"
+                f"{place}: entry {at} of {len(entries)} ({len(entry)} characters) is not a"
+                f" key: {problem}; an entry is 32 bytes as base64, or name=key"
             )
         keys.append(key)
     return keys
@@ -116,12 +116,12 @@ def _read_entry(entry: str) -> tuple[Key | None, str]:
         return None, problem
     if not is_key_name(name):
         return None, (
-            f"what stands before its first '=' ({len(name)} characters) is no name, which is 1 to"
-            " 119 characters of A-Z a-z 0-9 . _ -"
+            f"the part before its first '=' ({len(name)} characters) is not a name"
+            " of 1 to 119 characters of A-Z a-z 0-9 . _ -"
         )
     if looks_like_key(name):
         # Two keys that ran together. Names are public: they go into every stored row.
-        return None, "it is two keys with nothing between them; separate them by a comma"
+        return None, "it is two keys without a separator; put a comma between them"
     secret, problem = try_key_text(text)
     if secret is None:
         return None, f"after its first '=' ({len(text)} characters): {problem}"
@@ -140,7 +140,9 @@ def _refuse_twice(keys: Sequence[Key], place: str) -> None:
     for at, key in enumerate(keys, 1):
         twin = fingerprints.setdefault(key.fingerprint, at)
         if keys[twin - 1].secret != key.secret:
-            problem = f"keys {twin} and {at} are different keys of one fingerprint; make another one instead of one"
+            problem = (
+                f"keys {twin} and {at} are different keys with the same fingerprint; replace one of them with a new key"
+            )
             break
         if key.kid in kids:
             problem = f"keys {kids[key.kid]} and {at} are the same key ({key.kid}); list it once, or under another name"

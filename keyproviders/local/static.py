@@ -21,7 +21,7 @@ class StaticKeyProvider:
 
     Raises:
         TypeError: A key is neither a `Key` nor a str.
-        InvalidKeyError: A text is no key, or a name or a secret comes twice.
+        InvalidKeyError: A text is not a key, or a name or a secret is given twice.
     """
 
     place = "the keys given in code"
@@ -43,7 +43,7 @@ class StaticKeyProvider:
         return self._keys.find(name)
 
     def names(self) -> dict[str, str | None]:
-        """What `get` would find now: every name and fingerprint, with the fingerprint of its key."""
+        """Everything that `get` would find now: every name and fingerprint, with the fingerprint of its key."""
         return self._keys.names
 
     def __repr__(self) -> str:
@@ -57,5 +57,5 @@ def _as_key(given: Key | str, which: str) -> Key:
         raise TypeError(f"{which} must be a Key or base64 text, not {type(given).__name__}")
     secret, problem = try_key_text(given)
     if secret is None:
-        raise InvalidKeyError(f"{which} is no key: {problem}")
+        raise InvalidKeyError(f"{which} is not a key: {problem}")
     return Key(None, secret)

@@ -158,8 +158,8 @@ class KeyCache:
         if held is None or compare_digest(held.key.secret, key.secret):
             return None
         return InvalidKeyError(
-            f"{self._label} has two different keys of one fingerprint, {held.key.kid} and {key.kid}, so rows could not"
-            " say which of them they need; the second one is refused: make another key in its place"
+            f"{self._label} has two different keys with the same fingerprint, {held.key.kid} and {key.kid}, so a"
+            " row could not say which of them it needs; the second one is refused: replace it with a new key"
         )
 
     @property
@@ -312,7 +312,7 @@ class KeyCache:
             return [self._watch.once_a_minute("active", denied, now)]
         left_s = self._write_limit(entry) - now
         if left_s > 0:
-            text, level = f"writing goes on with {kid} for {left_s:.0f} s at most", None
+            text, level = f"writing continues with {kid} for {left_s:.0f} s at most", None
         else:
             text, level, left_s = "writing has ended", logging.ERROR, self.reads_for(now)
         failed = self._event("failed", text, kid, error, level=level, seconds_left=left_s)
@@ -347,7 +347,7 @@ class KeyCache:
             return [self._watch.once_a_minute(kid, denied, now)]
         self._older_not_before = now + _PAUSE_S
         left_s = self._read_limit(entry) - now
-        text = f"reading goes on with {kid} for {left_s:.0f} s at most"
+        text = f"reading continues with {kid} for {left_s:.0f} s at most"
         failed = self._event("failed", text, kid, error, seconds_left=left_s)
         # A place that is down is down for all of them.
         about = "older keys" if isinstance(error, KeyUnavailableError) else kid
@@ -374,7 +374,7 @@ class KeyCache:
         if now >= self.all_until:
             count = len(self._keys)
             self.clear()
-            return [self._dropped(f"{count} keys are no longer held: it went on refusing", None)]
+            return [self._dropped(f"{count} keys are no longer held: access was refused repeatedly", None)]
         if now < self._next_end():
             return []
         over = [entry.key for entry in self._keys.values() if now >= self._read_limit(entry)]
@@ -425,8 +425,8 @@ class KeyCache:
         return [
             self._event(
                 "replaced",
-                f"the name {active.name!r} meant the key {held}, and now means another one, {active.kid}, which is"
-                " active; put the former key back under a name of its own, or what was sealed with it cannot be read",
+                f"the name {active.name!r} meant the key {held} and now means another one, {active.kid},"
+                " which is active; add the former key under a name of its own, or what it sealed cannot be read",
                 active.kid,
             )
             for held, entry in self._keys.items()
@@ -439,7 +439,7 @@ class KeyCache:
         if len(older) > self._policy.max_keys:
             least = min(older, key=lambda entry: entry.used_at).key
             self._remove(least.kid)
-            yield self._dropped(f"{least.kid} made room for another", least.kid)
+            yield self._dropped(f"{least.kid} was dropped to make room for another key", least.kid)
 
     def _remove(self, kid: str) -> None:
         entry = self._keys.pop(kid)

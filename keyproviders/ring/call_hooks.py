@@ -20,14 +20,14 @@ _MOST_WAITERS = 64
 
 
 class ProviderCall(NamedTuple):
-    """One call to a provider that begins: one attempt, of one of the ring's places.
+    """The start of one call to a provider: one attempt, at one of the ring's places of keys.
 
     Attributes:
-        place: What is asked, as it calls itself.
+        place: The place of keys that is asked, as it describes itself.
         question: "active", "get" or "names".
-        kid: The public id of the key that is looked for; None when the question is another.
-        waiters: The contexts (of `contextvars`) of those who wait for the answer. Others may join them until it comes.
-            Nobody waits for what is asked in the background.
+        kid: The public id of the key that is looked up; None for other questions.
+        waiters: The contexts (of `contextvars`) of the callers that wait for the answer. More may join until it
+            comes. Nobody waits for a background call.
     """
 
     place: str
@@ -46,19 +46,19 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def observe_calls(hook: CallHook) -> Callable[[], None]:
-    """Have a hook told of each call to a provider of any ring of this process, from now on.
+    """Call a hook before each call to a provider of any ring of this process, from now on.
 
-    It is called in the thread that makes the call, right before it. What it gives, if anything, is called right
-    after it. What either raises ends in the log.
+    It is called in the thread that makes the call, right before it. If it returns a function, that is called right
+    after the call. Errors of both are logged.
 
     Args:
-        hook: What is called with each `ProviderCall`.
+        hook: Called with each `ProviderCall`.
 
     Returns:
-        A function without arguments that ends it. To call it again does nothing.
+        A function without arguments that ends this. Calling it again does nothing.
 
     Raises:
-        TypeError: The hook cannot be called.
+        TypeError: The hook is not callable.
     """
     global _hooks  # noqa: PLW0603 - the process has one list of them
     if not callable(hook):

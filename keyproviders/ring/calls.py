@@ -89,7 +89,7 @@ class InFlightCall:
         if self._key is not None:
             return self._key
         if self._error is None:
-            raise KeyUnavailableError("the call was given up")
+            raise KeyUnavailableError("the call was abandoned")
         # Each raise adds to a traceback; what is shared begins anew each time.
         raise copy_of(self._error).with_traceback(self._trace)
 

@@ -178,7 +178,7 @@ class Engine:
             try:
                 self.workers.submit(partial(self._run, call))
             except RuntimeError as error:
-                self._resolve(call, None, KeyUnavailableError(f"no thread could be started to ask: {error}"))
+                self._resolve(call, None, KeyUnavailableError(f"no thread could be started for the call: {error}"))
         self._sink.tell()
 
     def _set_alarm(self, now: float) -> None:
@@ -280,8 +280,8 @@ class Engine:
         """The error for a kid that was not asked for."""
         wait_s = self.calls.lookups.next_in_s(self.clock())
         return KeyNotAskedError(
-            f"{self.label} was not asked for {kid}: too many other look-ups of keys that it may not have were before"
-            " this one; it can be asked for again",
+            f"{self.label} was not asked for {kid}: too many look-ups of other keys that may not exist"
+            " were queued before this one; try again",
             retry_after_s=wait_s,
         )
 
@@ -400,7 +400,7 @@ class Engine:
         return self._idle if self.calls.running else None
 
     def _closed_error(self) -> KeyProviderError:
-        return KeyProviderError(f"this ring of {self.label} is closed; make another one")
+        return KeyProviderError(f"this ring of {self.label} is closed; make a new one")
 
     # Forks. The lock is taken before, so that no thread is in the middle of a turn.
 

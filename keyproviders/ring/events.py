@@ -46,37 +46,35 @@ class KeyEvent(NamedTuple):
 
     `what` is one of
 
-    - `fetched`: a key that was not held came,
+    - `fetched`: a key that was not held was fetched,
     - `refreshed`: the place confirmed a key that was held,
-    - `failed`: the place could not answer, or has no such key,
-    - `served stale`: the active key is used beyond its freshness, because the place does not
-      answer; reported once until it answers again,
-    - `denied`: the place refused what it had allowed, or what nobody was ever allowed,
-    - `replaced`: the active key's name meant another key before: somebody changed a key in place,
+    - `failed`: the place of keys could not answer, or has no such key,
+    - `served stale`: the active key is used although it is no longer fresh, because the place does not answer;
+      reported once until it answers again,
+    - `denied`: the place refused access, which it may or may not have allowed before,
+    - `replaced`: the active key's name belonged to another key before: somebody replaced a key under the same name,
     - `dropped`: a key is no longer held,
     - `degraded`: an answer is overdue, and writing goes on without it,
-    - `write_ended`: so it was until writing had to end, or the active key was taken away,
-    - `recovered`: after either of the two, the place says again which key is active,
-    - `active_changed`: another key than before is active.
+    - `write_ended`: writing had to end because no answer came, or the active key was taken away,
+    - `recovered`: after one of these two, the place says again which key is active,
+    - `active_changed`: a different key is active now.
 
-    The last four are told by the ring's own timer, whether it is used or not. Where one of them and
-    another event tell the same, both are given to `on_event`, and the log has one record.
+    The ring's own timer reports the last four, whether the ring is used or not. If one of them and another event
+    report the same thing, `on_event` gets both, and the log has one record.
 
     Attributes:
         what: What happened, as above.
         place: Where the keys come from.
         message: What happened, in words.
-        kid: Which key it is about; None when the question was which key is active, or when it is
-            about all keys.
-        error: The name of the error's class, if it was one.
-        seconds_left: Seconds until the next thing ends if no answer comes: writing, as long as it goes
-            on; then reading; for `denied`, and a failure about an older key, holding that key. None where
-            nothing is running out.
+        kid: The key that it is about; None if the question was which key is active, or if it is about all keys.
+        error: The name of the error's class, if there was an error.
+        seconds_left: Seconds until the next loss if no answer comes: first writing ends, then reading. For `denied`,
+            and for a failure about an older key, until that key is dropped. None if nothing is about to end.
         from_kid: The key that was active before, of `active_changed`.
         to_kid: The key that is active now, of `active_changed`.
-        at: When it was told, in UTC.
-        took_s: Seconds from the first attempt of a call to its answer, on the first event that tells of it; None
-            on all others.
+        at: When it was reported, in UTC.
+        took_s: Seconds from the first attempt of a call to its answer, on the first event about that call; None on
+            all others.
         ring: What the ring is called: its `name`, or its place.
     """
 
@@ -123,7 +121,7 @@ def cause_of(error: BaseException) -> Cause:
     kind = type(error).__name__
     if isinstance(error, KeyProviderError):
         return Cause(kind, str(error))
-    return Cause(kind, f"{kind}, which is none of the errors that a provider should raise")
+    return Cause(kind, f"{kind}, which is not an error that a provider should raise")
 
 
 def report_of(
@@ -228,19 +226,19 @@ if hasattr(os, "register_at_fork"):
 
 @redact_frames
 def observe(hook: _Hook) -> Callable[[], None]:
-    """Have a hook called with the events of every ring of this process from now on.
+    """Call a hook with the events of every ring of this process, from now on.
 
-    It is called as a ring's own `on_event` is, in the thread in which it happened. One that is given twice is told
-    once.
+    It is called like a ring's own `on_event`, in the thread in which the event happened. A hook that is given twice
+    is called once per event.
 
     Args:
-        hook: What is called with each `KeyEvent`. No coroutine function.
+        hook: Called with each `KeyEvent`. It must not be a coroutine function.
 
     Returns:
-        A function without arguments that ends it. To call it again does nothing.
+        A function without arguments that ends this. Calling it again does nothing.
 
     Raises:
-        TypeError: The hook cannot be called, or is a coroutine function.
+        TypeError: The hook is not callable, or is a coroutine function.
     """
     global _observers  # noqa: PLW0603 - the process has one list of them
     _check_hook(hook, "hook")
@@ -265,7 +263,7 @@ def _check_hook(given: object, argument: str) -> None:
             f"{argument} must be callable{' or None' * (argument == 'on_event')}, not {type(given).__name__}"
         )
     if iscoroutinefunction(given) or iscoroutinefunction(getattr(given, "__call__", None)):  # noqa: B004 - an object
-        raise TypeError(f"{argument} must be a plain function: nobody waits for a coroutine function")
+        raise TypeError(f"{argument} must be a plain function: a coroutine function would not be awaited")
 
 
 def _unique(hooks: tuple[_Hook | None, ...]) -> list[_Hook]:

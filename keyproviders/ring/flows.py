@@ -35,7 +35,9 @@ def find_active(engine: Engine) -> Flow[Key]:
         return call.result()
     except KeyProviderError as error:
         if age_s is not None:
-            error.args = (f"{error} (the key that was active was last confirmed {age_s:.0f} s ago: too long to write)",)
+            error.args = (
+                f"{error} (the key that was active was last confirmed {age_s:.0f} s ago: too long ago to write)",
+            )
         raise
 
 
@@ -44,7 +46,7 @@ def find(engine: Engine, kid: str, asker: str | None, wait_s: float) -> Flow[Key
     parts = parse_kid(kid)
     if parts is None:
         raise KeyNotFoundError(
-            f"{kid[:128]!r} is no public id of a key (name~fingerprint), so no place was asked for it"
+            f"{kid[:128]!r} is not the public id of a key (name~fingerprint), so no place of keys was asked for it"
         )
     try:
         return (yield from _find(engine, kid, parts, asker, wait_s))
@@ -53,8 +55,8 @@ def find(engine: Engine, kid: str, asker: str | None, wait_s: float) -> Flow[Key
             held = engine.cache.held_as(parts[1])
         if parts[0] is not None and held is not None and type(error) is KeyNotFoundError:
             hint = (
-                f"the very key with the fingerprint {parts[1]} is held as {held}; if that row is yours, list the key"
-                f" under the name {parts[0]!r} too"
+                f"the key with the fingerprint {parts[1]} is held as {held}; if that row is yours,"
+                f" list the key under the name {parts[0]!r} too"
             )
             error.args = (f"{error} ({hint})",)
         raise
@@ -146,11 +148,11 @@ def close(engine: Engine) -> Flow[None]:
             closed.set()
         yield closed, inf
         if not closed.is_set():
-            log.warning("%s: close() left the provider's own close() under way", engine.label)
+            log.warning("%s: close() returned while the provider's own close() was still running", engine.label)
     with engine.lock:
         left = engine.calls.running
     if left:
-        log.warning("%s: close() left calls under way: %s", engine.label, "; ".join(map(str, left)))
+        log.warning("%s: close() returned while calls were still running: %s", engine.label, "; ".join(map(str, left)))
     engine.workers.join_idle()
 
 
@@ -187,5 +189,5 @@ def _no_answer(engine: Engine, call: InFlightCall, waited_s: float) -> KeyUnavai
     question = {ACTIVE: "which key is active", NAMES: "for its names"}.get(call.question, f"for {call.kid}")
     return KeyUnavailableError(
         f"{engine.label} was asked {question} and did not answer within {waited_s:g} s;"
-        " the call goes on, and its answer will be held when it comes"
+        " the call continues, and its answer will be kept when it arrives"
     )

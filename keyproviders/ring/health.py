@@ -13,24 +13,24 @@ __all__ = ["RingHealth", "health_of"]
 
 
 class RingHealth(NamedTuple):
-    """What a ring could do now, without asking anybody.
+    """What a ring could do now, without a request.
 
     Attributes:
-        can_read: A key is held that may be read with.
-        can_write: The active one may be written with.
-        last_healthy_s: Seconds since any real answer came; None if none ever did.
-        held: The public ids of the keys in hand.
-        counts: How often what happened since the ring was made (or since the fork): `calls` to the
-            providers, each kind of event, and `waiting`, the calls that have no answer yet.
+        can_read: A key is held that may be used to read.
+        can_write: The active key may be used to write.
+        last_healthy_s: Seconds since the last real answer; None if there was none.
+        held: The public ids of the keys that are held.
+        counts: How many times things happened since the ring was made (or since the fork): `calls` to the providers,
+            each kind of event, and `waiting`, the calls without an answer yet.
         stuck: Calls that take longer than the deadline, in words.
-        active_kid: The public id of the active key; None when none is in hand.
-        active_age_s: Seconds since the place last said that it is active; None when none is in hand.
-        writes_for_s: How long writing goes on if nobody answers from now on.
-        reads_for_s: How long reading goes on then, with the key that is held the longest.
-        state: `ok`; `degraded`, when the answer of which key is active is overdue, or was a denial, and
-            writing goes on; `read_only`, when writing has ended; `down`, when reading has ended too, or
-            no key has come yet. A ring that was not used for six hours no longer asks: it goes from one
-            to the next although the place may be well, until it is used again.
+        active_kid: The public id of the active key; None if none is held.
+        active_age_s: Seconds since the place of keys last confirmed that it is active; None if none is held.
+        writes_for_s: How long writing continues if no answer comes from now on.
+        reads_for_s: How long reading continues in that case, with the key that can be used longest.
+        state: `ok`; `degraded`, if the answer about the active key is overdue or was a denial, and writing continues;
+            `read_only`, if writing has ended; `down`, if reading has ended too, or no key was fetched yet. A ring
+            that was not used for six hours does not ask any more: it goes from one state to the next, even if the
+            place of keys works, until it is used again.
     """
 
     can_read: bool
@@ -46,7 +46,7 @@ class RingHealth(NamedTuple):
     state: str = "down"
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it by name, for JSON."""
+        """All fields by name, for JSON."""
         return {**self._asdict(), "held": list(self.held), "stuck": list(self.stuck), "counts": dict(self.counts)}
 
 

@@ -55,30 +55,30 @@ _RETRY = RetryPolicy()
 
 
 class KeyRing:
-    """Keys in front of one provider, for any number of sessions, threads and event loops.
+    """Caches the keys of one provider, for any number of sessions, threads and event loops.
 
-    `KeyRing(provider)` or `KeyRing.from_url("env:SESSION_KEYS")`. Nothing is asked before the
-    first use. `await ring.active()` is the key to encrypt with, `await ring.get(kid)` the key
-    of that public id; `active_sync()` and `get_sync()` are the same without an event loop. With
-    a usable key in hand no call waits on the provider.
+    `KeyRing(provider)` or `KeyRing.from_url("env:SESSION_KEYS")`. Nothing is requested before the first use. `await
+    ring.active()` is the key to encrypt with, `await ring.get(kid)` the key of that public id; `active_sync()` and
+    `get_sync()` are the same without an event loop. While the ring holds a usable key, no call waits for the
+    provider.
 
     `async with` fetches the active key first, and closes the ring. A ring cannot be pickled.
 
     Args:
         provider: Where the active key comes from, and the first to be asked for any other.
         also_read: URLs or providers, asked in order for kids that the first one does not have.
-        cache: How long the ring goes on with what it knows.
-        retry: How a call is repeated when the provider could not answer.
+        cache: How long the ring may use what it knows.
+        retry: How a call is repeated if the provider could not answer.
         on_event: Called with a `KeyEvent` each time something happens to a key.
-        clock: Gives the seconds by which keys age. Unless given, by the larger of the wall clock
-            and the monotonic one.
+        clock: Returns the time, in seconds, by which keys age. By default, the larger of the wall clock and the
+            monotonic clock.
         sleep: Waits between attempts.
-        name: What the ring is called in the fields of its log records (`ring`); its place unless given.
+        name: What the ring is called in the fields of its log records (`ring`); by default its place of keys.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: The name is empty.
-        ProviderConfigError: A URL in `also_read` is none of a provider.
+        ProviderConfigError: A URL in `also_read` is not that of a provider.
     """
 
     @redact_frames
@@ -134,17 +134,17 @@ class KeyRing:
 
         Args:
             url: Where the keys come from, such as `env:SESSION_KEYS`.
-            allow_insecure: Take http and TLS that is not verified, with a warning.
+            allow_insecure: Allow http and unverified TLS, with a warning.
             also_read, cache, retry, on_event, clock, sleep: As for `KeyRing`.
-            strict: Refuse what is warned of otherwise: files that others may read or replace, keys that can be
-                guessed, `allow_insecure`; sessions over it refuse what they warn of, too.
-                ENCRYPTED_SESSIONS_STRICT=1 makes every ring so.
+            strict: Refuse what otherwise causes a warning: files that others may read or replace, keys that can be
+                guessed, and `allow_insecure`. Sessions over this ring are strict too. ENCRYPTED_SESSIONS_STRICT=1
+                makes every ring strict.
             name: As for `KeyRing`.
 
         Raises:
-            TypeError: An argument is of the wrong type.
+            TypeError: An argument has the wrong type.
             ValueError: The name is empty.
-            ProviderConfigError: The URL is none of a provider, or misses something.
+            ProviderConfigError: The URL is not that of a provider, or lacks something.
         """
         with strictness(strict):
             return cls(
@@ -160,7 +160,7 @@ class KeyRing:
 
     @classmethod
     def ephemeral(cls) -> Self:
-        """A ring with a random key that is gone with the process: for notebooks and tests."""
+        """A ring with a random key that is lost when the process ends: for notebooks and tests."""
         from ..local.static import StaticKeyProvider  # noqa: PLC0415 - a ring of another place needs none
 
         return cls(StaticKeyProvider(Key.generate("ephemeral")))
@@ -171,7 +171,7 @@ class KeyRing:
         """The key to encrypt with now.
 
         Raises:
-            KeyProviderError: There is none that may be used; one of its tree, as the provider raised it.
+            KeyProviderError: There is no usable key; the class is that of the provider's error.
         """
         key = self._engine.active_without_check()
         return await run_async(find_active(self._engine), self._engine.deadline_s) if key is None else key
@@ -184,22 +184,23 @@ class KeyRing:
     async def get(self, kid: str, *, asker: str | None = None, wait_s: float | None = None) -> Key:
         """The key of that public id, whatever its age.
 
-        With a key in hand it comes at once. For keys that are not held, askers take turns, and each
-        has one call at a time: many invented ids of one asker do not hold up another.
+        A key that is held is returned at once. For other keys, callers take turns, and each has one call at a time:
+        many invented ids of one caller do not delay another.
 
         Args:
             kid: The public id, `name~fingerprint`, as it stands in an envelope.
             asker: On whose behalf, such as a session id.
-            wait_s: Seconds to wait at most; the RetryPolicy's `deadline_s` unless given. With 0 nothing is asked.
+            wait_s: How many seconds to wait at most; by default the RetryPolicy's `deadline_s`. With 0, nothing is
+                requested.
 
         Raises:
             KeyDisabledError: It exists, and may come back.
-            KeyDestroyedError: It existed, and is gone for good.
-            KeyNotFoundError: Every provider answered that it has no such key, or it is no public id at all.
-            KeyNotAskedError: No provider was asked, for its turn did not come in time.
+            KeyDestroyedError: It existed, and was destroyed permanently.
+            KeyNotFoundError: Every provider answered that it has no such key, or `kid` is not a public id.
+            KeyNotAskedError: No provider was asked, because its turn did not come in time.
             KeyUnavailableError: A provider could not be asked, or did not answer.
-            KeyProviderError: Another of its tree, as a provider raised it; nothing is known of the key.
-            TypeError: `kid` or `asker` is no str, or `wait_s` no number.
+            KeyProviderError: Any other error of the provider; nothing is known about the key.
+            TypeError: `kid` or `asker` is not a str, or `wait_s` is not a number.
             ValueError: `wait_s` is negative, or not finite.
         """
         key = self._engine.get_without_check(kid)
@@ -222,13 +223,13 @@ class KeyRing:
         return find(self._engine, kid, asker, wait_s), wait_s
 
     async def kids(self) -> tuple[str, ...]:
-        """The public ids of all keys that its providers say they have, whether held or not.
+        """The public ids of all keys that its providers list, whether held or not.
 
-        Only providers with `names()` say so: keys in code, `env:`, `file:` and keysets have it. What is in
-        here need not be to be had: keys that are disabled or destroyed are among them.
+        Only providers with `names()` list their keys: keys in code, `env:`, `file:` and keysets. Not every listed key
+        can be fetched: disabled and destroyed keys are included.
 
         Returns:
-            The public ids. None of a provider that does not list its names, or could not now.
+            The public ids, except those of providers that do not list their names, or could not now.
 
         Raises:
             KeyUnavailableError: They did not answer within the RetryPolicy's `deadline_s`.
@@ -238,40 +239,40 @@ class KeyRing:
 
     @property
     def strict(self) -> bool:
-        """Whether it refuses what is warned of otherwise."""
+        """Whether the ring refuses what otherwise causes a warning."""
         return self._strict
 
     @property
     def deadline_s(self) -> float:
-        """Seconds that a caller waits at most: the RetryPolicy's."""
+        """How many seconds a caller waits at most, as in the RetryPolicy."""
         return self._engine.deadline_s
 
     def lease(self, key: Key) -> object | None:
-        """An object that lives exactly as long as this ring holds that key, for what is derived from it.
+        """An object that lives exactly as long as this ring holds that key, for objects derived from the key.
 
-        The ring alone refers to it. Keep a `weakref.ref` to it, whose callback lets go of what was
-        derived: it comes when the key is dropped, be it because its place said so, because its time
-        is over, or because the ring is closed. A key that the place only confirmed keeps its lease.
+        Only the ring refers to it. Keep a `weakref.ref` to it, with a callback that releases what was derived. It is
+        called when the key is dropped: because its place of keys said so, because its time is over, or because the
+        ring was closed. A key that was only confirmed keeps its lease.
 
         Returns:
-            The object; None when the ring does not hold that key, or no longer.
+            The object; None if the ring does not hold that key.
         """
         with self._engine.lock:
             return self._engine.cache.lease(key)
 
     async def refresh(self) -> Key:
-        """Ask now which key is active, hold what comes back, and forget which keys were not found.
+        """Ask now which key is active, hold the answer, and forget which keys were not found.
 
         Returns:
             The key that is active.
 
         Raises:
-            KeyProviderError: What the provider raised. Keys in hand are held on, as in any failure.
+            KeyProviderError: What the provider raised. Held keys stay held, as in any failure.
         """
         return await run_async(refresh(self._engine), 2 * self._engine.deadline_s)
 
     def health(self) -> RingHealth:
-        """What the ring holds and could do now. No I/O, and no waiting."""
+        """What the ring holds and could do now. Without I/O or waiting."""
         return health_of(self._engine)
 
     # The end.
@@ -281,10 +282,10 @@ class KeyRing:
         await run_async(close(self._engine), _CLOSE_S)
 
     def close(self) -> None:
-        """Forget the keys, end what is under way, and close the providers.
+        """Forget the keys, end running calls, and close the providers.
 
-        It waits for calls under way for at most 3 s and names in the log those that it leaves.
-        Later uses of the ring raise KeyProviderError; closing again does nothing.
+        It waits at most 3 s for running calls, and names in the log those that did not end. Later uses of the ring
+        raise KeyProviderError; closing again does nothing.
         """
         run_sync(close(self._engine), _CLOSE_S)
 
@@ -306,7 +307,7 @@ class KeyRing:
         return f"<KeyRing of {self._engine.label}: {state}>"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a KeyRing cannot be pickled: it holds keys; make one in the other process, from the same URL")
+        raise TypeError("a KeyRing cannot be pickled: it holds keys; make one in the other process from the same URL")
 
 
 def _checked_provider(provider: object, argument: str) -> KeyProvider:
@@ -323,7 +324,7 @@ def _checked_name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"name must be a str or None, not {type(name).__name__}")
     if not name:
-        raise ValueError("name must not be empty; leave it out, and the ring is called after its place")
+        raise ValueError("name must not be empty; leave it out to name the ring after its place of keys")
     return name
 
 

@@ -72,10 +72,10 @@ class OutageWatch:
         news = []
         if told > _NOTHING:
             self._logged_at.clear()
-            text = f"it answers again, after {now - confirmed_at:.0f} s: writing goes on with {kid}"
+            text = f"it answers again after {now - confirmed_at:.0f} s: writing continues with {kid}"
             news.append(self._event("recovered", text, kid))
         if former is not None and former != kid:
-            text = f"the active key is now {kid}, and was {former}"
+            text = f"the active key is now {kid}; it was {former}"
             news.append(self._event("active_changed", text, kid, from_kid=former, to_kid=kid))
         return news
 
@@ -96,14 +96,14 @@ class OutageWatch:
         if now >= self._next(ends_at, _WRITE_ENDED):
             self._tell(_WRITE_ENDED, now)
             left_s = reads_for(now)
-            goes_on = f"reading goes on for {left_s:.0f} s at most" if left_s > 0 else "nothing can be read either"
+            goes_on = f"reading continues for {left_s:.0f} s at most" if left_s > 0 else "nothing can be read either"
             text = f"writing has ended: {kid} was last confirmed {age_s:.0f} s ago; {goes_on}"
             return [self._event("write_ended", text, kid, self._failed, seconds_left=left_s)]
         if now >= self._next(overdue_at, _DEGRADED):
             self._tell(_DEGRADED, now)
             left_s = ends_at - now
             text = (
-                f"an answer is overdue: writing with {kid}, which was last confirmed {age_s:.0f} s ago, goes on for"
+                f"an answer is overdue: writing with {kid}, which was last confirmed {age_s:.0f} s ago, continues for"
                 f" {left_s:.0f} s at most"
             )
             # A denial is an error, and was logged as that when it came.

@@ -62,22 +62,21 @@ class _Policy:
 
 
 class CachePolicy(_Policy):
-    """How long a ring goes on with what it knows. All times are seconds.
+    """How long a ring may use what it knows. All times are in seconds.
 
     Args:
-        fresh_s: An answer to "which key is active" is not asked again before this age.
-        stale_write_s: While the provider fails, the active key is written with until this long
-            after the last healthy answer.
-        stale_read_s: While the provider fails, held keys are read with until this long after the
-            last healthy answer.
-        revalidate_s: An older key that is used is asked for again in the background at this age.
-        denied_grace_s: Repeated denial counts as an outage for this long; then what was denied is
-            dropped.
-        max_keys: How many older keys are held; the least recently used go first.
+        fresh_s: The question which key is active is not repeated before its answer has this age.
+        stale_write_s: While the provider fails, the active key may be used to write until this long after the last
+            good answer.
+        stale_read_s: While the provider fails, held keys may be used to read until this long after the last good
+            answer.
+        revalidate_s: An older key that is in use is requested again in the background at this age.
+        denied_grace_s: Repeated denials count as an outage for this long; then the denied key is dropped.
+        max_keys: How many older keys are held; the least recently used are dropped first.
         miss_memory_s: How long "no such key" is remembered.
 
     Raises:
-        TypeError: A field is no number; the message names it.
+        TypeError: A field is not a number; the message names it.
         ValueError: A field has a value that is not allowed; the message names it.
     """
 
@@ -122,16 +121,16 @@ class CachePolicy(_Policy):
 
 
 class RetryPolicy(_Policy):
-    """How a call to a provider is repeated when the provider could not answer.
+    """How a call to a provider is repeated if the provider could not answer.
 
     Args:
-        attempts: How many calls at most, the first one included.
-        deadline_s: Seconds that a caller waits at most, all attempts included.
-        wait_min_s: The least that a random wait between two attempts may be, in seconds.
-        wait_max_s: The most that it may be.
+        attempts: How many calls at most, including the first one.
+        deadline_s: How many seconds a caller waits at most, including all attempts.
+        wait_min_s: The shortest random wait between two attempts, in seconds.
+        wait_max_s: The longest.
 
     Raises:
-        TypeError: A field is no number; the message names it.
+        TypeError: A field is not a number; the message names it.
         ValueError: A field has a value that is not allowed; the message names it.
     """
 

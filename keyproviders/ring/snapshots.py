@@ -16,12 +16,12 @@ class RingSnapshot(NamedTuple):
     """One ring at one moment.
 
     Attributes:
-        ring: What it is called: its `name`, or its place.
+        ring: Its `name`, or its place of keys.
         place: Where the active key comes from.
         health: What it could do, as `KeyRing.health()` says.
-        created_at: When each key in hand was made, by public id; None where the place does not say.
-        is_resting: It was not used for so long that it asks no more by itself, or never: its times run out
-            although nothing is wrong.
+        created_at: When each held key was made, by public id; None if the place of keys does not say.
+        is_resting: It was never used, or not for so long that it no longer asks by itself: its times run out although
+            nothing is wrong.
     """
 
     ring: str
@@ -32,10 +32,12 @@ class RingSnapshot(NamedTuple):
 
 
 def snapshot_rings() -> tuple[RingSnapshot, ...]:
-    """Every ring of this process that is in use and not closed. No I/O, and no waiting; no ring is used by that.
+    """Every ring of this process that exists and is not closed.
+
+    Without I/O or waiting. It does not count as a use of the rings.
 
     Returns:
-        The rings, in no order.
+        The rings, in no particular order.
     """
     return tuple(_snapshot_of(one) for one in survivors() if isinstance(one, Engine) and not one.closed)
 

@@ -116,16 +116,17 @@ class KeySource:
         delay_s = getattr(self._provider, "activation_delay_s", None)
         if isinstance(delay_s, (int, float)) and self._writes_for_s > delay_s:
             raise ProviderConfigError(
-                f"{self.label}: this ring may go on writing with a key for {self._writes_for_s:g} s after another one"
-                f" became active (fresh_s + stale_write_s + 60 of its CachePolicy), and the keyset counts on"
-                f" {delay_s:g} s (its activation delay); lower these, or make a keyset with a longer --activation-delay"
+                f"{self.label}: this ring may keep writing with a key for {self._writes_for_s:g} s after another"
+                f" one became active (fresh_s + stale_write_s + 60 of its CachePolicy), but the keyset allows"
+                f" {delay_s:g} s (its activation delay); lower these settings, or make a keyset with a longer"
+                " --activation-delay"
             )
 
     def _checked(self, answer: object, question: str) -> Key:
         if not isinstance(answer, Key):
             raise InvalidKeyError(
-                f"{self.label} answered {question} with a {type(answer).__name__}, not with a Key; this is a mistake"
-                " in the provider"
+                f"{self.label} answered {question} with a {type(answer).__name__} instead of a Key;"
+                " this is a bug in the provider"
             )
         return answer
 
@@ -210,9 +211,7 @@ class KeyLookup:
         if key.fingerprint != self._fingerprint or self._name not in {None, key.name}:
             message = another_key(source.label, self.asked_for, key.kid, self.kid)
             if self._was_held:
-                message += (
-                    "; put the former key back under a name of its own, or what was sealed with it cannot be read"
-                )
+                message += "; add the former key under a name of its own, or what it sealed cannot be read"
             source.warn_once(self.asked_for, message)
             raise KeyNotFoundError(message)
         return key

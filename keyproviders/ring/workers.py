@@ -150,7 +150,7 @@ class WorkerPool:
             try:
                 job()
             except BaseException:  # noqa: BLE001 - a job reports its own failures; a thread must go on
-                log.exception("a call ended in an error of keyproviders itself")
+                log.exception("a call failed with an error in keyproviders itself")
             # While this thread waits for its next job, it must not keep a ring alive.
             del job
 
@@ -176,7 +176,7 @@ class WorkerPool:
             try:
                 call()
             except BaseException:  # noqa: BLE001 - the other rings still need to be woken
-                log.exception("waking a ring ended in an error of keyproviders itself")
+                log.exception("waking a ring failed with an error in keyproviders itself")
             del call
 
     def _next_call(self) -> Callable[[], None] | None:

@@ -1,8 +1,8 @@
-"""For tests: a provider that does as it is told, and the suites that authors of parts should pass.
+"""For tests: a fake provider, and the conformance suites for authors.
 
-`FakeKeyProvider` stands in for a place of keys in the tests of an application. Each suite is a class of
-tests to inherit: `KeyProviderConformance` for a provider of keys, `KeyWrapperConformance` for a place
-that wraps the keys of a keyset, and `KeysetStoreConformance` for a place that keeps keysets.
+`FakeKeyProvider` replaces a place of keys in the tests of an application. Each suite is a class of tests to inherit
+from: `KeyProviderConformance` for a key provider, `KeyWrapperConformance` for what wraps the keys of a keyset, and
+`KeysetStoreConformance` for what stores keysets.
 """
 
 from __future__ import annotations

@@ -51,21 +51,21 @@ class FakeKeyProvider:
         return self._answer(name, by_fingerprint.get(name, name))
 
     def names(self) -> dict[str, str | None]:
-        """Every name and fingerprint that it would answer for, whatever it says then. Not listed in `asked`."""
+        """Every name and fingerprint that it would answer for, whatever the answer is. Not listed in `asked`."""
         self._be_in_the_mood()
         keys = dict(self._keys)
         by_fingerprint = {key.fingerprint: key.fingerprint for key in keys.values()}
         return {**by_fingerprint, **{name: key.fingerprint for name, key in keys.items()}}
 
     def after_fork(self) -> None:
-        """In a forked child: nobody there will ever release a lock that was held, or end a wait."""
+        """In a forked child: make new locks, since nothing there would release a held one."""
         self._lock = threading.Lock()
         self._hurry = threading.Event()
 
     # What a test calls.
 
     def rotate(self) -> Key:
-        """Make a new key, which is active from now on; the older ones can still be had by name."""
+        """Make a new key, which is active from now on; older keys are still found by name."""
         with self._lock:
             key = Key.generate(str(len(self._keys) + 1))
             self._keys[key.name or ""] = key
@@ -73,41 +73,41 @@ class FakeKeyProvider:
         return key
 
     def key(self, name: str | None = None) -> Key:
-        """The key of that name, or the active one, whatever state the place is in. Not a call to it."""
+        """The key of that name, or the active one, whatever state it is in. This does not count as a request."""
         return self._keys[self._active if name is None else name]
 
     def go_down(self) -> None:
-        """From now on nothing is answered: KeyUnavailableError."""
+        """From now on every call raises KeyUnavailableError."""
         self._failure = KeyUnavailableError
 
     def deny(self, name: str | None = None) -> None:
-        """From now on that key is refused, or everything: KeyAccessDeniedError."""
+        """From now on that key, or every call, raises KeyAccessDeniedError."""
         if name is None:
             self._failure = KeyAccessDeniedError
         else:
             self._denied.add(name)
 
     def come_back(self) -> None:
-        """Answer again, at once, and allow everything. What is disabled or destroyed stays so."""
+        """Answer again at once, and allow everything. Disabled and destroyed keys stay so."""
         self._failure = None
         self._denied.clear()
         self.slow_down(0)
 
     def disable(self, name: str) -> None:
-        """From now on that key is KeyDisabledError."""
+        """From now on that key raises KeyDisabledError."""
         self._ends[self.key(name).name or ""] = KeyDisabledError
 
     def enable(self, name: str) -> None:
-        """Let a disabled key be had again."""
+        """Hand out a disabled key again."""
         if self._ends.get(name) is KeyDisabledError:
             del self._ends[name]
 
     def destroy(self, name: str) -> None:
-        """From now on that key is KeyDestroyedError."""
+        """From now on that key raises KeyDestroyedError."""
         self._ends[self.key(name).name or ""] = KeyDestroyedError
 
     def slow_down(self, seconds: float) -> None:
-        """Let each call take so long; 0 lets those that wait go on at once."""
+        """Make each call take this long; 0 also ends the waits of running calls."""
         hurry, self._hurry = self._hurry, threading.Event()
         self._slow_s = seconds
         hurry.set()

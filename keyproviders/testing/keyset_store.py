@@ -13,31 +13,31 @@ _NAME = "conformance"
 
 
 class KeysetStoreConformance:
-    """Tests that every store of keysets should pass. For pytest: inherit it, and say how to make one.
+    """Tests that every store of keysets should pass. For pytest: inherit from it, and say how to make one.
 
         class TestMyStore(KeysetStoreConformance):
             def make_store(self):
                 return MyStore(...)   # each time of the same place, which is empty when a test begins
 
-    `keeps_several` is False for a place that keeps one keyset, whatever its name.
+    `keeps_several` is False for a store that keeps only one keyset, whatever its name.
     """
 
     keeps_several = True
 
     def make_store(self) -> KeysetStore:
-        """A store of a place that is this test's own, the same at every call, and empty at first."""
+        """A store used by this test only: the same one at every call, and empty at first."""
         raise NotImplementedError("inherit KeysetStoreConformance and say how a store is made")
 
     def test_it_has_what_a_store_must_have(self) -> None:
         """A keyset can be kept there."""
         store = self.make_store()
         expect(isinstance(store, KeysetStore), "it lacks read(), write() or place")
-        expect(is_text(store.place), "its place is no text")
+        expect(is_text(store.place), "its place is not a str")
 
     def test_nothing_is_found_before_the_first_write(self) -> None:
         """And reading does not change that."""
         for _ in range(2):
-            expect(self.make_store().read(_NAME) is None, "it found a keyset that nobody wrote")
+            expect(self.make_store().read(_NAME) is None, "it found a keyset that was never written")
 
     def test_what_was_written_is_found_whole(self) -> None:
         """Character by character, also by another process."""
@@ -54,7 +54,7 @@ class KeysetStoreConformance:
     def test_a_keyset_is_made_once(self) -> None:
         """A second first write is refused, and changes nothing."""
         first = self._written("one")
-        expect(not self.make_store().write(_NAME, "two", expected=None), "a keyset was made over another one")
+        expect(not self.make_store().write(_NAME, "two", expected=None), "a new keyset replaced an existing one")
         expect(self._found() == first, "a write that was refused changed the keyset")
 
     def test_the_revision_that_is_there_can_be_replaced(self) -> None:
@@ -114,11 +114,11 @@ class KeysetStoreConformance:
         store, another = self.make_store(), self.make_store()
         if not isinstance(store, KeepsNotes) or not isinstance(another, KeepsNotes):
             return
-        expect(list(store.notes(_NAME)) == [], "it has notes that nobody gave it")
+        expect(list(store.notes(_NAME)) == [], "it has notes that were never written to it")
         first = [Note("0" * 32, revision, f"change {revision}: \\u00e4 ' %s") for revision in (1, 2, 10)]
         store.note(_NAME, first[:2])
         store.note(_NAME, first)
-        second = Note("f" * 32, 1, "made anew")
+        second = Note("f" * 32, 1, "made again")
         at_once(partial(another.note, _NAME, [second]))
         found = list(another.notes(_NAME))
         expect(
@@ -126,7 +126,7 @@ class KeysetStoreConformance:
         )
 
     def test_it_starts_no_threads(self) -> None:
-        """Waiting and repeating are the part of others."""
+        """Waiting and repeating are not its task."""
         expect_no_new_threads(lambda: self.make_store().read(_NAME))
 
     def test_it_goes_on_after_a_fork(self) -> None:
@@ -152,5 +152,5 @@ class KeysetStoreConformance:
         if stored is None:
             raise AssertionError("what was written is not there")
         expect(isinstance(stored, StoredKeyset), f"it gave a {type(stored).__name__}, not a StoredKeyset")
-        expect(all(isinstance(part, str) for part in stored), "its text or its revision is no str")
+        expect(all(isinstance(part, str) for part in stored), "its text or its revision is not a str")
         return stored

@@ -15,7 +15,7 @@ __all__ = ["KeyProviderConformance"]
 
 
 class KeyProviderConformance:
-    """Tests that every provider of keys should pass. For pytest: inherit it, and say how to make one.
+    """Tests that every provider of keys should pass. For pytest: inherit from it, and say how to make one.
 
         class TestMyProvider(KeyProviderConformance):
             def make_provider(self):
@@ -28,11 +28,11 @@ class KeyProviderConformance:
     """
 
     def make_provider(self) -> KeyProvider:
-        """A provider whose place holds at least an active key."""
+        """A provider whose place of keys has at least an active key."""
         raise NotImplementedError("inherit KeyProviderConformance and say how a provider is made")
 
     def older_name(self) -> str | None:
-        """The name of a key that the place has and that is not active; None if it has none."""
+        """The name of a key that is there and not active; None if there is none."""
         return None
 
     def test_it_has_what_a_provider_must_have(self) -> None:
@@ -66,7 +66,7 @@ class KeyProviderConformance:
             expect(key != provider.active(), "the older key is the active one")
 
     def test_a_missing_key_is_not_found(self) -> None:
-        """A name that a place could have, but has not."""
+        """A name that could exist, but does not."""
         _expect_not_found(self.make_provider(), "0" * 8)
 
     def test_a_name_that_no_key_can_have_is_not_found(self) -> None:
@@ -82,7 +82,7 @@ class KeyProviderConformance:
             return
         key = provider.active()
         listed = listing()
-        expect(isinstance(listed, Mapping), f"names() gave a {type(listed).__name__}, and not a mapping")
+        expect(isinstance(listed, Mapping), f"names() gave a {type(listed).__name__} instead of a mapping")
         expect((key.name or key.fingerprint) in listed, "names() does not list the active key")
         older = self.older_name()
         expect(older is None or older in listed, f"names() does not list the older key {older!r}")

@@ -26,7 +26,7 @@ _LONGEST_CIPHERTEXT = 16_384
 
 
 class KeyWrapperConformance:
-    """Tests that every wrapper should pass. For pytest: inherit it, and say how to make one.
+    """Tests that every wrapper should pass. For pytest: inherit from it, and say how to make one.
 
         class TestMyWrapper(KeyWrapperConformance):
             def make_wrapper(self):
@@ -43,14 +43,14 @@ class KeyWrapperConformance:
         raise NotImplementedError("inherit KeyWrapperConformance and say how a wrapper is made")
 
     def make_successor(self) -> KeyWrapper | None:
-        """One under another key-encryption key, which may open what `make_wrapper()` wrapped; None if none can."""
+        """A wrapper with another key-encryption key that can open what `make_wrapper()` wrapped, or None."""
         return None
 
     def test_it_has_what_a_wrapper_must_have(self) -> None:
         """It can be given to a keyset."""
         wrapper = self.make_wrapper()
         expect(isinstance(wrapper, KeyWrapper), "it lacks generate(), unwrap(), rewrap() or place")
-        expect(is_text(wrapper.place), "its place is no text")
+        expect(is_text(wrapper.place), "its place is not a str")
 
     def test_it_makes_a_key_and_wraps_it(self) -> None:
         """32 bytes, and two texts that a keyset can hold."""
@@ -83,7 +83,7 @@ class KeyWrapperConformance:
             )
 
     def test_what_was_altered_does_not_open(self) -> None:
-        """Nor is it wrapped anew."""
+        """Nor is it wrapped again."""
         wrapper = self.make_wrapper()
         _, wrapped = wrapper.generate(_CONTEXT)
         middle = len(wrapped.ciphertext) // 2
@@ -105,7 +105,7 @@ class KeyWrapperConformance:
         expect_refused(
             lambda: wrapper.unwrap(WrappedKey("of another kind", wrapped.ciphertext), _CONTEXT),
             ProviderConfigError,
-            "a key opened under a key-encryption key that the wrapper was not told of",
+            "a key opened under a key-encryption key that the wrapper was not configured with",
         )
 
     def test_what_it_wraps_anew_is_the_same_key(self) -> None:
@@ -115,7 +115,7 @@ class KeyWrapperConformance:
         anew = wrapper.rewrap(wrapped, _CONTEXT)
         _expect_storable(anew)
         expect(wrapper.unwrap(anew, _CONTEXT) == secret, "rewrap() changed the key")
-        expect(wrapper.unwrap(wrapped, _CONTEXT) == secret, "rewrap() took the key that it was given away")
+        expect(wrapper.unwrap(wrapped, _CONTEXT) == secret, "rewrap() made the key that it was given unusable")
         other = {**_CONTEXT, "key": "second"}
         expect_refused(lambda: wrapper.unwrap(anew, other), InvalidKeyError, "rewrap() lost the context")
         expect_refused(lambda: wrapper.rewrap(wrapped, other), InvalidKeyError, "rewrap() changed the context")
@@ -147,18 +147,18 @@ class KeyWrapperConformance:
         anew = rebind(wrapped, _OLD_CONTEXT, _CONTEXT)
         _expect_storable(anew)
         expect(wrapper.unwrap(anew, _CONTEXT) == secret, "rebind() changed the key")
-        expect(wrapper.unwrap(wrapped, _OLD_CONTEXT) == secret, "rebind() took the key that it was given away")
+        expect(wrapper.unwrap(wrapped, _OLD_CONTEXT) == secret, "rebind() made the key that it was given unusable")
         expect_refused(
             lambda: wrapper.unwrap(anew, _OLD_CONTEXT), InvalidKeyError, "rebind() left the key under its old context"
         )
         other = {**_OLD_CONTEXT, "key": "second"}
         expect_refused(
-            lambda: rebind(wrapped, other, _CONTEXT), InvalidKeyError, "rebind() took a key of another context"
+            lambda: rebind(wrapped, other, _CONTEXT), InvalidKeyError, "rebind() accepted a key of another context"
         )
         expect_refused(
             lambda: rebind(WrappedKey("of another kind", wrapped.ciphertext), _OLD_CONTEXT, _CONTEXT),
             ProviderConfigError,
-            "rebind() took a key of a key-encryption key that the wrapper was not told of",
+            "rebind() accepted a key of a key-encryption key that the wrapper was not configured with",
         )
 
     def test_several_threads_may_call_at_once(self) -> None:
@@ -169,7 +169,7 @@ class KeyWrapperConformance:
         expect(found == [secret] * 4, "four threads did not get the same key")
 
     def test_it_starts_no_threads(self) -> None:
-        """Waiting, repeating and holding are the part of others."""
+        """Waiting, repeating and caching are not its task."""
         expect_no_new_threads(lambda: self.make_wrapper().generate(_CONTEXT))
 
     def test_it_goes_on_after_a_fork(self) -> None:

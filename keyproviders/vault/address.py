@@ -59,8 +59,8 @@ def redirect_target(asked: str, location: str, allowed: Collection[str], *, allo
         target = None
     if source is None or target is None:
         raise RefusedRedirectError(
-            "the answer redirects to what is no http or https URL of a server; check the address and the server's"
-            " api_addr"
+            "the answer redirects to something other than the http or https URL of a server; check the address and"
+            " the server's api_addr"
         )
     is_worse = is_insecure(target.origin) or (source.scheme, target.scheme) == ("https", "http")
     if is_worse and not allow_insecure:
@@ -70,7 +70,7 @@ def redirect_target(asked: str, location: str, allowed: Collection[str], *, allo
         )
     if target.origin not in allowed:
         raise RefusedRedirectError(
-            f"{source.origin} redirects to {target.origin}, which nobody named, and the token would go there; if that"
-            f" is one of your servers, give also_address={target.origin}"
+            f"{source.origin} redirects to {target.origin}, which was not configured, and the token would go there;"
+            f" if that is one of your servers, give also_address={target.origin}"
         )
     return target

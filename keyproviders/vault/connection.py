@@ -77,7 +77,7 @@ URL_REFUSED: Mapping[str, str] = {
     "token": "URLs are logged and shown; set VAULT_TOKEN, or give token_file=, or pass it in code",
     "secret_id": "URLs are logged and shown; set VAULT_SECRET_ID, or give secret_id_file=, or pass it in code",
     "client": "pass it in code",
-    "allow_insecure": "only code can allow it: allow_insecure=True",
+    "allow_insecure": "only code can allow this: allow_insecure=True",
 }
 URL_OPTIONS = frozenset({*_ENDPOINT, *_LOGIN, "also_address", "auth"} - set(URL_REFUSED))
 
@@ -128,7 +128,7 @@ class VaultConnection:
         beside += ["also_address"] if also else []
         if beside:
             raise ProviderConfigError(
-                f"client= is a ready client, which has its own settings, so {', '.join(beside)} would do nothing"
+                f"client= is a ready client with its own settings, so {', '.join(beside)} would have no effect"
             )
         if not _is_client(client) and not callable(client):
             raise TypeError(f"client must be an hvac.Client or a function that makes one, not {_kind(client)}")
@@ -247,12 +247,12 @@ class VaultConnection:
         if self._client is not None:
             client = self._client if _is_client(self._client) else self._made_client()
             if not _is_client(client):
-                raise TypeError(f"the function given as client made no hvac.Client but {_kind(client)}")
+                raise TypeError(f"the function given as client did not return an hvac.Client but {_kind(client)}")
             self._endpoint = _endpoint_of(client)
             if self._strict and _verifies_nothing(client):
                 raise ProviderConfigError(
-                    f"the given client of {self._endpoint.label} does not verify its server, which is refused, since"
-                    " this is strict; give it https and the server's CA"
+                    f"the given client of {self._endpoint.label} does not verify its server, which strict"
+                    " mode refuses; give it https and the server's CA"
                 )
             return client.adapter
         endpoint = self._endpoint

@@ -31,26 +31,29 @@ def version_sentences(connection: VaultConnection, mount: str, path: str) -> lis
     """
     found = _asked(connection, f"{mount}/metadata/{path}")
     if not found.ok:
-        return [f"How many versions of {mount}/{path} are kept: not known{_why(found, f'{mount}/metadata/{path}')}."]
+        return [f"How many versions of {mount}/{path} are kept is not known{_why(found, f'{mount}/metadata/{path}')}."]
     config = _asked(connection, f"{mount}/config")
     own, of_mount = _number(found, "max_versions"), _number(config, "max_versions")
     # The larger of the two counts.
     kept = max(own, of_mount) or _KEPT
     sentence = f"{kept} versions of {mount}/{path} are kept"
     if not config.ok:
-        sentence += f", unless the mount itself says more: not known{_why(config, f'{mount}/config')}"
+        sentence += (
+            f", unless the mount is configured to keep more, which is not known{_why(config, f'{mount}/config')}"
+        )
     newest, versions = _number(found, "current_version"), _left(found)
     if not versions:
-        return [f"{sentence}. It has none that could be read."]
+        return [f"{sentence}. None of them can be read."]
     oldest = min(versions)
     more = oldest + kept - 1 - newest
     if more > 0:
-        sentence += f"; {_writes(more)} can follow before the oldest one, version {oldest}, falls out"
+        sentence += f"; {_writes(more)} can follow before the oldest one, version {oldest}, is dropped"
     else:
         falling = [version for version in sorted(versions) if version <= newest + 1 - kept]
         _warn(
-            f"the next write to {mount}/{path} drops version {_listed(falling)} for good, for {kept} are kept: the rows"
-            f" that it sealed cannot be read then; if there are any, first run: vault kv metadata put -mount={mount}"
+            f"the next write to {mount}/{path} drops version {_listed(falling)} permanently, since {kept} are kept:"
+            " rows sealed with it could not be read any more; if there are any, first run: vault kv metadata put"
+            f" -mount={mount}"
             f" -max-versions={max(_ADVISED, 2 * kept)} {path}"
         )
     _warn_of_ends(versions, mount, path)
@@ -61,7 +64,7 @@ def login_sentences(connection: VaultConnection) -> list[str]:
     """How long a token is kept. At most one request; raises what a request raises that got no answer."""
     login = connection.login
     if login is None:
-        return ["The given client keeps its own token."]
+        return ["The given client manages its own token."]
     return [login.keeping] if login.keeping is not None else _given_token(connection, login.label)
 
 
@@ -70,21 +73,23 @@ def _given_token(connection: VaultConnection, label: str) -> list[str]:
     found = _asked(connection, "auth/token/lookup-self")
     if not found.ok:
         why = _why(found, "auth/token/lookup-self, which the policy default allows")
-        return [f"How long {label} lives: not known{why}."]
+        return [f"How long {label} lives is not known{why}."]
     data = found.part("data")
     policies = data.get("policies")
     if isinstance(policies, list) and "root" in policies:
-        _warn(f"{label} is a root token, which may do everything; give this process one that may read its keys only")
+        _warn(
+            f"{label} is a root token, which allows everything; give this process a token that may only read its keys"
+        )
     uses = _number(found, "num_uses")
     if uses:
-        _warn(f"{label} ends after {uses} more uses, of which each request is one")
+        _warn(f"{label} ends after {uses} more uses, and each request is one use")
     left_s = _number(found, "ttl")
     if not left_s:
-        return [f"{label[:1].upper()}{label[1:]} has no end."]
+        return [f"{label[:1].upper()}{label[1:]} does not expire."]
     instead = "auth=token-file, auth=agent, or a login such as auth=approle"
     left = duration_text(left_s)
     if data.get("renewable") is not True:
-        _warn(f"{label} ends in {left} and cannot be renewed, and nothing takes its place; use {instead}")
+        _warn(f"{label} ends in {left} and cannot be renewed, and nothing replaces it; use {instead}")
         return []
     period_s, most_s = _number(found, "period"), _number(found, "explicit_max_ttl")
     life_s = period_s or _number(found, "creation_ttl") or left_s
@@ -93,8 +98,8 @@ def _given_token(connection: VaultConnection, label: str) -> list[str]:
         upto += f" of {duration_text(most_s)}"
     sentence = (
         f"{label[:1].upper()}{label[1:]} ends in {left}. It is renewed while keys are asked for, {upto}; a"
-        f" process that is idle for {duration_text(life_s)} has none any more and cannot get another by itself."
-        f" Services that may be idle so long use {instead}."
+        f" process that is idle for {duration_text(life_s)} loses it and cannot get a new one by itself. For"
+        f" services that may be idle that long, use {instead}."
     )
     return [sentence]
 
@@ -113,7 +118,7 @@ def _asked(connection: VaultConnection, path: str) -> Answer:
 
 
 def _why(answer: Answer, path: str) -> str:
-    return f", needs read on {path}" if answer.denied else f", for the server answered {answer.status}"
+    return f": this needs read on {path}" if answer.denied else f": the server answered {answer.status}"
 
 
 def _number(answer: Answer, name: str) -> int:
@@ -139,7 +144,7 @@ def _warn_of_ends(versions: Mapping[int, Mapping[str, Any]], mount: str, path: s
     for end, version in coming[:1]:
         _warn(
             f"the server will delete version {version} of {mount}/{path} at {end:%Y-%m-%d %H:%M} UTC by itself"
-            " (delete_version_after): the rows that it sealed cannot be read then"
+            " (delete_version_after): rows sealed with it cannot be read after that"
         )
 
 

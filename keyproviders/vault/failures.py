@@ -118,7 +118,7 @@ def failure_of(
     `action` says what was asked for, as in "reading secret/agents"; `login` tells that a 400 is
     about a credential; `advice` is what to do about a denial.
     """
-    detail = answer.error_text(hide) or "without words"
+    detail = answer.error_text(hide) or "no message"
     message = f"{action} at {endpoint}: the server answered {answer.status} ({detail})"
     status = answer.status
     if answer.denied or (login and status == 400):
@@ -129,9 +129,9 @@ def failure_of(
         return ProviderConfigError(f"{message}; check the mount, the namespace and the address")
     if answer.ok:
         return ProviderConfigError(
-            f"{action} at {endpoint}: the answer is not what Vault or OpenBao would say; check the address"
+            f"{action} at {endpoint}: the answer is not a valid Vault or OpenBao response; check the address"
         )
-    return ProviderConfigError(f"{message}; asking again will not change that: check the address and the settings")
+    return ProviderConfigError(f"{message}; a retry will not help: check the address and the settings")
 
 
 def transport_failure(error: OSError | ValueError, action: str, endpoint: Endpoint) -> KeyProviderError:
@@ -180,15 +180,15 @@ def client_failure(error: Exception, action: str) -> KeyProviderError:
 def _tls_failure(tls: BaseException | None, message: str, endpoint: Endpoint) -> KeyProviderError:
     if isinstance(tls, ssl.SSLCertVerificationError):
         return ProviderConfigError(
-            f"{message}: its certificate was not accepted ({tls.verify_message}); it was checked against"
-            f" {endpoint.ca_label}; give the CA that signed it as ca_cert or VAULT_CACERT"
+            f"{message}: its certificate was not accepted ({tls.verify_message}); it was checked"
+            f" against {endpoint.ca_label}; set ca_cert or VAULT_CACERT to the CA that signed it"
         )
     if isinstance(tls, _BROKEN_OFF):
         return KeyUnavailableError(f"{message}: the connection ended while it was being set up")
     reason = getattr(tls, "reason", None) or "no reason given"
     return ProviderConfigError(
-        f"{message}: TLS failed ({reason}); the CA is {endpoint.ca_label}; check that the address speaks https"
-        + ("" if endpoint.client_cert else ", and whether it wants a client certificate (client_cert, client_key)")
+        f"{message}: TLS failed ({reason}); the CA is {endpoint.ca_label}; check that the address uses https"
+        + ("" if endpoint.client_cert else ", and whether it requires a client certificate (client_cert, client_key)")
     )
 
 
@@ -200,8 +200,8 @@ def _reason(error: BaseException) -> str:
     if inner:
         return str(inner[-1].strerror).lower()
     if "ProxyError" in names:
-        return "the proxy did not take the connection"
-    return "the connection broke off"
+        return "the proxy did not accept the connection"
+    return "the connection was lost"
 
 
 def _first(error: BaseException, kind: type[BaseException]) -> BaseException | None:

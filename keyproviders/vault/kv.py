@@ -37,11 +37,11 @@ class VaultKvKeyProvider:
     """The versions of one secret in a KV version 2 mount: `VaultKvKeyProvider("agents/session-key")`.
 
     As a URL: `vault-kv:secret/agents/session-key` (mount, then path), or
-    `vault-kv:agents/session-key?mount=team-a/kv`; the other arguments are options of the URL, but
-    for `token`, `secret_id`, `client` and `allow_insecure`.
+    `vault-kv:agents/session-key?mount=team-a/kv`; the other arguments, except `token`, `secret_id`, `client` and
+    `allow_insecure`, are options of the URL.
 
-    The active key is the newest version that is neither deleted nor destroyed; the name of a key is
-    its version number. The key is in the field `field`; without it in `key`, or the only field.
+    The active key is the newest version that is neither deleted nor destroyed; the name of a key is its version
+    number. The key is in the field `field`; by default in `key`, or in the only field.
 
     The server and the login:
 
@@ -62,11 +62,11 @@ class VaultKvKeyProvider:
     | `jwt_file` | for kubernetes, jwt | the service account's token |
     | `aws_region`, `aws_server_id` | for aws: region of STS, server id header | botocore's settings; none |
     | `client` | a ready hvac.Client, or a function that makes one | |
-    | `allow_insecure` | lets plain http and unverified TLS be | False |
+    | `allow_insecure` | allows plain http and unverified TLS | False |
 
-    The token needs one line of policy: read on `<mount>/data/<path>`. Each call is one request;
-    while the newest version is deleted, one more for each older one until the first that is left, at
-    most 32. Connecting may take 1 s and an answer 2 s as a whole.
+    The token needs one line of policy: read on `<mount>/data/<path>`. Each call is one request. If the newest version
+    is deleted, one more request is made for each older version until one is found, at most 32. Connecting may take 1
+    s and the whole answer 2 s.
 
     Args:
         path: The path of the secret in its mount.
@@ -75,8 +75,8 @@ class VaultKvKeyProvider:
         connection: The server and the login, as above.
 
     Raises:
-        TypeError: An argument is of a wrong type.
-        ProviderConfigError: Arguments that cannot be meant, or do not go together.
+        TypeError: An argument has the wrong type.
+        ProviderConfigError: An argument is invalid, or arguments do not go together.
     """
 
     # Version numbers begin anew at each path.
@@ -103,7 +103,7 @@ class VaultKvKeyProvider:
         if self._path.startswith("data/"):
             right = self._path.removeprefix("data/")
             raise ProviderConfigError(
-                f"data/ belongs to the API and not to the path of a secret; write"
+                f"data/ belongs to the API, not to the path of a secret; write"
                 f" {_as_url(self._mount, right)}, or VaultKvKeyProvider({right!r}, mount={self._mount!r})"
             )
         self._field = field
@@ -122,7 +122,7 @@ class VaultKvKeyProvider:
         if "mount" not in options:
             mount, slash, path = path.partition("/")
             if not slash:
-                raise ProviderConfigError(f"a vault-kv: URL has a mount and a path, as in {_FORM}")
+                raise ProviderConfigError(f"a vault-kv: URL needs a mount and a path, as in {_FORM}")
             options["mount"] = mount
         given: dict[str, Any] = {**options, "allow_insecure": allow_insecure}
         return cls(path, **given)
@@ -165,7 +165,7 @@ class VaultKvKeyProvider:
             raise TypeError(f"name must be a str, not {type(name).__name__}")
         if not _VERSION.match(name):
             raise KeyNotFoundError(
-                f"{self.place} has no key of that name: names there are version numbers, so it was not asked"
+                f"{self.place} has no key of that name: its names are version numbers, so it was not asked"
             )
         answer = self._read(int(name))
         if answer.ok:
@@ -173,10 +173,10 @@ class VaultKvKeyProvider:
         raise self._gone(answer, int(name)) or self._failure(answer, int(name))
 
     def examine(self) -> list[str]:
-        """What is worth knowing of the secret and the login, in sentences; what needs a hand is warned of.
+        """What is worth knowing about the secret and the login, in sentences, with warnings for what needs attention.
 
-        Up to three requests, none of which the policy needs to allow. Raises what a request raises
-        that got no answer.
+        It makes up to three requests, which the policy need not allow. It raises the error of a request that got no
+        answer.
         """
         return [*version_sentences(self._connection, self._mount, self._path), *login_sentences(self._connection)]
 
@@ -185,7 +185,7 @@ class VaultKvKeyProvider:
         self._connection.close()
 
     def after_fork(self) -> None:
-        """Use no connection of the parent. Raises ProviderConfigError for a ready client."""
+        """In a forked child: do not use the parent's connections. Raises ProviderConfigError for a ready client."""
         self._connection.after_fork()
 
     def __repr__(self) -> str:
@@ -222,7 +222,7 @@ class VaultKvKeyProvider:
                 + (
                     f" after it was deleted at {when:%Y-%m-%d %H:%M:%S} UTC"
                     if when
-                    else "; the server keeps no time of it"
+                    else "; the server does not record when"
                 )
             )
         return KeyDisabledError(
@@ -248,12 +248,12 @@ class VaultKvKeyProvider:
             )
         if version is None:
             return KeyNotFoundError(
-                f"{self.place} does not exist at {server}; make it: vault kv put -mount={self._mount} {self._path}"
+                f"{self.place} does not exist at {server}; create it: vault kv put -mount={self._mount} {self._path}"
                 f" {self._field or 'key'}=..."
             )
         return KeyNotFoundError(
-            f"{self.place} has no version {version} at {server}; it never was, or it fell out when newer ones came"
-            " (max_versions, 10 by default)"
+            f"{self.place} has no version {version} at {server}; it never existed, or it was dropped when newer ones"
+            " were written (max_versions, 10 by default)"
         )
 
     def _look_at_mount(self) -> KeyProviderError | None:
@@ -269,7 +269,7 @@ class VaultKvKeyProvider:
         if not answer.ok or not isinstance(mount, str) or not isinstance(kind, str):
             return None
         if kind not in {"kv", "generic"}:
-            return ProviderConfigError(f"{self._mount} is no key/value store but a mount of the type {kind[:40]!r}")
+            return ProviderConfigError(f"{self._mount} is not a key/value store but a mount of the type {kind[:40]!r}")
         if answer.part("data", "options").get("version") != "2":
             return self._version_1()
         self._is_version_2 = True
@@ -277,12 +277,12 @@ class VaultKvKeyProvider:
         if real == self._mount or len(real) > _LONGEST_MOUNT:
             return None
         rest = f"{self._mount}/{self._path}".removeprefix(real).strip("/").removeprefix("data/")
-        return ProviderConfigError(f"the mount is {real} and not {self._mount}; write {_as_url(real, rest)}")
+        return ProviderConfigError(f"the mount is {real}, not {self._mount}; write {_as_url(real, rest)}")
 
     def _version_1(self) -> ProviderConfigError:
         return ProviderConfigError(
-            f"{self._mount} is a key/value store of version 1, which keeps no versions, so a rotation would lose the"
-            f" key before it; make one of version 2: vault kv enable-versioning {self._mount}"
+            f"{self._mount} is a key/value store of version 1, which does not keep versions, so a rotation would"
+            f" lose the key before it; turn it into version 2: vault kv enable-versioning {self._mount}"
         )
 
 
@@ -291,7 +291,7 @@ def _checked_path(what: str, path: str) -> str:
     parts = path.split("/")
     if any(part in {"", ".", ".."} for part in parts) or not path.isprintable():
         raise ProviderConfigError(
-            f"{what} ({len(path)} characters) is none: it is names with single slashes between them, as in {_FORM}"
+            f"{what} ({len(path)} characters) is not valid: write names with single slashes between them, as in {_FORM}"
         )
     return path
 

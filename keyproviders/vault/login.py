@@ -123,9 +123,13 @@ class TokenFile(Login):
     def __init__(self, token_file: str | None) -> None:
         if not token_file:
             raise ProviderConfigError("auth=token-file needs token_file=, the file that an agent writes its token to")
-        self._file = _SecretFile(token_file, "is the agent running, and may this process read its file?", may_come=True)
+        self._file = _SecretFile(
+            token_file, "check that the agent is running, and that this process may read its file", may_come=True
+        )
         self.label = f"the token of {token_file}"
-        self.keeping = f"The token is read from {token_file} before each request: whoever keeps that file, keeps it."
+        self.keeping = (
+            f"The token is read from {token_file} before each request; whatever writes that file has to renew it."
+        )
 
     @redact_frames
     def log_in(self, _send: Send, _server: str, /) -> TokenLease:
@@ -139,7 +143,7 @@ class Agent(Login):
     """A proxy on this machine that adds the token itself."""
 
     label = "the agent's own token"
-    keeping = "The agent adds a token of its own and keeps it."
+    keeping = "The agent adds its own token and renews it."
 
     def log_in(self, _send: Send, _server: str, /) -> TokenLease:
         """No token at all."""
@@ -155,11 +159,11 @@ class _PostedLogin(Login):
     def __init__(self, method: str, auth_mount: str | None) -> None:
         mount = (auth_mount or method).strip("/")
         if not mount or any(part in {"", ".", ".."} for part in mount.split("/")):
-            raise ProviderConfigError(f"auth_mount is no path of a login ({len(mount)} characters)")
+            raise ProviderConfigError(f"auth_mount is not the path of a login ({len(mount)} characters)")
         self._path = f"/v1/auth/{quote(mount, safe='/')}/login"
         self.label = f"the {method} login at auth/{mount}"
         self.keeping = (
-            f"The token comes from {self.label}: a process that was idle for longer than it lives gets another."
+            f"The token comes from {self.label}: a process that was idle for longer than its lifetime gets a new one."
         )
 
     @abc.abstractmethod
@@ -183,7 +187,7 @@ class _PostedLogin(Login):
 class AppRole(_PostedLogin):
     """A role id and a secret id, each from an argument, a file or a variable."""
 
-    advice = "check the role id and the secret id: the secret id may have expired, or its uses may be spent"
+    advice = "check the role id and the secret id: the secret id may have expired, or all of its uses may be spent"
 
     def __init__(
         self,
@@ -265,13 +269,13 @@ def login_for(auth: str | None, given: Mapping[str, str | None]) -> Login:
     method = auth or "token"
     if method not in _ARGUMENTS:
         raise ProviderConfigError(
-            f"auth has no method of that name ({len(method)} characters); it is one of {', '.join(METHODS)}; for any"
-            " other give a client= that is logged in"
+            f"auth is not a known method ({len(method)} characters); use one of {', '.join(METHODS)}; for"
+            " any other method give a client= that is logged in"
         )
     for name, value in given.items():
         if value is not None and name not in _ARGUMENTS[method]:
             owners = [one for one in METHODS if name in _ARGUMENTS[one]]
-            raise ProviderConfigError(f"{name} means nothing with auth={method}; it goes with {' or '.join(owners)}")
+            raise ProviderConfigError(f"{name} has no effect with auth={method}; it belongs to {' or '.join(owners)}")
     if method == "token":
         return GivenToken(given["token"])
     if method == "token-file":
@@ -298,7 +302,7 @@ def login_for(auth: str | None, given: Mapping[str, str | None]) -> Login:
 
 def _refuse_login(answer: Answer, label: str, server: str, advice: str, hide: Iterable[str]) -> NoReturn:
     if answer.ok and answer.part("auth").get("mfa_requirement"):
-        raise ProviderConfigError(f"{label} at {server} asks for a second factor; give a client= that is logged in")
+        raise ProviderConfigError(f"{label} at {server} requires a second factor; give a client= that is logged in")
     raise failure_of(answer, label, server, login=True, advice=advice, hide=hide)
 
 
@@ -335,7 +339,7 @@ class _SecretFile:
         except FileNotFoundError:
             problem = "does not exist"
         except (OSError, UnicodeDecodeError) as error:
-            problem, comes = f"cannot be read ({getattr(error, 'strerror', None) or 'it is no UTF-8'})", False
+            problem, comes = f"cannot be read ({getattr(error, 'strerror', None) or 'it is not UTF-8'})", False
         if len(text) > _MOST_CHARACTERS:
             text, problem, comes = "", f"is larger than {_MOST_CHARACTERS} characters", False
         if text:
@@ -352,4 +356,6 @@ def _fits_header(value: str) -> bool:
 def _check_header(value: str, label: str) -> None:
     """Refuse what no header can hold: the HTTP client would show it in its own error."""
     if not _fits_header(value):
-        raise ProviderConfigError(f"{label} is no token: {len(value)} characters, some of which no token has")
+        raise ProviderConfigError(
+            f"{label} is not a token: it has {len(value)} characters, some of which cannot be in a token"
+        )

@@ -92,15 +92,17 @@ def read_endpoint(
     for one in (address, *also):
         if is_insecure(one):
             _only_if_allowed(
-                allow_insecure, f"{one} is plain http off loopback: everybody on the way can read the keys; use https"
+                allow_insecure,
+                f"{one} is plain http to another machine: anyone on the network path can read the keys; use https",
             )
     if any(one.startswith("https:") for one in (address, *also)) and _skips_verification():
         _only_if_allowed(
             allow_insecure,
             f"the certificate of {address} would not be verified (VAULT_SKIP_VERIFY or BAO_SKIP_VERIFY is set), so"
-            " anybody on the way could hand out keys; unset it, and give the server's CA as ca_cert or VAULT_CACERT",
+            " anyone on the network path could supply keys; unset it, and set ca_cert or VAULT_CACERT to the"
+            " server's CA",
         )
-        ca, ca_label = False, "nothing, for verification is switched off"
+        ca, ca_label = False, "nothing, since verification is switched off"
     return Endpoint(
         address=address,
         also=also,
@@ -122,8 +124,8 @@ def refuse_encrypted_key(path: str | None) -> None:
         return  # the client says so when it reads it
     if encrypted:
         raise ProviderConfigError(
-            f"the client key in {path} has a passphrase, which nobody can type here; store it without one, and let only"
-            " this process's user read it"
+            f"the client key in {path} has a passphrase, which cannot be entered here; store it without one, and"
+            " let only this process's user read it"
         )
 
 
@@ -135,16 +137,17 @@ def _checked_address(address: str, what: str) -> str:
     except ValueError:
         port_is_fine = False
     if not port_is_fine:
-        raise ProviderConfigError(f"{what} is no URL ({len(address)} characters); {example}")
+        raise ProviderConfigError(f"{what} is not a URL ({len(address)} characters); {example}")
     if parts.username is not None or parts.password is not None:
         raise ProviderConfigError(f"{what} has a user or a password in it; {example}")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ProviderConfigError(f"{what} is no http or https URL ({len(address)} characters); {example}")
+        raise ProviderConfigError(f"{what} is not an http or https URL ({len(address)} characters); {example}")
     if parts.query or parts.fragment:
         raise ProviderConfigError(f"{what} has a part after '?' or '#'; {example}")
     if ServerUrl.read(address) is None:
         raise ProviderConfigError(
-            f"{what} ({len(address)} characters) has some that no address of a server has, such as a backslash, a space"
+            f"{what} ({len(address)} characters) has characters that the address of a server cannot have, such as"
+            " a backslash, a space"
             f" or letters beyond ASCII; {example}"
         )
     return address.rstrip("/")
@@ -178,5 +181,5 @@ def _skips_verification() -> bool:
 
 def _only_if_allowed(allowed: bool, problem: str) -> None:  # noqa: FBT001 - the one thing that it is about
     if not allowed:
-        raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
+        raise ProviderConfigError(f"{problem}; allow_insecure=True in code allows it")
     warn_insecure_transport(problem)

@@ -141,7 +141,7 @@ class TokenManager:
             token.renewable = False
         if not self.login.brings_new:
             _log.warning(
-                "%s cannot be renewed any more and will end in %.0f s; put a new one in its place, or use"
+                "%s cannot be renewed any more and will expire in %.0f s; replace it, or use"
                 " auth=token-file or auth=agent",
                 self.login.label,
                 token.ends_at - self._clock(),
@@ -156,7 +156,7 @@ class TokenManager:
     def _postpone(self, token: Token, why: str) -> None:
         left_s = token.ends_at - self._clock()
         token.due_at = self._clock() + max(_SECOND, left_s * _AGAIN)
-        _log.warning("the token will end in %.0f s and could not be prolonged, which is tried again: %s", left_s, why)
+        _log.warning("the token will expire in %.0f s and could not be renewed; this is tried again: %s", left_s, why)
 
 
 class ReloginGuard:

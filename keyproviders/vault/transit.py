@@ -77,17 +77,17 @@ class _Kek(NamedTuple):
 
 
 class VaultTransitKeyWrapper:
-    """A key of a Transit mount that wraps the keys of a keyset: `VaultTransitKeyWrapper("agents")`.
+    """Wraps the keys of a keyset with a key of a Transit mount: `VaultTransitKeyWrapper("agents")`.
 
-    As a URL: `vault-transit:agents?mount=transit&keyset=file:/etc/agents/keyset.json`; the other
-    arguments are options of the URL, but for `context`, `token`, `secret_id`, `client` and
-    `allow_insecure`. Those of the connection and the login are as for `VaultKvKeyProvider`.
+    As a URL: `vault-transit:agents?mount=transit&keyset=file:/etc/agents/keyset.json`; the other arguments, except
+    `context`, `token`, `secret_id`, `client` and `allow_insecure`, are options of the URL. Those of the connection
+    and the login are as for `VaultKvKeyProvider`.
 
-    The key must be a derived one (`derived=true`): only such a key binds a context. Bound are the
-    name and the id of the keyset, the name of the key, its time, and what `context` adds.
+    The key must be a derived key (`derived=true`): only such a key binds a context. The context is the name and the
+    id of the keyset, the name of the key, its time, and what `context` adds.
 
-    A key that is wrapped by another key of Transit than this one and `also_kek` is refused, but by
-    `rewrap`, which takes any.
+    Keys that are wrapped by a Transit key other than this one and `also_kek` are refused, except by `rewrap`, which
+    accepts any.
 
     | what | policy: update on |
     |---|---|
@@ -97,20 +97,20 @@ class VaultTransitKeyWrapper:
     | `rewrap` from another key | decrypt on that one; datakey/plaintext and encrypt on this one |
     | `rebind`: upgrade | the same, where that one may be this one |
 
-    `unwrap` is one request; so is `rewrap` under the same key, which stays within the server.
-    `generate` is two: the first one asks for a key without a context, which a derived key refuses.
-    Connecting may take 1 s and each part of an answer 2 s.
+    `unwrap` is one request; so is `rewrap` under the same key, which stays within the server. `generate` is two
+    requests: the first asks for a key without a context, which a derived key refuses. Connecting may take 1 s and
+    each part of an answer 2 s.
 
     Args:
         key: The name of the key.
         mount: The mount of Transit.
-        context: str to str, bound to every key of the keyset, the same for as long as it lives.
-        also_kek: Further keys, as `mount/key`, that wrapped keys may still be under while they are moved.
+        context: A mapping of str to str, bound to every key of the keyset as long as the keyset exists.
+        also_kek: Other keys, as `mount/key`, that may still wrap keys, while keys are being moved.
         connection: The server and the login, as for `VaultKvKeyProvider`.
 
     Raises:
-        TypeError: An argument is of a wrong type.
-        ProviderConfigError: Arguments that cannot be meant, or do not go together.
+        TypeError: An argument has the wrong type.
+        ProviderConfigError: An argument is invalid, or arguments do not go together.
     """
 
     URL_OPTIONS: ClassVar[frozenset[str]] = URL_OPTIONS | {"mount", "also_kek"}
@@ -132,13 +132,13 @@ class VaultTransitKeyWrapper:
                 raise TypeError(f"{name} must be a str, not {type(value).__name__}")
         if _Kek.read(f"{_DEFAULT_MOUNT}/{key}") is None or "/" in key:
             raise ProviderConfigError(
-                f"key ({len(key)} characters) is no name of a key of Transit, as in vault-transit:agents; the mount"
-                " goes into mount="
+                f"key ({len(key)} characters) is not the name of a Transit key, as in vault-transit:agents;"
+                " give the mount as mount="
             )
         kek = _Kek.read(f"{mount.removesuffix('/')}/{key}")
         if kek is None:
             raise ProviderConfigError(
-                f"mount ({len(mount)} characters) is none: it is names with single slashes between them, as in"
+                f"mount ({len(mount)} characters) is not valid: write names with single slashes between them, as in"
                 " mount=team-a/transit"
             )
         self._kek = kek
@@ -153,12 +153,12 @@ class VaultTransitKeyWrapper:
     def from_options(
         cls, path: str, options: Mapping[str, str], *, allow_insecure: bool = False
     ) -> VaultTransitKeyWrapper:
-        """The wrapper of a URL that was taken apart: its path and its options, without those of the keyset."""
+        """The wrapper for the parts of a URL: its path and its options, without the options of the keyset."""
         return cls(path, **arguments_from_options(options), allow_insecure=allow_insecure)
 
     @redact_frames
     def generate(self, context: Mapping[str, str]) -> tuple[bytes, WrappedKey]:
-        """32 new bytes from the server's own source of randomness, and the same wrapped."""
+        """32 new bytes from the server's own source of randomness, plain and wrapped."""
         bound, action = self._bound(context), f"making {describe_key(context)} with {self.place}"
         self._check_derived(action)
         answer = self._ask("datakey/plaintext", self._kek, {"context": bound, "bits": _BITS}, action)
@@ -174,12 +174,12 @@ class VaultTransitKeyWrapper:
 
     @redact_frames
     def rewrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> WrappedKey:
-        """The same key under the newest version of this key; `wrapped` itself when it is that already.
+        """The same key, wrapped under the newest version of this key; `wrapped` itself if it is that already.
 
-        From one version to another the plain key stays within the server. From another key it comes
-        here and goes back.
+        Between versions, the plain key stays within the server. Coming from another key, it passes through this
+        process.
         """
-        bound, action = self._bound(context), f"wrapping {describe_key(context)} anew with {self.place}"
+        bound, action = self._bound(context), f"rewrapping {describe_key(context)} with {self.place}"
         kek, version = _read(wrapped, context)
         if kek == self._kek:
             body = {"ciphertext": wrapped.ciphertext, "context": bound}
@@ -192,13 +192,13 @@ class VaultTransitKeyWrapper:
 
     @redact_frames
     def rebind(self, wrapped: WrappedKey, old_context: Mapping[str, str], new_context: Mapping[str, str]) -> WrappedKey:
-        """The same key under another context, if this key or one of `also_kek` wrapped it.
+        """The same key, wrapped under another context, if this key or one of `also_kek` wrapped it.
 
-        Transit has no request for that: the plain key comes here and goes back.
+        Transit has no request for that: the plain key passes through this process.
         """
         old, new = self._bound(old_context), self._bound(new_context)
         kek, version = self._allowed_kek(wrapped, old_context)
-        action = f"binding {describe_key(new_context)} anew with {self.place}"
+        action = f"rebinding {describe_key(new_context)} with {self.place}"
         self._check_derived(action)
         return self._encrypted(self._unwrapped(kek, version, wrapped.ciphertext, old, old_context), new, action)
 
@@ -207,7 +207,7 @@ class VaultTransitKeyWrapper:
         self._connection.close()
 
     def after_fork(self) -> None:
-        """Use no connection of the parent. Raises ProviderConfigError for a ready client."""
+        """In a forked child: do not use the parent's connections. Raises ProviderConfigError for a ready client."""
         self._connection.after_fork()
 
     def __repr__(self) -> str:
@@ -224,8 +224,9 @@ class VaultTransitKeyWrapper:
         if kek != self._kek and kek not in self._also:
             allowed = " or ".join(str(one) for one in (self._kek, *self._also))
             raise ProviderConfigError(
-                f"{describe_key(context)} is wrapped by {kek}, and {self.place} may use {allowed}; name its key in the"
-                f" URL, or allow it with also_kek={kek}, or move the keyset: encrypted-sessions keys rewrap"
+                f"{describe_key(context)} is wrapped by {kek}, but {self.place} may only use {allowed}; name"
+                f" its key in the URL, or allow it with also_kek={kek}, or move the keyset: encrypted-sessions"
+                " keys rewrap"
             )
         return kek, version
 
@@ -249,9 +250,10 @@ class VaultTransitKeyWrapper:
             raise self._failure(answer, "datakey/plaintext", self._kek, action, None)
         self._new_ciphertext(answer, action)
         raise ProviderConfigError(
-            f"{self._kek} at {self._connection.label} is no derived key: it binds nothing, and what it wraps would open"
-            f" in any keyset and under any name; make a derived one, under another name because a key cannot become"
-            f" one: vault write {self._kek.mount}/keys/NAME derived=true"
+            f"{self._kek} at {self._connection.label} is not a derived key: it does not bind a context, so what it"
+            " wraps would open in any keyset and under any name; create a derived key under another name, since"
+            " an existing key"
+            f" cannot be changed: vault write {self._kek.mount}/keys/NAME derived=true"
         )
 
     def _ask(
@@ -282,11 +284,11 @@ class VaultTransitKeyWrapper:
 
     def _failure(self, answer: Answer, operation: str, kek: _Kek, action: str, version: int | None) -> KeyProviderError:
         """What an answer other than the asked for means. `version` is that of the key which wrapped."""
-        detail, server = answer.error_text() or "without words", self._connection.label
+        detail, server = answer.error_text() or "no message", self._connection.label
         message = f"{action} at {server}: the server answered {answer.status} ({detail})"
         if answer.status == 404:
             return ProviderConfigError(
-                f"{message}; it has no Transit at the mount {kek.mount!r}: check the mount, the namespace and the"
+                f"{message}; there is no Transit at the mount {kek.mount!r}: check the mount, the namespace and the"
                 " address"
             )
         if answer.status != 400:
@@ -298,30 +300,30 @@ class VaultTransitKeyWrapper:
         config = f"{kek.mount}/keys/{kek.key}"
         if _NO_KEY in detail:
             return KeyNotFoundError(
-                f"{message}; there is no {kek}: check its name, the mount and the namespace; a new one is made with"
-                f" vault write {config} derived=true; what a deleted one wrapped opens only if it is restored from a"
-                " backup"
+                f"{message}; {kek} does not exist: check its name, the mount and the namespace; to create"
+                f" one: vault write {config} derived=true; what a deleted key wrapped opens only if that key is"
+                " restored from a backup"
             )
         if _SOFT_DELETED in detail:
             return KeyDisabledError(f"{message}; to bring it back: bao write -f {config}/soft-delete-restore")
         if _TOO_OLD in detail:
             return KeyDisabledError(
-                f"{message}; version {version} of {kek} is below its min_decryption_version; where the version is still"
-                f" there, lower that for as long as it takes to rewrap the keyset: vault write {config}/config"
+                f"{message}; version {version} of {kek} is below its min_decryption_version; if the version still"
+                f" exists, lower that until the keyset is rewrapped: vault write {config}/config"
                 f" min_decryption_version={version}"
             )
         if _NOT_AUTHENTIC in detail:
             return InvalidKeyError(
                 f"{message}; it was altered, or copied from another keyset or name, or wrapped with another context=,"
-                f" or {kek} is another key here than there (another server or namespace, or deleted and made again)"
+                f" or {kek} is a different key here (another server or namespace, or deleted and created again)"
             )
         if _TOO_NEW in detail:
             return InvalidKeyError(
-                f"{message}; it was wrapped by version {version} of {kek}, which is not here: is this another server,"
-                " or one that was restored from an older backup?"
+                f"{message}; it was wrapped by version {version} of {kek}, which does not exist here: is this another"
+                " server, or one that was restored from an older backup?"
             )
         if any(sign in detail for sign in _NO_CIPHERTEXT):
-            return InvalidKeyError(f"{message}; put back the keyset's last good copy")
+            return InvalidKeyError(f"{message}; restore the keyset's last good copy")
         return failure_of(answer, action, server)
 
 
@@ -331,14 +333,14 @@ def _read(wrapped: WrappedKey, context: Mapping[str, str]) -> tuple[_Kek, int]:
     kek = _Kek.read(wrapped.kek)
     if kek is None:
         raise ProviderConfigError(
-            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that is none of"
-            " Transit, such as transit/agents; was it wrapped by another kind of place?"
+            f"{describe_key(context)} names a key-encryption key ({len(wrapped.kek)} characters) that does not"
+            " belong to Transit, as transit/agents does; was it wrapped by another kind of wrapper?"
         )
     version = _version(wrapped.ciphertext)
     if version is None:
         raise InvalidKeyError(
-            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are none of Transit,"
-            " such as vault:v1: and base64; put back the keyset's last good copy"
+            f"the wrapped bytes of {describe_key(context)} ({len(wrapped.ciphertext)} characters) are not in Transit's"
+            " form, vault:v1: and base64; restore the keyset's last good copy"
         )
     return kek, version
 
@@ -361,8 +363,8 @@ def _allowed(also_kek: str | tuple[str, ...]) -> tuple[_Kek, ...]:
         kek = _Kek.read(text)
         if kek is None:
             raise ProviderConfigError(
-                f"also_kek has one ({len(text)} characters) that is no key of Transit; write it as the keyset does,"
-                " mount and name, as in also_kek=transit/agents"
+                f"also_kek has one ({len(text)} characters) that is not a Transit key; write mount and"
+                " name, as the keyset does: also_kek=transit/agents"
             )
         found.append(kek)
     return tuple(found)

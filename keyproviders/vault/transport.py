@@ -41,7 +41,7 @@ def bound(session: Any, address: str) -> None:
 def _refuse_encoded(response: Any, **_: Any) -> None:
     """A few compressed bytes can become gigabytes, and nobody asked for such an answer."""
     if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
-        raise RefusedAnswerError("the answer is compressed, which was not asked for; check what is in between")
+        raise RefusedAnswerError("the answer is compressed, which was not requested; check for a proxy in between")
 
 
 class _Bounded(io.RawIOBase):
@@ -61,7 +61,7 @@ class _Bounded(io.RawIOBase):
         if self._until is not None:
             left_s = self._until - time.monotonic()
             if left_s <= 0:
-                raise TimeoutError("the answer was not whole in time")
+                raise TimeoutError("the answer was not complete in time")
             self._sock.settimeout(left_s)
         count: int | None = self._raw.readinto(buffer)
         self._left -= count or 0

@@ -41,13 +41,13 @@ _T = TypeVar("_T")
 class EncryptedAdvancedSQLiteSession(EncryptedSession):
     """Seals every item of an `AdvancedSQLiteSession`, and keeps what that class does.
 
-    Items are sealed as by `EncryptedSession`. What the SDK's class notes of their structure stays in the clear:
-    role or type, turn, branch, order, tools' names, counts of tokens. What needs contents (turns, search,
-    a branch from content) opens the user's messages of one branch in this process.
+    Items are sealed as by `EncryptedSession`. What the SDK's class records about their structure is not encrypted:
+    role or type, turn, branch, order, names of tools, counts of tokens. Functions that need contents (turns, search,
+    a branch from content) open the user's messages of one branch in this process.
 
     Attributes:
-        max_scan_items: The most user messages that one look at turns, or one search, opens; None for no bound.
-            Reading items has no such bound.
+        max_scan_items: How many user messages one listing of turns, or one search, opens at most; None for no limit.
+            Reading items has no such limit.
     """
 
     @redact_frames
@@ -64,18 +64,18 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
 
         Args:
             session_id: As for `EncryptedSession`.
-            underlying_session: An `AdvancedSQLiteSession`, or one of a class made from it that does not store in
-                another way. On a file, or in memory.
+            underlying_session: An `AdvancedSQLiteSession`, or a subclass that stores in the same way. In a file or in
+                memory.
             encryption_key: As for `EncryptedSession`.
             ttl: As for `EncryptedSession`.
-            max_scan_items: The most user messages that are opened for one look at turns or one search; None for no
-                bound.
+            max_scan_items: How many user messages one listing of turns, or one search, opens at most; None for no
+                limit.
             options: As for `EncryptedSession`, by name.
 
         Raises:
-            TypeError: The session is no `AdvancedSQLiteSession`, or another argument is of the wrong type.
-            ValueError: An argument has a value that is not allowed; a class made from `AdvancedSQLiteSession` stores
-                in a way of its own; the installed Agents SDK does so.
+            TypeError: The session is not an `AdvancedSQLiteSession`, or another argument has the wrong type.
+            ValueError: An argument has a value that is not allowed; a subclass of `AdvancedSQLiteSession`, or that of
+                the installed Agents SDK, stores in another way.
         """
         _check_session(underlying_session)
         super().__init__(session_id, underlying_session, encryption_key, ttl, **options)
@@ -106,12 +106,12 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         on_erased: Literal["skip", "raise"] = "skip",
         on_event: Hook | None = None,
     ) -> EncryptedAdvancedSQLiteSession:
-        """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
+        """Wrap a session under its own id, with a key ring and an explicit ttl.
 
         Args:
             underlying_session: As for the class.
             keys: The keys to seal and open with.
-            ttl: Seconds that an item lives, None for no end.
+            ttl: How many seconds an item lives; None for no end.
             on_unreadable: As for `EncryptedSession`; for turns and searches, too.
             plaintext: As for `EncryptedSession`.
             upstream_key: As for `EncryptedSession`.
@@ -174,18 +174,18 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
 
         Args:
             limit: As for `EncryptedSession`.
-            branch_id: The branch, None for the current one. One that does not exist has no items.
-            wrapper: The SDK's. Its AdvancedSQLiteSession takes none.
+            branch_id: The branch; None for the current one. A branch that does not exist has no items.
+            wrapper: The SDK's wrapper. Its AdvancedSQLiteSession does not accept one.
 
         Returns:
             The items as they were added, oldest first.
 
         Raises:
             UnreadableItemsError: Rows cannot be read; not under on_unreadable="skip".
-            HistoryChangedError: Other writers never left a state of the store to be read.
+            HistoryChangedError: Other writers changed the history during every attempt.
             StoreError: The store failed, as for `EncryptedSession.get_items`.
             KeyProviderError: The key provider cannot answer.
-            TypeError: `limit` is no int, or `branch_id` no str.
+            TypeError: `limit` is not an int, or `branch_id` is not a str.
             ValueError: `limit` is negative.
         """
         limit = self._limit(limit)
@@ -204,19 +204,19 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         """The user's turns of a branch, oldest first.
 
         Args:
-            branch_id: The branch, None for the current one.
+            branch_id: The branch; None for the current one.
 
         Returns:
             For each turn `turn` (its number in the branch), `content` (100 characters of it), `full_content`,
-            `timestamp` (when it was added, as SQLite writes it, in UTC) and `can_branch` (True). A turn whose
-            question expired is left out.
+            `timestamp` (when it was added, as SQLite writes it, in UTC) and `can_branch` (True). Turns whose
+            question has expired are left out.
 
         Raises:
             ScanBudgetError: The branch has more than `max_scan_items` user messages; `found` has the turns of those.
             UnreadableItemsError: A user message cannot be read; not under on_unreadable="skip".
-            StoreError: The store failed, as for `get_items`.
+            StoreError: The store failed, as in `get_items`.
             KeyProviderError: The key provider cannot answer.
-            TypeError: `branch_id` is no str.
+            TypeError: `branch_id` is not a str.
         """
         return await self._turns(branch_id, shown=SHOWN)
 
@@ -225,12 +225,12 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
     async def find_turns_by_content(self, search_term: str, branch_id: str | None = None) -> list[dict[str, Any]]:
         """The user's turns of a branch whose text contains `search_term`, oldest first.
 
-        Letters of ASCII are found in either case, others as they are written; nothing is a wild card. An empty
-        term is in every text.
+        ASCII letters match in either case, all other characters exactly. There are no wild cards. An empty term
+        matches every text.
 
         Args:
             search_term: What to look for.
-            branch_id: The branch, None for the current one.
+            branch_id: The branch; None for the current one.
 
         Returns:
             As `get_conversation_turns`, with the whole text as `content`.
@@ -238,27 +238,27 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         Raises:
             ScanBudgetError: As for `get_conversation_turns`.
             UnreadableItemsError: As for `get_conversation_turns`.
-            StoreError: The store failed, as for `get_items`.
+            StoreError: The store failed, as in `get_items`.
             KeyProviderError: The key provider cannot answer.
-            TypeError: An argument is no str.
+            TypeError: An argument is not a str.
         """
         return await self._turns(branch_id, wanted=containing(_text(search_term, "search_term")))
 
     @redact_frames
     async def get_conversation_by_turns(self, branch_id: str | None = None) -> dict[int, list[dict[str, str | None]]]:
-        """The structure of a branch: for each turn's number the type and the tool's name of each of its rows.
+        """The structure of a branch: for each turn's number, the type and the tool's name of each of its rows.
 
-        Nothing is opened for it: what has expired is in it until it is purged.
+        Nothing is opened for this, so expired rows are included until they are purged.
 
         Args:
-            branch_id: The branch, None for the current one.
+            branch_id: The branch; None for the current one.
 
         Returns:
             Turns by number; each row as a dict of `type` and `tool_name`.
 
         Raises:
-            StoreError: The store failed, as for `get_items`.
-            TypeError: `branch_id` is no str.
+            StoreError: The store failed, as in `get_items`.
+            TypeError: `branch_id` is not a str.
         """
         return await self._ask("read turns", self._sdk_session.get_conversation_by_turns, _branch(branch_id))
 
@@ -267,14 +267,14 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         """How often each tool was called, by turn.
 
         Args:
-            branch_id: The branch, None for the current one.
+            branch_id: The branch; None for the current one.
 
         Returns:
-            For each tool and turn the tool's name, the number of its calls, and the turn's number.
+            For each tool and turn: the tool's name, the number of its calls, and the turn's number.
 
         Raises:
-            StoreError: The store failed, as for `get_items`.
-            TypeError: `branch_id` is no str.
+            StoreError: The store failed, as in `get_items`.
+            TypeError: `branch_id` is not a str.
         """
         return await self._ask("read the use of tools", self._sdk_session.get_tool_usage, _branch(branch_id))
 
@@ -283,21 +283,21 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
     @redact_frames
     @told(changes=True)
     async def create_branch_from_turn(self, turn_number: int, branch_name: str | None = None) -> str:
-        """Make a branch of what came before a turn of the current branch, and go on there.
+        """Create a branch of what came before a turn of the current branch, and switch to it.
 
-        Its rows are those of the first branch: nothing is sealed anew.
+        It shares the rows of the first branch: nothing is sealed again.
 
         Args:
             turn_number: The turn's number in the current branch.
-            branch_name: Its name, which no branch of this session may have had; None for one that is made up.
+            branch_name: Its name, which no branch of this session may have had before; None to generate one.
 
         Returns:
             The branch's name.
 
         Raises:
             ValueError: There is no such turn, or the name is blank or taken.
-            StoreError: The store failed, as for `add_items`.
-            TypeError: `turn_number` is no int, or `branch_name` no str.
+            StoreError: The store failed, as in `add_items`.
+            TypeError: `turn_number` is not an int, or `branch_name` is not a str.
         """
         if type(turn_number) is not int:
             raise TypeError(f"turn_number must be an int, not {arguments.kind_of(turn_number)}")
@@ -307,7 +307,7 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
     @redact_frames
     @told(changes=True)
     async def create_branch_from_content(self, search_term: str, branch_name: str | None = None) -> str:
-        """Make a branch of what came before the first turn whose text contains `search_term`, and go on there.
+        """Create a branch of what came before the first turn whose text contains `search_term`, and switch to it.
 
         Args:
             search_term: What to look for, as in `find_turns_by_content`.
@@ -319,12 +319,12 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         Raises:
             ValueError: No turn contains it, or the name is blank or taken.
             ScanBudgetError: The first `max_scan_items` user messages do not contain it, and there are more.
-            HistoryChangedError: Another task went to another branch meanwhile, where the turn is another one.
+            HistoryChangedError: Another task switched to another branch meanwhile, where the turn is a different one.
             UnreadableItemsError: A user message before the first that contains it cannot be read; not under
                 on_unreadable="skip".
-            StoreError: The store failed, as for `add_items`.
+            StoreError: The store failed, as in `add_items`.
             KeyProviderError: The key provider cannot answer.
-            TypeError: An argument is no str.
+            TypeError: An argument is not a str.
         """
         wanted = containing(_text(search_term, "search_term"))
         rows = BranchRows(self._sdk_session)
@@ -333,22 +333,22 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
             raise ValueError("No user turns found containing the search term in the current branch")
         if rows.have_been_left():
             raise HistoryChangedError(
-                "the session went to another branch while this one was searched; no branch was made. Try again"
+                "the session switched to another branch while this one was searched; no branch was created. Try again"
             )
         return await self.create_branch_from_turn(turns[0]["turn"], branch_name)
 
     @redact_frames
     @told(changes=True)
     async def switch_to_branch(self, branch_id: str) -> None:
-        """Go on in another branch.
+        """Switch to another branch.
 
         Args:
             branch_id: The branch.
 
         Raises:
             ValueError: There is no such branch.
-            StoreError: The store failed, as for `add_items`.
-            TypeError: `branch_id` is no str.
+            StoreError: The store failed, as in `add_items`.
+            TypeError: `branch_id` is not a str.
         """
         await self._change("switch to a branch", self._sdk_session.switch_to_branch, _text(branch_id, "branch_id"))
 
@@ -357,26 +357,26 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
         """The session's branches, the oldest first.
 
         Returns:
-            For each `branch_id`, `message_count`, `user_turns`, `is_current` and `created_at`.
+            For each branch: `branch_id`, `message_count`, `user_turns`, `is_current` and `created_at`.
 
         Raises:
-            StoreError: The store failed, as for `get_items`.
+            StoreError: The store failed, as in `get_items`.
         """
         return await self._ask("list branches", self._sdk_session.list_branches)
 
     @redact_frames
     @told(changes=True)
     async def delete_branch(self, branch_id: str, force: bool = False) -> None:  # noqa: FBT001, FBT002 - the SDK's
-        """Delete a branch, and those of its rows that no other branch has. Its name stays taken.
+        """Delete a branch, and those of its rows that no other branch has. Its name cannot be used again.
 
         Args:
             branch_id: The branch, which is not `main`.
-            force: Whether it may be the current one: then `main` is.
+            force: Whether the current branch may be deleted; `main` then becomes the current one.
 
         Raises:
-            ValueError: There is no such branch, it is `main`, or it is the current one, without `force`.
-            StoreError: The store failed, as for `add_items`.
-            TypeError: `branch_id` is no str.
+            ValueError: There is no such branch, it is `main`, or it is the current one and `force` is False.
+            StoreError: The store failed, as in `add_items`.
+            TypeError: `branch_id` is not a str.
         """
         operation = running()
         if operation is not None:
@@ -388,10 +388,10 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
     @redact_frames
     @told(changes=True)
     async def store_run_usage(self, result: RunResult) -> None:
-        """Note how many tokens a run used, for the current turn. As in the SDK's class, what fails is logged only.
+        """Record how many tokens a run used, for the current turn. As in the SDK's class, failures are only logged.
 
         Args:
-            result: What `Runner.run` gave.
+            result: What `Runner.run` returned.
 
         Raises:
             StoreTimeoutError: The store did not answer in time.
@@ -400,17 +400,18 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
 
     @redact_frames
     async def get_session_usage(self, branch_id: str | None = None) -> dict[str, int] | None:
-        """The tokens that all branches used, or one.
+        """The tokens that one branch, or all branches, used.
 
         Args:
             branch_id: The branch, None for all.
 
         Returns:
-            `requests`, `input_tokens`, `output_tokens`, `total_tokens` and `total_turns`; None where nothing is noted.
+            `requests`, `input_tokens`, `output_tokens`, `total_tokens` and `total_turns`; None if nothing is
+                recorded.
 
         Raises:
-            StoreError: The store failed, as for `get_items`.
-            TypeError: `branch_id` is no str.
+            StoreError: The store failed, as in `get_items`.
+            TypeError: `branch_id` is not a str.
         """
         return await self._ask("read usage", self._sdk_session.get_session_usage, _branch(branch_id))
 
@@ -422,15 +423,16 @@ class EncryptedAdvancedSQLiteSession(EncryptedSession):
 
         Args:
             user_turn_number: The turn, None for all.
-            branch_id: The branch, None for the current one.
+            branch_id: The branch; None for the current one.
 
         Returns:
-            For each turn its number, `requests`, `input_tokens`, `output_tokens`, `total_tokens`,
-            `input_tokens_details` and `output_tokens_details`; of one turn these alone, {} where nothing is noted.
+            For each turn: its number, `requests`, `input_tokens`, `output_tokens`, `total_tokens`,
+            `input_tokens_details` and `output_tokens_details`; for a single turn only these, or {} if nothing is
+                recorded.
 
         Raises:
-            StoreError: The store failed, as for `get_items`.
-            TypeError: `user_turn_number` is no int, or `branch_id` no str.
+            StoreError: The store failed, as in `get_items`.
+            TypeError: `user_turn_number` is not an int, or `branch_id` is not a str.
         """
         if user_turn_number is not None and type(user_turn_number) is not int:
             raise TypeError(f"user_turn_number must be an int or None, not {arguments.kind_of(user_turn_number)}")
@@ -521,7 +523,7 @@ def _check_session(session: Any) -> None:
     if missing:
         raise ValueError(
             f"the AdvancedSQLiteSession of the installed Agents SDK has no {', '.join(missing)}: this release of"
-            " encrypted-sessions does not know how it stores. Upgrade encrypted-sessions"
+            " encrypted-sessions does not support the way it stores items. Upgrade encrypted-sessions"
         )
     problem = problem_of(session, AdvancedSQLiteSession)
     if problem is not None:

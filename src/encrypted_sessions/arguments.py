@@ -84,7 +84,7 @@ def underlying_session(value: Any) -> tuple[Any, Any]:
     for name, held in vars(value).items():
         if held is store and name != "underlying_session":
             raise ValueError(
-                f"{type(value).__name__} holds its store as {name} too, and could write to it past the encryption."
+                f"{type(value).__name__} also holds its store as {name}, and could write to it without encryption."
                 f" {_OTHER_WAY_ROUND}"
             )
     return store, value
@@ -94,8 +94,8 @@ def _session(value: Any, what: str) -> None:
     """Refuse what has not the five members."""
     if type(value).__qualname__ == "OpenAIConversationsSession":
         raise ValueError(
-            "OpenAIConversationsSession keeps its items at OpenAI, which takes no sealed ones. Wrap a session that"
-            " stores its items with you"
+            "OpenAIConversationsSession keeps its items at OpenAI, which does not accept sealed items. Wrap a"
+            " session that stores its items on your side"
         )
     missing = [name for name in METHODS if not callable(getattr(value, name, None))]
     if not hasattr(value, "session_id"):
@@ -115,12 +115,13 @@ def _refuse_compaction(store: Any, *, is_compacted: bool) -> None:
         compacts = callable(getattr(beneath, "run_compaction", None))
         if (compacts or is_compacted) and _is_a(beneath, _OURS):
             raise ValueError(
-                "underlying_session seals already: there is an EncryptedSession in it, and a compaction session. Use"
-                " it as it is, without another EncryptedSession around it"
+                "underlying_session seals already: it contains an EncryptedSession and a compaction"
+                " session. Use it as it is, without another EncryptedSession around it"
             )
         if compacts:
             raise ValueError(
-                f"{type(beneath).__name__} compacts, and would have to read what is sealed above it. {_OTHER_WAY_ROUND}"
+                f"{type(beneath).__name__} compacts, and would have to read items that are sealed above it."
+                f" {_OTHER_WAY_ROUND}"
             )
         beneath, depth = getattr(beneath, "underlying_session", None), depth + 1
 
@@ -147,8 +148,8 @@ def key_string(value: object, argument: str) -> str:
     if looks_like_provider_url(value):
         scheme = value.partition(":")[0].strip()
         raise ValueError(
-            f"{argument} is a URL of a key provider ({scheme}:...), and would become the key"
-            f" itself. Give KeyRing.from_url('{scheme}:...') instead"
+            f"{argument} is the URL of a key provider ({scheme}:...), and would be used"
+            f" as the key itself. Give KeyRing.from_url('{scheme}:...') instead"
         )
     if _has_lone_surrogate(value):
         raise ValueError(f"{argument} contains a lone surrogate, which UTF-8 cannot hold")
@@ -247,7 +248,7 @@ def store_timeout_s(value: object) -> float | None:
     if type(value) is not int and type(value) is not float:
         raise TypeError(f"store_timeout_s must be a number of seconds or None, not {kind_of(value)}")
     if not 0 < value < math.inf:
-        raise ValueError(f"store_timeout_s must be more than 0 seconds, and finite, or None for no bound, not {value}")
+        raise ValueError(f"store_timeout_s must be more than 0 seconds, and finite, or None for no limit, not {value}")
     return float(value)
 
 

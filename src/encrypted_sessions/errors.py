@@ -31,17 +31,17 @@ _LONGEST_SHOWN = 100
 
 
 class EncryptedSessionError(Exception):
-    """Parent of everything that an encrypted session raises of its own."""
+    """Base class of the errors that an encrypted session itself raises."""
 
 
 class UnreadableItemsError(EncryptedSessionError):
     """Rows were found that cannot be returned as items. Nothing was deleted.
 
     Attributes:
-        outcomes: A count of every row that was looked at, by outcome name, "ok" included.
+        outcomes: How many rows were examined, by outcome, including "ok".
         findings: Up to 20 `Finding(position, outcome, kid)` of the rows in question, newest first.
-        session_id: The session whose rows they are; None where the error was made without one.
-        store: The class of the session that stores them; None likewise.
+        session_id: The session whose rows they are; None if it is not known.
+        store: The class of the session that stores them; None if it is not known.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class UnreadableItemsError(EncryptedSessionError):
         session_id: str | None = None,
         store: str | None = None,
     ) -> None:
-        """`message` says what happened and what to do; it quotes no item."""
+        """`message` says what happened and what to do. It does not quote items."""
         super().__init__(message)
         self.outcomes = dict(outcomes)
         self.findings = tuple(findings)
@@ -117,11 +117,11 @@ class ScanBudgetError(EncryptedSessionError, RuntimeError):
     """`max_scan_items` rows were read and the answer was not complete (upstream: RuntimeError).
 
     Attributes:
-        found: What a search had found until then, as it would have returned it; else empty.
+        found: What a search had found so far, in the form that it returns; otherwise empty.
     """
 
     def __init__(self, message: str, *, found: list[dict[str, Any]] | None = None) -> None:
-        """`found` is what a search had found."""
+        """`found` is what a search had found so far."""
         super().__init__(message)
         self.found = found or []
 
@@ -135,14 +135,14 @@ def _scan_budget_error(message: str, found: list[dict[str, Any]]) -> ScanBudgetE
 
 
 class PutBackError(EncryptedSessionError):
-    """A store took no item back that `pop_item` had taken from it.
+    """A store did not accept an item back that `pop_item` had taken from it.
 
     Attributes:
         stored: That item, as it was stored.
     """
 
     def __init__(self, message: str, *, stored: object) -> None:
-        """`stored` is what the store's own pop_item gave."""
+        """`stored` is what the store's own pop_item returned."""
         super().__init__(message)
         self.stored = stored
 
@@ -156,11 +156,11 @@ def _put_back_error(message: str, stored: object) -> PutBackError:
 
 
 class HistoryChangedError(EncryptedSessionError):
-    """The stored history changed under an operation that may not go on then. Nothing was lost."""
+    """The stored history changed during an operation, which therefore stopped. Nothing was lost."""
 
 
 class PurgeRefusedError(EncryptedSessionError):
-    """A store has expired rows, and no operation that removes these alone. Nothing was removed."""
+    """A store has expired rows but no operation that removes only these. Nothing was removed."""
 
 
 class LongSessionIdWarning(UserWarning):
@@ -168,26 +168,26 @@ class LongSessionIdWarning(UserWarning):
 
 
 class StoreError(EncryptedSessionError):
-    """A store that cannot be worked on as it is: no tables, no permission, damage."""
+    """A store cannot be used in its present state: no tables, no permission, damage."""
 
 
 class StoreUnavailableError(StoreError):
-    """A store that does not answer, or not now: it may work later.
+    """A store does not answer, or not now: it may work later.
 
-    Whether a change that was under way took place is not known: read the rows again.
+    It is not known whether a change that was being made took place: read the rows again.
     """
 
 
 class StoreTimeoutError(StoreUnavailableError, TimeoutError):
-    """A store that did not answer in time.
+    """A store did not answer in time.
 
     Attributes:
-        in_doubt: Whether a change that was asked for may have taken place all the same, or may yet
-            take place. False where nothing was to be changed, or certainly nothing was.
+        in_doubt: Whether a requested change may have taken place anyway, or may still take place. False if no change
+            was requested, or if certainly nothing was changed.
     """
 
     def __init__(self, message: str, *, in_doubt: bool = False) -> None:
-        """`message` says which store, what it was asked, and how long was waited."""
+        """`message` says which store, what was requested, and how long it was waited for."""
         super().__init__(message)
         self.in_doubt = in_doubt
 
@@ -201,15 +201,15 @@ def _rebuild_timeout(kind: type[StoreTimeoutError], message: str, in_doubt: bool
 
 
 class StoreConfigError(StoreError, ValueError):
-    """A store that cannot be opened as it was given: its URL, a table's name, an extra that is missing."""
+    """A store cannot be opened with these settings: its URL, a table's name, or a missing extra."""
 
 
 class AuditFailedError(EncryptedSessionError):
-    """An operation that an audit log could not write down, which was told to refuse it then.
+    """An operation could not be recorded in an audit log that refuses such operations.
 
     Attributes:
-        in_doubt: Whether the operation took place, or may have: it was its result that could not be written.
-            False where nothing was done.
+        in_doubt: Whether the operation took place, or may have: only its result could not be written. False if
+            nothing was done.
     """
 
     def __init__(self, message: str, *, in_doubt: bool = False) -> None:

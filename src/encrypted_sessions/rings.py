@@ -47,21 +47,21 @@ def _now() -> float:
 class KeyRings:
     """One `KeyRing` for each tenant, for applications whose tenants have keys of their own.
 
-    `await rings.wrap(store, tenant, ttl=86_400)` is a session with the tenant's keys. A tenant's ring is made
-    when it is first asked for, once, however many ask at the same time; a tenant whose place of keys is slow or
-    down delays nobody else. All rings of a process share their threads. It can be used from several event loops
-    and threads, cannot be pickled, and `async with` closes it.
+    `await rings.wrap(store, tenant, ttl=86_400)` is a session with the tenant's keys. A tenant's ring is made once,
+    when it is first requested, however many requests come at the same time. If a tenant's place of keys is slow or
+    down, other tenants are not delayed. All rings of a process share their threads. The object can be used from
+    several event loops and threads, but cannot be pickled. `async with` closes it.
 
     Args:
-        ring_for: Called with a tenant's name: gives the tenant's `KeyRing`, or the URL of its keys, or None if
+        ring_for: Called with a tenant's name; returns the tenant's `KeyRing`, or the URL of its keys, or None if
             there is no such tenant. It may be a coroutine function; a plain function is called in a thread.
-        max_rings: How many are kept. Beyond, the one that was not asked for in the longest time is let go of. One
-            that a living session has is kept all the same; that there are more is said once in the log.
-        idle_s: A ring that was not asked for in so many seconds, and that no living session has, is let go of when
-            another one is asked for.
+        max_rings: How many rings are kept. Above that, the one that was not requested for the longest time is
+            released. A ring that a session still uses is always kept; the log says once that there are more rings.
+        idle_s: A ring that was not requested for this many seconds, and that no session uses, is released when
+            another one is requested.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: An argument has a value that is not allowed.
     """
 
@@ -99,21 +99,21 @@ class KeyRings:
     # -- Rings ------------------------------------------------------------------------------
 
     async def get(self, tenant: str) -> KeyRing:
-        """The ring of a tenant. No key is asked for yet.
+        """The ring of a tenant. No key is requested yet.
 
-        It need not be closed, and to close a ring that was made from a URL does nothing: others may have it.
+        It need not be closed. Closing a ring that was made from a URL does nothing, since others may use it.
 
         Args:
             tenant: The tenant's name, as `ring_for` knows it.
 
         Returns:
-            The ring. One that was made from a URL has the tenant's name in its log records.
+            The ring. A ring that was made from a URL has the tenant's name in its log records.
 
         Raises:
-            TypeError: The tenant is no str, or `ring_for` gave something else than it should.
+            TypeError: The tenant is not a str, or `ring_for` returned an unsuitable object.
             ValueError: The tenant is empty.
-            KeyNotFoundError: `ring_for` gave None: there is no such tenant.
-            ProviderConfigError: `ring_for` gave a URL that is none of a place of keys.
+            KeyNotFoundError: `ring_for` returned None: there is no such tenant.
+            ProviderConfigError: `ring_for` returned a URL that is not that of a place of keys.
             KeyProviderError: This object is closed.
         """
         if not isinstance(tenant, str):
@@ -141,26 +141,26 @@ class KeyRings:
     async def wrap(self, store: Any, tenant: str, *, ttl: int | None, **options: Any) -> EncryptedSession:
         """The encrypted session over `store` with the keys of a tenant.
 
-        Stores that tenants share want session ids that do: `f"{tenant}:{user}"`.
+        If tenants share a store, put the tenant into the session id: `f"{tenant}:{user}"`.
 
         Args:
             store: What stores the sealed items, and has the session id. As for `EncryptedSession.wrap`.
             tenant: The tenant's name.
-            ttl: Seconds that an item lives, None for no end.
+            ttl: How many seconds an item lives; None for no end.
             options: The other arguments of `EncryptedSession.wrap`.
 
         Returns:
-            The wrapper. As long as it lives, the tenant's ring is not closed.
+            The wrapper. As long as it exists, the tenant's ring is not closed.
 
         Raises:
-            TypeError: An argument is of the wrong type.
+            TypeError: An argument has the wrong type.
             ValueError: An argument has a value that is not allowed.
             KeyProviderError: As for `get`.
         """
         return EncryptedSession.wrap(store, await self.get(tenant), ttl=ttl, **options)
 
     def health(self) -> dict[str, RingHealth]:
-        """What each tenant's ring could do now, without asking anybody; of those that were made and are kept."""
+        """What the rings that are kept could do now, by tenant, without a request."""
         if self._pid != os.getpid():
             self._begin_in_process()
         with self._lock:
@@ -168,7 +168,7 @@ class KeyRings:
         return {tenant: ring.health() for tenant, ring in rings.items()}
 
     async def aclose(self) -> None:
-        """Close the rings that were made from URLs, also where sessions live. Later uses raise KeyProviderError."""
+        """Close the rings that were made from URLs, even if sessions use them. Later uses raise KeyProviderError."""
         if self._pid != os.getpid():
             self._begin_in_process()
         with self._lock:
@@ -236,7 +236,7 @@ class KeyRings:
         if len(self._held) > self._max_rings and not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "more than %d tenants have sessions that live, so more rings are kept than max_rings says",
+                "more than %d tenants have sessions in use, so more rings are kept than max_rings allows",
                 self._max_rings,
             )
 
@@ -291,11 +291,13 @@ class KeyRings:
         if inspect.isawaitable(given):
             given = await given
         if given is None:
-            raise KeyNotFoundError(f"there is no tenant {tenant[:_SHOWN]!r}: ring_for gave no ring and no URL for it")
+            raise KeyNotFoundError(
+                f"there is no tenant {tenant[:_SHOWN]!r}: ring_for returned neither a ring nor a URL for it"
+            )
         if isinstance(given, KeyRing):
             return _Held(given, is_opened=False)
         if not isinstance(given, str):
-            raise TypeError(f"ring_for must give a KeyRing, a URL or None, not {arguments.kind_of(given)}")
+            raise TypeError(f"ring_for must return a KeyRing, a URL or None, not {arguments.kind_of(given)}")
         # In a thread too: it may load an SDK.
         opened = await asyncio.wrap_future(_in_thread(partial(KeyRing.from_url, given, name=tenant)))
         return _Held(opened, is_opened=True)
@@ -346,7 +348,7 @@ class _AbandonedError(Exception):
 
 
 def _closed_error() -> KeyProviderError:
-    return KeyProviderError("this KeyRings is closed; make another one")
+    return KeyProviderError("this KeyRings is closed; make a new one")
 
 
 def _close(rings: list[KeyRing]) -> None:

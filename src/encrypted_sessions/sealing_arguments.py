@@ -30,14 +30,14 @@ def sealing(
     found = Sealing(written, oldest, realm(realm_given), pad)
     if written > FIRST_SUITE and isinstance(encryption_key, str):
         raise ValueError(
-            f"suite={written} needs a KeyRing: what a string seals is for ever what the Agents SDK's own class writes"
-            f" with it, which is suite {FIRST_SUITE}"
+            f"suite={written} needs a KeyRing: with a string as key, rows are always in the format of the Agents"
+            f" SDK's own class, which is suite {FIRST_SUITE}"
         )
     if oldest > FIRST_SUITE and (upstream_key is not None or isinstance(encryption_key, str)):
         given = "an encryption_key that is a string" if upstream_key is None else "upstream_key"
         raise ValueError(
-            f"oldest_suite={oldest} leaves out all that {given} opens, which is of suite {FIRST_SUITE}. Give it to"
-            " sessions with a KeyRing alone, once `encrypted-sessions inventory` finds no such row any more"
+            f"oldest_suite={oldest} leaves out everything that {given} opens, which is of suite {FIRST_SUITE}."
+            " Use it only in sessions with a KeyRing, once `encrypted-sessions inventory` finds no such row"
         )
     if oldest > written:
         raise ValueError(

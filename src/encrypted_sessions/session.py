@@ -67,10 +67,10 @@ class EncryptedSession:
     Sealed with AES-128-CBC and HMAC-SHA256 (Fernet), or with AES-256-GCM (suite 2), under a key that HKDF-SHA256
     derives from the master key and the session id. Stored rows show sizes, counts, times, session ids and key ids.
 
-    What cannot be read raises `UnreadableItemsError`, or is left out, and is never deleted.
+    Rows that cannot be read raise `UnreadableItemsError` or are left out, and are never deleted.
 
     Attributes:
-        max_scan_items: The most rows that one `get_items` fetches; None for no bound.
+        max_scan_items: How many rows one `get_items` fetches at most; None for no limit.
     """
 
     max_scan_items: int | None
@@ -100,49 +100,51 @@ class EncryptedSession:
         on_erased: Literal["skip", "raise"] = "skip",
         on_event: Hook | None = None,
     ) -> None:
-        """Check the arguments; no I/O, no key is asked for.
+        """Check the arguments, without I/O. No key is requested.
 
-        Warns `WeakKeyWarning` for a string as a key that is not 32 random bytes in base64, and
-        `LongSessionIdWarning` for a session id of more than 64 bytes of UTF-8. A strict key ring, and
-        `ENCRYPTED_SESSIONS_STRICT=1`, make both a ValueError. So it is, at the first use, with tables in MySQL or
-        MariaDB whose ids are not binary: a UserWarning, or a StoreConfigError.
+        Warns `WeakKeyWarning` for a string as a key that is not 32 random bytes in base64, and `LongSessionIdWarning`
+        for a session id of more than 64 bytes of UTF-8. A strict key ring, and `ENCRYPTED_SESSIONS_STRICT=1`, make
+        both a ValueError. In MySQL or MariaDB, tables whose ids are not binary cause, at the first use, a
+        UserWarning, or a StoreConfigError if strict.
 
         Args:
-            session_id: The id that items are sealed for: not empty, no NUL, no lone surrogate.
-            underlying_session: What stores the sealed items: any object with `session_id`, `get_items`,
-                `add_items`, `pop_item` and `clear_session`. The wrapper is one itself. Around an
-                `OpenAIResponsesCompactionSession` it seals between that and its store, and compacts.
-            encryption_key: A `KeyRing`, or a string with the Agents SDK's own rule for keys and bytes.
-            ttl: Seconds that an item lives, None for no end. It has to exceed the longest time that a
-                run waits for an approval.
-            max_scan_items: The most rows that one `get_items` fetches, None for no bound.
-            on_unreadable: "raise", or "skip" to leave out what cannot be read, with a warning in the log.
-            plaintext: "raise", or "read" to let in rows that were never encrypted, for moving over.
-            upstream_key: The string with which the SDK's class wrote rows that a key ring shall read.
-            purge_on_add: Up to so many expired rows (256 at most), the oldest first, are removed after
-                each `add_items`.
-            shield_s: Seconds that a cancelled call waits for its store to end what it had begun, from 0 up. Then it is
-                let go, with a `StoreTimeoutError` as the cause of its `CancelledError` if that was a change; the
-                change goes on, and the session's next call waits for it.
-            store_timeout_s: Seconds within which the store has to answer each statement or page, None for no bound.
-                Then the call raises `StoreTimeoutError`. A change goes on, and the session's next call waits for it.
-            max_row_bytes: Bytes of the largest row that is read, and written: 64 MiB unless told otherwise, 4,096 at
-                least. A larger row is `too_large`.
-            upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the
-                SDK's class stamped later are `unauthentic`. None for no end.
-            plaintext_until: The end of plaintext="read", for rows that were added later: by the row's own time
-                where the store has one, else by the clock. None for no end.
-            suite: What items are sealed by: 1 (Fernet) or 2 (AES-256-GCM, which needs a `KeyRing`); None for 1.
-            oldest_suite: 2 to open nothing that was sealed by suite 1, the SDK's rows among it: it is `outdated`.
-            realm: The environment or tenant, which suite 2 binds into its keys: at most 1,024 bytes of UTF-8. What was
-                sealed in another realm does not open.
-            pad: Whether blanks hide how long an item is: 256 bytes at least, and at most 12 % more.
-            on_erased: "skip" to leave out rows whose key was destroyed, or "raise", whatever `on_unreadable` says:
-                for stores of which no key was ever destroyed on purpose.
-            on_event: Called with a `SessionEvent` after each operation, in its task. What it raises ends in the log.
+            session_id: The id for which items are sealed: not empty, without NUL and lone surrogates.
+            underlying_session: What stores the sealed items: any object with `session_id`, `get_items`, `add_items`,
+                `pop_item` and `clear_session`. The wrapper itself is such an object. Around an
+                `OpenAIResponsesCompactionSession` it seals between that session and its store, and compacts.
+            encryption_key: A `KeyRing`, or a string, which seals in the format of the Agents SDK's own class.
+            ttl: How many seconds an item lives; None for no end. It must be longer than a run may wait for an
+                approval.
+            max_scan_items: How many rows one `get_items` fetches at most; None for no limit.
+            on_unreadable: "raise", or "skip" to leave out rows that cannot be read, with a warning in the log.
+            plaintext: "raise", or "read" to return rows that were never encrypted, during a migration.
+            upstream_key: The string that the SDK's class used as its key, to read its rows beside those of a key
+                ring.
+            purge_on_add: How many expired rows (at most 256), the oldest first, are removed after each `add_items`.
+            shield_s: How many seconds a cancelled call waits for its store to finish, 0 or more. Then the call ends;
+                if it was a change, its `CancelledError` has a `StoreTimeoutError` as its cause, the change continues,
+                and the session's next call waits for it.
+            store_timeout_s: How many seconds the store has to answer each statement or page; None for no limit. After
+                that, the call raises `StoreTimeoutError`. A change continues, and the session's next call waits for
+                it.
+            max_row_bytes: The size in bytes of the largest row that is read or written: by default 64 MiB, at least
+                4,096. A larger row is `too_large`.
+            upstream_until: When the last process that writes with `upstream_key` was switched over: later rows of the
+                SDK's class are `unauthentic`. None for no end.
+            plaintext_until: The end of plaintext="read": rows that were added later are refused, by the row's own
+                time if the store has one, else by the clock. None for no end.
+            suite: The suite that seals items: 1 (Fernet) or 2 (AES-256-GCM, which needs a `KeyRing`); None for 1.
+            oldest_suite: 2 to open no rows of suite 1, including the SDK's rows: they are `outdated`.
+            realm: The environment or tenant, which suite 2 binds into its keys: at most 1,024 bytes of UTF-8. Rows
+                that were sealed in another realm do not open.
+            pad: Whether items are padded with blanks, which hides their length: to at least 256 bytes, by at most 12
+                % more.
+            on_erased: "skip" to leave out rows whose key was destroyed, or "raise", whatever `on_unreadable` is: for
+                stores whose keys are never destroyed on purpose.
+            on_event: Called with a `SessionEvent` after each operation, in its task. Its errors are logged.
 
         Raises:
-            TypeError: An argument is of the wrong type.
+            TypeError: An argument has the wrong type.
             ValueError: An argument has a value that is not allowed.
             ProviderConfigError: `ENCRYPTED_SESSIONS_STRICT` is set to neither 1 nor 0.
         """
@@ -163,8 +165,8 @@ class EncryptedSession:
         self._purge_on_add = arguments.purge_on_add(purge_on_add)
         if purge_on_add and not self._has_single_rows(underlying_session):
             raise ValueError(
-                f"purge_on_add needs a store whose single rows can be removed, and {type(underlying_session).__name__}"
-                " is none: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
+                f"purge_on_add needs a store that can remove single rows, which {type(underlying_session).__name__}"
+                " cannot: see SECURITY.md, 'Stores'. Leave purge_on_add at 0"
             )
         self._on_event = arguments.on_event(on_event)
         self._takes_wrapper = accepts_wrapper(underlying_session)
@@ -191,8 +193,8 @@ class EncryptedSession:
         if underlying_session.session_id != session_id:
             warn_caller(
                 f"the wrapper's session id {session_id!r} is not its store's"
-                f" {underlying_session.session_id!r}: rows are stored under the one and sealed"
-                " for the other. EncryptedSession.wrap(store, ...) takes the store's id",
+                f" {underlying_session.session_id!r}: rows would be stored under one id and"
+                " sealed for the other. EncryptedSession.wrap(store, ...) uses the store's id",
                 UserWarning,
             )
 
@@ -220,12 +222,12 @@ class EncryptedSession:
         on_erased: Literal["skip", "raise"] = "skip",
         on_event: Hook | None = None,
     ) -> EncryptedSession:
-        """The wrapper of a session under its own id, with a key ring and a ttl that must be said.
+        """Wrap a session under its own id, with a key ring and an explicit ttl.
 
         Args:
             underlying_session: What stores the sealed items, and has the id. As for the class.
             keys: The keys to seal and open with.
-            ttl: Seconds that an item lives, None for no end.
+            ttl: How many seconds an item lives; None for no end.
             on_unreadable: As for the class.
             plaintext: As for the class.
             upstream_key: As for the class.
@@ -246,7 +248,7 @@ class EncryptedSession:
             The wrapper.
 
         Raises:
-            TypeError: An argument is of the wrong type.
+            TypeError: An argument has the wrong type.
             ValueError: An argument has a value that is not allowed.
         """
         arguments.key_ring(keys, "keys")
@@ -282,13 +284,13 @@ class EncryptedSession:
     ) -> list[TResponseInputItem]:
         """The latest readable items.
 
-        Expired items are left out, and outputs whose tool call was left out. With a limit the search
-        ends after 64 consecutive rows that expired more than two minutes ago.
+        Expired items are left out, and so are outputs whose tool call was left out. With a limit, the search ends
+        after 64 consecutive rows that expired more than two minutes ago.
 
         Args:
-            limit: The most items to return, from 0 up. None for the underlying session's
+            limit: How many items to return at most, 0 or more. None for the underlying session's
                 `session_settings.limit`; without that, all.
-            wrapper: The SDK's, passed on to a store that takes it.
+            wrapper: The SDK's wrapper, passed on to a store that accepts it.
 
         Returns:
             The items as they were added, oldest first.
@@ -296,11 +298,11 @@ class EncryptedSession:
         Raises:
             UnreadableItemsError: Rows cannot be read; not under on_unreadable="skip".
             ScanBudgetError: `max_scan_items` rows were read and the answer is not complete.
-            HistoryChangedError: Other writers never left a state of the store to be read.
-            StoreError: The store failed: `StoreTimeoutError` when it did not answer in time, `StoreUnavailableError`
-                when it may work later. It is of the driver's own class, too.
+            HistoryChangedError: Other writers changed the history during every attempt.
+            StoreError: The store failed: `StoreTimeoutError` if it did not answer in time, `StoreUnavailableError` if
+                it may work later. The error is also an instance of the driver's own class.
             KeyProviderError: The key provider cannot answer.
-            TypeError: `limit` is no int.
+            TypeError: `limit` is not an int.
             ValueError: `limit` is negative.
         """
         limit = self._limit(limit)
@@ -316,7 +318,7 @@ class EncryptedSession:
     @redact_frames
     @told()
     async def read(self, limit: int | None = None) -> History:
-        """What can be read, and a count of everything that was found. No outcome of a row raises.
+        """Return what can be read, and a count of everything that was found. No row causes an error.
 
         Args:
             limit: As in `get_items`.
@@ -325,10 +327,10 @@ class EncryptedSession:
             The items, the counts, and up to 20 findings.
 
         Raises:
-            HistoryChangedError: Other writers never left a state of the store to be read.
-            StoreError: The store failed, as for `get_items`.
+            HistoryChangedError: Other writers changed the history during every attempt.
+            StoreError: The store failed, as in `get_items`.
             KeyProviderError: The key provider cannot answer.
-            TypeError: `limit` is no int.
+            TypeError: `limit` is not an int.
             ValueError: `limit` is negative.
         """
         limit = self._limit(limit)
@@ -351,21 +353,20 @@ class EncryptedSession:
         *,
         wrapper: RunContextWrapper[Any] | None = None,
     ) -> None:
-        """Seal and store items. What is added together carries one timestamp, and expires together.
+        """Seal and store items. Items that are added together have the same timestamp, and expire together.
 
-        With `purge_on_add`, some of the oldest expired rows are removed afterwards; what goes wrong
-        in that is logged, and raises nothing.
+        With `purge_on_add`, some of the oldest expired rows are removed afterwards. Errors of that are only logged.
 
         Args:
             items: Dicts or Pydantic models, oldest first.
-            wrapper: The SDK's, passed on to a store that takes it.
+            wrapper: The SDK's wrapper, passed on to a store that accepts it.
 
         Raises:
-            TypeError: JSON cannot give an item back as it is; nothing was written.
+            TypeError: JSON cannot represent an item exactly; nothing was written.
             ValueError: An item would become a row larger than `max_row_bytes`; nothing was written.
-            StoreError: The store failed, as for `get_items`; what a `StoreTimeoutError` leaves in doubt may be written
-                yet.
-            KeyProviderError: The key provider has no active key to give; nothing was written.
+            StoreError: The store failed, as for `get_items`; after a `StoreTimeoutError` that leaves it in doubt, the
+                items may still be written.
+            KeyProviderError: The key provider has no active key; nothing was written.
         """
         batch = arguments.items(items)
         if self._compaction_beneath is not None:
@@ -384,16 +385,17 @@ class EncryptedSession:
         """Remove and return the latest item. Expired rows at the tail are removed with it.
 
         Args:
-            wrapper: The SDK's, passed on to a store that takes it.
+            wrapper: The SDK's wrapper, passed on to a store that accepts it.
 
         Returns:
-            The item; None when there is none.
+            The item; None if there is none.
 
         Raises:
-            UnreadableItemsError: The latest row cannot be read, and stays; also under on_unreadable="skip".
-            PutBackError: A store without addressable rows did not take back what could not be returned.
-            HistoryChangedError: Other writers changed the tail under every attempt.
-            StoreError: The store failed, as for `get_items`. What a `StoreTimeoutError` leaves `in_doubt` is put back.
+            UnreadableItemsError: The latest row cannot be read, and stays, even with on_unreadable="skip".
+            PutBackError: A store without addressable rows did not accept back an item that could not be returned.
+            HistoryChangedError: Other writers changed the end of the history during every attempt.
+            StoreError: The store failed, as in `get_items`. An item that a `StoreTimeoutError` leaves `in_doubt` is
+                put back.
             KeyProviderError: The key provider cannot answer.
         """
         if self._compaction_beneath is not None:
@@ -408,18 +410,18 @@ class EncryptedSession:
     async def purge_expired(self) -> int:
         """Remove the session's expired rows from the store.
 
-        Only what is authentic and expired goes, wherever it lies, each row only if it is unchanged.
-        What cannot be opened stays. So does an expired tool call while its output is in time, or may be
-        read one day.
-        Without a ttl only rows of suite 2 expire, by their writer's ttl. Can be stopped at any time, and begun again.
+        Only authentic, expired rows are removed, at any position, and each row only if it is unchanged. Rows that
+        cannot be opened stay. So does an expired tool call whose output has not expired, or may become readable.
+        Without a ttl, only rows of suite 2 expire, by their writer's ttl. The call can be stopped at any time, and
+        repeated.
 
         Returns:
             How many rows were removed.
 
         Raises:
-            PurgeRefusedError: The store has expired rows, and cannot remove single ones.
-            HistoryChangedError: Other writers changed the history under every attempt.
-            StoreError: The store failed, as for `get_items`.
+            PurgeRefusedError: The store has expired rows, but cannot remove single rows.
+            HistoryChangedError: Other writers changed the history during every attempt.
+            StoreError: The store failed, as in `get_items`.
             KeyProviderError: The key provider cannot answer; what was removed until then stays removed.
         """
         await self._begin()
@@ -433,10 +435,10 @@ class EncryptedSession:
         """Delete all rows of the session, as the store does.
 
         Args:
-            wrapper: The SDK's, passed on to a store that takes it.
+            wrapper: The SDK's wrapper, passed on to a store that accepts it.
 
         Raises:
-            StoreError: The store failed, as for `get_items`.
+            StoreError: The store failed, as in `get_items`.
         """
         if self._compaction_beneath is not None:
             await self._through_compaction("clear_session", wrapper=wrapper)
@@ -446,7 +448,7 @@ class EncryptedSession:
 
     @property
     def underlying_session(self) -> Any:
-        """The session that stores the sealed items, also where a compaction session was given around it."""
+        """The session that stores the sealed items, even if it was given inside a compaction session."""
         return self._underlying_session
 
     if TYPE_CHECKING:
@@ -477,7 +479,7 @@ class EncryptedSession:
 
     @property
     def ttl(self) -> int | None:
-        """Seconds that an item lives, None for no end."""
+        """How many seconds an item lives; None for no end."""
         return self._ttl
 
     @ttl.setter
@@ -501,8 +503,8 @@ class EncryptedSession:
         """The compaction session that was given, around the part of this session that seals and stores."""
         if self._compaction_beneath.underlying_session is not self.underlying_session:
             raise RuntimeError(
-                f"the {type(self._compaction_beneath).__name__} that was wrapped has another underlying_session now."
-                " Make another wrapper"
+                f"the {type(self._compaction_beneath).__name__} that was wrapped has another underlying_session"
+                " now. Make another wrapper"
             )
         sealing = object.__new__(_Sealing)
         sealing.__dict__ = self.__dict__
@@ -580,8 +582,8 @@ class EncryptedSession:
         better = wrapper_of_class(type(session))
         if better is not None:
             warn_caller(
-                f"EncryptedSession keeps {type(session).__name__} as a chat: its turns and its search come back"
-                f" empty, it makes no branches, and counts usage wrongly. {better} keeps all of it",
+                f"EncryptedSession supports {type(session).__name__} only as a plain chat: turns and search return"
+                f" nothing, branches cannot be created, and usage is counted wrongly. {better} supports all of it",
                 UserWarning,
             )
         return store_beneath(session)
@@ -646,7 +648,7 @@ class EncryptedSession:
         return f"EncryptedSession(session_id={self.session_id!r}, store={store}, ttl={self._ttl})"
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
-        raise TypeError("an EncryptedSession holds keys and cannot be pickled or copied; make one where it is needed")
+        raise TypeError("an EncryptedSession holds keys and cannot be pickled or copied; create one where it is needed")
 
     if not TYPE_CHECKING:  # a type checker shall know the attributes there are, and no others
 

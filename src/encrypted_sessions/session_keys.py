@@ -57,9 +57,9 @@ def _is_weak(secret: bytes, is_key: bool) -> bool:  # noqa: FBT001 - the two tha
 def _warn_of_weak_key(argument: str, way_out: str, *, strict: bool) -> None:
     problem = f"{argument} is not 32 random bytes in base64"
     if strict:
-        raise ValueError(f"{problem}, and can be guessed, which is refused here (strict): {way_out}")
+        raise ValueError(f"{problem}, and can be guessed, which strict mode refuses: {way_out}")
     warn_caller(
-        f"{problem}. It works, and whoever copies the store can try out passwords against it without limit: {way_out}",
+        f"{problem}. It works, but whoever copies the store can try any number of passwords against it: {way_out}",
         WeakKeyWarning,
     )
 
@@ -70,9 +70,9 @@ def _warn_of_long_id(session_id: str, *, strict: bool) -> None:
         return
     problem = (
         f"the session id has more than {LONGEST_SALT} bytes of UTF-8: another id can have the same session key, so"
-        " that a row copied from the one to the other would open"
+        " a row copied from one session to the other would open"
     )
     if strict:
-        raise ValueError(f"{problem}, which is refused here (strict). Use a shorter id")
+        raise ValueError(f"{problem}, which strict mode refuses. Use a shorter id")
     # The id is left out, so that Python tells it once a line of the application, and not once an id.
-    warn_caller(f"{problem}. Use ids that are shorter, such as UUIDs, for new sessions", LongSessionIdWarning)
+    warn_caller(f"{problem}. Use shorter ids, such as UUIDs, for new sessions", LongSessionIdWarning)

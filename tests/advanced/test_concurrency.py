@@ -132,7 +132,7 @@ async def test_no_branch_is_made_from_a_turn_of_another_branch(ring: KeyRing, at
     with sealed(":memory:", ring) as session:
         await long_main_and_short_side(session)
         at_second_page("user_messages", lambda: session.switch_to_branch("side"))
-        with pytest.raises(HistoryChangedError, match="no branch was made"):
+        with pytest.raises(HistoryChangedError, match="no branch was created"):
             await session.create_branch_from_content("299", "of the last")
         assert len(await session.list_branches()) == 2
         await session.switch_to_branch("main")
@@ -318,7 +318,7 @@ async def test_a_change_of_a_store_that_hangs_is_given_up_goes_on_and_is_waited_
         with pytest.raises(StoreTimeoutError) as raised:
             await CHANGES[change](session)
         assert raised.value.in_doubt
-        with pytest.raises(StoreTimeoutError, match="still not answered to a change that was given up"):
+        with pytest.raises(StoreTimeoutError, match="still not completed an earlier change that was abandoned"):
             await session.get_items()
     branches = {branch["branch_id"]: branch["message_count"] for branch in await session.list_branches()}
     expected = {"add": {"main": 4, "side": 1}, "branch": {"main": 2, "side": 1, "second": 1}, "delete": {"main": 2}}

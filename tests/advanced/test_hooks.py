@@ -205,7 +205,7 @@ KEYS = KeyRing.ephemeral()
 def test_a_subclass_with_a_hook_of_its_own_is_refused_and_the_hook_is_named(hook: str, wrap: Any, ring: KeyRing):
     own: Any = type("Own", (AdvancedSQLiteSession,), {hook: lambda self, *given: None})
     session = own(session_id=SESSION, create_tables=True)
-    with pytest.raises(ValueError, match=f"^Own has {hook} of its own, which would see envelopes in place of items"):
+    with pytest.raises(ValueError, match=f"^Own has {hook} of its own, which would see envelopes instead of items"):
         wrap(session, ring)
     session.close()
 
@@ -245,7 +245,7 @@ def test_a_release_that_looks_at_items_in_another_way_is_refused(
 ):
     with bare() as session:
         monkeypatch.setattr(AdvancedSQLiteSession, hook, lambda self, item: found)
-        with pytest.raises(ValueError, match=r"looks at items in another way .* Upgrade encrypted-sessions"):
+        with pytest.raises(ValueError, match=r"reads items in a way .* Upgrade encrypted-sessions"):
             wrap(session, ring)
 
 
@@ -270,11 +270,13 @@ async def test_a_subclass_that_leaves_the_hooks_as_they_are_is_taken(ring: KeyRi
 @pytest.mark.parametrize("make", [AdvancedSQLiteSession, type("Owner", (AdvancedSQLiteSession,), {})])
 async def test_the_plain_wrapper_warns_names_this_one_and_goes_on_as_a_chat(make: Any, ring: KeyRing):
     session = make(session_id=SESSION, create_tables=True)
-    with pytest.warns(UserWarning, match=f"^EncryptedSession keeps {make.__name__} as a chat: ") as warned:
+    with pytest.warns(
+        UserWarning, match=f"^EncryptedSession supports {make.__name__} only as a plain chat: "
+    ) as warned:
         chat = EncryptedSession.wrap(session, ring, ttl=None)
     assert len(warned) == 1
     assert warned[0].filename == __file__
-    assert "encrypted_sessions.advanced.EncryptedAdvancedSQLiteSession keeps all of it" in str(warned[0].message)
+    assert "encrypted_sessions.advanced.EncryptedAdvancedSQLiteSession supports all of it" in str(warned[0].message)
     await chat.add_items([question("one"), question("two")])
     assert await chat.get_items() == [question("one"), question("two")]
     assert await chat.pop_item() == question("two")
@@ -291,7 +293,7 @@ def test_no_other_store_is_warned_of_nor_is_this_wrapper(ring: KeyRing):
 
 async def test_what_the_plain_wrapper_wrote_is_read_as_a_chat_without_turns(file: Path, ring: KeyRing):
     with bare(file) as session:
-        with pytest.warns(UserWarning, match="as a chat"):
+        with pytest.warns(UserWarning, match="only as a plain chat"):
             chat = EncryptedSession.wrap(session, ring, ttl=None)
         await chat.add_items([question("one")])
     with sealed(file, ring) as ours:

@@ -193,7 +193,11 @@ async def test_or_it_is_left_out_and_told_of(file: Path, ring: KeyRing, odd: str
         assert [turn["turn"] for turn in await session.find_turns_by_content("no.")] == [1, 3]
         assert len(await session.get_items()) == 5
         await session.create_branch_from_content("no. 2", "side")
-    records = [record for record in caplog.records if record.getMessage() == f"left out what cannot be read: 1 {odd}"]
+    records = [
+        record
+        for record in caplog.records
+        if record.getMessage() == f"items that cannot be read were left out: 1 {odd}"
+    ]
     assert len(records) == 4
     assert records[0].outcomes == {odd: 1}  # type: ignore[attr-defined]
 
@@ -289,6 +293,6 @@ async def test_a_chat_goes_on_with_calls_whose_outputs_are_in_time(file: Path, r
         await session.add_items([output(), question("well?")])
         assert await session.get_items() == [question("well?")]
         assert await session.get_items(branch_id="main") == [question("well?")]
-        with pytest.warns(UserWarning, match="as a chat"):
+        with pytest.warns(UserWarning, match="only as a plain chat"):
             chat = EncryptedSession.wrap(session.underlying_session, ring, ttl=TTL)
         assert await chat.get_items() == [question("well?")]

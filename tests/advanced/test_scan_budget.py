@@ -99,7 +99,9 @@ async def test_what_is_found_has_no_gaps_that_nobody_was_told_of(file: Path, rin
         with pytest.raises(ScanBudgetError) as exceeded:
             await session.get_conversation_turns()
         assert texts(exceeded.value.found) == ["no. 1"]
-        assert [record.getMessage() for record in caplog.records] == ["left out what cannot be read: 1 malformed"]
+        assert [record.getMessage() for record in caplog.records] == [
+            "items that cannot be read were left out: 1 malformed"
+        ]
 
 
 @pytest.mark.parametrize("wrong", [0, -1])

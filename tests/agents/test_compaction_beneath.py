@@ -344,7 +344,7 @@ async def test_a_cancelled_compaction_whose_store_cannot_be_broken_off_is_let_go
         store.answers.set()
         await adding
         assert await session.get_items() == [*SUMMARY, *questions("three")]
-        assert "given up when its caller was cancelled has ended" in caplog.text
+        assert "abandoned when its caller was cancelled has ended" in caplog.text
 
 
 # -- The caller's objects -----------------------------------------------------------------------

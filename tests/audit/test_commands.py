@@ -110,7 +110,7 @@ def test_a_keyed_log_needs_its_keys(folder: Path, new_log: NewLog, monkeypatch: 
         (("none.jsonl",), 1, "none.jsonl: No such file or directory"),
         ((), 2, "FILE"),
         (("none.jsonl", "--until", "7"), 2, "NUMBER:HASH"),
-        (("none.jsonl", "--chain-keys", "nowhere"), 2, "no scheme"),
+        (("none.jsonl", "--chain-keys", "nowhere"), 2, "must begin with a scheme"),
         (("none.jsonl", "--until", "7", "--until", "8"), 2, "given 2 times"),
     ],
 )

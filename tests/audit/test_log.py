@@ -238,7 +238,7 @@ def test_a_chain_with_keys_is_verified_with_them_alone(folder: Path, new_log: Ne
         assert json.loads(second)["prev"] == hmac.new(key.secret, first, "sha256").hexdigest()
         assert verdict_of(folder, ring).problem is None
         assert "keyed" in str(verdict_of(folder).problem)
-        assert "no key came" in str(verdict_of(folder, other).problem)
+        assert "could not be fetched" in str(verdict_of(folder, other).problem)
 
 
 def test_with_chain_keys_a_chain_without_keys_is_none(folder: Path, new_log: NewLog):
@@ -273,7 +273,7 @@ def test_a_place_of_keys_that_fails_is_a_failure_and_goes_on_by_itself(
     while not log.lines_lost and time.monotonic() < ends:
         time.sleep(0.01)
     assert files_in(folder) == []
-    assert "the audit log cannot be written: no key came" in caplog.text
+    assert "the audit log cannot be written: no key could be fetched" in caplog.text
     monkeypatch.setenv("AUDIT_KEYS", Key.generate().reveal_base64())
     ends = time.monotonic() + 30
     while not said_in(folder) and time.monotonic() < ends:
@@ -329,7 +329,7 @@ def test_number_and_hash_go_to_the_log_once_an_hour_and_at_the_end(
         ({"session_ids": None}, TypeError, "session_ids must be a str"),
         ({"session_ids": "hashed"}, ValueError, "pseudonym_keys"),
         ({"pseudonym_keys": "env:K"}, ValueError, "pseudonym_keys"),
-        ({"session_ids": "hashed", "pseudonym_keys": "nowhere"}, ValueError, "begins with no scheme"),
+        ({"session_ids": "hashed", "pseudonym_keys": "nowhere"}, ValueError, "must begin with a scheme"),
         ({"chain_keys": 7}, TypeError, "chain_keys must be a KeyRing, a URL or None, not int"),
         ({"on_failure": "panic"}, ValueError, "on_failure must be 'continue' or 'refuse'"),
         ({"sync": "hourly"}, ValueError, "sync must be 'second', 'always' or 'never'"),
@@ -343,21 +343,21 @@ def test_bad_arguments_are_refused(folder: Path, options: dict[str, Any], error:
 
 
 def test_a_folder_is_to_be_there_and_its_owners_alone(folder: Path, tmp_path: Path):
-    for given, words in ((tmp_path / "none", "no folder"), (Path(__file__), "is no folder"), ("a\0b", "no folder")):
+    for given, words in ((tmp_path / "none", "no folder"), (Path(__file__), "is not a folder"), ("a\0b", "no folder")):
         with pytest.raises(ValueError, match=words):
             AuditLog(given)
     with pytest.raises(TypeError, match="folder must be a str or a path, not int"):
         AuditLog(7)  # type: ignore[arg-type]  # the wrong type
     for mode in (0o770, 0o702, 0o1777):
         folder.chmod(mode)
-        with pytest.raises(ValueError, match="others than its owner may write"):
+        with pytest.raises(ValueError, match="users other than its owner may write"):
             AuditLog(folder)
 
 
 def test_one_folder_has_one_log_of_a_process(folder: Path, tmp_path: Path, new_log: NewLog):
     log = new_log()
     (tmp_path / "link").symlink_to(folder)
-    with pytest.raises(ValueError, match="another AuditLog of this process has"):
+    with pytest.raises(ValueError, match="another AuditLog of this process writes to"):
         AuditLog(tmp_path / "link")
     log.close()
     AuditLog(tmp_path / "link").close()

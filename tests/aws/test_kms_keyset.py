@@ -125,7 +125,7 @@ def test_an_upgrade_takes_no_key_of_a_kms_key_that_the_url_does_not_name(proxy, 
     before = old.read_text()
     other = kms.new_key()
     manager = open_keyset(url.replace(kms.alias, other))
-    with closing(manager), pytest.raises(ProviderConfigError, match="this may use"):
+    with closing(manager), pytest.raises(ProviderConfigError, match="may be used here"):
         manager.upgrade()
     assert proxy.asked == []
     assert old.read_text() == before

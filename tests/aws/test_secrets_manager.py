@@ -155,16 +155,16 @@ SECRET = "correct-horse-battery-staple"
 @pytest.mark.parametrize(
     ("value", "field", "words"),
     [
-        ({"SecretString": SECRET}, None, r"\(28 characters\) is no key"),
-        ({"SecretString": TEXT}, "key", "no JSON object, so it has no field 'key'"),
-        ({"SecretString": "{" + SECRET}, None, "29 characters are no JSON object"),
-        ({"SecretString": json.dumps([SECRET])}, "key", "no JSON object"),
-        ({"SecretString": json.dumps({"a": SECRET, "b": 1})}, None, "no field 'key', and not just one field"),
+        ({"SecretString": SECRET}, None, r"\(28 characters\) is not a key"),
+        ({"SecretString": TEXT}, "key", "not a JSON object, so it has no field 'key'"),
+        ({"SecretString": "{" + SECRET}, None, "29 characters are not a JSON object"),
+        ({"SecretString": json.dumps([SECRET])}, "key", "not a JSON object"),
+        ({"SecretString": json.dumps({"a": SECRET, "b": 1})}, None, "no field 'key', and more than one field"),
         ({"SecretString": json.dumps({"key": SECRET})}, "other", "no field 'other'; it has 'key'"),
         ({"SecretString": json.dumps({"key": 5})}, None, "it holds a number"),
-        ({"SecretString": "{}"}, None, "no fields at all"),
+        ({"SecretString": "{}"}, None, "no fields"),
         ({"SecretBinary": b"\xff" * 31}, None, "its 31 bytes are neither"),
-        ({"SecretBinary": SECRET.encode()}, None, r"\(28 characters\) is no key"),
+        ({"SecretBinary": SECRET.encode()}, None, r"\(28 characters\) is not a key"),
     ],
 )
 def test_a_secret_that_is_no_key_is_told_by_its_length(proxy, secret, value, field, words: str):
@@ -442,13 +442,13 @@ def test_a_url_takes_the_options():
         ("aws-secretsmanager:", "neither a name nor an ARN"),
         ("aws-secretsmanager:two words", "neither a name nor an ARN"),
         (f"aws-secretsmanager:{TEXT}", "a key was given"),
-        ("aws-secretsmanager:x?aws_secret_access_key=S3cret", "boto3's own chain finds credentials"),
+        ("aws-secretsmanager:x?aws_secret_access_key=S3cret", "boto3 finds credentials by itself"),
         ("aws-secretsmanager:x?client=a", "pass it in code"),
-        ("aws-secretsmanager:x?allow_insecure=1", "only code can allow it"),
+        ("aws-secretsmanager:x?allow_insecure=1", "only code can allow this"),
         ("aws-secretsmanager:x?colour=red", "no option 'colour'"),
-        ("aws-secretsmanager:x?endpoint_url=http://sm.example", "plain http off loopback"),
+        ("aws-secretsmanager:x?endpoint_url=http://sm.example", "plain http to another machine"),
         ("aws-secretsmanager:x?endpoint_url=https://me:S3cret@sm.example", "a user or a query"),
-        ("aws-secretsmanager://x", "no host"),
+        ("aws-secretsmanager://x", "or a host"),
     ],
 )
 def test_a_url_that_cannot_be_meant_is_refused_without_showing_a_secret(url: str, words: str):
@@ -468,10 +468,10 @@ def test_a_wrong_type_is_a_type_error(given: dict[str, Any]):
 
 def test_plain_http_elsewhere_works_only_where_code_allows_it(monkeypatch):
     url = "aws-secretsmanager:x?endpoint_url=http://sm.example"
-    with pytest.warns(UserWarning, match="plain http off loopback"):
+    with pytest.warns(UserWarning, match="plain http to another machine"):
         AwsSecretsManagerKeyProvider.from_url(url, allow_insecure=True)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://sm.example")
-    with pytest.raises(ProviderConfigError, match="plain http off loopback"):
+    with pytest.raises(ProviderConfigError, match="plain http to another machine"):
         AwsSecretsManagerKeyProvider("x").active()
 
 
@@ -511,12 +511,12 @@ def test_a_function_makes_the_client_and_makes_it_again_when_needed(proxy, secre
 
 
 def test_a_ready_client_and_other_settings_do_not_go_together(secret):
-    with pytest.raises(ProviderConfigError, match="region would do nothing"):
+    with pytest.raises(ProviderConfigError, match="region would have no effect"):
         AwsSecretsManagerKeyProvider("x", client=secret.client, region="eu-west-1")
 
 
 def test_a_function_that_makes_no_client_is_a_type_error():
-    with pytest.raises(TypeError, match="made no boto3 client"):
+    with pytest.raises(TypeError, match="did not return a boto3 client"):
         AwsSecretsManagerKeyProvider("x", client=lambda: 1).active()
 
 

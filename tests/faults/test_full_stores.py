@@ -63,7 +63,7 @@ async def test_a_full_disk_beneath_a_file(kind: str, sealer: Sealer, tmp_path: P
     with small_disk(folder, "1m") as resize:
         place = StoreLocation(kind, str(folder / "agents.db"), "t")
         async with session_over(place, sealer) as session:
-            acknowledged, error = await fill(session, store=FILES[kind], cure="Make room where it stores its data")
+            acknowledged, error = await fill(session, store=FILES[kind], cure="Free space where it stores its data")
             assert "disk is full" in str(error)
             assert texts(await session.get_items()) == acknowledged
             resize("4m")
@@ -81,10 +81,12 @@ async def test_a_file_that_may_not_grow(kind: str, sealer: Sealer, request: pyte
         before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, most))
         try:
-            acknowledged, error = await fill(session, store=FILES[kind], cure="See that its disk works and has room")
+            acknowledged, error = await fill(
+                session, store=FILES[kind], cure="Check that its disk works and has free space"
+            )
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
-        assert "read the items again before you repeat it" in str(error)
+        assert "read the items again before you retry" in str(error)
         assert texts(await session.get_items()) == acknowledged
         await session.add_items([message("more")])
         assert texts(await session.get_items()) == [*acknowledged, "more"]
@@ -106,7 +108,7 @@ async def test_a_full_disk_beneath_postgresql(driver: str, sealer: Sealer, reque
                     await other.execute(f"CREATE TABLESPACE small LOCATION '{folder}'")
                     await other.execute(f"ALTER TABLE {place.messages_table} SET TABLESPACE small")
                 acknowledged, error = await fill(
-                    session, store="SQLAlchemySession", cure="Make room where it stores its data"
+                    session, store="SQLAlchemySession", cure="Free space where it stores its data"
                 )
                 assert "No space left on device (SQLSTATE 53100)" in str(error)
                 assert texts(await session.get_items()) == acknowledged
@@ -158,7 +160,7 @@ async def refuses_changes(session: EncryptedSession, cure: str) -> None:
     assert texts(await session.get_items()) == ["one", "two"]
 
 
-_MEMORY = "Let it use more memory (maxmemory), or remove what nobody needs, and try again"
+_MEMORY = "Allow it more memory (maxmemory), or remove what is not needed, and try again"
 
 
 @pytest.mark.private_servers
@@ -197,7 +199,7 @@ async def test_a_redis_that_cannot_write_its_snapshot(
         try:
             await owner.bgsave()
             await until_it_works(lambda: snapshot_is(owner, "err"))
-            await refuses_changes(session, "its log says why. Mend that, and try again")
+            await refuses_changes(session, "its log says why. Fix that, and try again")
         finally:
             redis_server.folder.chmod(0o700)
         await owner.bgsave()
@@ -218,7 +220,7 @@ async def snapshot_is(owner: Any, status: str) -> None:
 async def test_a_redis_that_has_become_a_replica(redis_place: StoreLocation, owner: Any, sealer: Sealer):
     async with session_with_two(redis_place, sealer) as session:
         await owner.execute_command("REPLICAOF", "127.0.0.1", "1")  # where nothing listens
-        await refuses_changes(session, "as a replica does not: connect to the server that does, and try again")
+        await refuses_changes(session, "as is normal for a replica: connect to the server that does, and try again")
         await owner.execute_command("REPLICAOF", "NO", "ONE")
         assert await session.pop_item() == message("two")
 
@@ -239,7 +241,7 @@ async def test_a_postgresql_that_takes_no_changes(driver: str, sealer: Sealer, r
                 operations(session)[operation],
                 StoreUnavailableError,
                 store="SQLAlchemySession",
-                cure="as a replica does not: connect to the server that does, and try again",
+                cure="as is normal for a replica: connect to the server that does, and try again",
             )
             assert "25006" in str(error)
         assert texts(await session.get_items()) == ["one", "two"]

@@ -89,7 +89,7 @@ async def test_a_cancelled_pop_is_let_go_while_its_store_hangs(sealer: Sealer, c
     assert texts(await waiting) == ["one", "two"]
     assert memory == rows
     (record,) = (record for record in caplog.records if record.name == "encrypted_sessions")
-    assert "pop_item, which was given up" in record.getMessage()
+    assert "pop_item, which was abandoned" in record.getMessage()
     assert record.levelno == logging.WARNING
     assert SESSION not in str(vars(record))
 

@@ -135,7 +135,7 @@ async def test_what_was_acknowledged_outlives_a_crash(way: Way, sealer: Sealer):
     async with session_over(place := way.place(), sealer) as session:
         adding = asyncio.create_task(add_until_it_fails(session, acknowledged))
         error = await crash(adding, way, lambda: len(acknowledged) >= 4)
-        assert "read the items again before you repeat it" in str(error)
+        assert "read the items again before you retry" in str(error)
         stored = batches_of(await until_it_works(session.get_items))
         assert stored in (acknowledged, [*acknowledged, len(acknowledged)])  # the last one is in doubt
         all_of_them = [f"{number}/{part}" for number in stored for part in range(_PARTS)]

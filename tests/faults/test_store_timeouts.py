@@ -135,7 +135,7 @@ async def test_a_change_that_hangs_ends_in_time_and_goes_on(
     assert store.asked.count(hanging) == 1
     (record,) = (record for record in caplog.records if record.name == "encrypted_sessions")
     assert record.levelno == logging.WARNING
-    assert f"{operation}, which was given up" in record.getMessage()
+    assert f"{operation}, which was abandoned" in record.getMessage()
 
 
 @pytest.mark.parametrize("operation", ["get_items", "add_items", "clear_session", "pop_item"])

@@ -16,7 +16,7 @@ from encrypted_sessions_tests.servers import PostgresServer
 from encrypted_sessions_tests.store_failures import SESSION, failure, operations
 from encrypted_sessions_tests.stores import StoreLocation, new_place, open_store
 
-_CURE = "Every connection that may be open is in use: allow more of them, or end what holds them, and try again"
+_CURE = "All allowed connections are in use: allow more, or close some, and try again"
 
 
 def wrapped(store: Any, sealer: Sealer) -> EncryptedSession:

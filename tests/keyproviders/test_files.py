@@ -82,7 +82,7 @@ def test_a_url_without_a_path_of_this_machine_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("form", ["{}", "a={}", "a={},b", "/keys,{}"])
 def test_a_key_where_a_path_belongs_is_refused_and_not_shown(form: str) -> None:
-    with pytest.raises(ProviderConfigError, match="a key was given where the path") as caught:
+    with pytest.raises(ProviderConfigError, match="a key was given instead of the path") as caught:
         FileKeyProvider(form.format(A.reveal_base64()))
     assert A.reveal_base64()[:12] not in str(caught.value)
 
@@ -206,7 +206,7 @@ def test_it_warns_once_when_others_may_write_the_file(tmp_path: Path, mode: int)
     path = write(tmp_path / "keys", entry(A))
     path.chmod(mode)
     provider = FileKeyProvider(path)
-    with pytest.warns(UserWarning, match="others than the owner may write"):
+    with pytest.warns(UserWarning, match="users other than the owner may write"):
         provider.active()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -259,12 +259,12 @@ def test_a_secret_that_kubernetes_mounts_is_read_and_its_swap_noticed(tmp_path: 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda path: (path / "ACTIVE").unlink(), "2 keys and no file ACTIVE"),
-        (lambda path: write(path / "ACTIVE", "z"), "names a key that is not there; there are a, b"),
+        (lambda path: (path / "ACTIVE").unlink(), "2 keys but no file ACTIVE"),
+        (lambda path: write(path / "ACTIVE", "z"), "names a key that is not there; the folder has a, b"),
         (lambda path: write(path / "ACTIVE", A.reveal_base64()), "names a key that is not there"),
-        (lambda path: write(path / "a", A.reveal_base64()[:30]), "the file a is no key"),
-        (lambda path: write(path / "a", entry(A)), "the file a is no key"),
-        (lambda path: write(path / "a key", A.reveal_base64()), "is no name of a key"),
+        (lambda path: write(path / "a", A.reveal_base64()[:30]), "the file a is not a key"),
+        (lambda path: write(path / "a", entry(A)), "the file a is not a key"),
+        (lambda path: write(path / "a key", A.reveal_base64()), "is not a valid one"),
         (lambda path: write(path / "a", "ä"), "must be plain text"),
         (lambda path: [one.unlink() for one in path.iterdir()], "has no file with a key"),
     ],
@@ -281,7 +281,7 @@ def test_a_directory_that_makes_no_sense_is_no_key(tmp_path: Path, spoil: Callab
 def test_it_warns_when_others_may_add_files_to_the_directory(tmp_path: Path) -> None:
     path = folder(tmp_path / "keys", None, A)
     path.chmod(0o777)
-    with pytest.warns(UserWarning, match="others than the owner may write"):
+    with pytest.warns(UserWarning, match="users other than the owner may write"):
         FileKeyProvider(path).active()
 
 

@@ -210,11 +210,11 @@ def test_each_way_in_which_text_is_no_key_has_words_of_its_own() -> None:
         " \n": "it is empty",
         good + "=": "its padding does not fit",
         good[:-1] + "==": "its padding does not fit",
-        good[:-2]: "it holds 31 bytes, and a key has 32",
-        good[:-3]: "its length of 41 characters is none that base64 has",
+        good[:-2]: "it holds 31 bytes, but a key has 32",
+        good[:-3]: "its length of 41 characters is not possible in base64",
         "+_" + good[2:]: "it mixes the standard and the urlsafe alphabet",
-        "a b" + good[3:]: "a character that is not of the base64 alphabet",
-        good[:-2] + "B=": "bits that belong to no byte",
+        "a b" + good[3:]: "a character that is not in the base64 alphabet",
+        good[:-2] + "B=": "bits that do not belong to any byte",
     }.items():
         with pytest.raises(InvalidKeyError, match=words):
             decode_key_text(text)

@@ -134,7 +134,7 @@ async def test_two_different_keys_of_one_fingerprint_are_refused_and_logged(capl
                 await ring.get(two.kid)
         assert await ring.get(one.kid) is one
     assert any(record.levelno == logging.ERROR and two.kid in record.message for record in caplog.records)
-    with pytest.raises(InvalidKeyError, match="keys 1 and 2 are different keys of one fingerprint"):
+    with pytest.raises(InvalidKeyError, match="keys 1 and 2 are different keys with the same fingerprint"):
         StaticKeyProvider(one, two)
 
 
@@ -144,7 +144,7 @@ async def test_an_active_key_with_the_fingerprint_of_another_one_is_refused_and_
     place = Place(one)
     async with ring_of(place) as ring:
         place.keys = [two]
-        with pytest.raises(InvalidKeyError, match="two different keys of one fingerprint"):
+        with pytest.raises(InvalidKeyError, match="two different keys with the same fingerprint"):
             await ring.refresh()
         assert await ring.active() is one
 
@@ -161,7 +161,7 @@ def test_nothing_is_asked_before_the_first_use() -> None:
 async def test_what_is_no_kid_is_not_found_without_asking(kid: str) -> None:
     place = Place(A)
     async with ring_of(place) as ring:
-        with pytest.raises(KeyNotFoundError, match="no public id of a key"):
+        with pytest.raises(KeyNotFoundError, match="not the public id of a key"):
             await ring.get(kid)
     assert place.asked == ["active"]
 
@@ -181,7 +181,7 @@ async def test_made_up_fingerprints_under_a_real_name_are_warned_of_once_a_name_
         for number in range(64):
             with pytest.raises(KeyNotFoundError, match="this name now means another key") as caught:
                 await ring.get(f"b~{number:08x}")
-            assert "put the former key back" not in str(caught.value)
+            assert "add the former key" not in str(caught.value)
     told = [record for record in caplog.records if "now means another key" in record.message]
     assert [record.levelno for record in told if record.levelno > logging.INFO] == [logging.WARNING]
     assert place.asked == ["active", "b"]
@@ -198,7 +198,7 @@ async def test_a_key_replaced_in_place_under_the_active_name_is_an_error_event(
     replaced = [event for event in events if event.what == "replaced"]
     assert [event.kid for event in replaced] == [f"a~{B.fingerprint}"]
     assert f"meant the key {A.kid}" in replaced[0].message
-    assert "put the former key back under a name of its own" in replaced[0].message
+    assert "add the former key under a name of its own" in replaced[0].message
     assert any(record.levelno == logging.ERROR and record.message == replaced[0].message for record in caplog.records)
 
 
@@ -213,7 +213,7 @@ async def test_the_advice_to_put_the_former_key_back_is_given_where_it_was_held(
         while not any(event.what == "denied" for event in events):  # noqa: ASYNC110 - the answer comes from a thread
             await asyncio.sleep(0.01)
     (denied,) = (event for event in events if event.what == "denied")
-    assert "put the former key back under a name of its own" in denied.message
+    assert "add the former key under a name of its own" in denied.message
 
 
 async def test_ten_thousand_cold_callers_cost_one_call() -> None:
@@ -292,7 +292,7 @@ async def test_an_answer_that_is_no_key_is_an_error_of_the_provider(answer: obje
             return answer  # type: ignore[return-value] # what is tested
 
     ring = ring_of(Odd())
-    with pytest.raises(InvalidKeyError, match="not with a Key"):
+    with pytest.raises(InvalidKeyError, match="instead of a Key"):
         await ring.active()
     await ring.aclose()
 

@@ -74,7 +74,7 @@ def test_a_static_key_of_a_wrong_type_is_a_type_error(given_key: object) -> None
 
 
 def test_static_text_that_is_no_key_says_which_and_shows_nothing() -> None:
-    with pytest.raises(InvalidKeyError, match="key 2 of 3 is no key: it holds 31 bytes") as caught:
+    with pytest.raises(InvalidKeyError, match="key 2 of 3 is not a key: it holds 31 bytes") as caught:
         StaticKeyProvider(A, TEXT[:42], B)
     assert TEXT[:20] not in str(caught.value)
 
@@ -146,14 +146,14 @@ def test_any_text_is_keys_or_an_error_that_shows_nothing_of_it(text: str) -> Non
 def test_a_key_with_a_typing_mistake_is_not_shown_as_a_name() -> None:
     mistyped = TEXT[:10] + TEXT[11:]  # splits at its padding: the "name" is key material
     assert mistyped.endswith("=")
-    with pytest.raises(InvalidKeyError, match=r"entry 2 of 3 \(43 characters\) is no key") as caught:
+    with pytest.raises(InvalidKeyError, match=r"entry 2 of 3 \(43 characters\) is not a key") as caught:
         read(f"{entry(A)},{mistyped},{entry(B)}")
     assert mistyped[:10] not in str(caught.value)
     assert mistyped[-10:-1] not in str(caught.value)
 
 
 def test_two_keys_that_ran_together_are_refused_for_a_name_is_public() -> None:
-    with pytest.raises(InvalidKeyError, match="two keys with nothing between them") as caught:
+    with pytest.raises(InvalidKeyError, match="two keys without a separator") as caught:
         read(TEXT + A.reveal_base64())
     assert TEXT[:10] not in str(caught.value)
 
@@ -197,7 +197,7 @@ def test_a_key_where_a_variable_belongs_is_refused_and_not_shown() -> None:
         shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     else:
         pytest.fail("nothing was refused")
-    assert "a key was given where the name" in shown
+    assert "a key was given instead of the name" in shown
     assert TEXT[:20] not in shown
 
 

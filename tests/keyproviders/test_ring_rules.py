@@ -175,7 +175,7 @@ def test_the_error_at_the_end_of_writing_says_how_old_the_key_is(still: Making) 
     s.ring.active_sync()
     s.place.go_down()
     s.time.pass_by(900)
-    with pytest.raises(KeyUnavailableError, match="was last confirmed 900 s ago: too long to write"):
+    with pytest.raises(KeyUnavailableError, match="was last confirmed 900 s ago: too long ago to write"):
         s.ring.active_sync()
 
 

@@ -117,74 +117,74 @@ def test_a_time_before_the_year_1000_would_still_have_four_digits() -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t\n"])
 def test_an_empty_text_says_that_it_is_empty(text: str) -> None:
-    with pytest.raises(InvalidKeyError, match=r"the keyset in the test is no keyset: it is empty; put back its last"):
+    with pytest.raises(InvalidKeyError, match=r"the keyset in the test is not a keyset: it is empty; restore its last"):
         read(text)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (TEXT[:-3], "it is no JSON from line"),
-        (TEXT + "x", "it is no JSON from line"),
-        ("\ufeff" + TEXT, "it is no JSON"),
-        ("[" * 100_000, "it is no JSON"),
-        ("9" * 5_000, "it is no JSON"),
-        ("[]", "no JSON object"),
-        ("null", "no JSON object"),
+        (TEXT[:-3], "it is not JSON from line"),
+        (TEXT + "x", "it is not JSON from line"),
+        ("\ufeff" + TEXT, "it is not JSON"),
+        ("[" * 100_000, "it is not JSON"),
+        ("9" * 5_000, "it is not JSON"),
+        ("[]", "not a JSON object"),
+        ("null", "not a JSON object"),
         ('{"a": 1, "a": 1}', "a field twice"),
         ("{}", "no 'format'"),
-        (altered("format", to=True), "'format' is no number of a format"),
-        (altered("format", to=1.0), "'format' is no number of a format"),
-        (altered("format", to="1"), "'format' is no number of a format"),
-        (altered("format", to=0), "'format' is no number of a format"),
+        (altered("format", to=True), "'format' is not the number of a format"),
+        (altered("format", to=1.0), "'format' is not the number of a format"),
+        (altered("format", to="1"), "'format' is not the number of a format"),
+        (altered("format", to=0), "'format' is not the number of a format"),
         (altered("keyset", to=...), "lacks 'keyset'"),
-        (altered("comment", to=""), "fields that format 1 does not have"),
-        (altered("keyset", to=5), "'keyset' is no name"),
-        (altered("keyset", to="a b"), "'keyset' is no name"),
-        (altered("activation_delay_s", to=0), "no whole number from 1 to"),
-        (altered("activation_delay_s", to=True), "no whole number from 1 to"),
-        (altered("activation_delay_s", to=1e3), "no whole number from 1 to"),
-        (altered("activation_delay_s", to=MOST_DELAY_S + 1), "no whole number from 1 to"),
-        (altered("keys", to={}), "'keys' is no list"),
+        (altered("comment", to=""), "fields that are not part of format 1"),
+        (altered("keyset", to=5), "'keyset' is not a name"),
+        (altered("keyset", to="a b"), "'keyset' is not a name"),
+        (altered("activation_delay_s", to=0), "not a whole number from 1 to"),
+        (altered("activation_delay_s", to=True), "not a whole number from 1 to"),
+        (altered("activation_delay_s", to=1e3), "not a whole number from 1 to"),
+        (altered("activation_delay_s", to=MOST_DELAY_S + 1), "not a whole number from 1 to"),
+        (altered("keys", to={}), "'keys' is not a list"),
         (altered("keys", to=[]), "no key that can be used"),
         (altered("keys", 2, to=...), "no key that can be used: all are retired or destroyed"),
-        (altered("keys", 1, to=None), "key 2 of 3 is no object"),
-        (altered("keys", 1, "state", to="active"), "key 2 of 3 has no state that format 1 knows"),
-        (altered("keys", 1, "state", to=["usable"]), "key 2 of 3 has no state that format 1 knows"),
-        (altered("keys", 1, "state", to="usable"), "key 2 of 3 has fields that format 1 does not have"),
+        (altered("keys", 1, to=None), "key 2 of 3 is not an object"),
+        (altered("keys", 1, "state", to="active"), "key 2 of 3 has a state that is not part of format 1"),
+        (altered("keys", 1, "state", to=["usable"]), "key 2 of 3 has a state that is not part of format 1"),
+        (altered("keys", 1, "state", to="usable"), "key 2 of 3 has fields that are not part of format 1"),
         (altered("keys", 1, "state", to="destroyed"), "key 2 of 3 lacks 'destroyed_at'"),
         (altered("keys", 2, "wrapped", to=...), "key 3 of 3 lacks 'wrapped'"),
-        (altered("keys", 2, "name", to="c/d"), "key 3 of 3 has no name that a key can have"),
-        (altered("keys", 2, "name", to=None), "key 3 of 3 has no name that a key can have"),
+        (altered("keys", 2, "name", to="c/d"), "key 3 of 3 has a name that a key cannot have"),
+        (altered("keys", 2, "name", to=None), "key 3 of 3 has a name that a key cannot have"),
         (altered("keys", 2, "name", to="b"), "two of its keys have the same name"),
-        (altered("keys", 2, "created_at", to=NOW), r"the 'created_at' of key 3 of 3 \(c\) is no time"),
-        (altered("keys", 2, "created_at", to="2026-02-30T00:00:00Z"), "is no time"),
-        (altered("keys", 2, "created_at", to="1969-12-31T23:59:59Z"), "is no time"),
-        (altered("keys", 2, "created_at", to="0000-01-01T00:00:00Z"), "is no time"),
-        (altered("keys", 2, "created_at", to="2026-11-23T09:00:00+00:00"), "is no time"),
-        (altered("keys", 2, "created_at", to="2026-11-23T09:00:00Z\n"), "is no time"),
-        (altered("keys", 2, "created_at", to="２026-11-23T09:00:00Z"), "is no time"),  # noqa: RUF001 - a digit of another script
-        (altered("keys", 2, "activate_at", to="2026-11-23T08:59:59Z"), "not in their order"),
-        (altered("keys", 1, "retired_at", to="2026-11-23T07:59:59Z"), "not in their order"),
-        (altered("keys", 0, "destroyed_at", to="2026-11-24T06:59:59Z"), "not in their order"),
-        (altered("keys", 2, "kek", to=""), r"the 'kek' of key 3 of 3 \(c\) is no text"),
-        (altered("keys", 2, "kek", to="a b"), "is no text"),
-        (altered("keys", 2, "kek", to="a\x1b[31m"), "is no text"),
-        (altered("keys", 2, "kek", to="k" * 2_049), "is no text"),
-        (altered("keys", 2, "wrapped", to="é"), r"the 'wrapped' of key 3 of 3 \(c\) is no text"),
-        (altered("keys", 2, "wrapped", to=""), "is no text"),
-        (altered("keys", 2, "wrapped", to="w" * 16_385), "is no text"),
+        (altered("keys", 2, "created_at", to=NOW), r"the 'created_at' of key 3 of 3 \(c\) is not a time"),
+        (altered("keys", 2, "created_at", to="2026-02-30T00:00:00Z"), "is not a time"),
+        (altered("keys", 2, "created_at", to="1969-12-31T23:59:59Z"), "is not a time"),
+        (altered("keys", 2, "created_at", to="0000-01-01T00:00:00Z"), "is not a time"),
+        (altered("keys", 2, "created_at", to="2026-11-23T09:00:00+00:00"), "is not a time"),
+        (altered("keys", 2, "created_at", to="2026-11-23T09:00:00Z\n"), "is not a time"),
+        (altered("keys", 2, "created_at", to="２026-11-23T09:00:00Z"), "is not a time"),  # noqa: RUF001 - a digit of another script
+        (altered("keys", 2, "activate_at", to="2026-11-23T08:59:59Z"), "out of order"),
+        (altered("keys", 1, "retired_at", to="2026-11-23T07:59:59Z"), "out of order"),
+        (altered("keys", 0, "destroyed_at", to="2026-11-24T06:59:59Z"), "out of order"),
+        (altered("keys", 2, "kek", to=""), r"the 'kek' of key 3 of 3 \(c\) is not text"),
+        (altered("keys", 2, "kek", to="a b"), "is not text"),
+        (altered("keys", 2, "kek", to="a\x1b[31m"), "is not text"),
+        (altered("keys", 2, "kek", to="k" * 2_049), "is not text"),
+        (altered("keys", 2, "wrapped", to="é"), r"the 'wrapped' of key 3 of 3 \(c\) is not text"),
+        (altered("keys", 2, "wrapped", to=""), "is not text"),
+        (altered("keys", 2, "wrapped", to="w" * 16_385), "is not text"),
         (" " * MOST_BYTES + TEXT, f"more than {MOST_BYTES} characters"),
     ],
 )
 def test_a_damaged_text_is_named_with_its_place_and_what_is_wrong(text: str, words: str) -> None:
-    with pytest.raises(InvalidKeyError, match=rf"the keyset in the test is no keyset: .*{words}"):
+    with pytest.raises(InvalidKeyError, match=rf"the keyset in the test is not a keyset: .*{words}"):
         read(text)
 
 
 def test_a_later_format_asks_for_a_later_release() -> None:
     with pytest.raises(
-        ProviderConfigError, match=r"in the test is of format 3, and this release knows formats 1 and 2"
+        ProviderConfigError, match=r"in the test is of format 3, but this release reads formats 1 and 2"
     ):
         read('{"format": 3, "whatever": []}')
     with pytest.raises(ProviderConfigError, match="of format 1000000 or more"):
@@ -192,7 +192,7 @@ def test_a_later_format_asks_for_a_later_release() -> None:
 
 
 def test_a_keyset_of_another_name_is_named() -> None:
-    with pytest.raises(ProviderConfigError, match=r"the keyset in the test has the name 'agents' in it"):
+    with pytest.raises(ProviderConfigError, match=r"the keyset in the test contains the name 'agents'"):
         read(TEXT, "default")
 
 
@@ -288,7 +288,7 @@ def test_a_name_is_never_used_again(gone: bool) -> None:
     before = keyset(entry("a"), entry("b"))
     if gone:
         before = before.retired("a", NOW + DELAY_S).destroyed("a", NOW + DELAY_S)
-    with pytest.raises(KeysetRefusedError, match="has or had a key 'a', and names are never used again"):
+    with pytest.raises(KeysetRefusedError, match="has or had a key 'a', and names are never reused"):
         before.added(entry("a", NOW + 1))
 
 
@@ -302,7 +302,9 @@ def test_an_active_or_pending_key_is_not_retired() -> None:
 
 def test_a_key_that_somebody_may_still_write_with_is_not_retired() -> None:
     found = keyset(entry("a", NOW - 100), entry("b"))
-    with pytest.raises(KeysetRefusedError, match=r"may write with the key 'a' .* until 2027-01-15T08:21:00Z"):
+    with pytest.raises(
+        KeysetRefusedError, match=(r"until 2027-01-15T08:21:00Z, a process .* may write with the key 'a'")
+    ):
         found.retired("a", NOW + DELAY_S - 0.001)
     assert states(found.retired("a", NOW + DELAY_S)) == ["retired", "active"]
 
@@ -319,7 +321,9 @@ def test_only_a_retired_key_is_destroyed_and_its_record_stays() -> None:
     assert gone.entries[0] == KeyEntry(
         "a", NOW - 100, NOW - 100, "kek/1", None, NOW + DELAY_S, destroyed_at=NOW + 2 * DELAY_S
     )
-    with pytest.raises(KeysetRefusedError, match=r"'a' .* was destroyed at 2027-01-15T08:42:00Z; nothing brings it"):
+    with pytest.raises(
+        KeysetRefusedError, match=r"'a' .* was destroyed at 2027-01-15T08:42:00Z; only a copy of the keyset"
+    ):
         gone.restored("a")
 
 

@@ -153,7 +153,9 @@ def test_who_cannot_keep_the_owner_may_not_change_the_file(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "fchown", refuse)
-    with pytest.raises(KeyAccessDeniedError, match=rf"belongs to user {os.getuid() + 1} and group 7, .* change it as"):
+    with pytest.raises(
+        KeyAccessDeniedError, match=rf"belongs to user {os.getuid() + 1} and group 7, .* make the change as"
+    ):
         store.write("default", "two", expected=one.revision)
     monkeypatch.undo()
     assert store.read("default") == one
@@ -248,7 +250,7 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(store: FileKeysetStore,
 
 def test_a_folder_that_is_not_there_is_a_mistake_in_a_setting(tmp_path: Path) -> None:
     store = FileKeysetStore(tmp_path / "nowhere" / "keyset.json")
-    with pytest.raises(ProviderConfigError, match=r"keyset.json cannot be read: No such file or directory; see to its"):
+    with pytest.raises(ProviderConfigError, match=r"keyset.json cannot be read: No such file or directory; check the"):
         store.read("default")
     with pytest.raises(ProviderConfigError, match=r"keyset.json cannot be changed: No such file or directory"):
         store.write("default", "one", expected=None)
@@ -273,7 +275,7 @@ def test_a_file_that_may_not_be_read_is_denied(without_rights: Path) -> None:
     store = FileKeysetStore(without_rights / "keyset.json")
     written(store)
     (without_rights / "keyset.json").chmod(0)
-    with pytest.raises(KeyAccessDeniedError, match="cannot be read: Permission denied; see to the owner and the mode"):
+    with pytest.raises(KeyAccessDeniedError, match="cannot be read: Permission denied; check the owner and mode"):
         store.read("default")
 
 
@@ -293,7 +295,7 @@ def test_who_may_not_write_in_the_folder_changes_nothing(without_rights: Path) -
     store = FileKeysetStore(without_rights / "keyset.json")
     one = written(store)
     without_rights.chmod(0o500)
-    with pytest.raises(KeyAccessDeniedError, match="see to the owner and the mode of it and its folder"):
+    with pytest.raises(KeyAccessDeniedError, match="check the owner and mode of the file and its folder"):
         store.write("default", "two", expected=one.revision)
     without_rights.chmod(0o700)
     assert store.read("default") == one
@@ -329,7 +331,7 @@ def test_a_file_that_is_too_long_or_no_text_is_no_keyset(store: FileKeysetStore,
     with pytest.raises(InvalidKeyError, match=f"has more than {MOST_BYTES} bytes"):
         store.read("default")
     path.write_bytes(b"{\xff\x00")
-    with pytest.raises(InvalidKeyError, match="bytes that are no ASCII; put back its last good copy"):
+    with pytest.raises(InvalidKeyError, match="bytes that are not ASCII; restore its last good copy"):
         store.read("default")
 
 
@@ -404,13 +406,13 @@ def test_a_path_of_another_type_is_a_type_error(given: Any) -> None:
 
 @pytest.mark.parametrize("given", ["", "a\0b", "/etc/agents/"])
 def test_what_can_be_no_path_is_refused(given: str) -> None:
-    with pytest.raises(ProviderConfigError, match="is empty, ends with a slash or has a NUL"):
+    with pytest.raises(ProviderConfigError, match="is empty, ends with a slash or contains a NUL"):
         FileKeysetStore(given)
 
 
 def test_a_key_in_the_place_of_a_path_is_not_shown() -> None:
     text = Key.generate().reveal_base64()
-    with pytest.raises(ProviderConfigError, match="a key was given where the path") as caught:
+    with pytest.raises(ProviderConfigError, match="a key was given instead of the path") as caught:
         FileKeysetStore(text)
     assert text[:8] not in str(caught.value)
 

@@ -37,7 +37,7 @@ def test_a_time_to_which_nothing_can_be_added_is_damage(
     setting.retire_first()
     change(file, lambda top: top["keys"][1].update({"activate_at": time, field: time}))
     for attempt in (setting.manager.list, setting.manager.rotate, setting.provider().active):
-        with pytest.raises(InvalidKeyError, match="is no time such as"):
+        with pytest.raises(InvalidKeyError, match="is not a time such as"):
             attempt()
 
 

@@ -43,7 +43,7 @@ def test_a_ring_of_production_refuses_the_keyset_of_staging_under_one_key_encryp
     assert production.provider(keyset_id=mine).active().name == "first"
     strict = KeysetKeyProvider(production.wrapper, staging.store, keyset_id=mine)
     for call in (strict.active, lambda: strict.get("first"), strict.examine):
-        with pytest.raises(ProviderConfigError, match=rf"has the id {id_of(tmp_path / 'staging')}, and keyset_id is"):
+        with pytest.raises(ProviderConfigError, match=rf"has the id {id_of(tmp_path / 'staging')}, but keyset_id is"):
             call()
     assert production.wrapper.calls["unwrap"] == 1
 
@@ -65,7 +65,7 @@ def test_an_id_that_was_written_over_opens_no_key(setting: KeysetFixture, file: 
 
 def test_with_an_id_in_the_url_a_keyset_of_format_1_is_refused(tmp_path: Path) -> None:
     provider = KeysetKeyProvider(FakeKeyWrapper(), FileKeysetStore(OF_0_1_0), keyset_id=OTHER)
-    with pytest.raises(ProviderConfigError, match=r"is of format 1, which has no id, and keyset_id is 0{32}"):
+    with pytest.raises(ProviderConfigError, match=r"is of format 1, which has no id, but keyset_id is 0{32}"):
         provider.active()
 
 
@@ -75,7 +75,7 @@ def test_an_id_that_was_stripped_is_noticed_by_whoever_saw_it(setting: KeysetFix
     whole = file.read_text()
     put(file, format=1, id=None, revision=None, destroy_after_s=None, changes=None)
     for call in (provider.active, setting.manager.list, setting.manager.upgrade, setting.manager.rotate):
-        with pytest.raises(InvalidKeyError, match="is of format 1, which has no id, and this process saw it with the"):
+        with pytest.raises(InvalidKeyError, match="is of format 1, which has no id, but this process saw it with the"):
             call()
     # Whoever starts now goes no further than to the keys, which are bound to the id.
     with pytest.raises(InvalidKeyError, match="cannot open the key 'first'"):
@@ -91,7 +91,9 @@ def test_the_first_id_that_a_provider_sees_is_the_only_one(setting: KeysetFixtur
     other.manager.create(key_name="first")
     whole = file.read_text()
     file.write_text((tmp_path / "other").read_text())
-    with pytest.raises(InvalidKeyError, match=rf"and this process saw it with the id {json.loads(whole)['id']}; put"):
+    with pytest.raises(
+        InvalidKeyError, match=rf"but this process saw it with the id {json.loads(whole)['id']}; restore"
+    ):
         provider.active()
     # A restart is what lets another one in.
     assert setting.provider().active() != key
@@ -108,10 +110,10 @@ def test_a_provider_goes_from_format_1_to_2_once(file: Path) -> None:
     setting.manager.upgrade()
     assert provider.active() == before
     file.write_text(text)
-    with pytest.raises(InvalidKeyError, match="is of format 1, which has no id, and this process saw it with the id"):
+    with pytest.raises(InvalidKeyError, match="is of format 1, which has no id, but this process saw it with the id"):
         provider.active()
     KeysetManager(FakeKeyWrapper(), FileKeysetStore(file)).upgrade()
-    with pytest.raises(InvalidKeyError, match="and this process saw it with the id"):
+    with pytest.raises(InvalidKeyError, match="but this process saw it with the id"):
         provider.active()
 
 
@@ -139,8 +141,8 @@ def test_no_process_goes_back_behind_the_revision_that_it_saw(setting: KeysetFix
     for call in (provider.active, lambda: provider.get("first"), setting.manager.list, setting.manager.rotate):
         with pytest.raises(
             InvalidKeyError,
-            match=r"is at revision 1, and this process saw revision 2: an older copy was put back; put back the last"
-            r" one, or, if this is meant, restart every process that uses it",
+            match=r"is at revision 1, but this process saw revision 2: an older copy was restored; restore the newest"
+            r" one, or, if this is intended, restart every process that uses it",
         ):
             call()
     assert file.read_text() == old
@@ -214,7 +216,7 @@ def test_the_provider_tells_doctor_the_id_and_what_to_do_with_it(setting: Keyset
     mine = id_of(file)
     assert setting.provider().examine() == [
         f"the keyset 'default' has the id {mine}; add keyset_id={mine} to the URL",
-        "it is at revision 1: a process that saw a later one refuses it until it is restarted",
+        "it is at revision 1: a process that saw a later revision refuses it until restarted",
     ]
     assert setting.provider(keyset_id=mine).examine()[0] == f"the keyset 'default' has the id {mine}"
     old = KeysetKeyProvider(FakeKeyWrapper(), FileKeysetStore(OF_0_1_0)).examine()

@@ -101,7 +101,7 @@ def test_a_name_that_was_never_there_is_not_found_and_those_there_are_named(sett
 
 
 def test_a_name_that_no_key_can_have_is_not_asked_for(empty: KeysetFixture) -> None:
-    with pytest.raises(KeyNotFoundError, match="no key can have it, so it was not asked"):
+    with pytest.raises(KeyNotFoundError, match="a key cannot have such a name, so it was not asked"):
         empty.provider().get("../first")
 
 
@@ -148,16 +148,14 @@ def test_a_key_that_was_overtaken_in_an_emergency_wrote_no_longer_than_a_delay_a
 
 
 def test_a_keyset_that_is_not_there_says_how_to_make_one(empty: KeysetFixture) -> None:
-    with pytest.raises(
-        ProviderConfigError, match=r"no keyset 'default' in file:.*; see to .* `encrypted-sessions keys"
-    ):
+    with pytest.raises(ProviderConfigError, match=r"no keyset 'default' in file:.*; check .* `encrypted-sessions keys"):
         empty.provider().active()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "x", '{"format": 1, "keys": []}'])
 def test_a_damaged_keyset_names_its_place_and_is_left_as_it_is(text: str, setting: KeysetFixture, file: Path) -> None:
     file.write_text(text)
-    with pytest.raises(InvalidKeyError, match=rf"the keyset 'default' in file:{file} is no keyset: "):
+    with pytest.raises(InvalidKeyError, match=rf"the keyset 'default' in file:{file} is not a keyset: "):
         setting.provider().active()
     for change in (
         setting.manager.create,
@@ -167,7 +165,7 @@ def test_a_damaged_keyset_names_its_place_and_is_left_as_it_is(text: str, settin
         lambda: setting.manager.restore("first"),
         lambda: setting.manager.destroy("first", now=True),
     ):
-        with pytest.raises(InvalidKeyError, match="is no keyset"):
+        with pytest.raises(InvalidKeyError, match="is not a keyset"):
             change()
     assert file.read_text() == text
 
@@ -286,7 +284,7 @@ def test_a_keyset_that_was_made_anew_with_the_same_names_is_another_one(setting:
     file.unlink()
     setting.later(1)
     setting.manager.create(key_name="first")
-    with pytest.raises(InvalidKeyError, match="and this process saw it with the id"):
+    with pytest.raises(InvalidKeyError, match="but this process saw it with the id"):
         provider.active()
     assert setting.provider().active().fingerprint != first.fingerprint
 
@@ -308,7 +306,7 @@ def test_a_wrapper_that_answers_with_no_key_is_named(secret: Any, setting: Keyse
         def unwrap(self, wrapped: WrappedKey, context: Mapping[str, str]) -> bytes:
             return secret  # type: ignore[no-any-return]  # what is tested
 
-    with pytest.raises(InvalidKeyError, match=r"unwrapping the key 'first' .* and a key has 32 bytes"):
+    with pytest.raises(InvalidKeyError, match=r"unwrapping the key 'first' .* but a key has 32 bytes"):
         setting.provider(Odd()).active()
 
 
@@ -451,7 +449,7 @@ def ring_of(setting: KeysetFixture, **cache: float) -> closing[KeyRing]:
 def test_a_ring_that_writes_longer_than_the_keyset_counts_on_is_refused_at_the_first_fetch(
     setting: KeysetFixture,
 ) -> None:
-    refused = r"may go on writing with a key for 1261 s .* and the keyset counts on 1260 s"
+    refused = r"may keep writing with a key for 1261 s .* but the keyset allows 1260 s"
     with ring_of(setting, fresh_s=301) as ring, pytest.raises(ProviderConfigError, match=refused):
         ring.active_sync()
     with ring_of(setting) as ring:
@@ -522,10 +520,10 @@ async def test_moving_from_a_variable_to_a_keyset_leaves_no_item_unreadable(
         ({"name": None}, TypeError, "name must be a str, not NoneType"),
         ({"name": ""}, ProviderConfigError, "name must be 1 to 119 characters"),
         ({"name": "a/b"}, ProviderConfigError, "name must be 1 to 119 characters"),
-        ({"name": Key.generate().reveal_base64().rstrip("=")}, ProviderConfigError, "name is no name but a key"),
+        ({"name": Key.generate().reveal_base64().rstrip("=")}, ProviderConfigError, "name is a key, not a name"),
         ({"keyset_id": 5}, TypeError, "keyset_id must be a str or None, not int"),
-        ({"keyset_id": "A" * 32}, ProviderConfigError, "keyset_id (32 characters) is no id of a keyset"),
-        ({"keyset_id": "0" * 33}, ProviderConfigError, "keyset_id (33 characters) is no id of a keyset"),
+        ({"keyset_id": "A" * 32}, ProviderConfigError, "keyset_id (32 characters) is not the id of a keyset"),
+        ({"keyset_id": "0" * 33}, ProviderConfigError, "keyset_id (33 characters) is not the id of a keyset"),
         ({"revalidate_s": "60"}, TypeError, "revalidate_s must be a number of seconds, not str"),
         ({"revalidate_s": True}, TypeError, "revalidate_s must be a number of seconds, not bool"),
         ({"revalidate_s": 0}, ProviderConfigError, "revalidate_s must be finite and more than 0; 0 was given"),
@@ -553,5 +551,5 @@ def test_a_store_that_answers_with_something_else_is_named(setting: KeysetFixtur
         def read(self, name: str) -> Any:
             return "text"
 
-    with pytest.raises(InvalidKeyError, match=r"gave a str, not a StoredKeyset; this is a mistake in the store"):
+    with pytest.raises(InvalidKeyError, match=r"returned a str instead of a StoredKeyset; this is a bug in the store"):
         KeysetKeyProvider(setting.wrapper, Odd("/nowhere")).active()

@@ -360,7 +360,7 @@ def test_a_driver_that_is_not_installed_is_named(dsn: str, package: str, monkeyp
     with pytest.raises(ProviderConfigError) as caught:
         SqlKeysetStore(dsn)
     assert f"pip install '{package}'" in str(caught.value)
-    assert ("asyncpg is not one" in str(caught.value)) == ("asyncpg" in dsn)
+    assert ("asyncpg is not synchronous" in str(caught.value)) == ("asyncpg" in dsn)
 
 
 def test_without_sqlalchemy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,7 +549,7 @@ def test_a_server_that_does_not_answer_is_given_up(server_place: Place, server: 
 
 
 def test_a_host_that_is_not_there_may_come_back(server_place: Place) -> None:
-    with pytest.warns(UserWarning, match="does not ask for TLS"):
+    with pytest.warns(UserWarning, match="does not require TLS"):
         away = SqlKeysetStore(server_place.at(host="no-such-host.invalid"), allow_insecure=True)
     with pytest.raises(KeyUnavailableError):
         away.read("default")
@@ -589,7 +589,7 @@ async def test_a_connection_cut_after_the_change_raises_though_it_is_made(server
     async with proxy_to(sqlalchemy.make_url(server_place.dsn).port or 0) as proxy:
         store = server_place.store(server_place.at(port=proxy.port))
         proxy.cut("after", b"COMMIT" if server_place.kind == "postgresql" else b"\x03COMMIT")
-        with pytest.raises(KeyUnavailableError, match="the change may have been made all the same: look before"):
+        with pytest.raises(KeyUnavailableError, match="the change may have been made anyway: check before"):
             await asyncio.to_thread(store.write, "default", "two", expected=first.revision)
         assert proxy.cuts == 1
         assert (await asyncio.to_thread(found, store)).text == "two"

@@ -39,15 +39,15 @@ def _no_variables_of_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dsn", CLEAR)
 def test_a_database_off_loopback_without_tls_is_refused_unless_code_allows_it(dsn: str, monkeypatch):
-    with pytest.raises(ProviderConfigError, match=r"off loopback.*does not ask for TLS") as caught:
+    with pytest.raises(ProviderConfigError, match=r"on another machine.*does not require TLS") as caught:
         SqlKeysetStore(dsn)
     assert "word" not in str(caught.value)
     monkeypatch.setenv("DSN_OF_THE_TEST", dsn)
-    with pytest.raises(ProviderConfigError, match="does not ask for TLS"):
+    with pytest.raises(ProviderConfigError, match="does not require TLS"):
         open_keyset("aws-kms:alias/a?keyset=sql&dsn_env=DSN_OF_THE_TEST")
-    with pytest.warns(UserWarning, match=r"allow_insecure=True: .*does not ask for TLS"):
+    with pytest.warns(UserWarning, match=r"allow_insecure=True: .*does not require TLS"):
         SqlKeysetStore(dsn, allow_insecure=True)
-    with pytest.warns(UserWarning, match="does not ask for TLS"):
+    with pytest.warns(UserWarning, match="does not require TLS"):
         open_keyset("aws-kms:alias/a?keyset=sql&dsn_env=DSN_OF_THE_TEST", allow_insecure=True)
 
 
@@ -65,7 +65,7 @@ def test_what_is_strict_wants_the_server_verified(monkeypatch: pytest.MonkeyPatc
 
 def test_the_variables_of_libpq_count(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PGHOST", "db.example")
-    with pytest.raises(ProviderConfigError, match="does not ask for TLS"):
+    with pytest.raises(ProviderConfigError, match="does not require TLS"):
         SqlKeysetStore("postgresql:///agents")
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     SqlKeysetStore("postgresql:///agents")

@@ -96,10 +96,10 @@ def test_a_second_signal_breaks_a_run_off_once_the_store_has_answered(file: Stor
         other.execute("BEGIN IMMEDIATE")  # the run waits for this lock
         process.send_signal(signal.SIGINT)
         assert process.stderr.readline() + process.stderr.readline() == (
-            "\nStopping after this batch; once more to break off.\n"
+            "\nStopping after this batch. Interrupt once more to stop at once.\n"
         )
         process.send_signal(signal.SIGTERM)
-        assert process.stderr.readline() + process.stderr.readline() == "\nBreaking off as soon as the store answers.\n"
+        assert process.stderr.readline() + process.stderr.readline() == "\nStopping as soon as the store answers.\n"
     stdout, stderr = ended(process)
     assert (process.returncode, stderr) == (3, "Interrupted.\n")
     assert json.loads(stdout.splitlines()[-1])["error"] == "KeyboardInterrupt", "and no counts: it was not at its end"
@@ -131,7 +131,7 @@ def test_a_command_that_has_no_batches_is_broken_off_by_the_first_signal(file: S
         assert process.stderr is not None
         first = process.stderr.readline() + process.stderr.readline()
     stdout, stderr = ended(process)
-    assert (process.returncode, first + stderr) == (3, "\nBreaking off as soon as the store answers.\nInterrupted.\n")
+    assert (process.returncode, first + stderr) == (3, "\nStopping as soon as the store answers.\nInterrupted.\n")
     assert SESSION not in stdout
 
 

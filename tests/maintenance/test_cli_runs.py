@@ -277,7 +277,7 @@ def test_the_doctor_says_that_it_did_not_look_at_a_store_without_keys(file: Stor
         if as_json:
             assert json.loads(result.stdout)["store"] is None
         else:
-            assert "The store was not looked at" in result.stdout
+            assert "The store was not checked" in result.stdout
 
 
 def test_the_doctor_knows_the_rows_of_the_sdks_class(
@@ -382,29 +382,29 @@ def test_help_lists_the_commands_and_each_states_its_exit_codes():
     [
         (["verify"], "Missing argument"),
         (["verify", "sqlite:///a.db"], "say where your keys are"),
-        (["verify", "agents.db", "--keys", "env:A"], "for a file of SQLite write sqlite:///agents.db"),
-        (["verify", "mysql://host/name", "--keys", "env:A"], "cannot be worked on as a whole"),
+        (["verify", "agents.db", "--keys", "env:A"], "for an SQLite file write sqlite:///agents.db"),
+        (["verify", "mysql://host/name", "--keys", "env:A"], "whole stores of the kind mysql:// are not supported"),
         (["verify", "sqlite://", "--keys", "env:A"], "a store in memory"),
         (["verify", "env:NOT_SET_ANYWHERE", "--keys", "env:A"], "NOT_SET_ANYWHERE is not set"),
         (
             ["verify", "sqlite:///a.db", "--keys", "nothing:x"],
-            "no provider of keys reads URLs that begin with nothing:",
+            "no key provider reads URLs that begin with nothing:",
         ),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--ttl", "0"], "--ttl"),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--ttl", "soon"], "--ttl"),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--batch", "0"], "--batch"),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--messages-table", ""], "messages_table"),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--upstream-key", PASSWORD], "give env:NAME"),
-        ([*UNTIL, "2026-12-01T09:00"], "give a time with its zone, such as 2026-12-01T09:00Z"),
-        ([*UNTIL, "yesterday"], "give a time with its zone"),
-        ([*UNTIL, ""], "give a time with its zone"),
+        ([*UNTIL, "2026-12-01T09:00"], "give a time with a time zone, such as 2026-12-01T09:00Z"),
+        ([*UNTIL, "yesterday"], "give a time with a time zone"),
+        ([*UNTIL, ""], "give a time with a time zone"),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--upstream-until", "2026-12-01T09:00Z"], "--upstream-key"),
         (["verify", "sqlite:///a.db", "--keys", "env:A", "--upstream-key", "env:NOT_SET_ANYWHERE"], "is not set"),
         (["purge", "sqlite:///a.db", "--keys", "env:A"], "--ttl"),
         (["purge", "sqlite:///a.db", "--keys", "env:A", "--ttl", "5", "--limit", "0"], "--limit"),
         (["reencrypt", "sqlite:///a.db", "--keys", "env:A", "--from", "no kid"], "--from must be a kid"),
         (["discard", "sqlite:///a.db", "--keys", "env:A"], "--outcome"),
-        (["discard", "sqlite:///a.db", "--keys", "env:A", "--outcome", "ok"], "is not for discarding"),
+        (["discard", "sqlite:///a.db", "--keys", "env:A", "--outcome", "ok"], "cannot be discarded"),
         (["discard", "sqlite:///a.db", "--keys", "env:A", "--outcome", "odd"], "outcome must be one of"),
         (["discard", "sqlite:///a.db", "--keys", "env:A", "--outcome", "malformed", "--yes"], "--export"),
         (["discard", "sqlite:///a.db", "--keys", "env:A", "--outcome", "expired_unverified"], "needs ttl="),
@@ -438,7 +438,7 @@ def test_keys_that_are_not_set_end_with_2_before_anything_is_done(file: StoreLoc
     rows = rows_at(file)
     result = invoke("encrypt", f"sqlite:///{file.where}", "--keys", "env:NOT_SET_ANYWHERE")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("Error: no key came: ")
+    assert result.stderr.startswith("Error: no key could be fetched: ")
     assert rows_at(file) == rows
 
 

@@ -59,7 +59,7 @@ async def test_plaintext_is_sealed_in_its_place_and_counts_from_when_it_was_writ
         assert timestamp_of(after.pop()) == pytest.approx(began - 5 * HOUR, abs=60)
     else:
         assert timestamp_of(after.pop()) == pytest.approx(began, abs=60)
-        assert ["keeps no times" in notice for notice in report.notices] == [True]
+        assert ["does not keep times" in notice for notice in report.notices] == [True]
     sealed = after.pop(1)
     assert sealed == rows[1], "what is sealed is left to reencrypt"
     for row in after:

@@ -52,7 +52,7 @@ async def test_a_run_that_is_told_to_stop_ends_with_the_batch_and_the_next_one_g
 
     first = await reencrypt(store, sealer.ring, batch=20, stop=stop)
     assert (first.stopped, first.ok) == ("interrupted", False)
-    assert "the next run goes on" in str(first.stopped_because)
+    assert "the next run continues" in str(first.stopped_because)
     assert 0 < first.changed == moved(store, sealer) < 250
     second = await reencrypt(store, sealer.ring)
     assert (second.ok, second.changed + first.changed) == (True, 250)

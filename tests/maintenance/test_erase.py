@@ -65,12 +65,12 @@ async def test_a_session_that_the_store_refuses_to_erase_keeps_no_other_from_goi
         await client.sadd(redis.redis_key("odd"), "something else")
         report = await erase(store, [SESSION, "odd", "never there", "last"])
         assert await client.type(redis.redis_key("odd")) == b"set"
-        with pytest.raises(StoreError, match="is no list but a set"):
+        with pytest.raises(StoreError, match="is not a list but a set"):
             await erase(store, ["odd"])
     assert (report.ok, report.sessions, report.missing) == (False, 2, ("never there",))
     assert report.left == {"sessions_missing": 1, "sessions_refused": 1}
     (notice,) = report.notices
-    assert "is no list but a set" in notice
+    assert "is not a list but a set" in notice
     assert await raw_rows(redis, SESSION) == await raw_rows(redis, "last") == []
 
 

@@ -54,7 +54,7 @@ def test_a_prefix_goes_with_the_number_that_the_dry_run_named(place: StoreLocati
         result = run(place, None, "erase", "--session-prefix", "user-7", "--yes", *wrong)
         assert result.exit_code == (1 if wrong else 2), result.output
         assert at(place) == [2, 2, 2, 2]
-    assert "3 sessions are there, or in the report file, and 4 were expected: nothing was erased" in " ".join(
+    assert "3 sessions are there, or in the report file, but 4 were expected: nothing was erased" in " ".join(
         result.stdout.split()
     )
     result = run(place, None, "erase", "--session-prefix", "user-7/", "--yes", "--expect", "1", "--json")
@@ -142,9 +142,9 @@ def test_a_file_that_is_no_report_of_this_store_is_refused(file: StoreLocation, 
     lines = report.read_bytes().splitlines(keepends=True)
     begun = json.loads(lines[0])
     for content, words in (
-        (b'{"event": "discard"}\n', "is no record of erase"),
-        (b"\xff\n", "has a line that no erase wrote"),
-        (json.dumps({**begun, "store": "another"}).encode() + b"\n", "is of another store"),
+        (b'{"event": "discard"}\n', "is not a report of erase"),
+        (b"\xff\n", "has a line that was not written by erase"),
+        (json.dumps({**begun, "store": "another"}).encode() + b"\n", "belongs to another store"),
     ):
         report.write_bytes(content)
         result = run(file, None, "erase", "--session", "user-7", "--report", str(report), "--yes")
@@ -152,7 +152,7 @@ def test_a_file_that_is_no_report_of_this_store_is_refused(file: StoreLocation, 
         assert report.read_bytes() == content
     os.mkfifo(tmp_path / "pipe")
     result = run(file, None, "erase", "--session", "user-7", "--report", str(tmp_path / "pipe"))
-    assert (result.exit_code, "is no file" in " ".join(result.stderr.split())) == (2, True), result.output
+    assert (result.exit_code, "is not a file" in " ".join(result.stderr.split())) == (2, True), result.output
     # A line that was cut short is none.
     report.write_bytes(b"".join(lines) + b'{"event": "erased", "session_id": "user-7')
     assert run(file, None, "erase", "--session", "user-7", "--report", str(report), "--yes").exit_code == 0

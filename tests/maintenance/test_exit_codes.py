@@ -110,7 +110,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Exception]], Scrip
 
 @pytest.mark.parametrize("command", OVER_A_STORE)
 def test_a_store_that_is_not_there_or_does_not_answer(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    assert "there is no file" in refused(4, *of_no_store(command, f"sqlite:///{tmp_path}/none.db"))
+    assert "does not exist; nothing was created" in refused(4, *of_no_store(command, f"sqlite:///{tmp_path}/none.db"))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file.db").write_text("no database")
     assert refused(4, *of_no_store(command, f"sqlite:///{tmp_path}/file.db")).startswith("StoreError: ")
@@ -134,11 +134,11 @@ def test_what_was_given_wrongly(command: str, file: StoreLocation):
         more = OVER_A_STORE[command][2:]
         given = (command, f"sqlite:///{file.where}", *more, "--keys")
         said = refused(2, *given, "env:NOT_SET")
-        assert said.startswith("ProviderConfigError: no key came: ")
+        assert said.startswith("ProviderConfigError: no key could be fetched: ")
         assert "NOT_SET is not set" in said
         assert refused(2, *given, "nothing:x").startswith("ProviderConfigError: ")
         Path(file.where).chmod(0o600)
-        assert "no key came: " in refused(4, *given, f"file:{file.where}")  # which is no key
+        assert "no key could be fetched: " in refused(4, *given, f"file:{file.where}")  # which is no key
 
 
 @pytest.mark.parametrize("kind", [KeyUnavailableError, KeyAccessDeniedError])
@@ -149,7 +149,7 @@ def test_a_place_of_keys_that_does_not_answer_or_refuses(
     filled(file, {})
     broken(kind)
     said = refused(4, *of_no_store(command, f"sqlite:///{file.where}"))
-    assert said.startswith(f"{kind.__name__}: no key came: ")
+    assert said.startswith(f"{kind.__name__}: no key could be fetched: ")
     assert "scripted keys" in said
 
 

@@ -213,13 +213,13 @@ async def test_a_key_is_free_only_if_a_place_knows_it_and_nothing_needs_it(place
             {
                 older.kid: "1 row needs it",
                 active.kid: "it is the active key",
-                unknown.kid: "no place that was asked knows it",
+                unknown.kid: "no place of keys that was asked has it",
             },
         )
         await fill(place, {SESSION: [sealer.row(message("c"), disabled), sealer.row(message("d"), unknown)]})
         report = await inventory(store, ring, require_free=kids)
         assert report.not_free[disabled.kid] == "1 row needs it"
-        assert report.not_free[unknown.kid] == "no place that was asked knows it"
+        assert report.not_free[unknown.kid] == "no place of keys that was asked has it"
         assert (await inventory(store, ring, require_free=[oldest.kid], stop=lambda: True)).not_free
     async with KeyRing(keys) as ring, whole(place) as store:
         # Its key comes first, so that a row whose label was changed is found to need it.

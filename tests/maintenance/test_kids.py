@@ -95,7 +95,7 @@ async def test_a_kid_that_no_row_names_is_said(sealer: Sealer, other: Sealer):
         assert report.ok
         assert f"no row names {other.active.kid}" in report.notices[0]
     report = await reencrypt(store, sealer.ring, kids=[sealer.active.kid])
-    assert "is the active key, under which rows stay" in " ".join(report.notices)
+    assert "is the active key, whose rows are not changed" in " ".join(report.notices)
     assert "no row names" not in " ".join(report.notices)
 
 
@@ -135,7 +135,7 @@ async def test_rows_of_unknown_keys_are_not_discarded_unless_it_is_said_of_which
     path = tmp_path / "gone.jsonl"
     async with whole(place) as store:
         for ttl, count in ((None, 3), (TTL, 2)):
-            with pytest.raises(ValueError, match=rf"no given place has the keys of {count} rows \("):
+            with pytest.raises(ValueError, match=rf"none of the given places of keys has the keys of {count} rows \("):
                 await discard(store, sealer.ring, outcome="unknown_key", export=path, ttl=ttl, dry_run=dry_run)
         assert not (tmp_path / "gone.jsonl").exists()
         assert await raw_rows(place, OTHER) == theirs
@@ -159,7 +159,7 @@ async def test_where_there_are_no_such_rows_nothing_is_refused(sealer: Sealer, o
 
 async def test_an_outcome_of_rows_that_name_no_key_takes_no_kids(sealer: Sealer, tmp_path: Path):
     for outcome in ("plaintext", "malformed", "unsupported"):
-        with pytest.raises(ValueError, match="name no key"):
+        with pytest.raises(ValueError, match="do not name a key"):
             await discard(
                 MemoryStore(SESSION, []), sealer.ring, outcome=outcome, export=tmp_path / "x", kids=[sealer.active.kid]
             )

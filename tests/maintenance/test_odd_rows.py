@@ -96,7 +96,7 @@ async def test_a_row_from_the_future_can_be_taken_out_with_a_copy(
         if place.kind != "sqlite":  # which has no clock of its own
             with monkeypatch.context() as patch:
                 patch.setattr("encrypted_sessions.maintenance.run._now", lambda: sealer.now - 5000.0)
-                with pytest.raises(StoreError, match=r"s behind that of .* would count as from the future"):
+                with pytest.raises(StoreError, match=r"s behind that of .* would count as not yet valid"):
                     await discard(store, sealer.ring, export=tmp_path / "none", **options)
         report = await discard(store, sealer.ring, export=tmp_path / "gone", **options)
     assert (report.ok, report.changed) == (True, 1)

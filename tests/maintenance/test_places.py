@@ -110,7 +110,7 @@ async def test_reencrypt_wants_to_know_which_rows_come_under_the_first_places_ke
     await fill(place, rows)
     rings = [sealer.ring, other.ring]
     async with whole(place) as store:
-        with pytest.raises(ValueError, match="say which with kids="):
+        with pytest.raises(ValueError, match="say which rows with kids="):
             await reencrypt(store, rings)
         dry = await reencrypt(store, rings, all_sessions=True, dry_run=True)
         assert (dry.ok, dry.dry_run, dry.to_kid, dry.already) == (True, True, sealer.active.kid, 1)

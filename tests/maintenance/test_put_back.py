@@ -128,12 +128,15 @@ async def test_a_file_that_was_cut_or_changed_is_refused_whole(file: StoreLocati
         ("".join(rows), "lacks the last line"),
         ("", "lacks the last line"),
         ("".join([*rows[:-1], rows[-1][:50]]), "was cut off in its line 6"),
-        ("".join([*rows[1:], end]), "another count, or another SHA-256"),
-        ("".join([*rows[::-1], end]), "another count, or another SHA-256"),
-        (whole_text + rows[0], "something follows"),
+        ("".join([*rows[1:], end]), "another count or another SHA-256"),
+        ("".join([*rows[::-1], end]), "another count or another SHA-256"),
+        (whole_text + rows[0], "there is more after"),
         ("".join([*rows, "[]\n", end]), "line 7 is no row"),
         (whole_text.replace('"sqlite"', '"redis"'), r"another kind of store \(redis\)"),
-        (json.dumps({"session_id": "a", "id": ["key", 1], "created_at": None, "data": "{}"}) + "\n", "no number"),
+        (
+            json.dumps({"session_id": "a", "id": ["key", 1], "created_at": None, "data": "{}"}) + "\n",
+            "do not have a number",
+        ),
     ):
         rewrite(export, text)
         with pytest.raises(ValueError, match=words):
@@ -153,14 +156,14 @@ async def test_of_a_row_that_changed_while_it_was_taken_out_the_last_line_counts
     rewrite(export, json.dumps(former) + "\n" + first + second)
     report = await back(file, sealer, export, incomplete=True)
     assert (report.ok, report.changed) == (True, 2)
-    assert "1 lines of the file are of rows that changed" in report.notices[0]
+    assert "1 lines of the file belong to rows that changed" in report.notices[0]
     assert await everything(file) == before
 
 
 async def test_a_row_that_is_too_large_to_be_copied_is_not_erased(file: StoreLocation, sealer: Sealer, export: Path):
     await fill(file, {SESSION: ["{}", " " * (64 * 2**20 + 1)]})
     async with whole(file) as store:
-        with pytest.raises(StoreError, match="not read and so not copied: the session stays as it is"):
+        with pytest.raises(StoreError, match="cannot be copied: the session stays as it is"):
             await erase(store, [SESSION], export=export)
     assert len(await raw_rows(file, SESSION)) == 2
 
@@ -198,7 +201,7 @@ def test_stores_without_free_places_refuse_in_words(
     assert run(place, sealer, "discard", "--outcome", "unauthentic", "--export", str(export), "--yes").exit_code == 0
     refused = run(place, sealer, "put-back", "--from", str(export), "--unverified", "--yes")
     assert refused.exit_code == 1
-    assert ("no free places" if kind == "redis" else "of AdvancedSQLiteSession") in one_line(refused.stderr)
+    assert ("no free positions" if kind == "redis" else "belongs to AdvancedSQLiteSession") in one_line(refused.stderr)
     assert asyncio.run(raw_rows(place, SESSION)) == []
 
 
@@ -230,4 +233,4 @@ def test_bytes_that_are_no_base64_are_no_row(file: StoreLocation, sealer: Sealer
     row = {"session_id": "a", "id": 1, "created_at": 1.0, "data_base64": base64.b64encode(b"\xff").decode() + "!"}
     export.write_text(json.dumps(row) + "\n")
     refused = run(file, sealer, "put-back", "--from", str(export), "--incomplete", "--yes")
-    assert (refused.exit_code, "line 1 is no row" in one_line(refused.stderr)) == (2, True)
+    assert (refused.exit_code, "line 1 is not a row" in one_line(refused.stderr)) == (2, True)

@@ -142,10 +142,10 @@ async def test_what_changes_and_frees_nothing_does_not_look(sealer: Sealer):
 async def test_one_that_goes_during_the_run_is_no_less_behind(sealer: Sealer):
     store = followed(sealer, log(5, at(5)), log(9))
     report = await reencrypt(store, sealer.ring, replica_wait_s=0)
-    assert behind(report) == ["the standby node-2, not connected any more"]
+    assert behind(report) == ["the standby node-2, no longer connected"]
     store = followed(sealer, log(5), log(9, at(8)), log(9))
     assert behind(await reencrypt(store, sealer.ring, replica_wait_s=0.05)) == [
-        "the standby node-2, not connected any more"
+        "the standby node-2, no longer connected"
     ]
     store = followed(sealer, log(5), log(9, at(9), at(8, "node-3")), log(9, at(9, "node-3")))
     assert (await reencrypt(store, sealer.ring)).ok, "this one had it before it went"
@@ -213,14 +213,16 @@ async def test_a_run_that_is_told_to_stop_while_it_waits_ends_at_once(sealer: Se
     told.set()
     report = await asyncio.wait_for(running, 1.0)
     assert (report.stopped, report.changed, behind(report)) == ("interrupted", 1, ["the standby node-2"])
-    assert "told to stop while it waited for replicas" in str(report.stopped_because)
+    assert "asked to stop while it waited for replicas" in str(report.stopped_because)
 
 
 async def test_a_store_that_stops_answering_during_the_wait_ends_it_in_words(sealer: Sealer):
     store = followed(sealer, log(9, at(4)), log(9, at(4)), StoreUnavailableError("the place does not answer"))
     report = await inventory(store, sealer.ring)
     assert (report.ok, report.stopped) == (False, "store")
-    assert str(report.stopped_because).startswith("the place does not answer; whether each replica has the same")
+    assert str(report.stopped_because).startswith(
+        "the place does not answer; it is not known whether every replica is up to date"
+    )
     assert FREE not in report.conclusion
 
 

@@ -156,8 +156,11 @@ def test_a_role_that_may_not_look_is_told_so_and_it_is_no_failure(
         try:
             result = run(modest, sealer, "reencrypt")
             assert result.exit_code == 0, result.stdout
-            note = "Note: 1 server is connected for replication, and how far it is could not be seen"
-            assert f"{note}: this role may not look. Let its role look (GRANT pg_monitor" in one_line(result.stdout)
+            note = "Note: 1 server is connected for replication, and it could not be seen how far it is"
+            assert (
+                f"{note}: this role has no right to see that. Give its role the right to see this (GRANT pg_monitor"
+                in one_line(result.stdout)
+            )
             told = report_of(run(modest, sealer, "inventory", "--json"))
             assert (told["ok"], told["replicas"]) == (True, [])
             assert told["replicas_unseen"].startswith("1 server is connected")
@@ -339,7 +342,7 @@ async def test_a_server_that_dies_during_the_wait_ends_the_run_in_words(
         master.kill()
         report = await asyncio.wait_for(running, 10)
         assert (report.ok, report.stopped, report.changed) == (False, "store", 3)
-        assert "whether each replica has the same is not known" in str(report.stopped_because)
+        assert "it is not known whether every replica is up to date" in str(report.stopped_because)
         with pytest.raises(StoreUnavailableError):
             await store.replication()
 

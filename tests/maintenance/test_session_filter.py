@@ -125,7 +125,7 @@ def test_each_command_takes_sessions_by_name_prefix_and_file(
     ):
         report = report_of(run(file, sealer, command, *more, *filters, "--json"))
         assert sum(report["found"].values()) == rows, filters
-    assert report["notices"][0] == "of the file of sessions 1 blank lines and 1 doubles were skipped"
+    assert report["notices"][0] == "1 blank lines and 1 duplicates in the file of sessions were skipped"
     shown = run(file, sealer, command, *more, "--session-prefix", "user-7")
     assert ", sessions whose ids begin with 'user-7'" in " ".join(shown.stdout.partition("\n\n")[0].split())
 
@@ -148,7 +148,7 @@ def test_wrong_filters_are_wrong_use(file: StoreLocation, sealer: Sealer, filter
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"a\n\nb\xff\n", "line 3: it is no UTF-8"),
+        (b"a\n\nb\xff\n", "line 3: it is not UTF-8"),
         (b"a\nb\0c\n", "line 2: session_id contains a NUL"),
         (b'a\n"b\n', "line 2: it begins with a double quote"),
         (b'"\\ud800"\n', "line 1: session_id contains a lone surrogate"),

@@ -116,7 +116,7 @@ async def test_what_was_allowed_by_name_is_in_the_report_with_what_cannot_be_pro
         for report in await every_changing_function(store, sealer, tmp_path, allow_triggers=["a_trigger"]):
             assert report.ok
             (notice,) = report.notices
-            assert notice.startswith(f"allowed was the trigger a_trigger of {place.messages_table}: so it cannot be")
+            assert notice.startswith(f"the trigger a_trigger of {place.messages_table} was allowed: so it is not")
 
 
 async def test_generated_columns_are_found(place: StoreLocation, sealer: Sealer):
@@ -205,6 +205,6 @@ def test_the_command_takes_what_is_allowed_by_name(file: StoreLocation, sealer: 
     assert "--allow-trigger NAME" in refused.stderr
     report = report_of(run(file, sealer, "encrypt", "--yes", "--allow-trigger", "a_trigger", "--json"))
     assert (report["exit_code"], report["changed"]) == (0, 1)
-    assert "it cannot be promised" in report["notices"][0]
+    assert "it is not guaranteed" in report["notices"][0]
     text = run(file, sealer, "encrypt", "--yes", "--allow-trigger", "a_trigger")
-    assert "Note: allowed was the trigger a_trigger" in text.stdout
+    assert "Note: the trigger a_trigger" in text.stdout

@@ -416,7 +416,7 @@ async def test_a_server_without_memory_left_is_an_outage(place: StoreLocation):
 async def test_a_session_whose_keys_are_of_another_type_is_named_and_not_erased(place: StoreLocation):
     async with whole(place) as store, stores._redis(place) as client:
         await client.sadd(place.redis_key("mine"), "something else")
-        with pytest.raises(StoreError, match=f": {place.redis_key('mine')} is no list but a set: nothing of that"):
+        with pytest.raises(StoreError, match=f": {place.redis_key('mine')} is not a list but a set: nothing of that"):
             await store.erase(["mine"])
         assert await client.type(place.redis_key("mine")) == b"set"
 
@@ -435,7 +435,7 @@ async def test_a_server_that_keeps_nothing_on_disk_is_a_notice(place: StoreLocat
         assert f"Note: {found.notices[0]}." in " ".join(store_report.format_text(found).split())
         assert store_report.as_dict(found)["notices"] == list(found.notices)
         (notice,) = await kept_by(store)
-        assert "comes back as an empty history" in notice
+        assert "all histories are empty after a crash" in notice
         await client.config_set("save", "900 1")
         assert await kept_by(store) == []
         await client.config_set("save", "")
@@ -443,8 +443,8 @@ async def test_a_server_that_keeps_nothing_on_disk_is_a_notice(place: StoreLocat
         assert await kept_by(store) == []
         await client.config_set("appendonly", "no")
     for forbidden, words in (
-        ("-config", "whether it saves snapshots could not be seen"),
-        ("-config -info", "may not ask"),
+        ("-config", "it could not be seen whether it saves snapshots"),
+        ("-config -info", "has no right to ask"),
     ):
         await client.execute_command(
             "ACL", "SETUSER", "half", "reset", "on", ">half", "~*", "+@all", *forbidden.split()
@@ -520,7 +520,7 @@ async def test_elements_that_moved_are_found_without_scripts_too(request: pytest
         left = await raw_rows(place, "mine")
         assert left == [f"new element {number}" for number in range(700, 1_000)] + numbers(2_000)[1_000:1_900]
         await client.sadd(place.redis_key("odd"), "something else")
-        with pytest.raises(StoreError, match=f"{place.redis_key('odd')} is no list but a set: nothing of that"):
+        with pytest.raises(StoreError, match=f"{place.redis_key('odd')} is not a list but a set: nothing of that"):
             await store.erase(["odd"])
 
 
@@ -537,7 +537,7 @@ async def test_a_right_that_is_missing_leaves_every_row_as_it_was(
         )
         try:
             async with RedisStore(place.where.replace("redis://", "redis://worker:worker@"), place.prefix) as store:
-                with pytest.raises(StoreError, match=r"(this command|run the 'l\w+' command).*See that the user"):
+                with pytest.raises(StoreError, match=r"(this command|run the 'l\w+' command).*Check that the user"):
                     await store.remove(await rows_of(store, "mine"))
             assert await raw_rows(place, "mine") == numbers(5)
         finally:

@@ -138,7 +138,7 @@ async def test_a_session_is_erased_and_no_other(place: StoreLocation):
 async def test_tables_that_are_missing_or_the_wrong_way_round_are_named(place: StoreLocation):
     await make_tables(place)
     for names, words in (
-        ({"messages_table": "other"}, r"has no table 'other': of this form it has .*(_messages|and \d+ more)"),
+        ({"messages_table": "other"}, r"has no table 'other': its tables of this form are .*(_messages|and \d+ more)"),
         ({"sessions_table": 'o"t;h.er'}, "sessions_table"),
         ({"sessions_table": place.messages_table, "messages_table": place.sessions_table}, "message_data"),
     ):

@@ -276,7 +276,7 @@ async def test_a_view_is_no_table(place: StoreLocation):
     await make_tables(place)
     with stores._sqlite(place) as connection:
         connection.execute("CREATE VIEW looks_like_it AS SELECT * FROM agent_messages")
-    with pytest.raises(StoreError, match=r"has no table 'looks_like_it': of this form it has agent_messages\."):
+    with pytest.raises(StoreError, match=r"has no table 'looks_like_it': its tables of this form are agent_messages\."):
         async with whole(place, messages_table="looks_like_it"):
             pass
 

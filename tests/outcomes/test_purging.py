@@ -427,7 +427,7 @@ async def test_another_store_with_expired_rows_refuses_and_says_why(other: Store
     rows = [sealer.expired(), sealer.expired(), sealer.ok("one")]
     await write(other, rows)
     async with sealer.session(other) as session:
-        with pytest.raises(PurgeRefusedError, match="2 expired rows lie in a ") as raised:
+        with pytest.raises(PurgeRefusedError, match="2 expired rows are in a ") as raised:
             await session.purge_expired()
     assert "Nothing was removed; " in str(raised.value)
     assert ("encrypted-sessions purge" in str(raised.value)) == (other.kind == "advanced-sqlite")
@@ -436,7 +436,7 @@ async def test_another_store_with_expired_rows_refuses_and_says_why(other: Store
 
 async def test_another_store_refuses_purge_on_add_when_it_is_wrapped(other: StoreLocation, sealer: Sealer):
     async with open_store(other, SESSION) as store:
-        with pytest.raises(ValueError, match="purge_on_add needs a store whose single rows can be removed"):
+        with pytest.raises(ValueError, match="purge_on_add needs a store that can remove single rows"):
             EncryptedSession.wrap(store, sealer.ring, ttl=TTL, purge_on_add=1)
         EncryptedSession.wrap(store, sealer.ring, ttl=TTL, purge_on_add=0)
 

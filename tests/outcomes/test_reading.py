@@ -63,7 +63,7 @@ async def test_skip_leaves_the_row_out_and_says_what_was_left_out(
             assert texts(await session.get_items()) == expected
             told = [record.getMessage() for record in caplog.records if record.name == "encrypted_sessions"]
     if kind in UNREADABLE:
-        assert told == [f"left out what cannot be read: 1 {outcome_of(kind)}"]
+        assert told == [f"items that cannot be read were left out: 1 {outcome_of(kind)}"]
     elif outcome_of(kind) == "erased":
         assert told == ["1 items are left out because their key was destroyed"]
     elif kind == "expired_unverified":
@@ -154,7 +154,7 @@ async def test_a_wrong_string_says_altered_or_sealed_with_another_key(
                 await refused()
         skipping = EncryptedSession(SESSION, store, Key.generate().reveal_base64(), TTL, on_unreadable="skip")
         assert await skipping.get_items() == []
-        assert "left out what cannot be read: 2 unauthentic" in caplog.text
+        assert "items that cannot be read were left out: 2 unauthentic" in caplog.text
         assert await raw_rows(place, SESSION) == rows
         assert texts(await right.get_items()) == ["one", "two"]
 

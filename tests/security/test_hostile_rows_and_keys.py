@@ -356,7 +356,7 @@ async def test_what_a_store_does_not_take_back_is_in_the_error() -> None:
     await gate.entered.wait()
     popping.cancel()
     gate.open.set()
-    with pytest.raises(PutBackError, match="did not take it back") as caught:
+    with pytest.raises(PutBackError, match="did not accept it back") as caught:
         await popping
     assert caught.value.stored == sealed
     assert isinstance(caught.value, EncryptedSessionError)

@@ -181,8 +181,8 @@ except StoreConfigError as error:
             "several packages offer a store for URLs that begin with twice:: another (another:SHELF)",
         ),
         ("nonsense:///a", "taking_over:nonsense, which is installed as the store for URLs that begin with nonsense:"),
-        ("shelves:///a", "is no StoreDescriptor with that name in its schemes"),
-        ("shelf+driver:///a", "stores of the kind shelf+driver:// cannot be worked on as a whole"),
+        ("shelves:///a", "is not a StoreDescriptor with that name in its schemes"),
+        ("shelf+driver:///a", "whole stores of the kind shelf+driver:// are not supported"),
         ("shelf://user:hidden@host/a", "the store's URL holds a password"),
     ],
 )

@@ -21,7 +21,7 @@ from encrypted_sessions_tests.servers import Server, free_port
 from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_stores import whole
 
-UNTRUSTED = "Its certificate is not trusted here: tell the driver which authority has signed it"
+UNTRUSTED = "Its certificate is not trusted here: tell the driver which authority signed it"
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ async def test_a_certificate_that_is_not_trusted_is_refused_by_commands(untruste
 async def test_a_password_that_is_refused_is_told_as_such(secured: TlsRedisServer, sealer: Sealer):
     place = place_at(secured.url.replace("redis://", "redis://somebody:wrong@"))
     async with sealer.session(place) as session:
-        with pytest.raises(StoreError, match="See that user and password are right"):
+        with pytest.raises(StoreError, match="Check the user and the password"):
             await session.get_items()
-    with pytest.raises(StoreError, match="See that user and password are right"):
+    with pytest.raises(StoreError, match="Check the user and the password"):
         async with whole(place) as store:
             await inventory(store, sealer.ring)
 

@@ -421,7 +421,7 @@ async def test_on_a_cluster_scripts_read_pop_and_purge(redis_url: str, sealer: S
         client = RedisCluster.from_url(server.url.replace("redis://", "redis://app:app@"))
         bare = RedisSession(SESSION, redis_client=client, key_prefix="t")  # type: ignore[arg-type]
         try:
-            with pytest.raises(StoreError, match=r"on a cluster .* scripts alone.*\+eval"):
+            with pytest.raises(StoreError, match=r"on a cluster, .* only with scripts.*\+eval"):
                 await EncryptedSession.wrap(bare, sealer.ring, ttl=TTL).get_items()
         finally:
             await client.aclose()

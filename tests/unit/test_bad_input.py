@@ -259,7 +259,11 @@ def wrong_key_material() -> list[Wrong]:
         (lambda: FileKeyProvider(b"/keys"), TypeError, ["path", "str", "bytes"]),
         (lambda: FileKeyProvider(""), ProviderConfigError, ["empty", "file:/etc/keys"]),
         (lambda: FileKeyProvider(KEY_TEXT), ProviderConfigError, ["a key was given", "path"]),
-        (lambda: open_provider("file://host/keys"), ProviderConfigError, ["no other machine", "file:///path"]),
+        (
+            lambda: open_provider("file://host/keys"),
+            ProviderConfigError,
+            ["cannot name another machine", "file:///path"],
+        ),
         (lambda: EnvKeyProvider(None), TypeError, ["variable", "str", "NoneType"]),
         (lambda: EnvKeyProvider(""), ProviderConfigError, ["environment variable", "0 characters", "env:SESSION_KEYS"]),
         (lambda: EnvKeyProvider("A B"), ProviderConfigError, ["environment variable", "3 characters"]),
@@ -320,8 +324,8 @@ def wrong_rings() -> list[Wrong]:
             ProviderConfigError,
             ["nothing:", "env:", "vault-kv:", "[vault]", "[aws]"],
         ),
-        (lambda: open_provider("X"), ProviderConfigError, ["no scheme", "1 characters", "env:"]),
-        (lambda: open_provider(""), ProviderConfigError, ["no scheme", "0 characters", "env:"]),
+        (lambda: open_provider("X"), ProviderConfigError, ["must begin with a scheme", "1 characters", "env:"]),
+        (lambda: open_provider(""), ProviderConfigError, ["must begin with a scheme", "0 characters", "env:"]),
         (lambda: open_provider("aws-kms:alias/x"), ProviderConfigError, ["aws-kms:", "where its keyset is", "keyset="]),
         (lambda: open_keyset(5), TypeError, ["url must be a str, not int"]),  # type: ignore[arg-type]  # what is tested
         (lambda: open_keyset(KEY_TEXT), ProviderConfigError, ["44 characters", "aws-kms:", "vault-transit:"]),

@@ -136,7 +136,7 @@ def test_a_row_that_speaks_of_certificates_is_none():
         (of("redis.exceptions", "RedisError", "ResponseError", "OutOfMemoryError"), "maxmemory"),
         (of("redis.exceptions", "RedisError", "ResponseError", said=("MISCONF cannot persist",)), "its log says why"),
         (sqlite3.OperationalError("disk I/O error"), "its disk works"),
-        (of_postgresql("53100"), "Make room"),
+        (of_postgresql("53100"), "Free space"),
     ],
     ids=repr,
 )

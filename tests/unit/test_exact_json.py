@@ -385,7 +385,7 @@ def test_no_method_of_a_key_is_asked_what_it_holds() -> None:
 
 
 def test_two_keys_that_json_writes_alike_are_refused() -> None:
-    with pytest.raises(TypeError, match="two keys that are one in JSON"):
+    with pytest.raises(TypeError, match="two keys that are the same in JSON"):
         encode_item({"a": 1, Alike("a"): 2})
 
 

@@ -74,7 +74,7 @@ def test_it_is_said_how_near_the_end_is(vault, reply, provider, newest: int, wor
     vault.on("GET", CONFIG, reply(200, config(0)))
     remarks, warned = told_by(provider)
     assert words in remarks[0]
-    assert "before the oldest one, version 1, falls out" in remarks[0]
+    assert "before the oldest one, version 1, is dropped" in remarks[0]
     assert warned == []
 
 
@@ -126,7 +126,10 @@ def test_what_the_policy_does_not_allow_is_not_known_and_costs_no_login(vault, r
     provider = VaultKvKeyProvider("agents/session-key", address=vault.url, auth="approle", role_id="r")
     remarks, warned = told_by(provider)
     needed = "secret/metadata/agents/session-key"
-    assert remarks[0] == f"How many versions of secret/agents/session-key are kept: not known, needs read on {needed}."
+    assert (
+        remarks[0]
+        == f"How many versions of secret/agents/session-key are kept is not known: this needs read on {needed}."
+    )
     assert remarks[1].startswith("The token comes from the approle login at auth/approle")
     assert warned == []
     assert vault.paths() == ["POST auth/approle/login", "GET secret/metadata/agents/session-key"]
@@ -138,7 +141,8 @@ def test_a_mount_that_may_not_be_asked_leaves_the_secrets_own_number(vault, repl
     vault.on("GET", CONFIG, reply(403, {"errors": ["permission denied"]}))
     remarks, _ = told_by(provider)
     assert remarks[0].startswith(
-        "20 versions of secret/agents/session-key are kept, unless the mount itself says more: not known, needs read on"
+        "20 versions of secret/agents/session-key are kept, unless the mount is configured to keep more, which is"
+        " not known: this needs read on"
         " secret/config; 18 more writes"
     )
 
@@ -148,8 +152,8 @@ def test_what_a_server_of_the_live_tests_said_is_read(vault, reply, provider):
         vault.on("GET", path, reply(200, LIVE[name]["body"]))
     remarks, warned = told_by(provider)
     assert remarks[0] == (
-        "10 versions of secret/agents/session-key are kept; 6 more writes can follow before the oldest one, version 1,"
-        " falls out."
+        "10 versions of secret/agents/session-key are kept; 6 more writes can follow before the oldest one, version"
+        " 1, is dropped."
     )
     assert warned == []
 
@@ -157,13 +161,13 @@ def test_what_a_server_of_the_live_tests_said_is_read(vault, reply, provider):
 def test_recorded_metadata_of_no_secret_is_told_by_its_status(vault, reply, provider):
     answer = RECORDED["kv2-missing-metadata"]
     vault.on("GET", METADATA, reply(answer["status"], answer["body"]))
-    assert "not known, for the server answered 404." in told_by(provider)[0][0]
+    assert "not known: the server answered 404." in told_by(provider)[0][0]
 
 
 @pytest.mark.parametrize("status", [404, 500, 503])
 def test_an_answer_that_helps_nothing_is_told_by_its_status(vault, reply, provider, status: int):
     vault.on("GET", METADATA, reply(status, {"errors": []}))
-    assert f"not known, for the server answered {status}." in told_by(provider)[0][0]
+    assert f"not known: the server answered {status}." in told_by(provider)[0][0]
 
 
 def test_a_server_that_is_gone_is_an_error_as_ever(vault, reply, provider):
@@ -211,7 +215,7 @@ def test_whoever_keeps_the_token_is_named(vault, reply, token_file: Path):
     vault.on("POST", "/v1/auth/approle/login", vault.granted("t"))
     for given, words in (
         ({"auth": "token-file", "token_file": token_file}, f"The token is read from {token_file} before each request"),
-        ({"auth": "agent"}, "The agent adds a token of its own"),
+        ({"auth": "agent"}, "The agent adds its own token"),
         ({"auth": "approle", "role_id": "r"}, "The token comes from the approle login at auth/approle"),
     ):
         provider = VaultKvKeyProvider("agents/session-key", address=vault.url, **given)
@@ -241,9 +245,9 @@ def token(**data: Any) -> Any:
         ({"explicit_max_ttl": 259_200}, ["up to its maximum life of 3 days"], []),
         ({"renewable": False}, [], ["ends in 60 minutes and cannot be renewed", "auth=agent"]),
         ({"ttl": 0}, ["The token given in code has no end"], []),
-        ({"ttl": 0, "policies": ["root"]}, ["has no end"], ["is a root token"]),
+        ({"ttl": 0, "policies": ["root"]}, ["does not expire"], ["is a root token"]),
         ({"num_uses": 5}, ["ends in 60 minutes"], ["ends after 5 more uses"]),
-        ({"ttl": 1e300, "creation_ttl": None, "policies": 7, "num_uses": "x"}, ["has no end"], []),
+        ({"ttl": 1e300, "creation_ttl": None, "policies": 7, "num_uses": "x"}, ["does not expire"], []),
     ],
 )
 def test_how_long_a_token_lives_that_nothing_replaces(
@@ -268,7 +272,8 @@ def test_a_token_that_may_not_look_at_itself_is_not_known(vault, reply):
     vault.on("GET", LOOKUP, reply(403, {"errors": ["permission denied"]}))
     provider = VaultKvKeyProvider("agents/session-key", address=vault.url, token="t")
     assert told_by(provider)[0][1] == (
-        "How long the token given in code lives: not known, needs read on auth/token/lookup-self, which the policy"
+        "How long the token given in code lives is not known: this needs read on auth/token/lookup-self, which"
+        " the policy"
         " default allows."
     )
     provider.close()

@@ -371,12 +371,12 @@ SECRET = "correct-horse-battery-staple"
 @pytest.mark.parametrize(
     ("fields", "field", "words"),
     [
-        ({}, None, "no field 'key', and not just one field; it has no fields at all"),
+        ({}, None, "no field 'key', and more than one field; it has no fields"),
         ({"a": SECRET, "b": SECRET}, None, "it has 'a', 'b'"),
         ({"key": SECRET}, "other", "no field 'other'; it has 'key'"),
         ({"key": SECRET}, None, r"the field 'key' of version 1 .* \(28 characters\)"),
-        ({"only": ""}, None, r"the field 'only' of .* \(0 characters\) is no key: it is empty"),
-        ({"key": "QUJD"}, None, "it holds 3 bytes, and a key has 32"),
+        ({"only": ""}, None, r"the field 'only' of .* \(0 characters\) is not a key: it is empty"),
+        ({"key": "QUJD"}, None, "it holds 3 bytes, but a key has 32"),
         ({"key": 1234567890}, None, "it holds a number"),
         ({"key": None}, None, "it holds nothing"),
         ({"key": True}, None, "it holds true or false"),
@@ -522,7 +522,7 @@ def test_https_to_a_server_of_plain_http_is_a_wrong_setting(vault, token_file: P
     provider = VaultKvKeyProvider("x", address=address, auth="token-file", token_file=token_file)
     error = failure(provider)
     assert type(error) is ProviderConfigError
-    assert "speaks https" in str(error)
+    assert "uses https" in str(error)
     provider.close()
 
 

@@ -461,7 +461,7 @@ def test_a_file_without_end_is_no_token(asks, vault, tmp_path: Path):
     large, pipe = tmp_path / "large", tmp_path / "pipe"
     large.write_text("t" * 100_000)
     os.mkfifo(pipe, 0o600)
-    for path, problem in ((Path("/dev/zero"), "is no file"), (pipe, "is no file"), (large, "is larger than")):
+    for path, problem in ((Path("/dev/zero"), "is not a file"), (pipe, "is not a file"), (large, "is larger than")):
         provider = VaultKvKeyProvider("x", address=vault.url, auth="token-file", token_file=path)
         with pytest.raises(ProviderConfigError, match=f"{path} {problem}"):
             provider.active()

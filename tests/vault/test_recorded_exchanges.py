@@ -190,7 +190,7 @@ TRANSIT: dict[str, End | None] = {
     "transit-wrong-context": fails(InvalidKeyError, "message authentication failed", "another keyset or name"),
     "transit-no-context": fails(ProviderConfigError, "missing 'context'"),
     "transit-damaged": fails(InvalidKeyError, "message authentication failed", "it was altered"),
-    "transit-other-key": fails(InvalidKeyError, "message authentication failed", "transit/plain is another key"),
+    "transit-other-key": fails(InvalidKeyError, "message authentication failed", "transit/plain is a different key"),
     "transit-missing-key": fails(KeyNotFoundError, "encryption key not found", "there is no transit/none"),
     "transit-missing-key-datakey": fails(KeyNotFoundError, "encryption key not found", "there is no transit/none"),
     "transit-future-version": fails(InvalidKeyError, "version is too new", "version 99 of transit/agents"),
@@ -498,7 +498,7 @@ def test_a_recorded_answer_of_transit_ends_as_the_failure_table_says(
 def test_a_ciphertext_without_its_prefix_is_not_even_asked_for(vault, reply, token_file: Path, scenario: Scenario):
     wrapper, _, kek = wrapper_of(vault, reply, token_file, scenario)
     text = scenario.exchanges[0]["request"]["body"]["ciphertext"]
-    with pytest.raises(InvalidKeyError, match="none of Transit, such as vault:v1:"):
+    with pytest.raises(InvalidKeyError, match="not in Transit's form, vault:v1:"):
         wrapper.unwrap(WrappedKey(kek, text), CONTEXT)
     assert vault.asked == []
     with pytest.raises(InvalidKeyError, match="no prefix"):

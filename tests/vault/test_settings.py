@@ -59,27 +59,27 @@ def test_a_url_takes_every_option_that_is_no_secret():
     [
         (f"{URL}?token=hvs.S3cret", "token does not belong"),
         (f"{URL}?auth=approle&secret_id=S3cret", "secret_id does not belong"),
-        (f"{URL}?allow_insecure=true", "only code can allow it"),
+        (f"{URL}?allow_insecure=true", "only code can allow this"),
         (f"{URL}?client=x", "pass it in code"),
         (f"{URL}?S3cret=1", "no option of that name"),
         (f"{URL}?colour=red", "no option 'colour'"),
         (f"{URL}?field=a&field=b", "field twice"),
         (f"{URL}?field=", "field has no value"),
         (f"{URL}?field", "field has no value"),
-        (f"{URL}?field=%ff", "no UTF-8"),
+        (f"{URL}?field=%ff", "do not decode to UTF-8"),
         (f"{URL}#part", "'#'"),
         ("vault-kv:", "a mount and a path"),
         ("vault-kv:secret", "a mount and a path"),
         ("vault-kv:secret/", "the path"),
         ("vault-kv:/secret/x", "the mount"),
-        ("vault-kv://vault.example/secret/x", "no host"),
+        ("vault-kv://vault.example/secret/x", "or a host"),
         ("vault-kv:secret//x", "the path"),
         ("vault-kv:secret/../x", "the path"),
         ("vault-kv:secret/x%00", "the path"),
         ("vault-kv:secret/data/agents/session-key", "write vault-kv:secret/agents/session-key"),
         ("vault-kv:data/x?mount=team-a/kv", r"write vault-kv:x\?mount=team-a/kv"),
         (f"{URL}?auth=ldap", "token, token-file, agent, approle, kubernetes, jwt, aws"),
-        (f"{URL}?role=x", "role means nothing with auth=token"),
+        (f"{URL}?role=x", "role has no effect with auth=token"),
         (f"{URL}?auth=approle", "needs a role id"),
         (f"{URL}?auth=kubernetes", "needs role="),
         (f"{URL}?auth=jwt&role=x", "needs jwt_file="),
@@ -118,18 +118,18 @@ def test_a_wrong_type_is_a_type_error(given: dict[str, Any]):
     [
         (None, "no address"),
         ("", "no address"),
-        ("vault.example:8200", "no http or https URL"),
-        ("ftp://vault.example", "no http or https URL"),
-        ("unix:///run/vault.sock", "no http or https URL"),
-        ("https://", "no http or https URL"),
+        ("vault.example:8200", "not an http or https URL"),
+        ("ftp://vault.example", "not an http or https URL"),
+        ("unix:///run/vault.sock", "not an http or https URL"),
+        ("https://", "not an http or https URL"),
         ("https://me:S3cret@vault.example", "a user or a password"),
         ("https://vault.example?token=S3cret", "after"),
         ("https://[::1", "no URL"),
         ("https://vault.example:port", "no URL"),
-        ("http://vault.example:8200", "plain http off loopback"),
-        ("http://10.0.0.1:8200", "plain http off loopback"),
-        ("http://127.0.0.1.vault.example", "plain http off loopback"),
-        ("http://localhost.example", "plain http off loopback"),
+        ("http://vault.example:8200", "plain http to another machine"),
+        ("http://10.0.0.1:8200", "plain http to another machine"),
+        ("http://127.0.0.1.vault.example", "plain http to another machine"),
+        ("http://localhost.example", "plain http to another machine"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, address: str | None, words: str):
@@ -150,10 +150,10 @@ def test_loopback_and_https_are_fine(address: str):
 
 
 def test_plain_http_elsewhere_works_where_code_allows_it_and_warns():
-    with pytest.warns(UserWarning, match="plain http off loopback") as caught:
+    with pytest.warns(UserWarning, match="plain http to another machine") as caught:
         made(f"{URL}?address=http://vault.example:8200", allow_insecure=True)
     assert len(caught) == 1
-    with pytest.warns(UserWarning, match="plain http off loopback") as direct:
+    with pytest.warns(UserWarning, match="plain http to another machine") as direct:
         VaultKvKeyProvider("x", address="http://vault.example:8200", allow_insecure=True)
     assert {caught[0].filename, direct[0].filename} == {__file__}
 
@@ -332,7 +332,7 @@ def test_a_token_file_may_be_a_link_that_changes(vault, tmp_path: Path):
 def test_a_token_that_no_header_can_hold_is_refused_without_showing_it(vault, token_file: Path, token: str):
     token_file.write_text(token)
     provider = VaultKvKeyProvider("x", address=vault.url, auth="token-file", token_file=token_file)
-    with pytest.raises(ProviderConfigError, match="is no token") as caught:
+    with pytest.raises(ProviderConfigError, match="is not a token") as caught:
         provider.active()
     assert token not in str(caught.value)
     provider.close()
@@ -523,13 +523,13 @@ def test_a_ready_client_that_gets_no_answer_is_unavailable():
 
 @pytest.mark.parametrize("given", [{"address": ADDRESS}, {"auth": "agent"}, {"token": "S3cret"}, {"namespace": "a"}])
 def test_a_ready_client_and_other_settings_do_not_go_together(given: dict[str, str]):
-    with pytest.raises(ProviderConfigError, match=f"{next(iter(given))} would do nothing") as caught:
+    with pytest.raises(ProviderConfigError, match=f"{next(iter(given))} would have no effect") as caught:
         VaultKvKeyProvider("x", client=lambda: None, **given)
     assert "S3cret" not in str(caught.value)
 
 
 def test_a_function_that_makes_no_client_is_a_type_error():
-    with pytest.raises(TypeError, match=r"made no hvac\.Client"):
+    with pytest.raises(TypeError, match=r"did not return an hvac\.Client"):
         VaultKvKeyProvider("x", client=lambda: 1).active()
 
 

@@ -214,7 +214,7 @@ def test_a_given_token_that_cannot_be_renewed_is_used_to_its_end_with_a_warning(
     bench.server.status = 400
     with caplog.at_level(logging.WARNING, "keyproviders"):
         assert bench.at(2_400) == bench.at(3_599) == "t1"
-    assert "will end in 1200 s" in caplog.text
+    assert "will expire in 1200 s" in caplog.text
     assert bench.server.renewals == ["t1"]
     assert bench.login.count == 1
 

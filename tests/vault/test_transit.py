@@ -219,7 +219,7 @@ def test_a_key_that_is_still_under_an_allowed_one_opens_with_that(vault, reply, 
 def test_a_key_under_any_other_one_is_refused_and_nobody_is_asked(vault, make, kek: str):
     error = failure(lambda: make(also_kek="transit/older").unwrap(wrapped(1, kek), CONTEXT))
     assert type(error) is ProviderConfigError
-    assert f"wrapped by {kek}, and vault-transit:agents may use transit/agents or transit/older" in str(error)
+    assert f"wrapped by {kek}, but vault-transit:agents may only use transit/agents or transit/older" in str(error)
     assert "the key 'k1' of the keyset 'default'" in str(error)
     assert vault.asked == []
 
@@ -248,7 +248,7 @@ def test_a_key_under_any_other_one_is_refused_and_nobody_is_asked(vault, make, k
 def test_what_is_no_key_of_transit_never_becomes_a_path(vault, make, call: str, kek: str):
     error = failure(lambda: getattr(make(), call)(wrapped(1, kek), CONTEXT))
     assert type(error) is ProviderConfigError
-    assert "none of Transit" in str(error)
+    assert "in Transit's form" in str(error)
     assert vault.asked == []
 
 
@@ -396,7 +396,7 @@ def test_what_answers_is_no_vault(vault, reply, make, call: str, content: bytes)
     vault.on("POST", f"/v1/transit/{operation}/agents", reply(200, raw=content))
     found = failure(lambda: ask(make()))
     assert type(found) is ProviderConfigError
-    assert "not what Vault or OpenBao would say" in str(found)
+    assert "not a valid Vault or OpenBao response" in str(found)
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", wire(bytes(31)), wire(bytes(33)), wire(SECRET)[:-1] + "!", "é" * 43])
@@ -404,7 +404,7 @@ def test_what_is_unwrapped_to_no_key_is_an_invalid_key(vault, reply, make, text:
     answers(vault, reply, "decrypt", {"plaintext": text})
     found = failure(lambda: make().unwrap(wrapped(), CONTEXT))
     assert type(found) is InvalidKeyError
-    assert f"what transit/agents unwrapped ({len(text)} characters) is no key" in str(found)
+    assert f"what transit/agents unwrapped ({len(text)} characters) is not a key" in str(found)
     gives_data_keys(vault, reply, {"plaintext": text, "ciphertext": ciphertext()})
     assert type(failure(lambda: make().generate(CONTEXT))) is InvalidKeyError
 
@@ -458,7 +458,7 @@ def test_a_revoked_token_costs_one_login_and_one_repetition(vault, reply):
         ({"context": {"keyset": "mine"}}, "'keyset'"),
         ({"context": {"a": "b", "key": "k9"}}, "'key'"),
         ({"context": {"created_at": ""}}, "'created_at'"),
-        ({"role": "x"}, "role means nothing with auth=token"),
+        ({"role": "x"}, "role has no effect with auth=token"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], words: str):

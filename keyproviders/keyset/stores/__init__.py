@@ -37,6 +37,6 @@ def open_store(place: str, options: Mapping[str, str], scheme: str, *, allow_ins
     for option in options:
         if option not in store.URL_OPTIONS:
             raise ProviderConfigError(
-                f"{option} does nothing for a keyset in {store.KIND}; leave it out of the {scheme}: URL"
+                f"{option} has no effect for a keyset in {store.KIND}; leave it out of the {scheme}: URL"
             )
     return store.from_options(rest, options, scheme, allow_insecure=allow_insecure)

@@ -12,11 +12,11 @@ MOST_BYTES = 1 << 20
 
 
 class StoredKeyset(NamedTuple):
-    """A keyset as it lies there.
+    """A keyset as it is stored.
 
     Args:
-        text: Its text, which is ASCII.
-        revision: A name of this state, another one whenever the text is.
+        text: Its text, in ASCII.
+        revision: An identifier of this state, different whenever the text is different.
     """
 
     text: str
@@ -55,11 +55,11 @@ class KeepsNotes(Protocol):
 
 @runtime_checkable
 class KeysetStore(Protocol):
-    """A place that keeps keysets, each under a name. Synchronous, and safe for 4 threads at once.
+    """Stores keysets, each under a name. Synchronous, and safe for 4 threads at once.
 
-    `place` names it in messages, without a password. Raises KeyUnavailableError when it cannot
-    answer now, KeyAccessDeniedError when it may not, ProviderConfigError when it cannot be as it is
-    set up. It does not look into the text.
+    `place` describes it in messages, without a password. It raises KeyUnavailableError if it cannot answer now,
+    KeyAccessDeniedError if access is denied, ProviderConfigError if it cannot work with its settings. It does not
+    interpret the text.
 
     It may also have `close()`, and `after_fork()`, called in a forked child before its first call
     there; and `note()` and `notes()`, as `KeepsNotes` says.
@@ -74,7 +74,7 @@ class KeysetStore(Protocol):
             name: Its name.
 
         Returns:
-            The keyset, or None when there is none.
+            The keyset, or None if there is none.
 
         Raises:
             KeyProviderError: One of the errors that the class names.
@@ -82,18 +82,18 @@ class KeysetStore(Protocol):
         ...
 
     def write(self, name: str, text: str, *, expected: str | None) -> bool:
-        """Replace one revision of a keyset. Whatever happens meanwhile, the old text is there or the new one, whole.
+        """Replace one revision of a keyset. Whatever happens, either the old or the new text is stored, complete.
 
         Args:
             name: The name of the keyset.
             text: Its new text.
-            expected: The revision that it replaces; None where there must be none yet.
+            expected: The revision that it replaces; None if there must be none yet.
 
         Returns:
-            Whether it was written. False when another revision is there, and then nothing is changed.
+            Whether it was written. False if another revision is stored; then nothing is changed.
 
         Raises:
-            KeyUnavailableError: Either text may be there.
+            KeyUnavailableError: Either text may be stored now.
             KeyProviderError: Another of the errors that the class names.
         """
         ...

@@ -39,15 +39,15 @@ class FileKeysetStore:
     Reading needs the right to read the file, and takes no lock. Symbolic links are followed, as
     Kubernetes mounts a secret or a config map.
 
-    A change goes into a file beside it, `PATH.new`, which then takes its place: whatever happens
-    meanwhile, the old text is there or the new one, whole, and on the disk. A lock on `PATH.lock`
-    keeps others out for that time; it ends with its process, and the empty file stays. So changing
-    needs the right to write in the folder. A new file is for its owner alone (0600); afterwards its
-    owner, group, mode and access list stay as they are, and who may not keep them may not change it.
+    A change is written to `PATH.new`, which then replaces the file: whatever happens, either the old or the new text
+    is on the disk, complete. A lock on `PATH.lock` keeps other writers out during that time; it ends with its
+    process, and the empty file stays. So a change needs the right to write in the folder. Only the owner may read a
+    new file (0600). Later changes preserve its owner, group, mode and access list; a user who cannot preserve them
+    cannot change it.
 
-    A note of each change goes into `PATH.changes`, a line of JSON each, for its owner alone.
+    Each change is recorded in `PATH.changes`, as one line of JSON, readable only by the owner.
 
-    Without `fcntl` (Windows) there is no such lock: a keyset can be read there, and a change is
+    Without `fcntl` (Windows) there is no such lock: a keyset can be read there, but a change raises
     ProviderConfigError. The revision is the SHA-256 of the bytes.
 
     Args:
@@ -66,11 +66,11 @@ class FileKeysetStore:
         text = path_text(path)
         if not text or "\0" in text or text.endswith("/"):
             raise ProviderConfigError(
-                "the path of a keyset's file is empty, ends with a slash or has a NUL; give it as in"
+                "the path of a keyset's file is empty, ends with a slash or contains a NUL; give it as in"
                 " /etc/agents/keyset.json"
             )
         if try_key_text(text)[0] is not None:
-            raise ProviderConfigError("a key was given where the path of a keyset's file belongs")
+            raise ProviderConfigError("a key was given instead of the path of a keyset's file")
         self._path = text
         self._strict = is_strict()
         self.place = f"file:{text}"
@@ -84,11 +84,11 @@ class FileKeysetStore:
         *,
         allow_insecure: bool = False,  # noqa: ARG003 - likewise; nothing here is insecure
     ) -> FileKeysetStore:
-        """The store of what follows `keyset=file:` in a URL. Raises ProviderConfigError."""
+        """The store for what follows `keyset=file:` in a URL. Raises ProviderConfigError."""
         return cls(path_in_url(path))
 
     def read(self, name: str) -> StoredKeyset | None:  # noqa: ARG002 - the file is one keyset, and says which
-        """What is in the file now; None when there is no file."""
+        """The content of the file; None if there is no file."""
         try:
             content = self._content(self._path)
         except OSError as error:
@@ -98,7 +98,7 @@ class FileKeysetStore:
         raise failure
 
     def write(self, name: str, text: str, *, expected: str | None) -> bool:  # noqa: ARG002 - as for read()
-        """Put `text` into the file, if it still is the one of that revision, or there still is none."""
+        """Write `text` to the file, if the file still has that revision, or still does not exist."""
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, not {type(text).__name__}")
         if expected is not None and not isinstance(expected, str):
@@ -130,7 +130,7 @@ class FileKeysetStore:
         raise failure
 
     def notes(self, name: str) -> Sequence[Note]:
-        """As `KeepsNotes.notes`. What is no note is passed over."""
+        """As `KeepsNotes.notes`. Lines that are not notes are skipped."""
         try:
             return file_notes.read(f"{os.path.realpath(self._path)}.changes", name)
         except OSError as error:
@@ -150,10 +150,10 @@ class FileKeysetStore:
 
     def _text(self, content: bytes) -> str:
         if len(content) > MOST_BYTES:
-            raise InvalidKeyError(f"{self.place} has more than {MOST_BYTES} bytes, so it is no keyset")
+            raise InvalidKeyError(f"{self.place} has more than {MOST_BYTES} bytes, so it is not a keyset")
         if not content.isascii():
             raise InvalidKeyError(
-                f"{self.place} is no keyset: it has bytes that are no ASCII; put back its last good copy"
+                f"{self.place} is not a keyset: it has bytes that are not ASCII; restore its last good copy"
             )
         return content.decode("ascii")
 
@@ -166,7 +166,7 @@ class FileKeysetStore:
         if fcntl is None:
             raise ProviderConfigError(
                 f"{self.place} cannot be changed on this platform, which has no fcntl to lock it; change it on another"
-                " one, or keep the keyset in an SQL database"
+                " platform, or keep the keyset in an SQL database"
             )
         # A lock of the open file: it keeps threads apart too, and ends with the process.
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _NEW_MODE)
@@ -176,7 +176,7 @@ class FileKeysetStore:
                 if time.monotonic() >= until:
                     raise KeyUnavailableError(
                         f"{self.place} is being changed by another process, which has held its lock for"
-                        f" {_LOCK_WAIT_S:g} s; try again, and see who has {path} open"
+                        f" {_LOCK_WAIT_S:g} s; try again, and check which process has {path} open"
                     )
                 time.sleep(_LOCK_PAUSE_S)
             yield
@@ -225,7 +225,7 @@ class FileKeysetStore:
             if not kept:
                 raise KeyAccessDeniedError(
                     f"{self.place} belongs to user {before.st_uid} and group {before.st_gid}, which this process cannot"
-                    " keep, and its readers might lose it; change it as that user"
+                    " preserve, so readers might lose access; make the change as that user"
                 )
         os.fchmod(file, stat.S_IMODE(before.st_mode))
         _keep_access_list(target, file)
@@ -234,10 +234,10 @@ class FileKeysetStore:
         place = place or self.place
         if error.errno in _DENIED:
             return KeyAccessDeniedError(
-                f"{place} cannot {action}: {error.strerror}; see to the owner and the mode of it and its folder"
+                f"{place} cannot {action}: {error.strerror}; check the owner and mode of the file and its folder"
             )
         if error.errno in _MISTAKEN:
-            return ProviderConfigError(f"{place} cannot {action}: {error.strerror}; see to its path and its folder")
+            return ProviderConfigError(f"{place} cannot {action}: {error.strerror}; check the path and its folder")
         return KeyUnavailableError(f"{place} cannot {action}: {error.strerror or type(error).__name__}")
 
 

@@ -35,27 +35,26 @@ _Answer = TypeVar("_Answer")
 class SqlKeysetStore:
     """Keysets in a table of their own: `SqlKeysetStore(os.environ["DATABASE_URL"])`.
 
-    Where the DSN names an asynchronous driver, as sessions use them, a synchronous one that is
-    installed takes its place: psycopg (or psycopg2), pymysql (or mysqlclient), or Python's own for
-    SQLite.
+    If the DSN names an asynchronous driver, as sessions use them, an installed synchronous one is used instead:
+    psycopg (or psycopg2), pymysql (or mysqlclient), or Python's own for SQLite.
 
-    The first write makes the table. Reading needs no right but SELECT on it, so a service
-    gets only that; changing a keyset needs INSERT and UPDATE, and making the table CREATE. A note of
-    each change goes into a second table, `TABLE_changes`, made likewise; that needs SELECT and INSERT.
+    The first write creates the table. Reading needs only SELECT on it, so grant a service only that. Changing a
+    keyset needs INSERT and UPDATE, and creating the table needs CREATE. Each change is recorded in a second table,
+    `TABLE_changes`, which is created in the same way and needs SELECT and INSERT.
 
-    Each call opens a connection and closes it. Connecting may take 1 s (2 s in PostgreSQL's drivers)
-    and each statement, with its waiting for locks, 2 s; these hold whatever the DSN says. PostgreSQL
-    keeps the second one itself: its drivers do not give up a connection that is open and silent.
+    Each call opens a connection and closes it. Connecting may take 1 s (2 s in PostgreSQL's drivers) and each
+    statement, including waits for locks, 2 s, whatever the DSN says. PostgreSQL itself enforces the second limit: its
+    drivers do not give up an open connection that is silent.
 
     Args:
         dsn: A DSN of SQLAlchemy for SQLite, PostgreSQL or MariaDB, with a driver or without.
         table: The name of the table, 1 to 63 characters of `A-Z a-z 0-9 _`.
-        allow_insecure: Let a database off loopback be whose DSN does not ask for TLS; it warns then.
+        allow_insecure: Allow a database on another machine without TLS in its DSN, with a warning.
 
     Raises:
-        TypeError: An argument is no str.
-        ProviderConfigError: The DSN cannot be meant, no table can have the name, or SQLAlchemy or a driver
-            is not installed.
+        TypeError: An argument is not a str.
+        ProviderConfigError: The DSN is invalid, no table can have the name, or SQLAlchemy or a driver is not
+            installed.
     """
 
     URL_OPTIONS: ClassVar[frozenset[str]] = frozenset({"dsn_env"})
@@ -68,8 +67,8 @@ class SqlKeysetStore:
                 raise TypeError(f"{name} must be a str, not {type(value).__name__}")
         if not _TABLE.match(table):
             raise ProviderConfigError(
-                f"table is no name of a table ({len(table)} characters); it is 1 to 63 characters of A-Z a-z 0-9 _,"
-                " and begins with none of 0-9"
+                f"table is not the name of a table ({len(table)} characters); use 1 to 63 characters of A-Z"
+                " a-z 0-9 _, and do not begin with a digit"
             )
         self._database = Database(dsn.strip())
         self._database.check_transport(allow_insecure=checked_allow_insecure(allow_insecure))
@@ -87,7 +86,7 @@ class SqlKeysetStore:
 
     @redact_frames
     def read(self, name: str) -> StoredKeyset | None:
-        """As `KeysetStore.read`. None also where there is no table yet."""
+        """As `KeysetStore.read`. Also None if there is no table yet."""
         _check_name(name)
         columns = self._table.c
         # No more than can be meant: somebody else may write there, too.
@@ -103,14 +102,16 @@ class SqlKeysetStore:
             return None
         text, revision = row
         if not isinstance(text, str) or not isinstance(revision, str) or not _REVISION.match(revision):
-            raise InvalidKeyError(f"{action}: what is there was not written here; put back its last good copy")
+            raise InvalidKeyError(
+                f"{action}: what is stored was not written by this library; restore the last good copy"
+            )
         return StoredKeyset(text, revision)
 
     @redact_frames
     def write(self, name: str, text: str, *, expected: str | None) -> bool:
-        """As `KeysetStore.write`. After a KeyUnavailableError, either text may be there.
+        """As `KeysetStore.write`. After a KeyUnavailableError, either text may be stored.
 
-        Raises ValueError for a text that is no ASCII or is too long.
+        Raises ValueError for a text that is not ASCII or is too long.
         """
         _check_name(name)
         _check_text(text)
@@ -156,7 +157,7 @@ class SqlKeysetStore:
 
     @redact_frames
     def notes(self, name: str) -> Sequence[Note]:
-        """As `KeepsNotes.notes`. None also where there is no table of them yet."""
+        """As `KeepsNotes.notes`. None if there is no table of notes yet."""
         _check_name(name)
         columns = self._notes.c
         query = (
@@ -231,11 +232,11 @@ class SqlKeysetStore:
         raise failure
 
     def after_fork(self) -> None:
-        """Take nothing of the parent's connections."""
+        """In a forked child: do not use the parent's connections."""
         self._database.after_fork()
 
     def close(self) -> None:
-        """Free what is held. The store may be used again."""
+        """Release the connections. The store may be used again."""
         self._database.close()
 
     def __repr__(self) -> str:
@@ -301,8 +302,8 @@ def _check_name(name: str) -> None:
     # No spaces: MariaDB takes "a" and "a " for the same.
     if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable() or " " in name:
         raise ValueError(
-            f"name must be 1 to {_LONGEST_NAME} characters that can be seen, without spaces; {len(name)} characters"
-            " were given, or others than these"
+            f"name must be 1 to {_LONGEST_NAME} printable characters without spaces; {len(name)} characters were"
+            " given, or characters that are not allowed"
         )
 
 
@@ -318,17 +319,18 @@ def _check_text(text: str) -> None:
 def _dsn(variable: str | None, scheme: str) -> str:
     if variable is None:
         raise ProviderConfigError(
-            f"the {scheme}: URL does not say where the DSN of its database is; put it into a variable, and add"
-            " dsn_env=DATABASE_URL with that variable's name"
+            f"the {scheme}: URL does not say where to find the DSN of its database; put the DSN into an"
+            " environment variable, and add dsn_env= with that variable's name"
         )
     if not _VARIABLE.match(variable) or try_key_text(variable)[0] is not None:
         # Not shown: this is where somebody puts the DSN itself.
         raise ProviderConfigError(
-            f"dsn_env of the {scheme}: URL is no name of a variable; put the DSN into a variable, and give its name"
+            f"dsn_env of the {scheme}: URL is not the name of a variable; put the DSN into an environment"
+            " variable, and give its name"
         )
     dsn = os.environ.get(variable)
     if not dsn:
         raise ProviderConfigError(
-            f"the environment variable {variable} is not set or empty; set it to the DSN of the keyset's database"
+            f"the environment variable {variable} is not set or is empty; set it to the DSN of the keyset's database"
         )
     return dsn

@@ -145,11 +145,11 @@ class Database:
         if not _is_in_the_clear(self._url, self._family, strict=is_strict()):
             return
         problem = (
-            f"{self.label} is off loopback, and the DSN does not ask for TLS: everybody on the way can change the"
-            f" keyset; add {self._family.tls}"
+            f"{self.label} is on another machine, and the DSN does not require TLS: anyone on the network path"
+            f" can change the keyset; add {self._family.tls}"
         )
         if not allow_insecure:
-            raise ProviderConfigError(f"{problem}; allow_insecure=True in code lets it be")
+            raise ProviderConfigError(f"{problem}; allow_insecure=True in code allows it")
         warn_insecure_transport(problem)
 
     def before(self, *, writing: bool) -> tuple[str, ...]:
@@ -178,9 +178,7 @@ class Database:
         except (ImportError, TypeError, ValueError, sqlalchemy.exc.ArgumentError) as error:
             # The driver is there and does not load (a library that it misses), or an option is no such thing.
             problem = self.without_password(f"{type(error).__name__}: {error}")
-        raise ProviderConfigError(
-            f"{self.label}: no connection can be set up ({problem}); check the DSN and its driver"
-        )
+        raise ProviderConfigError(f"{self.label}: no connection can be made ({problem}); check the DSN and its driver")
 
     def is_there(self) -> bool:
         """Whether there is anything to open. Without I/O, except for a look at an SQLite file.
@@ -196,15 +194,19 @@ class Database:
             folder = os.path.dirname(self._file)  # noqa: PTH120 - a path as text, as it came
             if os.path.isdir(folder):  # noqa: PTH112 - likewise
                 return False
-            problem: Exception = ProviderConfigError(f"{self.label}: there is no folder {folder}; make it first")
+            problem: Exception = ProviderConfigError(
+                f"{self.label}: the folder {folder} does not exist; create it first"
+            )
         except PermissionError:
-            problem = KeyAccessDeniedError(f"{self.label}: this process may not look into the folder")
+            problem = KeyAccessDeniedError(f"{self.label}: this process has no permission to read the folder")
         except OSError as error:
-            problem = ProviderConfigError(f"{self.label}: no such place ({error.strerror}); check the path in the DSN")
+            problem = ProviderConfigError(
+                f"{self.label}: no such file or folder ({error.strerror}); check the path in the DSN"
+            )
         else:
             if stat.S_ISREG(mode):
                 return True
-            problem = ProviderConfigError(f"{self.label} is no file; give the path of an SQLite file")
+            problem = ProviderConfigError(f"{self.label} is not a file; give the path of an SQLite file")
         raise problem
 
     def without_password(self, detail: str) -> str:
@@ -232,8 +234,8 @@ class Database:
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(
-            f"the connection to {self.label} cannot be pickled: that would write its password to where the pickle goes;"
-            " let the other process read the DSN where this one did"
+            f"the connection to {self.label} cannot be pickled: the pickle would contain its password; let"
+            " the other process read the DSN from the same source"
         )
 
 
@@ -246,7 +248,7 @@ def _parsed(dsn: str) -> Any:
         backend = "postgresql"
     if not sign or backend not in _FAMILIES:
         raise ProviderConfigError(
-            f"dsn is no DSN of PostgreSQL, MariaDB or SQLite ({len(dsn)} characters); write it as in {_FORM}"
+            f"dsn is not a DSN of PostgreSQL, MariaDB or SQLite ({len(dsn)} characters); write it as in {_FORM}"
         )
     driver = scheme.partition("+")[2].lower()
     try:
@@ -256,8 +258,9 @@ def _parsed(dsn: str) -> Any:
     # An unescaped sign in a password ends it early, and the rest of it would pass for a host or a name.
     if url is None or "@" in (url.host or "") or (backend != "sqlite" and "@" in (url.database or "")):
         raise ProviderConfigError(
-            f"dsn cannot be read ({len(dsn)} characters); write it as in {_FORM}, with signs such as @ : / in a user or"
-            " a password as %40 %3A %2F"
+            f"dsn cannot be read ({len(dsn)} characters); write it as in {_FORM}, with characters such as @ : /"
+            " in a user"
+            " or a password written as %40 %3A %2F"
         )
     return _password_in_its_place(url)
 
@@ -280,12 +283,13 @@ def _of_a_file(url: Any) -> tuple[Any, str]:
     name = url.database or ""
     if url.host or url.username or url.password:
         raise ProviderConfigError(
-            "a DSN of SQLite has no host and no password; write the path after three slashes, as in"
+            "a DSN of SQLite must not have a host or a password; write the path after three slashes, as in"
             " sqlite:////folder/file.db"
         )
     if not name or ":memory:" in name or url.query.get("mode") == "memory":
         raise ProviderConfigError(
-            "a database in memory is gone with its connection, and no other process has it; give the path of a file, as"
+            "a database in memory is lost when its connection closes, and other processes cannot see it; give the"
+            " path of a file, as"
             " in sqlite:////folder/file.db"
         )
     if name.startswith("file:"):
@@ -331,7 +335,7 @@ def _driver(family: _Family, given: str, label: str) -> _Driver:
         if find_spec(driver.module) is not None:
             return driver
     packages = " or ".join(driver.package for driver in wanted)
-    why = f", for {given} is not one" if given and given != wanted[0].name else ""
+    why = f" ({given} is not synchronous)" if given and given != wanted[0].name else ""
     raise ProviderConfigError(
         f"{label}: no synchronous driver is installed{why}; pip install '{wanted[0].package}' ({packages} will do;"
         " the DSN may stay as it is)"

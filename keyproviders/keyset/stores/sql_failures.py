@@ -87,16 +87,16 @@ def failure_of(
     """
     message = f"{action}: {type(_driver_error(error)).__name__} ({detail})"
     if kind == "damaged":
-        return InvalidKeyError(f"{message}; what is there is damaged: put back its last good copy")
+        return InvalidKeyError(f"{message}; the stored keyset is damaged: restore its last good copy")
     if kind == "unavailable":
         return KeyUnavailableError(
-            message + ("; the change may have been made all the same: look before you make it again" if begun else "")
+            message + ("; the change may have been made anyway: check before you repeat it" if begun else "")
         )
     if kind == "denied":
         return KeyAccessDeniedError(
             f"{message}; check the user of the DSN, its password and rights, or the file's owner"
         )
-    return ProviderConfigError(f"{message}; asking again will not change that: check the DSN, and what is there")
+    return ProviderConfigError(f"{message}; a retry will not help: check the DSN, and what is stored there")
 
 
 def _driver_error(error: Exception) -> Any:

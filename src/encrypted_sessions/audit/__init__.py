@@ -1,4 +1,4 @@
-"""The audit log: files in which each operation of sessions, of maintenance and of keysets is a line.
+"""The audit log: files with one line for each operation of sessions, of maintenance and of keysets.
 
 from encrypted_sessions import observe
 from encrypted_sessions.audit import AuditLog

@@ -15,7 +15,11 @@ __all__ = ["Answer", "audit_failure"]
 
 def audit_failure(problem: str, *, in_doubt: bool) -> AuditFailedError:
     """What is raised for a line that could not be written."""
-    effect = "The operation took place, or may have" if in_doubt else "Nothing was done, and nothing is given back"
+    effect = (
+        ("The operation took place, or may have taken place")
+        if in_doubt
+        else "Nothing was done, and nothing is returned"
+    )
     return AuditFailedError(f"the audit log cannot be written: {problem}. {effect}", in_doubt=in_doubt)
 
 

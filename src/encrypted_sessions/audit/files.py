@@ -17,25 +17,25 @@ def checked_folder(folder: object) -> str:
         raise TypeError(f"folder must be a str or a path, not {type(folder).__name__}")
     given: object = os.fspath(folder)
     if not isinstance(given, str):
-        raise TypeError(f"folder must be of str, not of {type(given).__name__}")
+        raise TypeError(f"folder must give a str, not {type(given).__name__}")
     try:
         path = os.path.realpath(given)
         status = os.stat(path)  # noqa: PTH116 - a path of str is all that is needed here
     except (OSError, ValueError) as error:
         raise ValueError(f"there is no folder at {given!r} for the audit log: {_reason(error)}") from None
     if not stat.S_ISDIR(status.st_mode):
-        raise ValueError(f"{given!r} is no folder; give one for the files of the audit log")
+        raise ValueError(f"{given!r} is not a folder; give one for the files of the audit log")
     # On Windows neither mode nor owner tells.
     if os.name == "posix":
         if status.st_mode & _MAY_WRITE:
             raise ValueError(
-                f"others than its owner may write to {given!r}, so they may take the audit log away or put another in"
-                " its place; take that right away (chmod go-w)"
+                f"users other than its owner may write to {given!r}, so they can remove or replace the audit"
+                " log; remove that permission (chmod go-w)"
             )
         if status.st_uid not in {0, os.geteuid()}:
             raise ValueError(
-                f"{given!r} belongs to another user (uid {status.st_uid}), who may take the audit log away; give it to"
-                f" the user of this process (chown {os.geteuid()})"
+                f"{given!r} belongs to another user (uid {status.st_uid}), who can remove the audit log; make"
+                f" the user of this process its owner (chown {os.geteuid()})"
             )
     return path
 
@@ -80,7 +80,7 @@ class AuditFile:
         try:
             os.ftruncate(self._descriptor, self.size)
         except OSError:
-            raise FileMovedError(f"a part of a line remained in {self.path}, and cannot be taken back") from None
+            raise FileMovedError(f"part of a line was left in {self.path}, and cannot be removed") from None
 
     def sync(self) -> None:
         """Have the disk hold what was written. Raises OSError."""
@@ -115,6 +115,6 @@ class AuditFile:
         except OSError as error:
             raise FileMovedError(f"{self.path} is no longer at its path ({_reason(error)})") from None
         if (there.st_dev, there.st_ino) != self._identity:
-            raise FileMovedError(f"another file lies at {self.path} by now")
+            raise FileMovedError(f"there is another file at {self.path} now")
         if there.st_size != self.size:
             raise FileMovedError(f"somebody else changed {self.path}")

@@ -52,30 +52,30 @@ _lock = threading.Lock()
 
 
 class AuditLog(Recorder):
-    """Writes each event as a line of JSON into files of a folder, chained so that no line can be altered unseen.
+    """Writes each event as a line of JSON into files of a folder, chained so that no line can be altered unnoticed.
 
-    It is a hook: `observe(log)` for the whole process, `on_event=log` for a session. Lines are written by a thread
-    of its own; a line that follows another one which is not written yet is waited for without blocking the event
-    loop. A forked child begins a file of its own. Close it at the end, or use `with`.
+    It is a hook: `observe(log)` for the whole process, `on_event=log` for a session. A separate thread writes the
+    lines. If a line has to wait for an earlier one, the event loop is not blocked. A forked child starts its own
+    file. Close the log at the end, or use `with`.
 
     Args:
-        folder: Where the files lie: a folder that nobody but its owner may write to.
+        folder: The folder of the files. Only its owner may be able to write to it.
         session_ids: "omitted", "plain", or "hashed": as HMAC-SHA256 under the active key of `pseudonym_keys`.
-        pseudonym_keys: A ring or a URL of its own, not that of the sessions. Who destroys its keys makes the log
-            anonymous.
-        chain_keys: A ring or a URL. With it lines are chained by HMAC-SHA256, so that who can write to the files
-            cannot chain them anew.
-        on_failure: What becomes of an operation that cannot be written down. "continue": it goes on, which is
-            counted, and told in the log once a minute. "refuse": AuditFailedError.
-        rotate_bytes: From this size on the next line begins another file.
-        sync: When the disk is to hold what was written: within a "second", "always" before it counts as written, or
-            "never", when the operating system sees fit.
+        pseudonym_keys: A ring or a URL that is used for nothing else, not that of the sessions. Destroying its keys
+            makes the log anonymous.
+        chain_keys: A ring or a URL. With it, lines are chained by HMAC-SHA256, so that whoever can write to the files
+            cannot chain them again.
+        on_failure: What happens to an operation that cannot be recorded. "continue": it is carried out, the missing
+            lines are counted, and a log record says so once a minute. "refuse": AuditFailedError.
+        rotate_bytes: When a file has reached this size, the next line starts another file.
+        sync: When lines are flushed to the disk: within a "second", "always" before they count as written, or
+            "never", which leaves it to the operating system.
 
     Raises:
-        TypeError: An argument is of the wrong type.
-        ValueError: An argument has a value that is not allowed, the folder is missing, others may write to it, or
-            another AuditLog of this process has it.
-        ProviderConfigError: A URL is none of a place of keys.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that is not allowed, the folder is missing, other users may write to it,
+            or another AuditLog of this process uses it.
+        ProviderConfigError: A URL is not that of a place of keys.
     """
 
     @redact_frames
@@ -100,8 +100,8 @@ class AuditLog(Recorder):
         self._rotate_bytes = rotate_bytes
         if (session_ids == "hashed") != (pseudonym_keys is not None):
             raise ValueError(
-                'session_ids="hashed" and pseudonym_keys go together: give a key ring, or its URL, that is there for'
-                " this alone"
+                'session_ids="hashed" and pseudonym_keys go together: give a key ring, or its URL, that is'
+                " used for nothing else"
             )
         self._folder = checked_folder(folder)
         self._keys = LineKeys(chain_keys, pseudonym_keys)
@@ -115,7 +115,7 @@ class AuditLog(Recorder):
         place = (status.st_dev, status.st_ino)
         with _lock:
             if place in _folders:
-                raise ValueError(f"another AuditLog of this process has {self._folder}; close that one first")
+                raise ValueError(f"another AuditLog of this process writes to {self._folder}; close that one first")
             _folders[place] = self
         self._place = place
 
@@ -147,9 +147,9 @@ class AuditLog(Recorder):
 
     @property
     def refuses(self) -> bool:  # type: ignore[override]  # it changes
-        """Whether callers are to wait: with "refuse", and for a line that follows one which is not written yet.
+        """Whether callers have to wait: with "refuse", and if an earlier line is not written yet.
 
-        So a kill loses the last line at most.
+        So a kill loses at most the last line.
         """
         return self._refuse or self._writer.is_behind
 
@@ -160,7 +160,7 @@ class AuditLog(Recorder):
             self._writer.bring(Line(event))
 
     def before(self, event: Any) -> Future[None]:
-        """Write what is to be done. With "continue" that is written of commands alone."""
+        """Write what is about to be done. With "continue", that is written only for commands."""
         is_command = hasattr(event, "phase")
         if not is_known(event) or not (self._refuse or is_command):
             return _done()
@@ -205,7 +205,7 @@ class AuditLog(Recorder):
     # -- The end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Write what is left, and the line `end`; waits 10 s at most. Later events are missing, or refused."""
+        """Write the remaining lines and `end`, within 10 s at most. Later events are not recorded, or are refused."""
         self._finalizer()
         with _lock:
             if _folders.get(self._place) is self:
@@ -223,7 +223,9 @@ class AuditLog(Recorder):
         return f"<AuditLog in {self._folder}>"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("an AuditLog cannot be pickled: each process writes files of its own; make one there")
+        raise TypeError(
+            "an AuditLog cannot be pickled: each process writes its own files; make one in the other process"
+        )
 
 
 def _end(writer: Writer, keys: LineKeys) -> None:

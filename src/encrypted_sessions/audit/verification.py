@@ -109,7 +109,7 @@ def _head(path: str) -> _Head:
     kind, kid = (chain.get("by"), chain.get("kid")) if isinstance(chain, dict) else (None, None)
     is_keyed = kind == HMAC_SHA256 and isinstance(kid, str)
     if fields.get("event") != "begin" or not isinstance(fields.get("log"), str) or not (is_keyed or kind == SHA256):
-        raise _AlteredError(f"{path}, line 1 was altered: it does not begin a file of an audit log")
+        raise _AlteredError(f"{path}, line 1 was altered: it is not the first line of an audit log")
     return _Head(path, fields["log"], fields["n"], kid if is_keyed else None)
 
 
@@ -141,7 +141,7 @@ def _follow(heads: Sequence[_Head], ring: KeyRing | None, until: Until | None, v
 def _check_number(number: int, verdict: LogVerdict, where: str) -> None:
     expected = verdict.lines + 1
     if verdict.closed:
-        raise _AlteredError(f"{where}: it is out of order, after the line that closed the log")
+        raise _AlteredError(f"{where}: it is out of order: it follows the line that closed the log")
     if number > expected:
         missing = f"line {expected:,} is" if number == expected + 1 else f"lines {expected:,} to {number - 1:,} are"
         raise _AlteredError(f"{where}: {missing} missing or out of order before it, which has the number {number:,}")
@@ -153,7 +153,7 @@ def _key(head: _Head, ring: KeyRing | None) -> Key | None:
     if head.kid is None:
         if ring is not None:
             raise _AlteredError(
-                f"{head.path}, line 1: it is not keyed, so who could write to the file could chain it anew"
+                f"{head.path}, line 1: it is not keyed, so whoever can write to the file can chain it again"
             )
         return None
     if ring is None:
@@ -162,7 +162,7 @@ def _key(head: _Head, ring: KeyRing | None) -> Key | None:
         return ring.get_sync(head.kid)
     except KeyProviderError as error:
         problem = str(error)
-    raise _AlteredError(f"{head.path}: no key came for {head.kid!a}, which it names: {problem}")
+    raise _AlteredError(f"{head.path}: the key {head.kid!a}, which it names, could not be fetched: {problem}")
 
 
 def _fields(line: bytes, where: str) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _fields(line: bytes, where: str) -> dict[str, Any]:
     try:
         return parsed(line[:-1])
     except ValueError:
-        raise _AlteredError(f"{where} was altered: it is no line of an audit log") from None
+        raise _AlteredError(f"{where} was altered: it is not a line of an audit log") from None
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

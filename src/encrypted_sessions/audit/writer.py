@@ -151,7 +151,7 @@ class Writer:
             self._writing.do_what_is_due(is_end=told is _Word.END)
         except Exception as error:
             # Not a line's doing, so not told as one; and nobody may wait for ever.
-            logger.exception("the audit log went wrong")
+            logger.exception("the audit log failed")
             self._writing.lose(len(lines), words(error))
             failed = [(line, words(error)) for line in lines]
         with self._lock:

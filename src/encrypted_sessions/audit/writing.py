@@ -97,7 +97,7 @@ class Writing:
         if written >= len(self._owed) + len(told) and lost:
             with self._lock:
                 self._lost -= lost
-            logger.info("the audit log is written again")
+            logger.info("the audit log can be written again")
         self._ended += [(line, "") for line in every[:written]]
         failed = every[max(written, len(self._owed) + len(told)) :]
         self._owed = self._owed[written:]
@@ -111,12 +111,12 @@ class Writing:
         if not self._keys.are_needed:
             return Keys(None, None)
         if time.monotonic() < self._keys_at:
-            raise _NoKeyError("its keys could not be had a moment ago")
+            raise _NoKeyError("its keys were not available a moment ago")
         try:
             return self._keys.now(self._journal.kids)
         except KeyProviderError as error:
             self._keys_at = time.monotonic() + _KEYS_REST_S
-            raise _NoKeyError(f"no key came: {error}") from None
+            raise _NoKeyError(f"no key could be fetched: {error}") from None
 
     def let_go(self) -> None:
         """Tell those who wait what became of their lines."""
@@ -153,7 +153,7 @@ class Writing:
             if self._owed:
                 self._write([])
             if is_end and self._owed:
-                self.lose(len(self._owed), "it ends")
+                self.lose(len(self._owed), "it is being closed")
         if is_end and self._journal.number:
             self._write([Line(None, {"event": "end", "at": now()})])
         if is_end or moment >= self._sync_at:
@@ -179,7 +179,7 @@ class Writing:
             return
         self._hash_told = number
         logger.info(
-            "the audit log has %d lines so far; to be kept elsewhere, for `audit verify --until`: %d:%s",
+            "the audit log has %d lines so far; keep this elsewhere, for `audit verify --until`: %d:%s",
             number,
             number,
             self._journal.hash,
@@ -191,7 +191,7 @@ def _body(line: Line, name_session: NameSession) -> bytes:
     try:
         return body(line.fields(name_session))
     except (AttributeError, TypeError, ValueError):
-        logger.exception("the audit log cannot show a %s as it is", type(line.event).__name__)
+        logger.exception("the audit log cannot represent a %s exactly", type(line.event).__name__)
         return body({"event": "unknown", "at": now(), "class": type(line.event).__name__})
 
 

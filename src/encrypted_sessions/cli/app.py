@@ -29,7 +29,7 @@ from .log_level import LogLevel
 
 __all__ = ["app"]
 
-_HELP = """Encrypted, expiring sessions for AI agents: make keys, check and change them, see a demonstration.
+_HELP = """Encrypted, expiring sessions for AI agents: create and check keys, work on stores.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C), 4 a store or a place of keys did
 not answer, or refused."""
@@ -72,7 +72,7 @@ def _top(
         ),
     ] = None,
     audit_refuse: Annotated[
-        bool, typer.Option("--audit-refuse", help="Do nothing that cannot be written there before.")
+        bool, typer.Option("--audit-refuse", help="Refuse to do what cannot be written there first.")
     ] = False,
     version: Annotated[  # noqa: ARG001 - its callback does all
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
@@ -84,21 +84,21 @@ def _top(
 
 app.command(help=keygen.HELP, short_help="Print a new key.")(keygen.keygen)
 app.command(help=demo.HELP, short_help="Show an encrypted conversation of a real agent.")(demo.demo)
-app.command(help=doctor.HELP, short_help="Check that keys can be had and used.")(doctor.doctor)
+app.command(help=doctor.HELP, short_help="Check that keys can be fetched and used.")(doctor.doctor)
 app.command(help=inventory.HELP, short_help="Show what is in a store, and which keys it needs.")(inventory.inventory)
-app.command(help=verify.HELP, short_help="Open every row, and say which are not in order.")(verify.verify)
-app.command(help=inspect.HELP, short_help="Show one session's envelopes; needs no key.")(inspect.inspect)
-app.command(help=sessions.HELP, short_help="List sessions, by their labels; needs no key.")(sessions.sessions)
+app.command(help=verify.HELP, short_help="Open every row, and report those that are not valid.")(verify.verify)
+app.command(help=inspect.HELP, short_help="Show one session's envelopes, without a key.")(inspect.inspect)
+app.command(help=sessions.HELP, short_help="List sessions by their labels, without a key.")(sessions.sessions)
 app.command(help=reencrypt.HELP, short_help="Seal again what older keys sealed.")(reencrypt.reencrypt)
-app.command(help=encrypt.HELP, short_help="Seal what is plaintext, or of the SDK's class.")(encrypt.encrypt)
-app.command(help=purge.HELP, short_help="Remove what expired.")(purge.purge)
-app.command(help=discard.HELP, short_help="Remove what nobody can read.")(discard.discard)
-app.command(help=erase.HELP, short_help="Remove every trace of some sessions; needs no key.")(erase.erase)
-app.command("put-back", help=put_back.HELP, short_help="Put back what an export has.")(put_back.put_back)
-app.command(help=completion.HELP, short_help="Print a script with which a shell completes this command.")(
+app.command(help=encrypt.HELP, short_help="Seal plaintext rows, and rows of the SDK's class.")(encrypt.encrypt)
+app.command(help=purge.HELP, short_help="Remove expired rows.")(purge.purge)
+app.command(help=discard.HELP, short_help="Remove rows that nobody can read.")(discard.discard)
+app.command(help=erase.HELP, short_help="Remove every trace of sessions, without a key.")(erase.erase)
+app.command("put-back", help=put_back.HELP, short_help="Put back the rows of an export.")(put_back.put_back)
+app.command(help=completion.HELP, short_help="Print a script that completes this command in a shell.")(
     completion.completion
 )
-app.add_typer(keys.app, name="keys", short_help="Make and change a keyset that a fleet shares.")
+app.add_typer(keys.app, name="keys", short_help="Create and change a keyset that a fleet shares.")
 app.add_typer(audit.app, name="audit", short_help="Verify an audit log.")
 
 use_classes(app)

@@ -34,6 +34,6 @@ def begin_audit(context: typer.Context, folder: str | None, *, refuse: bool) -> 
         log.close()
         if log.lines_lost:
             what = "line is" if log.lines_lost == 1 else "lines are"
-            typer.echo(f"Note: the audit log could not be written: {log.lines_lost} {what} missing in it.", err=True)
+            typer.echo(f"Note: the audit log could not be written: {log.lines_lost} {what} missing from it.", err=True)
 
     context.call_on_close(end)

@@ -91,7 +91,7 @@ class CommonOptions:
             raise wrong_use("give env:NAME, the environment variable that holds the string", "--upstream-key")
         secret = os.environ.get(name)
         if not secret:
-            raise wrong_use(f"the environment variable {name} is not set, or empty", "--upstream-key")
+            raise wrong_use(f"the environment variable {name} is not set or is empty", "--upstream-key")
         return secret
 
     def _upstream_end(self) -> datetime | None:
@@ -106,7 +106,7 @@ class CommonOptions:
         except ValueError:
             moment = None
         if moment is None or moment.utcoffset() is None:
-            raise wrong_use("give a time with its zone, such as 2026-12-01T09:00Z", "--upstream-until")
+            raise wrong_use("give a time with a time zone, such as 2026-12-01T09:00Z", "--upstream-until")
         return moment
 
     def for_opening(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ MaxKeyAge = Annotated[
         metavar="TIME",
         parser=whole_seconds(),
         show_default=False,
-        help="How old the key that seals may be, such as 90d. An older one, or one of unknown age, ends with 1.",
+        help="How old the key that seals may be, such as 90d. If it is older, or its age is not known, exit with 1.",
     ),
 ]
 

@@ -21,7 +21,7 @@ def whole_seconds(*, least: int = 1, most: int | None = None, or_none: bool = Fa
         if text == "none":
             if or_none:
                 return None
-            raise typer.BadParameter("must be a time such as 600, 90m, 12h or 1d: here there is an end")
+            raise typer.BadParameter("must be a time such as 600, 90m, 12h or 1d: here a limit is required")
         problem = None
         try:
             seconds = parse_duration(text, "it")

@@ -39,18 +39,18 @@ def needs_of_store(options: CommonOptions, url: str, key_name: str) -> str | Non
     if needed:
         rows = "row names" if needed == 1 else "rows name"
         return (
-            f"{needed:,} {rows} the key {key_name} in {report.store}; bring it back (keys restore), move them to the"
-            " active key (reencrypt) or remove them (purge), and retire it again"
+            f"{needed:,} {rows} the key {key_name} in {report.store}; restore it (keys restore), move the rows to"
+            " the active key (reencrypt) or remove them (purge), and retire it again"
         )
     if (exit_code := exit_code_of_report(report)) not in (0, FAILED):
         why = report.stopped_because or "; ".join(report.notices)
         raise failed(f"nothing was destroyed: not every row of {report.store} was seen: {why}", exit_code)
     if report.replicas_behind:
         names = ", ".join(replica.name for replica in report.replicas_behind)
-        return f"an older state of {report.store} may need the key {key_name}, and lies at {names}"
+        return f"an older state of {report.store} may need the key {key_name}, and is at {names}"
     if not report.ok:
         left = ", ".join(f"{count:,} {outcome}" for outcome, count in report.left.items() if count)
-        return f"{report.store} has rows of which nobody knows which key they need ({left}); see what verify says"
+        return f"{report.store} has rows for which it is not known which key they need ({left}); run verify to find out"
     return None
 
 

@@ -51,7 +51,7 @@ def format_table(keys: Sequence[Mapping[str, Any]], now: datetime) -> str:
 def format_changes(changes: Sequence[Mapping[str, Any]]) -> str:
     """A line for each change, the oldest first."""
     if not changes:
-        return "No change was noted."
+        return "No change is recorded."
     rows = (
         (format_time(one["at"]), f"{one['user']} on {one['host']}", one["what"], one["key"] or "", one["reason"] or "")
         for one in changes

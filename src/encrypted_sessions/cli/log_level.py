@@ -61,7 +61,7 @@ LogLevel = Annotated[
         metavar="LEVEL",
         callback=_show_logs,
         show_default=False,
-        help=f"Show on stderr what is logged: {', '.join(LEVELS)}.",
+        help=f"Show log records of this level and above on stderr: {', '.join(LEVELS)}.",
     ),
 ]
 

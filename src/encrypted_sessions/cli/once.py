@@ -37,4 +37,4 @@ def _refuse_repetition(order: Iterable[Any]) -> None:
         # One that is eager, such as --help, does its own work and ends the command.
         repeatable = getattr(parameter, "multiple", False) or getattr(parameter, "count", False)
         if count > 1 and parameter.param_type_name == "option" and not (repeatable or parameter.is_eager):
-            raise wrong_use(f"it is given {count} times, and taken once", parameter.opts[0])
+            raise wrong_use(f"it was given {count} times, and is allowed once", parameter.opts[0])

@@ -37,15 +37,15 @@ __all__ = [
 ]
 
 # What the help of each command over a store says.
-STORE_HELP = f"""STORE is a URL: {url_examples()}, or env:NAME,
-the variable that holds one. A password is taken only so."""
-EXIT_CODES_HELP = """Exit codes: 0 all is well, 1 something was left that should not be, 2 wrong use, 3 interrupted
-(Ctrl-C or SIGTERM: it ends after the current batch, and the next run goes on), 4 the store or a place
-of keys is not there, did not answer, or refused."""
+STORE_HELP = f"""STORE is a URL: {url_examples()}, or env:NAME, a variable
+that holds one. A URL with a password must be given that way."""
+EXIT_CODES_HELP = """Exit codes: 0 all is well, 1 something is left that should not be, 2 wrong use, 3 interrupted
+(Ctrl-C or SIGTERM: it stops after the current batch, and the next run continues), 4 the store or a place of
+keys does not exist, did not answer, or refused."""
 
-_UPSTREAM_HELP = "env:NAME, the variable that holds the string with which the SDK's class wrote rows."
-_UNTIL_HELP = """When the last process with that string was switched over, such as 2026-12-01T09:00Z: rows of the
-SDK's class stamped later are unauthentic."""
+_UPSTREAM_HELP = "env:NAME, a variable with the string that the SDK's class used as its key."
+_UNTIL_HELP = """When the last process with that string was switched over, such as 2026-12-01T09:00Z: later
+rows of the SDK's class are unauthentic."""
 
 _TTL_HELP = "How long an item lives, such as 90m, 12h or 1d: the ttl of your sessions."
 
@@ -66,7 +66,7 @@ Kids = Annotated[
         "--kid",
         metavar="KID",
         show_default=False,
-        help="Only rows that name this key. May be given several times.  [default: all]",
+        help="Only rows that name this key id. May be given several times.  [default: all]",
     ),
 ]
 Realms = Annotated[
@@ -75,7 +75,7 @@ Realms = Annotated[
         "--realm",
         metavar="REALM",
         show_default=False,
-        help="The realm of rows of suite 2. May be given several times; '' is the empty one.  [default: '']",
+        help="The realm of rows of suite 2. May be given several times; '' is the empty realm.  [default: '']",
     ),
 ]
 UpstreamKey = Annotated[
@@ -85,28 +85,28 @@ UpstreamUntil = Annotated[
     str | None, typer.Option("--upstream-until", metavar="TIME", show_default=False, help=_UNTIL_HELP)
 ]
 Batch = Annotated[
-    int, typer.Option("--batch", metavar="ROWS", min=1, max=10_000, help="Rows read and changed at once.")
+    int, typer.Option("--batch", metavar="ROWS", min=1, max=10_000, help="How many rows to read and change at once.")
 ]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", metavar="ROWS", min=1, show_default=False, help="Rows changed at most.  [default: all]"),
+    typer.Option(
+        "--limit", metavar="ROWS", min=1, show_default=False, help=("How many rows to change at most.  [default: all]")
+    ),
 ]
 MaxRowBytes = Annotated[
-    int, typer.Option("--max-row-bytes", metavar="BYTES", min=1, help="A row with more is too_large, and stays.")
+    int, typer.Option("--max-row-bytes", metavar="BYTES", min=1, help="A larger row is too_large, and stays.")
 ]
 SessionsTable = Annotated[str, typer.Option("--sessions-table", metavar="NAME", help="The table of sessions.")]
 MessagesTable = Annotated[str, typer.Option("--messages-table", metavar="NAME", help="The table of messages.")]
-KeyPrefix = Annotated[str, typer.Option("--key-prefix", metavar="TEXT", help="In Redis: how the keys begin.")]
-JsonLines = Annotated[
-    bool, typer.Option("--json", help="Print lines of JSON: progress, and the report as the last one.")
-]
+KeyPrefix = Annotated[str, typer.Option("--key-prefix", metavar="TEXT", help="In Redis: the prefix of the keys.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print lines of JSON: progress, and last the report.")]
 AllowTriggers = Annotated[
     list[str] | None,
     typer.Option(
         "--allow-trigger",
         metavar="NAME",
         show_default=False,
-        help="A trigger, generated column or virtual table that may be there. May be given several times.",
+        help="A trigger, generated column or virtual table to allow. May be given several times.",
     ),
 ]
 ReplicaWait = Annotated[
@@ -114,7 +114,7 @@ ReplicaWait = Annotated[
     typer.Option(
         "--replica-wait",
         metavar="TIME",
-        help="How long replicas have to catch up, such as 60s, 5m or 1h; 0 to look once.",
+        help="How long to wait for replicas to catch up, such as 60s, 5m or 1h; 0 to check once.",
     ),
 ]
 SessionIDs = Annotated[
@@ -132,7 +132,7 @@ SessionPrefix = Annotated[
         "--session-prefix",
         metavar="TEXT",
         show_default=False,
-        help="Only sessions whose ids begin with this, byte for byte.",
+        help="Only sessions whose ids begin with this text, compared byte for byte.",
     ),
 ]
 SessionsFrom = Annotated[
@@ -141,7 +141,7 @@ SessionsFrom = Annotated[
         "--sessions-from",
         metavar="FILE",
         show_default=False,
-        help="Only the sessions of a file with one id, or one string of JSON, a line; - for stdin.",
+        help="Only the sessions listed in a file, one id or JSON string per line; - for stdin.",
     ),
 ]
 TTL = Annotated[int, typer.Option("--ttl", metavar="TIME", parser=whole_seconds(), show_default=False, help=_TTL_HELP)]
@@ -158,4 +158,4 @@ Export = Annotated[
         help="A new file, to which rows are written before they are removed.",
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without it, what would change is only counted.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Make the changes. Without it, they are only counted.")]

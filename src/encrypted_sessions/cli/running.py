@@ -89,7 +89,8 @@ def complete(work: Coroutine[Any, Any, _T], stop: GracefulStop | None = None) ->
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise interrupted() from None
     except KeyProviderError as error:
-        problem, exit_code, kind, is_of_options = f"no key came: {error}", exit_code_of(error), kind_of(error), False
+        problem = f"no key could be fetched: {error}"
+        exit_code, kind, is_of_options = exit_code_of(error), kind_of(error), False
     except (AuditFailedError, StoreError, OSError, RefusedUseError) as error:
         problem, exit_code, kind = str(error), exit_code_of(error), kind_of(error)
         is_of_options = exit_code == WRONG_USE

@@ -42,9 +42,9 @@ class GracefulStop:
         def take(_number: int, _frame: FrameType | None) -> None:
             is_first, self._requested = not self._requested, True
             if self._patient and is_first:
-                _write_to_stderr("Stopping after this batch; once more to break off.")
+                _write_to_stderr("Stopping after this batch. Interrupt once more to stop at once.")
             else:
-                _write_to_stderr("Breaking off as soon as the store answers.")
+                _write_to_stderr("Stopping as soon as the store answers.")
                 loop.call_soon_threadsafe(task.cancel)
 
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

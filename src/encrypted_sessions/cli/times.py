@@ -17,7 +17,7 @@ def shown_time(seconds: float | None) -> str:
     """To the second, without the zone."""
     moment = _moment(seconds)
     if moment is None:
-        return "-" if seconds is None else "beyond years"
+        return "-" if seconds is None else "out of range"
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 

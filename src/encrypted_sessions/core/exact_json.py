@@ -117,7 +117,7 @@ def encode_item(item: object, max_bytes: int | None = None, *, pad: bool = False
         if written is not None:
             return _within(limit, padded(written) if pad else written)
         # Two lone surrogates side by side would come back as the one character that the pair means.
-        refused = "an item holds a surrogate pair as two characters, which JSON gives back as one"
+        refused = "an item holds a surrogate pair as two characters, which JSON returns as one"
     # Raised out here, so that no error with the item in it comes along as the context.
     raise TypeError(f"{refused}; nothing was written")
 
@@ -227,7 +227,7 @@ def _why_not_json(error: Exception) -> str:
         return _NOT_JSON
     return (
         "an item holds NaN, an infinity, or an integer of more than"
-        f" {_MAX_DIGITS:,} digits, which JSON cannot give back"
+        f" {_MAX_DIGITS:,} digits, which JSON cannot return exactly"
     )
 
 
@@ -298,10 +298,10 @@ class _Copying:
             self.copy.append(part)
             return
         if not issubclass(type(self.key), str):
-            raise NotExactError(f"an item has a key of type {type(self.key).__name__}, and JSON keys are str")
+            raise NotExactError(f"an item has a key of type {type(self.key).__name__}, but JSON keys are str")
         name = str.__str__(self.key)
         if name in self.copy:
-            raise NotExactError("an item has two keys that are one in JSON")
+            raise NotExactError("an item has two keys that are the same in JSON")
         self.copy[name] = part
         self.length += len(name)
 

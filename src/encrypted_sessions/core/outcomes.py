@@ -60,31 +60,31 @@ SUSPICIOUS: tuple[Outcome, ...] = ("unauthentic", "late_key")
 #: What each means, and what to do about it.
 EXPLANATIONS: Mapping[str, str] = MappingProxyType(
     {
-        "expired_unverified": "its key is gone, and it claims to be older than the ttl; it is left where it is.",
-        "erased": "its key was destroyed for good, so nobody can read it again.",
-        "not_yet_valid": "sealed more than 60 s in the future: a clock is skewed, here or where it"
-        " was written. Compare the clocks (NTP), then read again.",
-        "key_disabled": "its key is disabled at its place and may come back. Enable it there, then read again.",
-        "key_not_asked": "there were more key ids than the place could be asked for in the time of one read: whoever"
-        " writes to the store can invent ids. Read again, and what the place has is found.",
-        "late_key": "sealed more than 60 s after its key had stopped writing: by somebody who still has that key, or"
-        " by a writer whose clock or keys are behind. Find out who; `encrypted-sessions discard` removes it,"
-        " and keeps a copy.",
-        "unknown_key": "no place that this process asks has a key with this kid. Add the old key there, or its"
-        " place to also_read=; rows of the Agents SDK's own class (kid 'hkdf-v1') need upstream_key=.",
-        "unauthentic": "altered, or sealed with another key. Check that this process uses the key,"
-        " and the session id, that wrote it. Where it was altered, `encrypted-sessions discard` removes"
+        "expired_unverified": "its key is gone, and it claims to be older than the ttl. It stays in the store.",
+        "erased": "its key was destroyed permanently, so nobody can read it again.",
+        "not_yet_valid": "sealed more than 60 s in the future: a clock is skewed, here or"
+        " where it was written. Compare the clocks (NTP), then read again.",
+        "key_disabled": "its key is disabled where it is kept, and may come back. Enable it there, then read again.",
+        "key_not_asked": "there were more unknown key ids than can be looked up during one read: whoever"
+        " writes to the store can invent ids. Read again: keys that exist are then found.",
+        "late_key": "sealed more than 60 s after its key had stopped writing: by somebody who still has that key,"
+        " or by a writer with a slow clock or outdated keys. Find out who; `encrypted-sessions discard` removes"
+        " it, and keeps a copy.",
+        "unknown_key": "no place of keys that this process uses has a key with this kid. Add the old key to one,"
+        " or add its place to also_read=; rows of the Agents SDK's own class (kid 'hkdf-v1') need upstream_key=.",
+        "unauthentic": "altered, or sealed with another key. Check that this process uses the"
+        " same key and session id as the writer. If it was altered, `encrypted-sessions discard` removes"
         " it, and keeps a copy.",
         "plaintext": "not encrypted. If it was written before encryption was switched on and you"
         " trust who wrote it, plaintext='read' returns it, and `encrypted-sessions encrypt` seals it.",
-        "malformed": "not an envelope of this library, not of the SDK's class, and no plain item:"
-        " damaged, or written by something else. `encrypted-sessions discard` removes such rows, and"
+        "malformed": "not an envelope of this library or of the SDK's class, and not a plain"
+        " item: damaged, or written by other software. `encrypted-sessions discard` removes such rows, and"
         " keeps a copy.",
-        "too_large": "larger than max_row_bytes, so it was not looked at. Give a larger max_row_bytes= if such items"
-        " are yours; a row of this size that nobody wrote on purpose fills memory.",
+        "too_large": "larger than max_row_bytes, so it was not read. Give a larger max_row_bytes= if your"
+        " items are that large; otherwise somebody may be trying to fill memory.",
         "unsupported": "written by a later release. Upgrade encrypted-sessions.",
-        "outdated": "of a suite before oldest_suite, so it was not opened. Where such rows are yours, read them with"
-        " oldest_suite=1, and `encrypted-sessions reencrypt` moves them.",
+        "outdated": "of a suite before oldest_suite, so it was not opened. If such rows are yours, read them with"
+        " oldest_suite=1; `encrypted-sessions reencrypt` moves them to a newer suite.",
     }
 )
 
@@ -96,8 +96,8 @@ class Finding(NamedTuple):
 
     Attributes:
         position: Counted from the newest row, which is 0.
-        outcome: The name of what it is, such as "unauthentic".
-        kid: The key that the row names; None where it names none, or something that is no kid.
+        outcome: The row's outcome, such as "unauthentic".
+        kid: The key that the row names; None if it names none, or something that is not a kid.
     """
 
     position: int
@@ -105,7 +105,7 @@ class Finding(NamedTuple):
     kid: str | None
 
     def place(self) -> str:
-        """Position, outcome and kid in a few words."""
+        """Position, outcome and kid in one short text."""
         return f"{self.position} {self.outcome}" + (f" (kid {self.kid})" if self.kid else "")
 
 

@@ -73,8 +73,10 @@ def _active_of(url: str) -> GivenKeys:
     try:
         return GivenKeys(place, ring.active_sync().kid)
     except ProviderConfigError as error:
-        raise WrongUseError("--keys or ENCRYPTED_SESSIONS_KEYS", f"no key came from {place}: {error}.") from None
+        raise WrongUseError(
+            "--keys or ENCRYPTED_SESSIONS_KEYS", f"no key could be fetched from {place}: {error}."
+        ) from None
     except KeyProviderError as error:
-        raise UnreachedError(f"no key came from {place}: {error}.") from None
+        raise UnreachedError(f"no key could be fetched from {place}: {error}.") from None
     finally:
         ring.close()

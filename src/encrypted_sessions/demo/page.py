@@ -57,8 +57,7 @@ class Page:
         """Say what holds; raises ClaimError, with `otherwise`, if it does not."""
         if not holds:
             raise ClaimError(
-                f"the demo claims {claim!r}, and it is not so here: {otherwise}."
-                " Please report this, with the output above."
+                f"the demo claims {claim!r}, but here {otherwise}. Please report this, with the output above."
             )
         self.claims += 1
         self.wrapped(f"ok  {claim}", "green", indent=INDENT, hanging=4)

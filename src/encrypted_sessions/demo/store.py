@@ -48,16 +48,18 @@ def problem_with(store: str) -> str | None:
     if not store.strip():
         return "is empty; give the path of an SQLite file, an SQLAlchemy URL or a Redis URL"
     if ":memory:" in store or store.rstrip("/") == "sqlite+aiosqlite:":
-        return "is a store in memory, which ends with its process; the demo needs one that stays, such as a file"
+        return (
+            "is a store in memory, which is lost when its process ends; the demo needs one that remains, such as a file"
+        )
     scheme, separator, rest = store.partition("://")
     driver = _ASYNC_DRIVERS.get(scheme.lower())
     if separator and driver:
-        return f"names no async driver: begin it with {driver}:// instead of {scheme}://"
+        return f"does not name an async driver: begin it with {driver}:// instead of {scheme}://"
     if separator and not rest:
-        return f"says nothing after {scheme}://"
+        return f"has nothing after {scheme}://"
     if not separator and _URL_WITHOUT_SLASHES.match(store):
         return (
-            "looks like a URL and has no '//' after the scheme; an SQLite file is given as a plain path,"
+            "looks like a URL without '//' after the scheme; an SQLite file is given as a plain path,"
             " a database as in postgresql+asyncpg://host/name, Redis as in redis://host:6379/0"
         )
     return None

@@ -74,9 +74,9 @@ class Story:
         else:
             self.page.line(f"Store: {shown(self.settings.store)}, session {self.settings.session_id}.")
         if self.given is None:
-            self.page.line("Keys:  random, of the demo's own, gone at the end.")
+            self.page.line("Keys:  random, the demo's own, destroyed at the end.")
         else:
-            self.page.line(f"Keys:  {self.given.place}, of which {self.given.kid} is active.")
+            self.page.line(f"Keys:  {self.given.place}; the active one is {self.given.kid}.")
 
     def _conversation(self) -> dict[str, Any]:
         self.page.chapter("An agent holds a conversation")
@@ -101,7 +101,7 @@ class Story:
             where = "the file"
         self.page.claim(
             len(words) > 1 and not [word for word in words if word.encode() in everywhere],
-            f"Not one of the {len(words)} longer words that were said can be read in {where}.",
+            f"None of the {len(words)} longer words of the conversation can be read in {where}.",
             "words of the conversation can be read in the store",
         )
         return report
@@ -119,7 +119,7 @@ class Story:
         )
         self.page.claim(
             report["turn"]["shown_to_model"] == count + 1 and start["turn"]["tool"] in report["turn"]["agent"],
-            "The model was shown all of them, and its answer comes from there.",
+            "The model was shown all of them, and its answer is based on them.",
             "the model was not shown the history",
         )
         return report
@@ -172,14 +172,14 @@ class Story:
     def _wrong_key(self, before: dict[str, Any]) -> None:
         self.page.chapter("A wrong key explains itself")
         self.keys[:] = [Key.generate("other")]
-        self.page.say(f"A process that has only {self._kid} is told, instead of an empty history:")
+        self.page.say(f"A process that has only {self._kid} gets this error instead of an empty history:")
         report = self._step("mistake")
         for line in (report["explanation"] or "").splitlines():
             self.page.wrapped(line, "yellow", indent=INDENT + 2, hanging=2 + len(line) - len(line.lstrip()))
         rows: list[str] = before["rows"]
         self.page.claim(
             report["outcomes"] == {"ok": 0, "unknown_key": len(rows)},
-            f"UnreadableItemsError counts all {len(rows)} items, says why, and what to do.",
+            f"UnreadableItemsError counts all {len(rows)} items, and says why and what to do.",
             f"the outcomes are {report['outcomes']}",
         )
         self.page.claim(
@@ -189,7 +189,7 @@ class Story:
     def _left_out(self) -> None:
         self.page.chapter("Left out: rotation and a wrong key")
         self.page.say(
-            "Both need other keys than yours. Without --keys and ENCRYPTED_SESSIONS_KEYS the demo shows them."
+            "Both need keys other than yours. Without --keys and ENCRYPTED_SESSIONS_KEYS the demo shows them."
         )
 
     def _end(self) -> None:
@@ -204,10 +204,10 @@ class Story:
             "bold green",
         )
         if not self.own_store:
-            gone = " Their keys are gone, so nobody will read them again." if self.given is None else ""
+            gone = " Their keys are gone, so nobody can read them again." if self.given is None else ""
             where = shown(self.settings.store)
             self.page.wrapped(f"The rows of session {self.settings.session_id} are still in {where}.{gone}")
-        self.page.line("To go on:")
+        self.page.line("To continue:")
         if self.given is None:
             self.page.line('  export SESSION_KEYS="$(encrypted-sessions keygen)"')
         url = "env:SESSION_KEYS" if self.given is None else self.settings.keys
@@ -234,7 +234,7 @@ class Story:
                 raise DemoError(f"step {step!r} failed: {reason}.")
             raise (UnreachedError if report.get("unreached") else DemoError)(
                 f"step {step!r} failed with the store {shown(hide)}: {reason}."
-                " Check that this is its right address, and that it runs and lets you in."
+                " Check that the address is right, that the store is running and that you may log in."
             )
         if done.stderr:
             # Warnings: nothing is kept from the user.

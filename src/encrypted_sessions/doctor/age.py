@@ -27,12 +27,15 @@ def with_age_limit(found: Diagnosis, most_s: float | None) -> Diagnosis:
     advice: str | None = None
     limit = age_in_words(most_s)
     if found.kid is None:
-        status, words = "not tried", "no key came"
+        status, words = "not tried", "no key could be fetched"
     elif found.key_age_s is None:
-        words = f"nobody knows whether {found.kid} is older than {limit}: its place does not say when it was made"
+        words = (
+            f"it is not known whether {found.kid} is older than {limit}: the place of keys does not say when"
+            " it was made"
+        )
         advice = (
-            "keep keys where that is on record (a keyset, Vault, Secrets Manager), or see to their age by records of"
-            " your own, without --max-key-age"
+            "keep keys where their age is recorded (a keyset, Vault, Secrets Manager), or keep your"
+            " own records, without --max-key-age"
         )
     elif found.key_age_s > most_s:
         words = f"{found.kid} is older than {limit}: it was made {found.key_created_at:%Y-%m-%d %H:%M} UTC"

@@ -40,7 +40,7 @@ _VARIABLE = "ENCRYPTED_SESSIONS_KEYS"
 #: With spaces, which no ciphertext in base64 has.
 _PROBE = "a probe of the doctor"
 
-_SILENT = "the place says nothing of itself"
+_SILENT = "the place of keys gives no details about itself"
 
 _CACHE = CachePolicy()
 _RETRY = RetryPolicy()
@@ -86,7 +86,7 @@ class _Examination:
 
     def diagnosis(self, caught_warnings: tuple[str, ...]) -> Diagnosis:
         reached = {check.name for check in self._checks}
-        left = [Check(name, "not tried", "a step before it failed") for name in self._STEPS if name not in reached]
+        left = [Check(name, "not tried", "an earlier step failed") for name in self._STEPS if name not in reached]
         age_s = None
         if self._created_at is not None:
             age_s = (datetime.now(timezone.utc) - self._created_at).total_seconds()
@@ -174,7 +174,7 @@ class _Examination:
             if _PROBE in str(store.items):
                 raise EncryptedSessionError("the probe can be read in the store")
             if await EncryptedSession.wrap(store, reads, ttl=60).get_items() != [probe]:
-                raise EncryptedSessionError("another item came back than the probe")
+                raise EncryptedSessionError("what was read back is not the probe")
             found(f"a probe was sealed with {key.kid} and read back")
 
     # -- How a step ends ----------------------------------------------------------------------

@@ -73,19 +73,22 @@ def _judge(
         names = " and ".join(owner.words for owner in others)
         uninstall = " ".join(sorted({owner.dist.metadata["Name"] for owner in others}))
         return (
-            f"{names} also installed a package {PACKAGE}; of two files of one name the one that came last is used",
-            f"pip uninstall {uninstall}, then {again}; if you need both, keep them in environments of their own",
+            (
+                f"{names} also installed a package {PACKAGE}; of two files with the same name, the one installed last"
+                " is used"
+            ),
+            f"pip uninstall {uninstall}, then {again}; if you need both, use separate environments",
         )
     if origin is None:
         return f"there is no package {PACKAGE} to import", again
     folder = _editable_folder(found) if ours is None else None
     if ours is None:
         if folder is not None and not origin.is_relative_to(folder):
-            return f"{PACKAGE} is loaded from {origin}, and not from {folder}", _make_way(origin)
+            return f"{PACKAGE} is loaded from {origin} instead of {folder}", _make_way(origin)
         return None, None  # a tree that is not installed, or is installed to be edited: nothing to compare with
     expected = Path(str(ours.dist.locate_file(f"{PACKAGE}/__init__.py"))).resolve()
     if origin != expected:
-        return f"{PACKAGE} is loaded from {origin}, and not from {expected}, where it was installed", _make_way(origin)
+        return f"{PACKAGE} is loaded from {origin} instead of {expected}, where it was installed", _make_way(origin)
     changed = [
         file for file, digest in sorted(ours.files.items()) if digest and not _is_as_installed(ours, file, digest)
     ]

@@ -31,7 +31,7 @@ def _warning() -> str | None:
     if os.environ.get(_SENSITIVE, "true").strip().lower() not in {"1", "true", "yes", "on"}:
         return None
     return (
-        "the Agents SDK traces runs with what is said in them, in the clear, and sends that to OpenAI unless told"
-        f" otherwise; set {_SENSITIVE}=0 to leave it out, or {_DISABLED}=1 for no traces. Where your code does the same"
-        " (RunConfig, set_tracing_disabled), this process cannot see it"
+        "the Agents SDK records what is said in runs in its traces, unencrypted, and sends them to OpenAI"
+        f" by default; set {_SENSITIVE}=0 to leave content out, or {_DISABLED}=1 for no traces. If your code does this"
+        " itself (RunConfig, set_tracing_disabled), this process cannot see it"
     )

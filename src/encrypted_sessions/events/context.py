@@ -22,23 +22,23 @@ _context: ContextVar[Mapping[str, str] | None] = ContextVar("encrypted_sessions_
 
 @redact_frames
 def audit_context(**values: str) -> AbstractContextManager[None]:
-    """For a `with` statement: what is done in it, by this task and those that it starts, is done on this behalf.
+    """A context manager: what this task, and tasks that it starts, do inside it is recorded with these values.
 
         with audit_context(actor="u-17", tenant="acme", request_id="r-9"):
             await session.get_items()
 
-    Every event has these as `context`. One `with` in another adds to it; of two values of one name the inner one
-    counts. Up to 8 names in all; names and values have up to 256 characters, and none that ends or steers a line.
+    Every event has them as `context`. Nested contexts add their values; if a name is given twice, the inner value
+    counts. Up to 8 names in total; names and values have up to 256 characters, without control characters.
 
     Args:
-        values: The words, by name.
+        values: The values, by name.
 
     Returns:
         The context manager.
 
     Raises:
-        TypeError: A value is no str.
-        ValueError: A name or a value is too long, or has a control character; there are too many.
+        TypeError: A value is not a str.
+        ValueError: A name or a value is too long or has a control character, or there are too many.
     """
     for name, value in values.items():
         _check(name, f"the name {name[:40]!r}")
@@ -51,14 +51,16 @@ def audit_context(**values: str) -> AbstractContextManager[None]:
 
 def _check(text: str, what: str) -> None:
     if len(text) > _LONGEST:
-        raise ValueError(f"{what} has {len(text):,} characters; an audit context takes up to {_LONGEST}")
+        raise ValueError(f"{what} has {len(text):,} characters; an audit context allows {_LONGEST}")
     if _REFUSED.search(text):
-        raise ValueError(f"{what} has a control character, or one that UTF-8 cannot hold; an audit context takes none")
+        raise ValueError(
+            f"{what} has a control character, or one that UTF-8 cannot hold, which an audit context does not allow"
+        )
 
 
 def _check_number(values: Mapping[str, str]) -> None:
     if len(values) > _MOST_ENTRIES:
-        raise ValueError(f"an audit context takes up to {_MOST_ENTRIES} entries, not {len(values)}")
+        raise ValueError(f"an audit context allows {_MOST_ENTRIES} entries, not {len(values)}")
 
 
 class _Within(AbstractContextManager[None]):

@@ -88,30 +88,30 @@ def checked_hook(value: object, argument: str = "on_event") -> Hook:
     if isinstance(value, type):
         raise TypeError(f"{argument} must be a function, not the class {value.__name__} itself; make one of it")
     if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004 - an object
-        raise TypeError(f"{argument} must be a plain function: nobody waits for a coroutine function")
+        raise TypeError(f"{argument} must be a plain function: a coroutine function would not be awaited")
     return value
 
 
 @redact_frames
 def observe(hook: Hook) -> Callable[[], None]:
-    """Have a hook called with every event of this process from now on, in whichever thread or loop.
+    """Call a hook with every event of this process from now on, in whichever thread or event loop.
 
-    That is a `SessionEvent` for each operation of a session, a `RunEvent` for the start and the end of each run of
-    maintenance, a `KeysetEvent` for those of each command `keys`, and a `KeyEvent` for what happens to the keys of
-    each ring. Others may come with later releases: a hook passes over what it does not know.
+    Events are a `SessionEvent` for each operation of a session, a `RunEvent` for the start and the end of each run of
+    maintenance, a `KeysetEvent` for the start and the end of each command `keys`, and a `KeyEvent` for what happens
+    to the keys of each ring. Later releases may add others: a hook must ignore events that it does not know.
 
-    It is called in the task or thread that did it, under no lock, so it is to be quick. What it raises ends in the
-    log, once a minute, and changes nothing. A hook that is observed twice, or is a session's `on_event` too, is
-    told once.
+    It is called in the task or thread that caused the event, without a lock, so it must be quick. Its errors are
+    logged, once a minute, and have no other effect. A hook that is given twice, or is also a session's `on_event`, is
+    called once per event.
 
     Args:
-        hook: What is called with each event. No coroutine function.
+        hook: Called with each event. It must not be a coroutine function.
 
     Returns:
-        A function without arguments that ends it. To call it again does nothing.
+        A function without arguments that ends this. Calling it again does nothing.
 
     Raises:
-        TypeError: The hook cannot be called, or is a coroutine function.
+        TypeError: The hook is not callable, or is a coroutine function.
     """
     from keyproviders import observe as observe_rings  # noqa: PLC0415 - loads the ring, which shapes need not
 
@@ -286,7 +286,7 @@ def _call(hook: Hook, event: Any) -> None:
         return
     if type(given) is CoroutineType:
         given.close()
-        _log_failure(hook, "it gave a coroutine, and nobody waits for one", None)
+        _log_failure(hook, "it returned a coroutine, which is not awaited", None)
 
 
 def _log_failure(hook: Hook, problem: str, trace: TracebackType | None) -> None:
@@ -305,5 +305,5 @@ def _log_failure(hook: Hook, problem: str, trace: TracebackType | None) -> None:
     while trace is not None:
         where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
-    more = f"; {unsaid} more since the last such line" if unsaid else ""
-    logger.error("the hook %s failed: %s%s%s. Nothing else was changed by that", name, problem, where, more)
+    more = f"; {unsaid} more since the last such record" if unsaid else ""
+    logger.error("the hook %s failed: %s%s%s. Nothing else was affected", name, problem, where, more)

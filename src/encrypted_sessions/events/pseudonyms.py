@@ -28,7 +28,9 @@ def checked_session_ids(session_ids: object, pseudonym_keys: object) -> SessionI
     else:
         raise ValueError(f'session_ids must be "omitted", "hashed" or "plain", not {session_ids!r:.100}')
     if (word == "hashed") != (pseudonym_keys is not None):
-        raise ValueError('session_ids="hashed" and pseudonym_keys go together: keys of their own, a KeyRing or a URL')
+        raise ValueError(
+            'session_ids="hashed" and pseudonym_keys go together: a KeyRing or a URL, with keys used for nothing else'
+        )
     checked: SessionIds = word
     return checked
 

@@ -17,12 +17,12 @@ Phase = Literal["start", "end"]
 
 
 class ItemCount(NamedTuple):
-    """How many items one operation sealed under a key, or found to be one thing.
+    """How many items one operation sealed under a key, or judged to have one outcome.
 
     Attributes:
-        kid: The key: that which sealed, or which a stored row names. None for plaintext, and for a row that names
-            none, or something that is no kid.
-        outcome: "sealed", or what the rows turned out to be, such as "ok" or "unauthentic".
+        kid: The key that sealed, or that a stored row names. None for plaintext, and for a row that names no key, or
+            something that is not a kid.
+        outcome: "sealed", or the outcome of the rows, such as "ok" or "unauthentic".
         items: How many.
     """
 
@@ -32,22 +32,22 @@ class ItemCount(NamedTuple):
 
 
 class SessionEvent(NamedTuple):
-    """What one call of a session did, told once after its end: also where it failed, or was cancelled.
+    """What one call of a session did, reported once after its end, also if it failed or was cancelled.
 
     Attributes:
-        at: When it was told, in UTC.
-        sequence: Its number in this process, from 1: one count for the events of sessions, runs and keysets.
+        at: When it was reported, in UTC.
+        sequence: Its number in this process, from 1: events of sessions, runs and keysets are counted together.
         operation: The method's name.
         session: The session's id.
-        store: The class of the session that stores.
-        uses: What was sealed, opened and judged, by kid and outcome. More may be judged than is returned, and
-            less where the call failed.
-        refused: How many rows could not be read, of those that were judged: as `UnreadableItemsError` counts them.
-        removed: How many rows were removed. None where the store does not say, or where it is in doubt.
-        findings: Up to 20 of the rows that were not returned, as `UnreadableItemsError` has them.
-        error: The name of the class of what was raised; None where nothing was.
+        store: The class of the session that stores the items.
+        uses: What was sealed, opened and judged, by kid and outcome. More items may be judged than returned, and
+            fewer if the call failed.
+        refused: How many of the judged rows could not be read, as `UnreadableItemsError` counts them.
+        removed: How many rows were removed. None if the store does not say, or if it is not certain.
+        findings: Up to 20 of the rows that were not returned, as in `UnreadableItemsError`.
+        error: The class name of the error that was raised; None if there was none.
         took_s: Seconds from the call to its end.
-        context: What `audit_context` said.
+        context: The values of `audit_context`.
     """
 
     at: datetime
@@ -68,16 +68,16 @@ class KeysetEvent(NamedTuple):
     """The start, or the end, of a command `encrypted-sessions keys …`. Both carry one `sequence`.
 
     Attributes:
-        at: When it was told, in UTC.
+        at: When it was reported, in UTC.
         sequence: Its number in this process.
         command: The command's name, such as "rotate".
         phase: "start" or "end".
-        place: What wraps the keys, and where they lie.
-        key: The name of the key that it is about; at the end also one that was made. None where it is about all.
-        reason: What was given as reason; None for none.
-        error: The name of the class of what went wrong; None where nothing did, and at the start.
+        place: What wraps the keys, and where they are stored.
+        key: The name of the key that it is about; at the end also that of a new key. None if it is about all keys.
+        reason: The reason that was given, or None.
+        error: The class name of the error; None if there was none, and at the start.
         took_s: Seconds from the start; 0 at the start.
-        context: What `audit_context` said.
+        context: The values of `audit_context`.
     """
 
     at: datetime

@@ -319,8 +319,8 @@ class HistoryWalk:
         rows = await self._cursor.fetch(count, at_most=budget - self._cursor.fetched)
         if not rows and not self._cursor.exhausted:
             raise ScanBudgetError(
-                f"max_scan_items: {budget} rows were read and the history is not complete. Raise"
-                " max_scan_items, ask for fewer items with limit=, or remove old rows from the store."
+                f"max_scan_items: {budget} rows were read, and the history is not complete."
+                " Raise max_scan_items, request fewer items with limit=, or remove old rows from the store."
             )
         return rows
 

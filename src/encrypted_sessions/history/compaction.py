@@ -132,7 +132,7 @@ class _ClassifiedRows(NamedTuple):
                 counts,
                 refused,
                 consequence="The history was not compacted: nothing was replaced or deleted.",
-                ways_out="Compaction replaces only what it can read, whatever on_unreadable says.",
+                ways_out="Compaction replaces only items that it can read, whatever on_unreadable is.",
             )
 
 
@@ -170,8 +170,8 @@ class Compaction:
         whole = classified.complete and classified.kept() == 0
         if classified.kept():
             logger.warning(
-                "compaction keeps what cannot be read, and what is older: it replaces only items after the last such"
-                " row, from a user message on (%s)",
+                "compaction keeps rows that cannot be read, and everything older: it replaces only items after"
+                " the last such row, starting at a user message (%s)",
                 describe(classified.counts().outcomes()),
             )
 

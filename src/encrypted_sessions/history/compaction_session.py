@@ -96,8 +96,8 @@ def let_go_when_cancelled(
         _held.add(task)
         task.add_done_callback(_ended)
         raise cancelled from StoreTimeoutError(
-            f"compaction: the store had not answered {shield_s:g} s after the caller was cancelled. What was begun"
-            " goes on; the session's next change waits for it",
+            f"compaction: the store had not answered {shield_s:g} s after the caller was cancelled. What was started"
+            " continues; the session's next change waits for it",
             in_doubt=True,
         )
 
@@ -108,4 +108,4 @@ def _ended(task: asyncio.Task[None]) -> None:
     _held.discard(task)
     # Not the error's words: a database's may hold rows.
     how = "ended" if task.cancelled() or task.exception() is None else f"failed ({type(task.exception()).__name__})"
-    logger.warning("the compaction that was given up when its caller was cancelled has %s", how)
+    logger.warning("the compaction that was abandoned when its caller was cancelled has %s", how)

@@ -47,8 +47,8 @@ class StoreCalls:
             return await within(statement(*arguments), limits.timeout_s, limits.shield_s)
         except OverdueError:
             failure: Exception = StoreTimeoutError(
-                f"{self._log.store} has not answered for {limits.timeout_s:g} s, asked to {asked}. Nothing was changed:"
-                " try again when it answers"
+                f"{self._log.store} has not answered for {limits.timeout_s:g} s; it was asked to {asked}. Nothing"
+                " was changed: try again when it answers"
             )
         except Exception as error:
             failure = self._failure(error, asked, changes=False)
@@ -92,7 +92,7 @@ class GuardedRows(RowStore):
 
     async def examine(self) -> Sequence[Problem]:
         """As `RowStore.examine`."""
-        return await self._read("look at how it was set up", self._rows.examine)
+        return await self._read("examine its setup", self._rows.examine)
 
     async def page(self, upto: Row | None, count: int) -> list[Row]:
         """As `RowStore.page`."""

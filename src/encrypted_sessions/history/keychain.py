@@ -118,7 +118,7 @@ class RingKeychain:
         held = next((one for one in self._ring.health().held if one.endswith(f"~{fingerprint}")), None)
         if held is None:
             return None
-        return f"the very key of {kid} is held as {held}: if its rows are yours, list it under the name {name!r} too"
+        return f"the key of {kid} is held as {held}: if its rows are yours, list it under the name {name!r} too"
 
     @property
     def wait_s(self) -> float:

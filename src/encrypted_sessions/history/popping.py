@@ -185,8 +185,8 @@ async def _put_back(history: SealedHistory, stored: Any, keywords: dict[str, Any
         await history.store.add_items([stored], **keywords)
     except Exception as error:
         raise PutBackError(
-            "pop_item took an item from the store, could not return it, and the store did not take it back"
-            f" ({type(error).__name__}). It is, as it was stored, this error's attribute `stored`: add it with"
+            "pop_item took an item from the store but could not return it, and the store did not accept"
+            f" it back ({type(error).__name__}). This error's attribute `stored` has it as it was stored: add it with"
             " session.underlying_session.add_items([error.stored])",
             stored=stored,
         ) from error
@@ -207,5 +207,5 @@ def _refusal(history: SealedHistory, classification: Classification, counts: Out
         counts,
         {classification.outcome: counts.count(classification.outcome)},
         consequence="It is the next to pop, and it stays where it is.",
-        ways_out="pop_item removes only what it can read, whatever on_unreadable says.",
+        ways_out="pop_item removes only items that it can read, whatever on_unreadable is.",
     )

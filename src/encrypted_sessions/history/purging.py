@@ -27,7 +27,7 @@ _HEAD = 32
 
 
 async def purge(history: SealedHistory) -> int:
-    """Remove all expired rows of a history; how many these were.
+    """Remove all expired rows of a history, and return how many were removed.
 
     Raises what the key provider raises when it cannot answer, and PurgeRefusedError.
     """
@@ -166,9 +166,9 @@ async def _refuse_expired(history: SealedHistory) -> None:
     name = type(history.session).__name__
     way_out = (
         other_purge_of_class(type(history.session))
-        or "if no other process writes to this session and all of it may go, clear_session() removes it"
+        or "if no other process writes to this session and its whole history may be deleted, call clear_session()"
     )
     raise PurgeRefusedError(
-        f"{expired} expired rows lie in a {name}, which can remove its newest row, or all, but no old row by itself:"
-        f" either could take an item that another process adds at that moment. Nothing was removed; {way_out}"
+        f"{expired} expired rows are in a {name}, which can remove its newest row or all rows, but not a single"
+        f" old row: both could remove an item that another process adds at that moment. Nothing was removed; {way_out}"
     )

@@ -20,7 +20,7 @@ class History:
 
     Attributes:
         items: What could be read, oldest first.
-        outcomes: A count of every row that was looked at, by name; "ok" is always there.
+        outcomes: How many rows were examined, by outcome; "ok" is always there.
         findings: Up to 20 rows that could not be read, newest first.
     """
 

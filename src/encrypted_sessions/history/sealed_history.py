@@ -76,7 +76,7 @@ class SealedHistory:
         if isinstance(self.rows, RowStore):
             for problem in await self.rows.examine():
                 if self.keychain.strict:
-                    raise StoreConfigError(f"refused, since this is strict: {problem.text}")
+                    raise StoreConfigError(f"refused in strict mode: {problem.text}")
                 if not problem.is_told:
                     problem.is_told = True
                     warn_caller(problem.text, UserWarning)
@@ -178,8 +178,8 @@ class SealedHistory:
 def _too_large(max_row_bytes: int) -> ValueError:
     return ValueError(
         f"an item would become a row of more than max_row_bytes={max_row_bytes:,} bytes, which"
-        " sessions with this limit do not read; nothing was written. Give a larger max_row_bytes= to every session"
-        " of this store, or a smaller item"
+        " sessions with this limit cannot read; nothing was written. Give every session of this store a larger"
+        " max_row_bytes=, or add a smaller item"
     )
 
 
@@ -203,6 +203,6 @@ async def start_again_while_it_moves(
                 operation.back_to(counted)
             await asyncio.sleep(0)
     raise HistoryChangedError(
-        f"other writers changed the history under each of {attempts} attempts. Nothing was lost;"
-        " try again when they are done"
+        f"other writers changed the history during each of {attempts} attempts. Nothing was"
+        " lost; try again when they are done"
     )

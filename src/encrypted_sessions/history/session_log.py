@@ -30,8 +30,8 @@ _MOST_REMEMBERED = 4096
 _told_at: OrderedDict[tuple[str, str, str], float] = OrderedDict()
 
 _WHY_PASSED_OVER: Mapping[str, str] = {
-    "erased": "%d items are left out because their key was destroyed",
-    "expired_unverified": "%d items are left out whose key is gone, and which claim to be older than the ttl",
+    "erased": "%d items were left out because their key was destroyed",
+    "expired_unverified": "%d items were left out whose key is gone, and which claim to be older than the ttl",
 }
 
 
@@ -64,7 +64,7 @@ class SessionLog:
 
     def left_out(self, counts: OutcomeCounts, refused: Mapping[str, int]) -> None:
         """Rows that cannot be read were left out, as the caller wished."""
-        self._tell(f"left out what cannot be read: {describe(refused)}", counts, refused)
+        self._tell(f"items that cannot be read were left out: {describe(refused)}", counts, refused)
 
     def passed_over(self, counts: OutcomeCounts, outcomes: Iterable[Outcome] = PASSED_OVER) -> None:
         """What is left out whatever else the caller wishes, once a minute."""

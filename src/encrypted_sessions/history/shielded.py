@@ -58,8 +58,8 @@ class ShieldedChanges:
         ]:
             if left is not None and left <= 0:
                 raise StoreTimeoutError(
-                    f"{self._log.store} has still not answered to a change that was given up; {self.timeout_s:g} s were"
-                    " waited for it, and nothing else was begun. Try again when the store answers"
+                    f"{self._log.store} has still not completed an earlier change that was abandoned. After"
+                    " waiting {self.timeout_s:g} s, nothing else was started. Try again when the store answers"
                 )
             await asyncio.wait(mine, timeout=left)
             if self.timeout_s is not None:
@@ -127,7 +127,7 @@ class ShieldedChanges:
             await until_done(task, left, waiting)
             if task.done():
                 return
-            assert self.timeout_s is not None, "a wait without a bound has ended"  # noqa: S101 - for the type checker
+            assert self.timeout_s is not None, "a wait without a limit has ended"  # noqa: S101 - for the type checker
             # What lies between two calls, such as looking up a key, has bounds of its own.
             left = self.timeout_s
             if waiting.called_at is not None:
@@ -142,8 +142,8 @@ class ShieldedChanges:
         began = time.monotonic()
         ending.add_done_callback(lambda ended: self._ended(operation, ended, time.monotonic() - began))
         return StoreTimeoutError(
-            f"{operation} of {self._log.store}: {problem}. What was begun goes on, and is undone where it can be; the"
-            " session's next call waits for it",
+            f"{operation} of {self._log.store}: {problem}. What was started continues, and is undone if possible;"
+            " the session's next call waits for it",
             in_doubt=True,
         )
 
@@ -152,7 +152,7 @@ class ShieldedChanges:
         self._given_up.pop(ended, None)
         level, how = logging.WARNING, "has ended, or was undone"
         if ended.cancelled():
-            level, how = logging.ERROR, "was cut off: whether it took place is not known"
+            level, how = logging.ERROR, "was interrupted: whether it took place is not known"
         elif error := ended.exception():
             # Not the error's words: a database's may hold rows.
             level, how = logging.ERROR, f"has failed ({type(error).__name__})"
@@ -161,7 +161,7 @@ class ShieldedChanges:
                 how += "; the session's next call raises it"
         logger.log(
             level,
-            "%s, which was given up when its caller was cancelled or the store did not answer, %s %.1f s later",
+            "%s, which was abandoned when its caller was cancelled or the store did not answer, %s %.1f s later",
             operation,
             how,
             after_s,

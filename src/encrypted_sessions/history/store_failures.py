@@ -48,7 +48,7 @@ def failure_of(error: Exception, *, store: str, asked: str, changes: bool, sessi
         kind = StoreTimeoutError if timed_out else StoreUnavailableError
     message = f"{store} failed to {asked}: {words}{f' (SQLSTATE {state})' if state else ''}. {trouble.advice}"
     if changes and trouble.leaves_doubt:
-        message += ". Whether something was changed is not known: read the items again before you repeat it"
+        message += ". It is not known whether anything was changed: read the items again before you retry"
     carried = _carried(error, everything=not hides)
     failure = _made(kind, type(error), message, carried, in_doubt=changes)
     failure.__cause__ = None if hides else error

@@ -79,8 +79,9 @@ async def _opened(
         yield zip(opened, await classifier.classify(opened), strict=True)
         if exceeds:
             raise ScanBudgetError(
-                f"max_scan_items: {budget} user messages were opened, and there are more in this branch. What was found"
-                " in them is this error's attribute `found`. Raise max_scan_items, or search a shorter branch",
+                f"max_scan_items: {budget} user messages were opened, and there are more in this branch. This"
+                " error's attribute `found` has what was found in them. Raise max_scan_items, or search a shorter"
+                " branch",
                 found=found,
             )
         last = page[-1]

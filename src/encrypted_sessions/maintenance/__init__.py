@@ -1,10 +1,10 @@
-"""Work over a whole store: see what is in it, remove what expired, move it to the active key.
+"""Work over a whole store: see what it contains, remove expired rows, move rows to the active key.
 
     async with KeyRing.from_url(url) as keys, open_store("sqlite:///agents.db") as store:
         report = await reencrypt(store, keys)
 
-Agents read and write meanwhile: each change is made only if the row still has exactly the bytes
-that were read. A run that was stopped or killed goes on with the next one.
+Agents may read and write meanwhile: each change is made only if the row still has exactly the bytes that were read.
+If a run was stopped or killed, the next run continues.
 """
 
 from __future__ import annotations

@@ -83,54 +83,53 @@ async def discard(
 ) -> DiscardReport:
     """Remove the rows of one `outcome` that nobody can read now, after they were written to `export`.
 
-    Only the file's owner may read it. It has one JSON object per line: "session_id", "id", "created_at"
-    (seconds, or null), and the exact bytes as "data", or as "data_base64" where they are no UTF-8. A row
-    is on the disk before it is removed, so the file may hold a row that stayed because it changed
-    meanwhile. A last line has the count of the others ("rows") and their SHA-256; a run that was killed wrote none.
-    `put_back` takes such a file.
+    Only the file's owner may read it. It has one JSON object per line: "session_id", "id", "created_at" (seconds, or
+    null), and the exact bytes as "data", or as "data_base64" if they are not UTF-8. A row is on the disk before it is
+    removed, so the file may contain a row that stayed because it changed meanwhile. The last line has the count of
+    the others ("rows") and their SHA-256; it is missing after a run that was killed. `put_back` reads such a file.
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        keys: The keys that rows are opened with, a ring or several. Whether a key is unknown is asked of their places
-            only.
+        keys: The keys to open rows with, a ring or several. A key is unknown if their places do not have it.
         outcome: One of erased, expired_unverified (needs `ttl`), late_key, malformed, not_yet_valid,
             plaintext, unauthentic, unknown_key, unsupported.
         export: The path of a file that does not exist yet. None is for dry runs only.
         ttl: Seconds after which an item expires.
-        all_realms_given: With the outcome "unauthentic": `realm` has every realm that the store's rows may be of, so
-            that rows of suite 2 that open in none of them go, too. Without it they stay, and are counted as left.
+        all_realms_given: With the outcome "unauthentic": `realm` names every realm of the store's rows, so that rows
+            of suite 2 that open in none of them are removed too. Without it they stay, and are counted as left.
         dry_run: Only count what would be removed.
-        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
-            for a session id. In suite 1 it binds nothing.
-        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
-        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
-            class stamped later are `unauthentic`. None for no end.
+        realm: The realm of rows of suite 2, several realms, each of which is tried, or a function that returns either
+            for a session id. It has no effect in suite 1.
+        upstream_key: The string that the SDK's own class was given as its key, to open its rows (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: later rows of the
+            SDK's class are `unauthentic`. None for no end.
         batch: Rows removed at once, at most.
-        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
+        max_row_bytes: A row with more stored bytes is `too_large`: the report names it, and it stays.
         limit: Rows removed in all, at most.
-        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
-            What they make of a row is then not promised; any other one ends the run before it changes anything.
-        replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
-        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
-        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
-        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
-            `other_keys`, and so are left in peace. None for all.
-        progress: Called now and then with how far the run is.
-        stop: Asked between batches; the run ends once it returns True.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store to allow. There is then
+            no guarantee for what they do to rows. Any other one ends the run before it changes anything.
+        replica_wait_s: How many seconds to wait, at most, until every replica of the store is up to date; 0 to check
+            once.
+        sessions: The ids of the sessions to work on; None for all. An id that does not exist is counted as left.
+        session_prefix: The beginning of the ids of the sessions to work on, compared byte for byte; None for all.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of other keys are counted as
+            `other_keys` and are not touched. None for all.
+        progress: Called from time to time with the progress of the run.
+        stop: Called between batches; the run ends when it returns True.
 
     Returns:
-        What was removed, and the path of the file, None where nothing was written. An outage ends the
-            run, and is reported as `stopped`.
+        What was removed, and the path of the file, None if nothing was written. An outage ends the run and is
+            reported as `stopped`.
 
     Raises:
-        TypeError: An argument is of the wrong type.
-        ValueError: An argument has a value that is not allowed. So is "unknown_key" without `kids` where there are
-            such rows: they may be those of another tenant.
-        StoreError: The store has triggers or the like that were not allowed, or cannot be worked on, or its
-            clock is behind this machine's: what is in time would count as expired.
-        ProviderConfigError: A provider cannot be worked with as it is set up.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that is not allowed. Also "unknown_key" without `kids`, if there are such
+            rows: they may belong to another tenant.
+        StoreError: The store has triggers or the like that were not allowed, or cannot be used, or its clock is
+            behind this machine's, so that rows that have not expired would count as expired.
+        ProviderConfigError: A provider cannot work with its settings.
         FileExistsError: There is a file at `export` already.
-        OSError: The file cannot be made, or written.
+        OSError: The file cannot be created or written.
     """
     outcome = arguments.discardable(outcome, ttl, all_realms_given=all_realms_given)
     settings = arguments.settings(
@@ -193,7 +192,8 @@ def _unnamed(rows: Mapping[str, int]) -> str:
     count = sum(rows.values())
     named = f"{count:,} row{'' if count == 1 else 's'} ({rows_by_kid(rows)})"
     return (
-        f"no given place has the keys of {named}, and they are in time: they may be another tenant's, so nothing was"
-        " removed. Give the places of their keys; or name the keys whose rows are to go, with kids= (--kid KID). With a"
-        " ttl, what is older is expired_unverified"
+        f"none of the given places of keys has the keys of {named}, which have not expired: they may be another"
+        " tenant's, so nothing was removed. Give the places of their keys; or name the keys whose rows to remove,"
+        " with kids= (--kid"
+        " KID). With a ttl, older rows are expired_unverified"
     )

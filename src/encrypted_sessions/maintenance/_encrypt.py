@@ -52,7 +52,7 @@ class _Encrypt(Resealing):
         row, now = classified.row, self.run.now
         if row.created_at is None:
             self.run.notice(
-                "the store keeps no times, so what was plaintext counts as written now: it expires a whole ttl from now"
+                "the store does not keep times, so plaintext rows count as written now: they expire one ttl from now"
             )
         stamp = now if row.created_at is None else max(0, min(int(row.created_at), now))
         try:
@@ -82,44 +82,45 @@ async def encrypt_plaintext(
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> EncryptReport:
-    """Seal under the active key what is plaintext and, with `upstream_key`, what the SDK's class wrote.
+    """Seal plaintext rows under the active key and, with `upstream_key`, rows that the SDK's class wrote.
 
-    Plaintext is a JSON object that is no envelope. It carries its row's own created time, never one
-    later than now; where the store keeps none, now, and a notice says so. Rows of the SDK's class
-    keep their token's timestamp. Every row stays in its place.
+    Plaintext is a JSON object that is not an envelope. It gets its row's own creation time, but never a later time
+    than now. If the store does not keep times, it gets the present time, and a notice says so. Rows of the SDK's
+    class keep their token's timestamp. Every row keeps its position.
 
-    From then on such a row is authentic, whoever wrote it: run this once, when only what you trust
-    has ever written to the store.
+    From then on such a row is authentic, whoever wrote it: run this once, and only if you trust everything that could
+    write to the store.
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        keys: The keys that rows are opened with, a ring or several: the first one's active key is the one to seal with.
+        keys: The keys to open rows with, a ring or several; the active key of the first one seals.
         dry_run: Only count what would be sealed.
-        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
-            for a session id. What is sealed here is of suite 1, in which it binds nothing: see `reencrypt`.
+        realm: The realm of rows of suite 2, several realms, each of which is tried, or a function that returns either
+            for a session id. Rows are sealed here in suite 1, where it has no effect: see `reencrypt`.
         upstream_key: The string that the SDK's own class was given, to seal its rows too (kid "hkdf-v1").
-        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
-            class stamped later are `unauthentic`. None for no end.
+        upstream_until: When the last process that writes with `upstream_key` was switched over: later rows of the
+            SDK's class are `unauthentic`. None for no end.
         batch: Rows changed at once, at most.
-        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
+        max_row_bytes: A row with more stored bytes is `too_large`: the report names it, and it stays.
         limit: Rows changed in all, at most.
-        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
-            What they make of a row is then not promised; any other one ends the run before it changes anything.
-        replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
-        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
-        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
-        progress: Called now and then with how far the run is.
-        stop: Asked between batches; the run ends once it returns True.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store to allow. There is then
+            no guarantee for what they do to rows. Any other one ends the run before it changes anything.
+        replica_wait_s: How many seconds to wait, at most, until every replica of the store is up to date; 0 to check
+            once.
+        sessions: The ids of the sessions to work on; None for all. An id that does not exist is counted as left.
+        session_prefix: The beginning of the ids of the sessions to work on, compared byte for byte; None for all.
+        progress: Called from time to time with the progress of the run.
+        stop: Called between batches; the run ends when it returns True.
 
     Returns:
         What was changed, and how much of it was `plaintext`. A dry run that found something to seal is not `ok`. An
-            outage ends the run, and is reported as `stopped`.
+            outage ends the run and is reported as `stopped`.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store has triggers or the like that were not allowed, or cannot be worked on.
-        ProviderConfigError: A provider cannot be worked with as it is set up.
+        StoreError: The store has triggers or the like that were not allowed, or cannot be used.
+        ProviderConfigError: A provider cannot work with its settings.
     """
     settings = arguments.settings(
         realm=realm,

@@ -43,39 +43,41 @@ async def erase(
     replica_wait_s: float = 60.0,
     stop: Callable[[], bool] | None = None,
 ) -> EraseReport:
-    """Remove every trace of these sessions: messages, the session's own row, what else the SDK noted.
+    """Remove every trace of these sessions: messages, the session's own row, and everything else that the SDK noted.
 
-    It needs no key. Nobody should write to these sessions meanwhile: what came in is counted as left.
-    So is a session that the store refuses to erase, and one that is not there; the others go on.
+    It needs no key. Nobody should write to these sessions meanwhile: rows that were added are counted as left. So are
+    sessions that the store refuses to erase, and sessions that do not exist; the others are erased.
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        sessions: The ids of sessions, one at least; or None, with `session_prefix`.
-        session_prefix: How the ids of the sessions begin, compared byte for byte. It needs `expect`, but for a dry run.
-        expect: How many sessions are to go: with another number than `named` of the report nothing is erased.
-        missing_ok: Whether a session that is not there, or a prefix that no id begins with, is well.
-        report: The path of a file that gets a line of JSON for each session that is gone, and says who erased it, when,
-            and what could not be reached. A run with the same file goes on after one that was killed: what stands there
-            is not missing.
+        sessions: The ids of sessions, at least one; or None, with `session_prefix`.
+        session_prefix: The beginning of the ids of the sessions, compared byte for byte. It needs `expect`, except in
+            a dry run.
+        expect: How many sessions to erase: if the number differs from `named` in the report, nothing is erased.
+        missing_ok: Whether to accept a session that does not exist, or a prefix that no id begins with.
+        report: The path of a file for one line of JSON per erased session, with who erased it, when, and what could
+            not be reached. A run with the same file continues after a run that was killed: sessions in the file do
+            not count as missing.
         export: The path of a file that does not exist yet, to which rows are written before they are erased, as
-            `discard` does; None for none. It is a copy that remains, and has no more than the rows.
-        dry_run: Only count what would be erased. The report file is read then, and neither made nor changed.
-        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
-            What they make of a row is then not promised; any other one ends the run before it changes anything.
-        replica_wait_s: Seconds to wait, at most, until each replica of the store has it too; 0 to look once.
-        stop: Asked between sessions; the run ends once it returns True.
+            `discard` does; None for none. It is a copy that remains, and contains only the rows.
+        dry_run: Only count what would be erased. The report file is then read, but not created or changed.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store to allow. There is then
+            no guarantee for what they do to rows. Any other one ends the run before it changes anything.
+        replica_wait_s: How many seconds to wait, at most, until every replica of the store has erased it too; 0 to
+            check once.
+        stop: Called between sessions; the run ends when it returns True.
 
     Returns:
-        What was erased, which sessions had no trace, and which `replicas` have it too. `stopped` is "store" if it did
-            not answer any more, "interrupted" if `stop` told it to, "expect" where the number was another one.
+        What was erased, which sessions had no trace, and which `replicas` have erased it too. `stopped` is "store" if
+            the store no longer answered, "interrupted" if `stop` returned True, "expect" if the number was different.
 
     Raises:
-        TypeError: An argument is of the wrong type.
-        ValueError: No session is named, or a prefix without `expect`.
+        TypeError: An argument has the wrong type.
+        ValueError: No session is named, or a prefix is given without `expect`.
         StoreError: The store refuses to erase any of them, or has triggers or the like that were not allowed.
-        FileExistsError: There is a file at `export` already; or the file `report` is no record of an erasure in this
-            store, or in use by another run.
-        OSError: A file cannot be made, read or written.
+        FileExistsError: There is a file at `export` already; or the file `report` is not a report of erasure in this
+            store, or is in use by another run.
+        OSError: A file cannot be created, read or written.
     """
     whole = arguments.store(store)
     expect, missing_ok = arguments.expected(expect), arguments.flag(missing_ok, "missing_ok")
@@ -135,7 +137,7 @@ async def _execute(
                 recorded = True
             await erasure.execute()
     except InterruptedRunError:
-        run.end("interrupted", f"it was told to stop; {STAYS_DONE}")
+        run.end("interrupted", f"it was asked to stop; {STAYS_DONE}")
     except StoreUnavailableError as error:
         run.end("store", f"{error}; {STAYS_DONE}")
     erasure.conclude()
@@ -150,8 +152,8 @@ async def _execute(
 def _other_number(named: int, expect: int) -> str:
     there = "1 session is" if named == 1 else f"{named:,} sessions are"
     return (
-        f"{there} there, or in the report file, and {expect:,} were expected: nothing was erased. See with a dry run,"
-        " and with `encrypted-sessions sessions`, which they are"
+        f"{there} there, or in the report file, but {expect:,} were expected: nothing was erased. A dry"
+        " run and `encrypted-sessions sessions` show which they are"
     )
 
 

@@ -72,44 +72,45 @@ async def inventory(
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> InventoryReport:
-    """Sessions and items by kid, version and outcome, how old and how large, and what each key is needed for.
+    """Count sessions and items by kid, version and outcome, with age and size, and say what each key is needed for.
 
-    With `keys` every row is opened, and the report's `conclusion` says which keys nothing depends on
-    any more, and from when on expiry frees the others. A row that does not open under the key that it
-    names is tried with the others that are at hand, and with those that their place lists: whoever can
-    write to the store can write any label.
-    Without keys labels are counted, and it says that they are not proof.
+    With `keys`, every row is opened, and the report's `conclusion` says which keys are no longer needed, and when
+    expiry frees the others. If a row does not open with the key that it names, the other held keys are tried, and
+    then those that their place lists: whoever can write to the store can write any label. Without keys, labels are
+    counted, and the report says that they are not proof.
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        keys: The keys that rows are opened with, a ring or several; None to count labels only.
-        ttl: Seconds after which an item expires. Without it a row expires only at an end that its writer
-            set, and the conclusion gives the age of the youngest row per key.
-        require_free: Kids on which nothing may depend: the report is not `ok`, and has them in `not_free`, unless each
-            is known to a place, and the whole store and its replicas need none of them. It takes `keys`.
-        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
-            for a session id. In suite 1 it binds nothing.
-        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
-        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
-            class stamped later are `unauthentic`. None for no end.
+        keys: The keys to open rows with, a ring or several; None to count only labels.
+        ttl: Seconds after which an item expires. Without it, a row expires only at an end that its writer set, and
+            the conclusion gives the age of the youngest row per key.
+        require_free: Kids on which nothing may depend: unless each of them is known to a place of keys, and neither
+            the whole store nor its replicas need it, the report is not `ok` and lists them in `not_free`. It needs
+            `keys`.
+        realm: The realm of rows of suite 2, several realms, each of which is tried, or a function that returns either
+            for a session id. It has no effect in suite 1.
+        upstream_key: The string that the SDK's own class was given as its key, to open its rows (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: later rows of the
+            SDK's class are `unauthentic`. None for no end.
         batch: Rows read at once, at most.
-        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
-        replica_wait_s: Seconds to wait, at most, until each replica of the store has what was counted; 0 to look once.
-        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
-        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
-        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
-            `other_keys`, and so are left in peace. None for all.
-        progress: Called now and then with how far the run is.
-        stop: Asked between batches; the run ends once it returns True.
+        max_row_bytes: A row with more stored bytes is `too_large`: the report names it, and it stays.
+        replica_wait_s: How many seconds to wait, at most, until every replica of the store has what was counted; 0 to
+            check once.
+        sessions: The ids of the sessions to work on; None for all. An id that does not exist is counted as left.
+        session_prefix: The beginning of the ids of the sessions to work on, compared byte for byte; None for all.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of other keys are counted as
+            `other_keys` and are not touched. None for all.
+        progress: Called from time to time with the progress of the run.
+        stop: Called between batches; the run ends when it returns True.
 
     Returns:
-        The counts, the keys, and the conclusion. An outage ends the run, and is reported as `stopped`.
+        The counts, the keys, and the conclusion. An outage ends the run and is reported as `stopped`.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store cannot be worked on.
-        ProviderConfigError: A provider cannot be worked with as it is set up.
+        StoreError: The store cannot be used.
+        ProviderConfigError: A provider cannot work with its settings.
     """
     settings = arguments.settings(
         ttl=ttl,
@@ -129,12 +130,14 @@ async def inventory(
     run = Run(arguments.store(store), rings, settings)
     wanted = WantedKids(arguments.kids(require_free or None, "require_free"), run.keys)
     if wanted.kids and rings is None:
-        raise ValueError("require_free needs keys: labels alone prove nothing")
+        raise ValueError("require_free needs keys, since labels alone prove nothing")
     operation = _Inventory(run, wanted)
     await Engine(operation).execute()
     run.notice_unmet_kids()
     if operation.rows.too_many_groups:
-        run.notice(f"more than {MOST_GROUPS} groups of rows: those of further kids are counted together, under none")
+        run.notice(
+            f"more than {MOST_GROUPS} groups of rows: the rows of further kids are counted together, without a kid"
+        )
     groups = operation.rows.groups()
     held = () if run.keys is None else run.keys.held_kids
     active_kid = operation.active_kid

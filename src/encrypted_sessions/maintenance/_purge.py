@@ -84,11 +84,11 @@ async def purge(
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> PurgeReport:
-    """Remove what is authentic and older than `ttl` seconds, or past the end that its writer set, and nothing else.
+    """Remove authentic rows that are older than `ttl` seconds, or past the end that their writer set, and nothing else.
 
-    An expired tool call stays while an output that answers it is in time: a notice counts them.
+    An expired tool call stays while its output has not expired: a notice counts such calls.
 
-    What cannot be opened is left, and counted: its age is only claimed. So is plaintext.
+    Rows that cannot be opened are left and counted, since their age is only claimed. So is plaintext.
 
     Args:
         store: A store from `open_store`, entered with `async with`.
@@ -97,35 +97,36 @@ async def purge(
         export: The path of a file that does not exist yet, to which rows are written before they are removed, as
             `discard` does; None for none.
         dry_run: Only count what would be removed.
-        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
-            for a session id. In suite 1 it binds nothing.
-        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
-        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
-            class stamped later are `unauthentic`. None for no end.
+        realm: The realm of rows of suite 2, several realms, each of which is tried, or a function that returns either
+            for a session id. It has no effect in suite 1.
+        upstream_key: The string that the SDK's own class was given as its key, to open its rows (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: later rows of the
+            SDK's class are `unauthentic`. None for no end.
         batch: Rows removed at once, at most.
-        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
+        max_row_bytes: A row with more stored bytes is `too_large`: the report names it, and it stays.
         limit: Rows removed in all, at most.
-        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
-            What they make of a row is then not promised; any other one ends the run before it changes anything.
-        replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
-        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
-        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
-        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
-            `other_keys`, and so are left in peace. None for all.
-        progress: Called now and then with how far the run is.
-        stop: Asked between batches; the run ends once it returns True.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store to allow. There is then
+            no guarantee for what they do to rows. Any other one ends the run before it changes anything.
+        replica_wait_s: How many seconds to wait, at most, until every replica of the store is up to date; 0 to check
+            once.
+        sessions: The ids of the sessions to work on; None for all. An id that does not exist is counted as left.
+        session_prefix: The beginning of the ids of the sessions to work on, compared byte for byte; None for all.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of other keys are counted as
+            `other_keys` and are not touched. None for all.
+        progress: Called from time to time with the progress of the run.
+        stop: Called between batches; the run ends when it returns True.
 
     Returns:
-        What was removed, what was left, and why. An outage ends the run, and is reported as `stopped`.
+        What was removed, what was left, and why. An outage ends the run and is reported as `stopped`.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store has triggers or the like that were not allowed, or cannot be worked on, or its
-            clock is behind this machine's: what is in time would count as expired.
-        ProviderConfigError: A provider cannot be worked with as it is set up.
+        StoreError: The store has triggers or the like that were not allowed, or cannot be used, or its clock is
+            behind this machine's, so that rows that have not expired would count as expired.
+        ProviderConfigError: A provider cannot work with its settings.
         FileExistsError: There is a file at `export` already.
-        OSError: The file cannot be made, or written.
+        OSError: The file cannot be created or written.
     """
     ttl = arguments.retention(ttl)
     settings = arguments.settings(
@@ -154,8 +155,8 @@ async def purge(
     run.notice_unmet_kids()
     if operation.kept:
         run.notice(
-            f"{_calls_stay(operation.kept)} until what answers it has expired too: without its call a session would"
-            " read an output alone, which a model refuses"
+            f"{_calls_stay(operation.kept)} until its output has expired too: without the call, a session"
+            " would return an output alone, which a model refuses"
         )
     return PurgeReport(**run.report_fields(), ttl=ttl, export=exporting.path)
 

@@ -27,7 +27,7 @@ from .telling import told
 
 __all__ = ["put_back"]
 
-_GOES_ON = f"{STAYS_DONE}, and the next run goes on from there"
+_GOES_ON = f"{STAYS_DONE}, and the next run continues from there"
 
 
 class _PutBack:
@@ -112,46 +112,48 @@ async def put_back(
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> PutBackReport:
-    """Put the rows of a file back that `discard`, `purge` or `erase` wrote, each under its primary key, with its time.
+    """Put back the rows of a file that `discard`, `purge` or `erase` wrote, each under its primary key, with its time.
 
-    A row is put back if it opens, and nothing else lies under its primary key. It is in its place then, in the
-    order of the session's history. The whole file is checked before its first row is put back; a run that was
-    stopped or killed goes on with the next one.
+    A row is put back if it opens and its primary key is free. It then has its former position in the session's
+    history. The whole file is checked before the first row is put back. If a run was stopped or killed, the next run
+    continues.
 
-    What a file has beside its rows is not proven by anything: keep it where only its owner writes.
+    Nothing proves what a file says beside its rows: keep it where only its owner can write.
 
     Args:
-        store: A store from `open_store`, entered with `async with`: of SQLite or PostgreSQL. Lists of Redis have no
-            free places, and files of `AdvancedSQLiteSession` more than rows.
+        store: A store from `open_store`, entered with `async with`: SQLite or PostgreSQL. Redis lists have no free
+            positions, and files of `AdvancedSQLiteSession` contain more than rows.
         keys: The keys that rows are opened with, a ring or several.
         export: The path of the file.
-        unverified: Put back, too, what does not open: it is as unreadable as it was.
-        incomplete: Take a file that lacks its last line, with the count and the SHA-256, as a killed run leaves it.
+        unverified: Also put back rows that do not open, as unreadable as they were.
+        incomplete: Accept a file without its last line, which has the count and the SHA-256, as a killed run leaves
+            it.
         dry_run: Only count what would be put back.
-        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
-            for a session id. In suite 1 it binds nothing.
-        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
-        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
-            class stamped later are `unauthentic`. None for no end.
+        realm: The realm of rows of suite 2, several realms, each of which is tried, or a function that returns either
+            for a session id. It has no effect in suite 1.
+        upstream_key: The string that the SDK's own class was given as its key, to open its rows (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: later rows of the
+            SDK's class are `unauthentic`. None for no end.
         batch: Rows put back at once, at most.
-        max_row_bytes: A row with more bytes is `too_large`: it is named in the report, and stays in the file.
-        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
-            What they make of a row is then not promised; any other one ends the run before it changes anything.
-        replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
-        progress: Called now and then with how far the run is.
-        stop: Asked between batches; the run ends once it returns True.
+        max_row_bytes: A row with more bytes is `too_large`: the report names it, and it stays in the file.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store to allow. There is then
+            no guarantee for what they do to rows. Any other one ends the run before it changes anything.
+        replica_wait_s: How many seconds to wait, at most, until every replica of the store is up to date; 0 to check
+            once.
+        progress: Called from time to time with the progress of the run.
+        stop: Called between batches; the run ends when it returns True.
 
     Returns:
-        What was put back, what was there `already` with the same bytes, and what was left, and why. An outage ends
-            the run, and is reported as `stopped`.
+        What was put back, what was there `already` with the same bytes, what was left, and why. An outage ends the
+            run and is reported as `stopped`.
 
     Raises:
-        TypeError: An argument is of the wrong type.
-        ValueError: An argument has a value that is not allowed; or the file is no export, was cut or changed, or is of
-            another kind of store.
-        StoreError: The store is none into which rows can be put back, has triggers or the like that were not allowed,
-            or cannot be worked on.
-        ProviderConfigError: A provider cannot be worked with as it is set up.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that is not allowed; or the file is not an export, was cut or changed, or
+            comes from another kind of store.
+        StoreError: Rows cannot be put back into this store, it has triggers or the like that were not allowed, or
+            cannot be worked on.
+        ProviderConfigError: A provider cannot work with its settings.
         OSError: The file cannot be read.
     """
     settings = arguments.settings(
@@ -180,7 +182,7 @@ async def put_back(
             await run.refuse_side_effects()
             await operation.go_through_file()
         except InterruptedRunError:
-            run.end("interrupted", f"it was told to stop; {_GOES_ON}")
+            run.end("interrupted", f"it was asked to stop; {_GOES_ON}")
         except KeyProviderError as error:
             if isinstance(error, ProviderConfigError) and not run.found:
                 raise
@@ -190,8 +192,8 @@ async def put_back(
         already = operation.already
     if rows.repeated:
         run.notice(
-            f"{rows.repeated:,} lines of the file are of rows that changed while they were taken out; the last line of"
-            " each such row is what was put back"
+            f"{rows.repeated:,} lines of the file belong to rows that changed while they were removed; the"
+            " last line of each such row was put back"
         )
     await replicas.wait()
     return PutBackReport(**run.report_fields(), export=path, already=already)

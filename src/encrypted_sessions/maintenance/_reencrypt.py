@@ -106,54 +106,55 @@ async def reencrypt(
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> ReencryptReport:
-    """Seal again under the active key what older keys sealed; every item keeps its timestamp.
+    """Seal rows of older keys again under the active key; every item keeps its timestamp.
 
-    Rows that name the active key already are not touched, so a second run changes nothing, and a
-    run that was killed goes on. Rows of the SDK's class are resealed when `upstream_key` is given.
-    What does not open is left, and counted.
+    Rows that already name the active key are not touched, so a second run changes nothing, and a run that was killed
+    can be continued. Rows of the SDK's class are resealed if `upstream_key` is given. Rows that do not open are left
+    and counted.
 
-    Each row stays in its suite, with the end that its writer set and in its realm, unless `suite` is given: then all
-    rows come into that one, those under the active key, too.
+    Each row stays in its suite and realm, with the end that its writer set, unless `suite` is given: then all rows
+    move to that suite, including those under the active key.
 
-    Several rings may belong to several tenants, and every row that is met comes under the first one's key. So with
-    more than one it wants to be told which rows: `kids`, or `all_sessions=True`.
+    Several rings may belong to several tenants, and every row gets the first ring's key. So with more than one ring,
+    say which rows to seal: `kids`, or `all_sessions=True`.
 
     Args:
         store: A store from `open_store`, entered with `async with`.
-        keys: The keys that rows are opened with, a ring or several: the first one's active key is the one to seal with.
-        from_kid: Only what this key sealed; None for every key but the active one. The same as one of `kids`.
-        all_sessions: With several rings: whatever any of them opens.
-        suite: The suite that rows come into: 2, which takes `ttl`; or 1, which has no place for a writer's end, and
-            takes no `realm`. None for each row's own.
+        keys: The keys to open rows with, a ring or several; the active key of the first one seals.
+        from_kid: Only rows that this key sealed; None for every key but the active one. The same as one of `kids`.
+        all_sessions: With several rings: every row that any of them opens.
+        suite: The suite to move rows to: 2, which needs `ttl`; or 1, which cannot store a writer's end and does not
+            allow `realm`. None for each row's own suite.
         ttl: With `suite=2`: how many seconds after its timestamp a row of suite 1 expires from then on, whatever a
-            reader's ttl says; None for never. Rows of suite 2 keep the end that they have.
-        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
-            for a session id. Rows of suite 1 come into the one that there is.
-        dry_run: Only count what would be sealed again, and under which key and of which suite it is.
-        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
-        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
-            class stamped later are `unauthentic`. None for no end.
+            reader's ttl is; None for never. Rows of suite 2 keep their end.
+        realm: The realm of rows of suite 2, several realms, each of which is tried, or a function that returns either
+            for a session id. Rows of suite 1 get this realm, which must be a single one.
+        dry_run: Only count what would be sealed again, by its present key and suite.
+        upstream_key: The string that the SDK's own class was given as its key, to open its rows (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: later rows of the
+            SDK's class are `unauthentic`. None for no end.
         batch: Rows changed at once, at most.
-        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
+        max_row_bytes: A row with more stored bytes is `too_large`: the report names it, and it stays.
         limit: Rows changed in all, at most.
-        allow_triggers: Names of triggers, generated columns and virtual tables of the store that may be there.
-            What they make of a row is then not promised; any other one ends the run before it changes anything.
-        replica_wait_s: Seconds to wait, at most, until each replica of the store has the same; 0 to look once.
-        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
-        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
-        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
-            `other_keys`, and so are left in peace. None for all.
-        progress: Called now and then with how far the run is.
-        stop: Asked between batches; the run ends once it returns True.
+        allow_triggers: Names of triggers, generated columns and virtual tables of the store to allow. There is then
+            no guarantee for what they do to rows. Any other one ends the run before it changes anything.
+        replica_wait_s: How many seconds to wait, at most, until every replica of the store is up to date; 0 to check
+            once.
+        sessions: The ids of the sessions to work on; None for all. An id that does not exist is counted as left.
+        session_prefix: The beginning of the ids of the sessions to work on, compared byte for byte; None for all.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of other keys are counted as
+            `other_keys` and are not touched. None for all.
+        progress: Called from time to time with the progress of the run.
+        stop: Called between batches; the run ends when it returns True.
 
     Returns:
-        What was changed, what was left, and why. An outage ends the run, and is reported as `stopped`.
+        What was changed, what was left, and why. An outage ends the run and is reported as `stopped`.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store has triggers or the like that were not allowed, or cannot be worked on.
-        ProviderConfigError: A provider cannot be worked with as it is set up.
+        StoreError: The store has triggers or the like that were not allowed, or cannot be used.
+        ProviderConfigError: A provider cannot work with its settings.
     """
     rings = arguments.keys(keys)
     named = [*arguments.kids(kids, "kids"), *([] if from_kid is None else [arguments.kid(from_kid, "from_kid")])]
@@ -176,9 +177,9 @@ async def reencrypt(
     moves_to, lives_s = arguments.suite(suite, ttl, settings.realms)
     if len(rings) > 1 and not (arguments.flag(all_sessions, "all_sessions") or settings.is_limited):
         raise RefusedUseError(
-            "with several places of keys every row that any of them opens would come under the first one's key, another"
-            " tenant's too; say which with kids= (--kid KID) or sessions= (--session ID), or all_sessions=True"
-            " (--all-sessions)"
+            "with several places of keys, every row that any of them opens would get the first one's key, including"
+            " other tenants' rows; say which rows with kids= (--kid KID) or sessions= (--session ID), or give"
+            " all_sessions=True (--all-sessions)"
         )
     run = Run(arguments.store(store), rings, settings)
     operation = _Reencrypt(run, Move(moves_to, lives_s, settings.realms))
@@ -187,7 +188,9 @@ async def reencrypt(
     if moved.lost_their_end:
         run.notice(_ends_are_lost(moved.lost_their_end, dry_run=settings.dry_run))
     if operation.active_kid in settings.kids and moves_to is None:
-        run.notice(f"{operation.active_kid} is the active key, under which rows stay: give the key to move away from")
+        run.notice(
+            f"{operation.active_kid} is the active key, whose rows are not changed: give the key to move away from"
+        )
     run.notice_unmet_kids(operation.active_kid)
     return ReencryptReport(
         **run.report_fields(),
@@ -203,6 +206,6 @@ async def reencrypt(
 def _ends_are_lost(rows: int, *, dry_run: bool) -> str:
     have = "have" if dry_run else "had"
     return (
-        f"suite 1 has no place for the end that a writer sets: {rows:,} of these rows {have} one, and without it a"
-        " reader's ttl alone says when they expire"
+        f"suite 1 cannot store the end that a writer sets: {rows:,} of these rows {have} one, and without"
+        " it only a reader's ttl decides when they expire"
     )

@@ -76,9 +76,9 @@ async def list_sessions(
         after: Only those whose ids come after this one in the order of bytes.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store cannot be worked on.
+        StoreError: The store cannot be used.
     """
     session_filter(None, session_prefix)
     arguments.kid(kid, "kid")

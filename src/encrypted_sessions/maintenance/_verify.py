@@ -52,36 +52,36 @@ async def verify(
     progress: Callable[[Progress], object] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> VerifyReport:
-    """Open every row. In order is what opens, in time or expired by `ttl`, and what was erased with its key.
+    """Open every row. Valid rows are those that open, expired by `ttl` or not, and those whose key was destroyed.
 
     Args:
         store: A store from `open_store`, entered with `async with`.
         keys: The keys that rows are opened with, a ring or several.
-        ttl: Seconds after which an item expires. Without it a row expires only at an end that its writer set.
-        realm: The realm that rows of suite 2 are of, several of which each is tried, or a function that gives either
-            for a session id. In suite 1 it binds nothing.
-        upstream_key: The string that the SDK's own class was given, to open its rows (kid "hkdf-v1").
-        upstream_until: When the last process that writes with `upstream_key` was switched over: rows of the SDK's
-            class stamped later are `unauthentic`. None for no end.
+        ttl: Seconds after which an item expires. Without it, a row expires only at an end that its writer set.
+        realm: The realm of rows of suite 2, several realms, each of which is tried, or a function that returns either
+            for a session id. It has no effect in suite 1.
+        upstream_key: The string that the SDK's own class was given as its key, to open its rows (kid "hkdf-v1").
+        upstream_until: When the last process that writes with `upstream_key` was switched over: later rows of the
+            SDK's class are `unauthentic`. None for no end.
         batch: Rows read at once, at most.
-        max_row_bytes: A row with more stored bytes is `too_large`: it is named in the report, and stays.
-        sessions: The ids of the sessions to work on; None for all. One that is not there is counted as left.
-        session_prefix: How the ids begin of the sessions to work on, compared byte for byte; None for all.
-        kids: Only rows that name one of these keys, as `inventory` shows them; rows of others are counted as
-            `other_keys`, and so are left in peace. None for all.
-        progress: Called now and then with how far the run is.
-        stop: Asked between batches; the run ends once it returns True.
+        max_row_bytes: A row with more stored bytes is `too_large`: the report names it, and it stays.
+        sessions: The ids of the sessions to work on; None for all. An id that does not exist is counted as left.
+        session_prefix: The beginning of the ids of the sessions to work on, compared byte for byte; None for all.
+        kids: Only rows that name one of these keys, as `inventory` shows them; rows of other keys are counted as
+            `other_keys` and are not touched. None for all.
+        progress: Called from time to time with the progress of the run.
+        stop: Called between batches; the run ends when it returns True.
 
     Returns:
-        What is not in order, as `left`; up to 20 of such rows are named in `findings`. Rows of destroyed keys are
-            counted by key, with their times: nobody can check what they say. An outage ends
-            the run, and is reported as `stopped`.
+        Rows that are not valid, as `left`; `findings` names up to 20 of them. Rows of destroyed keys are counted by
+            key, with their times: nobody can check what they say. An outage ends the run and is reported as
+            `stopped`.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: An argument has a value that is not allowed.
-        StoreError: The store cannot be worked on.
-        ProviderConfigError: A provider cannot be worked with as it is set up.
+        StoreError: The store cannot be used.
+        ProviderConfigError: A provider cannot work with its settings.
     """
     settings = arguments.settings(
         ttl=ttl,

@@ -54,10 +54,10 @@ DISCARDABLE = (
 DEFAULT_MAX_ROW_BYTES = 64 * 2**20
 
 _NOT_DISCARDABLE = {
-    "ok": "it can be read; to remove whole sessions there is erase",
-    "expired": "purge removes it, and needs no export",
-    "too_large": "nobody has looked what it is; raise max_row_bytes (--max-row-bytes)",
-    "key_disabled": "its key may come back; enable the key, or destroy it for good, which makes it erased",
+    "ok": "it can be read; to remove whole sessions, use erase",
+    "expired": "purge removes it, without an export",
+    "too_large": "it was not read; raise max_row_bytes (--max-row-bytes)",
+    "key_disabled": "its key may come back; enable the key, or destroy it permanently, which makes it erased",
 }
 
 _Callable = TypeVar("_Callable", bound=Callable[..., object])
@@ -66,7 +66,7 @@ _Callable = TypeVar("_Callable", bound=Callable[..., object])
 def store(value: object) -> WholeStore:
     """A store from `open_store`."""
     if not isinstance(value, WholeStore):
-        raise TypeError(f"store must be what open_store(url) gives, entered with 'async with', not {kind_of(value)}")
+        raise TypeError(f"store must be what open_store(url) returns, entered with 'async with', not {kind_of(value)}")
     return value
 
 
@@ -75,7 +75,7 @@ def keys(value: object) -> tuple[KeyRing, ...]:
     if not isinstance(value, (list, tuple)):
         return (checks.key_ring(value, "keys"),)
     if not value:
-        raise ValueError("keys is empty; give a KeyRing, or a list of them of which the first has the key to seal with")
+        raise ValueError("keys is empty; give a KeyRing, or a list of them, of which the first one seals")
     return tuple(checks.key_ring(one, "each of keys") for one in value)
 
 
@@ -125,22 +125,22 @@ def suite(value: object, ttl: object, realms: Realms) -> tuple[int | None, int |
         value = sealing_arguments.suite(value, "suite")
     if value is None or value == BINDS_NO_REALM:
         if ttl is not UNSET:
-            raise ValueError("ttl goes with suite=2 (--suite 2): it is the end of rows that come from suite 1")
+            raise ValueError("ttl goes with suite=2 (--suite 2): it sets the end of rows that come from suite 1")
         if value is not None and realms.always != ("",):
             raise ValueError(
-                f"suite={value} takes no realm: its keys have none in them, so that rows of one realm would open in"
-                " every other one that has the same key"
+                f"suite={value} does not allow a realm: its keys do not depend on one, so rows of one realm"
+                " would open in every other realm with the same key"
             )
         return value, None
     if ttl is UNSET:
         raise ValueError(
-            f"suite={value} needs ttl= (--ttl): rows of suite 1 have no end of their own, and get the one of so many"
-            " seconds after they were sealed; None (--ttl none) for never"
+            f"suite={value} needs ttl= (--ttl): rows of suite 1 have no end of their own, and get an end that"
+            " many seconds after they were sealed; None (--ttl none) for never"
         )
     if realms.always is not None and len(realms.always) > 1:
         raise ValueError(
-            f"suite={value} takes one realm, which rows of suite 1 come into, not {len(realms.always)}; where it"
-            " depends on the session, give realm= a function of its id, or run it for the sessions of each"
+            f"suite={value} allows one realm, which rows of suite 1 get, not {len(realms.always)}; if it depends"
+            " on the session, give realm= a function of its id, or run it separately for the sessions of each realm"
         )
     return value, checks.ttl(ttl)
 
@@ -207,20 +207,20 @@ def discardable(outcome: object, ttl: int | None, *, all_realms_given: object = 
     if not isinstance(outcome, str):
         raise TypeError(f"outcome must be one of {', '.join(DISCARDABLE)}, not {type(outcome).__name__}")
     if outcome in _NOT_DISCARDABLE:
-        raise ValueError(f"outcome {outcome!r} is not for discarding: {_NOT_DISCARDABLE[outcome]}")
+        raise ValueError(f"outcome {outcome!r} cannot be discarded: {_NOT_DISCARDABLE[outcome]}")
     if outcome not in DISCARDABLE:
         raise ValueError(f"outcome must be one of {', '.join(DISCARDABLE)}, not a str of {len(outcome)} characters")
     if outcome == "expired_unverified" and ttl is None:
         raise ValueError("outcome 'expired_unverified' needs ttl=: without one nothing of suite 1 counts as expired")
     if flag(all_realms_given, "all_realms_given") and outcome != "unauthentic":
-        raise ValueError("all_realms_given (--all-realms-given) goes with the outcome 'unauthentic' alone")
+        raise ValueError("all_realms_given (--all-realms-given) goes only with the outcome 'unauthentic'")
     return outcome
 
 
 def refuse_kids_of_none(outcome: str, named: Collection[str]) -> None:
     """Raise ValueError where rows of that outcome name no key, so that keys choose none of them."""
     if named and outcome in ("malformed", "plaintext", "unsupported"):
-        raise ValueError(f"rows of the outcome {outcome!r} name no key, so kids= (--kid) chooses none of them")
+        raise ValueError(f"rows of the outcome {outcome!r} do not name a key, so kids= (--kid) selects none of them")
 
 
 def _path(value: object, argument: str, of: str) -> str:

@@ -40,7 +40,7 @@ _REVISIT_AFTER_S, _REVISIT_AFTER_AT_MOST_S = 0.05, 1.0
 #: What was deferred is decided when so many rows were looked at since the last time.
 _DEFERRED_FOR_ROWS = 5_000
 
-_GOES_ON = f"{STAYS_DONE}, and the next run goes on from there"
+_GOES_ON = f"{STAYS_DONE}, and the next run continues from there"
 
 
 class Engine:
@@ -69,7 +69,7 @@ class Engine:
         try:
             await self._go_through_store()
         except InterruptedRunError:
-            run.end("interrupted", f"it was told to stop; {_GOES_ON}")
+            run.end("interrupted", f"it was asked to stop; {_GOES_ON}")
         except KeyProviderError as error:
             if isinstance(error, ProviderConfigError) and not run.found:
                 raise
@@ -246,7 +246,7 @@ class Engine:
             return False
         if run.scheduled == run.most_changes:
             run.end(
-                "limit", f"{run.scheduled} rows were changed, as many as there were at the start: more came in since"
+                "limit", f"{run.scheduled} rows were changed, as many as there were at the start: more were added since"
             )
             return False
         self._writer.add(change)

@@ -84,7 +84,7 @@ class Erasure:
                     self.named += self._stands(self._record, session_id)
         if not self.named:
             self._count_missing = 1
-            self._run.notice(f"no session's id begins with {prefix!r}")
+            self._run.notice(f"no session id begins with {prefix!r}")
 
     def _stands(self, record: ErasureRecord, session_id: str) -> bool:
         """Whether the record has a session that is not there as gone, or as begun by a run that was killed."""

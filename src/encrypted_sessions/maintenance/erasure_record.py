@@ -62,7 +62,7 @@ class ErasureRecord:
 
     def _check(self, file: int, *, read_only: bool) -> None:
         if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise self._refused("is no file")
+            raise self._refused("is not a file")
         if not read_only:
             self._lock(file)
 
@@ -88,9 +88,9 @@ class ErasureRecord:
             noted = self._parsed(line)
             event = noted.get("event")
             if number == 1 and (event, noted.get("command"), noted.get("format")) != ("run", "erase", _FORMAT):
-                raise self._refused("is no record of erase")
+                raise self._refused("is not a report of erase")
             if event == "run" and noted.get("store") != self._store:
-                raise self._refused("is of another store")
+                raise self._refused("belongs to another store")
             if event == "begin":
                 self.in_doubt.update(dict.fromkeys(noted["sessions"]))
             elif event in ("erased", "missing"):
@@ -105,7 +105,7 @@ class ErasureRecord:
                 return noted
         except ValueError:
             pass
-        raise self._refused("has a line that no erase wrote")
+        raise self._refused("has a line that was not written by erase")
 
     def _refused(self, why: str) -> FileExistsError:
         return FileExistsError(f"the report file {self.path} {why}; name another one. Nothing was erased")

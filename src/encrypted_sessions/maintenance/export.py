@@ -104,8 +104,8 @@ async def export_session(run: Run, session_id: str, export: Export) -> None:
     while rows:
         if any(row.unread not in (None, HAS_NULL) for row in rows):
             raise UnsuitableStoreError(
-                f"the session {session_id!r} has a row of more than {run.settings.max_row_bytes:,} bytes, which is not"
-                " read and so not copied: the session stays as it is. Erase it without an export"
+                f"the session {session_id!r} has a row of more than {run.settings.max_row_bytes:,} bytes, which cannot"
+                " be copied: the session stays as it is. Erase it without an export"
             )
         await export.write(rows)
         rows = await run.call(partial(run.store.session_rows, session_id, rows[-1], _PAGE))

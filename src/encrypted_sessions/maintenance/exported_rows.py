@@ -25,7 +25,7 @@ _PAGE_BYTES = 4 * 2**20
 #: How many bytes JSON takes for one byte of a row, at most, and for what stands around it.
 _JSON_BYTES, _FRAME_BYTES = 6, 10_000
 
-_INCOMPLETE = "To take the rows that are there: incomplete=True, on the command line --incomplete"
+_INCOMPLETE = "To use the rows that are there: incomplete=True, or on the command line --incomplete"
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
@@ -69,9 +69,9 @@ class ExportedRows:
                     break
                 raise self._unfit(f"it was cut off in its line {number}. {_INCOMPLETE}")
             if told is None:
-                raise self._unfit(f"its line {number} is no row of an export")
+                raise self._unfit(f"its line {number} is not a row of an export")
             if not _is_number(told["id"]):
-                raise self._unfit("its rows have no number as their primary key: they are of another kind of store")
+                raise self._unfit("its rows do not have a number as primary key: they come from another kind of store")
             found.update(line)
             ids.append(told["id"])
         else:
@@ -86,11 +86,11 @@ class ExportedRows:
     def _check_end(self, told: dict[str, Any], kind: str, found: dict[str, Any]) -> None:
         """See that the last line is true, and the last."""
         if self._file.read(1):
-            raise self._unfit("something follows the line with the count of its rows")
+            raise self._unfit("there is more after the line with the count of its rows")
         if {name: told.get(name) for name in found} != found:
-            raise self._unfit("it is not what was written: its last line has another count, or another SHA-256")
+            raise self._unfit("it was changed: its last line has another count or another SHA-256")
         if told.get("store") != kind:
-            raise self._unfit(f"it is of another kind of store ({told.get('store')}), and this one is {kind}")
+            raise self._unfit(f"it comes from another kind of store ({told.get('store')}); this one is {kind}")
 
     def pages(self, count: int) -> Iterator[list[StoredRow]]:
         """The rows, up to `count` at once, fewer where they are large. After `check`."""
@@ -122,7 +122,7 @@ class ExportedRows:
         self._file.seek(0)
         while line := self._file.readline(self._longest):
             if len(line) == self._longest and not line.endswith(b"\n"):
-                raise self._unfit("it has a line that is longer than max_row_bytes (--max-row-bytes) allows")
+                raise self._unfit("it has a line longer than max_row_bytes (--max-row-bytes) allows")
             yield line
 
     def _parsed(self, line: bytes) -> dict[str, Any] | None:

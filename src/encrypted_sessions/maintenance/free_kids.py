@@ -39,7 +39,9 @@ class WantedKids:
             answer = await self._keys.answer(kid)
             if isinstance(answer, str) and answer not in _KNOWN:
                 self._unknown[kid] = (
-                    "no place that was asked knows it" if answer == "unknown_key" else "its place did not answer for it"
+                    "no place of keys that was asked has it"
+                    if answer == "unknown_key"
+                    else "its place of keys did not answer"
                 )
 
     async def unknown(self) -> Mapping[str, str]:
@@ -88,14 +90,14 @@ def _need(use: KeyUse | None) -> str | None:
 def _doubt(run: Run, groups: Iterable[Group]) -> str | None:
     """What leaves it open for any key."""
     if run.stopped is not None:
-        return "the run did not get through the whole store"
+        return "the run did not read the whole store"
     if run.settings.is_limited:
-        return "only some rows were looked at, as was asked for"
+        return "only some rows were read, as requested"
     doubtful = {reason: run.left.get(reason, 0) for reason in _IN_DOUBT}
     doubtful |= {"unsupported": run.found.get("unsupported", 0), "of further keys": of_further_keys(groups)}
     rows = ", ".join(f"{count:,} {reason}" for reason, count in doubtful.items() if count)
     if rows:
-        return f"of some rows nobody knows which key they need ({rows})"
+        return f"it is not known which key some rows need ({rows})"
     if any(not replica.replayed for replica in run.replicas):
         return "a replica has an older state of the store"
     return None

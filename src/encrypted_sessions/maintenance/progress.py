@@ -13,11 +13,11 @@ _EVERY_S = 0.2
 
 
 class Progress(NamedTuple):
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         seen: Rows that were looked at.
-        total: A guess at how many there are: they were counted at the start, and the store goes on living.
+        total: An estimate of how many there are: they were counted at the start, and the store may change meanwhile.
         changed: Rows that were replaced or removed.
         elapsed_s: Seconds since the start.
     """
@@ -34,7 +34,7 @@ class Progress(NamedTuple):
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left, if it goes on at this rate; None while nothing is known."""
+        """Seconds left at this rate; None while it is not known."""
         return max(self.total - self.seen, 0) / self.rate if self.rate > 0 else None
 
 

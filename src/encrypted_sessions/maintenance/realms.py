@@ -53,8 +53,8 @@ class Realms:
         realms = self.of(session_id)
         if len(realms) > 1:
             raise ValueError(
-                f"what realm gives for a session has {len(realms)} realms: to move rows of suite 1 to suite 2 it has to"
-                " be one"
+                f"realm gives {len(realms)} realms for a session, but to move rows of suite 1 to suite"
+                " 2 it must give one"
             )
         return realms[0]
 

@@ -42,9 +42,9 @@ class ReplicaWatch:
         try:
             await self._wait()
         except InterruptedRunError:
-            run.end("interrupted", f"it was told to stop while it waited for replicas; {STAYS_DONE}")
+            run.end("interrupted", f"it was asked to stop while it waited for replicas; {STAYS_DONE}")
         except StoreUnavailableError as error:
-            run.end("store", f"{error}; whether each replica has the same is not known. {STAYS_DONE.capitalize()}")
+            run.end("store", f"{error}; it is not known whether every replica is up to date. {STAYS_DONE.capitalize()}")
 
     async def _wait(self) -> None:
         run = self._run
@@ -91,7 +91,7 @@ class ReplicaWatch:
             if _has(replica, log_end):
                 yield ReplicaState(name, replayed=True, missing=None, to_do=None)
             else:
-                name = name if known in connected else f"{name}, not connected any more"
+                name = name if known in connected else f"{name}, no longer connected"
                 missing = None if at is None else log_end - at
                 yield ReplicaState(name, replayed=False, missing=missing, to_do=replica.advice)
 
@@ -117,6 +117,6 @@ def _has(replica: Replica, log_end: int) -> bool:
 
 def _taken_over(location: str) -> str:
     return (
-        f"another server answers for {location} than at the beginning of the run, or this one has lost what it had:"
-        " some of what was read or changed may be otherwise there. Run it again"
+        f"another server answers for {location} than at the beginning of the run, or this one has lost data:"
+        " some of what was read or changed may be different there. Run it again"
     )

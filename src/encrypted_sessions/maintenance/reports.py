@@ -39,7 +39,7 @@ class RowFinding:
         session_id: The session that the row is in.
         row_id: The primary key, or in Redis the list's key and the place in it, as text.
         outcome: What the row is.
-        kid: The kid that it names; None where it names none, or something that is no kid.
+        kid: The kid that it names; None if it names none, or something that is not a kid.
     """
 
     session_id: str
@@ -75,7 +75,7 @@ class Report:
             no reason to open, or could not, are "not_opened".
         changed: Rows that were replaced, or removed; in a dry run, that would have been.
         left: Rows that this command is there for, or that stand in its way, and that are as they were,
-            by reason. `LEFT` explains the reasons that are no outcomes.
+            by reason. `LEFT` explains the reasons that are not outcomes.
         stopped: None for a run that went through the whole store.
         stopped_because: Why it did not.
         findings: Up to 20 of the rows that were left.
@@ -89,7 +89,7 @@ class Report:
         dry_run: Whether changes were only counted.
         only: The sessions that the run was limited to, in words; None for all.
         kids: The keys that the run was limited to; () for all.
-        other_keys: Rows of keys that it was not there for, by the kid that they name; what is no kid, and what
+        other_keys: Rows of keys that it was not there for, by the kid that they name; what is not a kid, and what
             comes after the first 300 of them, counts as "others".
     """
 
@@ -133,11 +133,11 @@ class Group:
 
     Attributes:
         kid: The kid that these rows name; None where they name none that is one.
-        version: The envelope's version; None for what is no envelope.
+        version: The envelope's version; None for what is not an envelope.
         outcome: What these rows are.
         items: How many there are.
         sessions: In how many sessions: exact up to 2,048, and beyond that an estimate, off by some 3 %.
-        sessions_exact: Whether `sessions` is no estimate.
+        sessions_exact: Whether `sessions` is exact.
         oldest: The oldest of the tokens' timestamps, for plaintext of the rows' created times; None
             where there is neither. It is proven only for "ok", "expired" and "not_yet_valid".
         newest: The newest of them, likewise.
@@ -383,7 +383,7 @@ LEFT: Mapping[str, str] = {
     "key_not_answered": "the key's place refused to answer for their key; see the notices",
     "key_not_asked": "too many keys were named that do not exist; somebody may be writing made-up key ids",
     "mislabelled": "they name a key that does not open them, and another one does: somebody changed their labels",
-    "not_exact": "plaintext that JSON cannot give back as it is (NaN, an infinity), or of a session id that is no text",
+    "not_exact": "plaintext that JSON cannot represent exactly (NaN, an infinity), or its session id is not text",
     "place_ahead": (
         "their primary key is higher than any that the database has given, so that it would give it again; it was put"
         " back from an older state: raise its sequence (setval), then run it again"

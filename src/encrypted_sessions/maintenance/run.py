@@ -217,16 +217,17 @@ class Run:
         refused = [effect for effect in found if effect.name not in self.settings.allow_triggers]
         if refused:
             raise UnsuitableStoreError(
-                f"{self.store.location} has {_named(refused)}: what becomes of a row there is not this library's doing"
-                " alone, so that plaintext may be kept elsewhere, and more removed than was counted. Nothing was"
-                " changed. Take it away for the run, or allow it by its name (allow_triggers=, on the command line"
+                f"{self.store.location} has {_named(refused)}: they can copy plaintext elsewhere,"
+                " or remove more than is counted. Nothing was changed. Remove it for the"
+                " run, or allow it by its name (allow_triggers=, or on the command line"
                 " --allow-trigger NAME)"
             )
         if found:
             self.most_changes = await self.call(self.store.count)
             self.notice(
-                f"allowed was {_named(found)}: so it cannot be promised that what was replaced or removed is kept"
-                " nowhere else, that what was written stays as it was, and that no other row was changed or removed"
+                f"{_named(found)} was allowed: so it is not guaranteed that replaced or removed rows are"
+                " kept nowhere else, that written rows stay as they were written, and that no other row was"
+                " changed or removed"
             )
 
     # Time.
@@ -241,11 +242,11 @@ class Run:
 
         The store's clock is asked for once in a run.
         """
-        await self._compare_clocks(1, "ahead of", "what is in time would count as expired")
+        await self._compare_clocks(1, "ahead of", "rows that have not expired would count as expired")
 
     async def refuse_a_slow_clock(self) -> None:
         """Raise StoreError where this machine's clock is behind: what is in time would count as from the future."""
-        await self._compare_clocks(-1, "behind", "what is in time would count as from the future")
+        await self._compare_clocks(-1, "behind", "rows that have not expired would count as not yet valid")
 
     async def _compare_clocks(self, sign: int, how: str, harm: str) -> None:
         if self._clock_compared:

@@ -18,17 +18,17 @@ class RunEvent(NamedTuple):
     """The start, or the end, of a run over a whole store, by the function or the command. Both carry one `sequence`.
 
     Attributes:
-        at: When it was told, in UTC.
+        at: When it was reported, in UTC.
         sequence: Its number in this process.
         command: The command's name, such as "purge" or "put-back".
         phase: "start" or "end".
         store: Where the store is, without a password.
-        report: At the end what the run reports; None at the start, after a failure, and of commands that have none
+        report: At the end, the run's report; None at the start, after a failure, and for commands without a report
             (`inspect`, `sessions`).
-        error: The name of the class of what was raised; None where nothing was, and at the start. A run that ended
-            early, and reports that, has none: see `report.stopped`.
+        error: The class name of the error that was raised; None if there was none, and at the start. A run that ended
+            early and reports that has no error: see `report.stopped`.
         took_s: Seconds from the start; 0 at the start.
-        context: What `audit_context` said.
+        context: The values of `audit_context`.
     """
 
     at: datetime

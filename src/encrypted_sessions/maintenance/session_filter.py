@@ -51,7 +51,7 @@ class SessionFilter:
         ids = self.ids
         if not isinstance(ids, SessionIds) or not (ids.blank_lines or ids.doubles):
             return None
-        return f"of the file of sessions {ids.blank_lines:,} blank lines and {ids.doubles:,} doubles were skipped"
+        return f"{ids.blank_lines:,} blank lines and {ids.doubles:,} duplicates in the file of sessions were skipped"
 
     async def groups(self, store: WholeStore, call: Callable[..., Awaitable[Any]]) -> AsyncGenerator[list[str], None]:
         """The ids, in groups: of a prefix, those that the store has; else the named ones, there or not."""
@@ -110,7 +110,7 @@ def _prefix(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"session_prefix must be a str, not {kind_of(value)}")
     if not value:
-        raise ValueError("session_prefix is empty, which every id begins with; leave it out to work on all sessions")
+        raise ValueError("session_prefix is empty, and every id begins with that; leave it out to work on all sessions")
     try:
         return checks.session_id(value)
     except ValueError as error:

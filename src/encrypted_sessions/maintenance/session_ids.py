@@ -116,7 +116,7 @@ def _id_of_line(line: bytes) -> str | None:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("it is no UTF-8") from None
+        raise ValueError("it is not UTF-8") from None
     text = text.removesuffix("\n").removesuffix("\r")
     if not text.strip():
         return None
@@ -125,5 +125,5 @@ def _id_of_line(line: bytes) -> str | None:
     try:
         value = json.loads(text)  # which begins with a quote: a str, or nothing
     except ValueError:
-        raise ValueError("it begins with a double quote, and is no string of JSON") from None
+        raise ValueError("it begins with a double quote, but is not a JSON string") from None
     return checks.session_id(value)

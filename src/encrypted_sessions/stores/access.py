@@ -26,9 +26,9 @@ def store_beneath(session: Any) -> RowStore | PlainStore:
     if missing:
         warn_caller(
             f"the installed Agents SDK's {type(session).__name__} has no {', '.join(missing)}, which this"
-            " release uses to remove single rows: pop_item and compaction fall back to the weaker"
-            " promise for stores without addressable rows (see SECURITY.md), and expired rows cannot be"
-            " purged. Upgrade encrypted-sessions.",
+            " release uses to remove single rows: pop_item and compaction have only the weaker"
+            " guarantee for stores without addressable rows (see SECURITY.md), and expired rows cannot"
+            " be purged. Upgrade encrypted-sessions.",
             RuntimeWarning,
         )
         return PlainStore(session)
@@ -52,7 +52,7 @@ def _row_class(session: Any) -> type[RowStore] | None:
         return None
     rows = load(store.rows[qualified_name(type(session))])
     if not (isinstance(rows, type) and issubclass(rows, RowStore)):
-        raise StoreConfigError(f"the store {store.name} names {rows!r} for its rows, which is no RowStore")
+        raise StoreConfigError(f"the store {store.name} names {rows!r} for its rows, which is not a RowStore")
     return rows
 
 

@@ -29,32 +29,36 @@ _AWAY = Trouble("Try again when it answers", passes=True, leaves_doubt=True)
 _LOCKED = Trouble("Something else holds a lock in it: try again, or let the driver wait longer for locks", passes=True)
 _GAVE_WAY = Trouble("Another change went first: try again", passes=True)
 _USED_UP = Trouble(
-    "Every connection that may be open is in use: allow more of them, or end what holds them, and try again",
+    "All allowed connections are in use: allow more, or close some, and try again",
     passes=True,
 )
 _READ_ONLY = Trouble(
-    "It takes no changes now, as a replica does not: connect to the server that does, and try again", passes=True
-)
-_FULL = Trouble("Make room where it stores its data, and try again", passes=True)
-_NO_MEMORY = Trouble("Let it use more memory (maxmemory), or remove what nobody needs, and try again", passes=True)
-_CANNOT_SAVE = Trouble(
-    "It could not write to its disk, and takes no changes until it can: its log says why. Mend that, and try again",
+    "It does not accept changes now, as is normal for a replica: connect to the server that does, and try again",
     passes=True,
 )
-_BAD_DISK = Trouble("See that its disk works and has room, and try again", passes=True, leaves_doubt=True)
-_NO_TABLES = Trouble("Make its tables, as create_tables=True of SQLAlchemySession does, or mend their names")
-_NO_TABLES_IN_MYSQL = Trouble("Make its tables by the statements of docs/mysql.md, or mend their names")
-_NO_SUCH_LETTER = Trouble("A column's character set lacks a letter: make the tables by the statements of docs/mysql.md")
-_TOO_LONG = Trouble("Raise max_allowed_packet at the server, or add less at once")
-_NO_PERMISSION = Trouble("Give the user under which it is reached the right to read and write")
-_NOT_LET_IN = Trouble("See that user and password are right")
-_UNTRUSTED = Trouble(
-    "Its certificate is not trusted here: tell the driver which authority has signed it, and reach the server by a name"
-    " that stands in it"
+_FULL = Trouble("Free space where it stores its data, and try again", passes=True)
+_NO_MEMORY = Trouble("Allow it more memory (maxmemory), or remove what is not needed, and try again", passes=True)
+_CANNOT_SAVE = Trouble(
+    "It could not write to its disk, and does not accept changes until it can: its log says why. Fix that, and"
+    " try again",
+    passes=True,
 )
-_CANNOT_OPEN = Trouble("See that its folder is there, and that this user may write in it")
-_DAMAGED = Trouble("Its file is damaged, or is no such store: put back the last good copy")
-_REFUSED = Trouble("Waiting does not mend that: see what the store says, and mend what was asked for")
+_BAD_DISK = Trouble("Check that its disk works and has free space, and try again", passes=True, leaves_doubt=True)
+_NO_TABLES = Trouble("Create its tables, as create_tables=True of SQLAlchemySession does, or correct their names")
+_NO_TABLES_IN_MYSQL = Trouble("Create its tables with the statements in docs/mysql.md, or correct their names")
+_NO_SUCH_LETTER = Trouble(
+    "A column's character set lacks a character: create the tables with the statements in docs/mysql.md"
+)
+_TOO_LONG = Trouble("Raise max_allowed_packet on the server, or add less at once")
+_NO_PERMISSION = Trouble("Give the database user the right to read and write")
+_NOT_LET_IN = Trouble("Check the user and the password")
+_UNTRUSTED = Trouble(
+    "Its certificate is not trusted here: tell the driver which authority signed it, and use a server name that"
+    " is in the certificate"
+)
+_CANNOT_OPEN = Trouble("Check that its folder exists, and that this user may write in it")
+_DAMAGED = Trouble("Its file is damaged, or is not such a store: restore the last good copy")
+_REFUSED = Trouble("Waiting does not help: see what the store says, and correct the request")
 
 #: The first names of the modules in which drivers have their errors.
 _DRIVERS = frozenset(

@@ -113,8 +113,8 @@ def _installed(name: str, what: str, field: str) -> StoreDescriptor | None:
     store = found[0].load()
     if not isinstance(store, StoreDescriptor) or name not in getattr(store, field):
         raise StoreConfigError(
-            f"{found[0].value}, which is installed as the store for {what}, is no StoreDescriptor with that name in its"
-            f" {field}; mend or uninstall its package"
+            f"{found[0].value}, which is installed as the store for {what}, is not a StoreDescriptor with that name"
+            f" in its {field}; fix or uninstall its package"
         )
     return store
 

@@ -34,14 +34,15 @@ class Tables(NamedTuple):
             if fold(name) not in columns:
                 fit = [other for other in found if _COLUMNS[argument] <= columns[fold(other)]]
                 raise StoreError(
-                    f"{location} has no table {name!r}: of this form it has {_shown(fit)}. Give the names that the"
-                    f" sessions were made with ({argument}, on the command line --{argument.replace('_', '-')})"
+                    f"{location} has no table {name!r}: its tables of this form are {_shown(fit)}."
+                    f" Give the names that the sessions use ({argument}, on the command line"
+                    f" --{argument.replace('_', '-')})"
                 )
             missing = _COLUMNS[argument] - columns[fold(name)]
             if missing:
                 raise StoreError(
-                    f"{argument} {name!r} of {location} has no column {', '.join(sorted(missing))}: it is not what the"
-                    " Agents SDK's sessions make. Are sessions_table and messages_table given the right way round?"
+                    f"{argument} {name!r} of {location} has no column {', '.join(sorted(missing))}: the Agents SDK's"
+                    " sessions did not create it. Check that sessions_table and messages_table are not swapped"
                 )
 
 

@@ -32,4 +32,7 @@ TIME_LIMITS: Mapping[str, str] = MappingProxyType(
 def time_limit_notice(*drivers: str) -> str:
     """The notice of a store that sessions reach by one of these drivers."""
     settings = " or ".join(f"{TIME_LIMITS[driver]} ({driver})" for driver in drivers)
-    return f"store_timeout_s of a session ends the waiting; the driver ends a call at the server, too, with {settings}"
+    return (
+        "store_timeout_s of a session only ends the waiting; to end a call on the server too, give the driver"
+        f" {settings}"
+    )

@@ -32,21 +32,21 @@ def open_store(
     messages_table: str = "agent_messages",
     key_prefix: str = "agents:session",
 ) -> WholeStore:
-    """The whole store at a URL, to be entered with `async with`. Nothing is opened before.
+    """The whole store at a URL, to be entered with `async with`. Nothing is opened before that.
 
     Args:
-        url: An SQLAlchemy URL of SQLite or PostgreSQL, with or without a driver, sync or async; a Redis
-            URL; a URL of a store that another package adds; or `env:NAME`, the environment variable that
-            holds the URL: where it has a password, it is taken only so.
-        sessions_table: The table of sessions, named as the sessions' was (SQL).
-        messages_table: The table of their messages, likewise.
-        key_prefix: What the sessions' keys begin with (Redis).
+        url: An SQLAlchemy URL of SQLite or PostgreSQL, with or without a driver, sync or async; a Redis URL; a URL of
+            a store that another package adds; or `env:NAME`, an environment variable that holds the URL. A URL with a
+            password must be given that way.
+        sessions_table: The name of the sessions' table of sessions (SQL).
+        messages_table: The name of their table of messages (SQL).
+        key_prefix: The prefix of the sessions' keys (Redis).
 
     Returns:
-        The store, for one `async with`. Entering it raises StoreError if what is there is not what was named.
+        The store, for one `async with`. Entering it raises StoreError if the store there does not fit the arguments.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         StoreConfigError: The URL is wrong, or a variable or an extra is missing. It is a ValueError.
     """
     table_name(sessions_table, "sessions_table")
@@ -60,12 +60,12 @@ def open_store(
     store = store_of_scheme(parsed.scheme, driver=parsed.driver)
     if store is None or store.whole is None:
         kind = "+".join(filter(None, (parsed.scheme, parsed.driver)))
-        raise StoreConfigError(f"stores of the kind {kind}:// cannot be worked on as a whole; give {_FORMS}")
+        raise StoreConfigError(f"whole stores of the kind {kind}:// are not supported; give {_FORMS}")
     opener: Any = load(store.whole)
     opened: object = opener(parsed, StoreNames(sessions_table, messages_table, key_prefix))
     if not isinstance(opened, WholeStore):
         raise StoreConfigError(
-            f"the store {store.name} gave a {type(opened).__name__} for a URL, which is no WholeStore"
+            f"the store {store.name} returned a {type(opened).__name__} for a URL, which is not a WholeStore"
         )
     return opened
 
@@ -73,18 +73,20 @@ def open_store(
 def _from_environment(url: str) -> str:
     name = url.removeprefix("env:")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise StoreConfigError("env: is followed by the name of a variable alone, as in env:SESSIONS_URL")
+        raise StoreConfigError("env: must be followed by the name of a variable only, as in env:SESSIONS_URL")
     text = os.environ.get(name, "").strip()
     if not text:
-        raise StoreConfigError(f"the environment variable {name} is not set, or empty; it should hold the store's URL")
+        raise StoreConfigError(
+            f"the environment variable {name} is not set or is empty; it should hold the store's URL"
+        )
     return text
 
 
 def _without_password(url: str) -> str:
     if any(_passwords(url)):
         raise StoreConfigError(
-            "the store's URL holds a password, which others on this machine can read from a command line and from"
-            " history. Put the URL into an environment variable, and give env:NAME, the variable's name"
+            "the store's URL holds a password, which other users of this machine can read from the command line and"
+            " the shell's history. Put the URL into an environment variable, and give env:NAME with the variable's name"
         )
     return url
 
@@ -106,8 +108,10 @@ def _parsed(text: str, *, given: str) -> StoreUrl:
         scheme, _, driver = found[1].lower().partition("+")
         return StoreUrl(text, scheme, driver, found[2])
     if given != text:
-        raise StoreConfigError(f"the variable {given.removeprefix('env:')} holds no URL; it should hold {_FORMS}")
+        raise StoreConfigError(
+            f"the variable {given.removeprefix('env:')} does not hold a URL; it should hold {_FORMS}"
+        )
     if re.fullmatch(r"[^:@?\s]+", text):  # the path of a file, most likely
         slashes = "sqlite:///" + text
-        raise StoreConfigError(f"{text!r} is no URL; for a file of SQLite write {slashes}. A store is {_FORMS}")
-    raise StoreConfigError(f"the store is given as a URL: {_FORMS}")
+        raise StoreConfigError(f"{text!r} is not a URL; for an SQLite file write {slashes}. A store is {_FORMS}")
+    raise StoreConfigError(f"the store must be given as a URL: {_FORMS}")

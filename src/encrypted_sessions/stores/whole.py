@@ -276,8 +276,8 @@ class WholeStore(ABC):
         StoreError, also for no rows, where rows of this store cannot be put back.
         """
         raise UnsuitableStoreError(
-            f"{self.location} has no free places: what was taken out cannot be put where it was, in the order of its"
-            " session. The file stays what it is, a copy to look at"
+            f"{self.location} has no free positions: removed rows cannot be put back where they were, in the"
+            " order of their session. The file remains as a copy to read"
         )
 
     @abstractmethod

@@ -1,7 +1,8 @@
 """Metrics and spans of sessions, rings and maintenance, through the API of OpenTelemetry.
 
-`instrument()` once in a process, or `opentelemetry-instrument`, which finds `EncryptedSessionsInstrumentor` by itself.
-It needs the extra `otel`, which is the API alone; where the figures go is the business of the application's own SDK.
+Call `instrument()` once per process, or use `opentelemetry-instrument`, which finds `EncryptedSessionsInstrumentor`
+by itself. It needs the extra `otel`, which contains only the API; the application's own SDK decides where the figures
+go.
 """
 
 from __future__ import annotations

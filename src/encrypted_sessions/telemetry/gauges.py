@@ -44,12 +44,12 @@ class Gauges:
         self._rings: tuple[RingSnapshot, ...] = ()
         self._shown: set[str] = set()
         gauges: tuple[tuple[str, str, str, Callable[[RingSnapshot], _Values], Callable[..., float]], ...] = (
-            (RING_TIME_LEFT, "s", "How long reading and writing go on if the place of the keys no longer answers.",
+            (RING_TIME_LEFT, "s", "How long reading and writing continue if no place of keys answers.",
              _time_left, min),
             (RING_ANSWER_AGE, "s", "Time since the place last said which key is active.", _answer_age, max),
-            (RING_KEYS, "{key}", "Keys in hand.", _keys, min),
-            (RING_STUCK_CALLS, "{call}", "Calls to the place that take longer than anybody waits.", _stuck_calls, max),
-            (KEY_AGE, "s", "Time since a key was made, of keys in hand whose place says when.", _key_ages, max),
+            (RING_KEYS, "{key}", "Keys that are held.", _keys, min),
+            (RING_STUCK_CALLS, "{call}", "Calls to the place that take longer than callers wait.", _stuck_calls, max),
+            (KEY_AGE, "s", "Age of the held keys whose place says when they were made.", _key_ages, max),
         )  # fmt: skip
         for name, unit, description, values, worst in gauges:
             meter.create_observable_gauge(

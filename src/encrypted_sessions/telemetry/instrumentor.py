@@ -55,26 +55,26 @@ def instrument(
     session_ids: Literal["omitted", "hashed", "plain"] = "omitted",
     pseudonym_keys: KeyRing | str | None = None,
 ) -> Callable[[], None]:
-    """Have metrics made of all that sessions, rings, maintenance and keysets of this process do; spans, too, if wanted.
+    """Turn on metrics, and spans if wanted, for the sessions, rings, maintenance and keysets of this process.
 
-    Called again while it is on, it changes nothing, and gives the same function.
+    If it is called again while it is on, it changes nothing and returns the same function.
 
     Args:
-        meter_provider: Where metrics go; to the application's global one unless given.
-        tracer_provider: Where spans go; likewise.
-        spans: Whether spans are made: one an operation, and one a call to a provider of keys.
+        meter_provider: Where metrics go; by default the application's global provider.
+        tracer_provider: Where spans go; by default the application's global provider.
+        spans: Whether to make spans: one per operation, and one per call to a key provider.
         session_ids: What spans have as `gen_ai.conversation.id`: nothing ("omitted"), a pseudonym ("hashed"), or the
-            session's id ("plain"). Metrics never have any.
-        pseudonym_keys: For "hashed", a key ring of its own, or the URL of one. Its key is fetched in the background;
-            until it is there, spans have no `gen_ai.conversation.id`.
+            session's id ("plain"). Metrics never have it.
+        pseudonym_keys: For "hashed", a key ring that is used for nothing else, or its URL. Its key is fetched in the
+            background; until then, spans have no `gen_ai.conversation.id`.
 
     Returns:
         A function without arguments that turns it off.
 
     Raises:
-        TypeError: An argument is of the wrong type.
+        TypeError: An argument has the wrong type.
         ValueError: An argument has a value that is not allowed.
-        ProviderConfigError: `pseudonym_keys` is a URL of no provider.
+        ProviderConfigError: `pseudonym_keys` is a URL that no provider reads.
     """
     global _stop, _given
     _check(meter_provider, MeterProvider, "meter_provider")
@@ -87,7 +87,7 @@ def instrument(
         if _stop is None:
             _stop, _given = _start(*given), given
         elif given not in (_given, (None, None, False, "omitted", None)):
-            logger.warning("telemetry is on already, and goes on as it was asked for first; stop that first")
+            logger.warning("telemetry is on already, and keeps its first settings; stop it before you change them")
         return _stop
 
 
@@ -139,18 +139,18 @@ def _check(given: object, kind: type, argument: str) -> None:
 
 
 class EncryptedSessionsInstrumentor:
-    """What `opentelemetry-instrument` finds by its entry point: metrics alone, unless it is told more.
+    """What `opentelemetry-instrument` finds by its entry point: only metrics, unless more is configured.
 
-    It is no `BaseInstrumentor`, which would need another package than the API, but is used as one.
+    It is not a `BaseInstrumentor`, which would need a package beside the API, but is used as one.
     """
 
     def instrument(self, **kwargs: Any) -> None:
-        """The same as `instrument()`, with its arguments; those of other instrumentors are passed over."""
+        """The same as `instrument()`, with its arguments; arguments for other instrumentors are ignored."""
         known = ("meter_provider", "tracer_provider", "spans", "session_ids", "pseudonym_keys")
         instrument(**{name: value for name, value in kwargs.items() if name in known})
 
     def uninstrument(self, **_: Any) -> None:
-        """Turn it off, whoever turned it on."""
+        """Turn it off, no matter who turned it on."""
         stop = _stop
         if stop is not None:
             stop()

@@ -48,12 +48,12 @@ class Metrics:
             explicit_bucket_boundaries_advisory=BUCKETS_S,
         )
         self._items = meter.create_counter(
-            ITEMS, unit="{item}", description="Items that were sealed, and stored rows by what they turned out to be."
+            ITEMS, unit="{item}", description="Items that were sealed, and stored rows by outcome."
         )
         self._call_s = meter.create_histogram(
             CALL_DURATION,
             unit="s",
-            description="How long calls to the providers of keys took, each attempt by itself.",
+            description="How long calls to key providers took, for each attempt.",
             explicit_bucket_boundaries_advisory=BUCKETS_S,
         )
         self._ring_events = meter.create_counter(

@@ -61,4 +61,4 @@ class SessionNames:
         try:
             self._kid = ring.active_sync().kid
         except KeyProviderError as error:
-            logger.warning("spans go without ids of sessions: the key of their pseudonyms did not come (%s)", error)
+            logger.warning("spans have no session ids: the key for their pseudonyms could not be fetched (%s)", error)

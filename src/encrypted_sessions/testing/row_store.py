@@ -17,7 +17,7 @@ _MINE, _OTHER = "conformance-1", "conformance-2"
 
 
 class RowStoreConformance:
-    """Tests that every `RowStore` should pass. For pytest: inherit it, and say how a session is opened.
+    """Tests that every `RowStore` should pass. For pytest: inherit from it, and say how a session is opened.
 
         class TestMyRows(RowStoreConformance):
             @pytest.fixture(autouse=True)
@@ -35,9 +35,9 @@ class RowStoreConformance:
     """
 
     def open_session(self, session_id: str) -> AbstractAsyncContextManager[Any]:
-        """A session of the class that the store is for, closed with all that it opened at the end.
+        """A session of the class that the store is for; at the end it is closed with everything that it opened.
 
-        Called again, it gives another object over the same rows, as another process has.
+        If called again, it returns another object over the same rows, as another process has.
         """
         raise NotImplementedError("inherit RowStoreConformance and say how a session is opened")
 
@@ -46,12 +46,12 @@ class RowStoreConformance:
         raise NotImplementedError("say how a stored row is changed past the store")
 
     async def write_items(self, session_id: str, items: Sequence[Any]) -> None:
-        """Append rows as another process does: through a session of its own, unless there is a way past it."""
+        """Append rows as another process does: through a separate session, unless there is another way."""
         async with self.open_session(session_id) as session:
             await session.add_items(list(items))
 
     async def read_items(self, session_id: str) -> list[Any]:
-        """What lies there, the oldest first: through a session of its own, unless there is a way past it."""
+        """The stored items, the oldest first: through a separate session, unless there is another way."""
         async with self.open_session(session_id) as session:
             return list(await session.get_items())
 
@@ -60,7 +60,7 @@ class RowStoreConformance:
         rows = store_beneath(session)
         if not isinstance(rows, RowStore):
             raise AssertionError(  # noqa: TRY004 - a test that fails, not a wrong argument
-                f"no store gives row access to {type(session)}; see to its descriptor and entry point"
+                f"no store gives row access to {type(session)}; check its descriptor and entry point"
             )
         return rows
 
@@ -90,7 +90,7 @@ class RowStoreConformance:
 
     @in_an_event_loop
     async def test_an_empty_history_has_no_rows(self) -> None:
-        """And that is no error."""
+        """And that is not an error."""
         async with self.open_session(_MINE) as session:
             rows = self.rows_of(session)
             expect(await rows.page(None, 10), [], "a page of nothing")

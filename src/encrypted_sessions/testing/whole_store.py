@@ -10,7 +10,7 @@ __all__ = ["WholeStoreConformance"]
 
 
 class WholeStoreConformance(WholeStoreReading, WholeStoreChanging, WholeStorePuttingBack):
-    """Tests that every `WholeStore` should pass. For pytest: inherit it, and say how a store is opened.
+    """Tests that every `WholeStore` should pass. For pytest: inherit from it, and say how a store is opened.
 
         class TestMyStore(WholeStoreConformance):
             @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ async def test_a_version_is_lost_exactly_when_it_was_said(place, diagnosed):
     place.write()
     assert provider.get("1").name == "1"
     (warned,) = (await diagnosed(token)).warnings
-    assert "drops version 1 for good, for 10 are kept" in warned
+    assert "drops version 1 permanently, since 10 are kept" in warned
     # What it advises helps.
     place.root.secrets.kv.v2.update_metadata(place.path, max_versions=11)
     assert (await diagnosed(token)).warnings == ()
@@ -57,7 +57,7 @@ async def test_a_version_is_lost_exactly_when_it_was_said(place, diagnosed):
     place.write()
     with pytest.raises(KeyNotFoundError):
         provider.get("1")
-    assert "drops version 2 for good, for 11 are kept" in (await diagnosed(token)).warnings[0]
+    assert "drops version 2 permanently, since 11 are kept" in (await diagnosed(token)).warnings[0]
     place.destroy(2)
     assert "1 more write can follow before the oldest one, version 3," in (await diagnosed(token)).remarks[0]
     provider.close()
@@ -92,7 +92,7 @@ async def test_the_larger_number_of_the_mount_counts(place, diagnosed):
 async def test_the_policy_of_the_docs_says_nothing_of_versions_and_all_is_well(place, diagnosed):
     place.write()
     found = await diagnosed(place.token(ttl="1h"))
-    assert f"not known, needs read on secret/metadata/{place.path}." in found.remarks[0]
+    assert f"not known: this needs read on secret/metadata/{place.path}." in found.remarks[0]
     assert "ends in 60 minutes. It is renewed while keys are asked for, up to its maximum life;" in found.remarks[1]
     assert found.warnings == ()
 
@@ -102,10 +102,10 @@ async def test_how_long_a_token_lives(place, diagnosed):
     for given, words in (
         ({"period": "24h"}, "without a maximum"),
         ({"ttl": "1h", "explicit_max_ttl": "3h"}, "up to its maximum life of 3 hours"),
-        ({"ttl": "1h", "renewable": False}, "cannot be renewed, and nothing takes its place"),
-        ({"ttl": "1h", "type": "batch"}, "cannot be renewed, and nothing takes its place"),
+        ({"ttl": "1h", "renewable": False}, "cannot be renewed, and nothing replaces it"),
+        ({"ttl": "1h", "type": "batch"}, "cannot be renewed, and nothing replaces it"),
         ({"ttl": "1h", "num_uses": 30}, "more uses"),
-        ({"ttl": "1h", "no_default_policy": True}, "not known, needs read on auth/token/lookup-self"),
+        ({"ttl": "1h", "no_default_policy": True}, "not known: this needs read on auth/token/lookup-self"),
     ):
         found = await diagnosed(place.token(**given))
         assert words in " ".join((*found.remarks, *found.warnings)), given

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-_HELP = "Verify the audit log, which `encrypted-sessions --audit-log FOLDER COMMAND` and AuditLog write."
+_HELP = "Verify the audit log that `encrypted-sessions --audit-log FOLDER COMMAND` and AuditLog write."
 
-_VERIFY_HELP = """Say whether no line of an audit log was altered, and none is missing or out of order.
+_VERIFY_HELP = """Check that no line of an audit log was altered, is missing or is out of order.
 
-Give all files of a log: those of one process belong together, and of several each is looked at by
-itself. That the end was cut off only shows with --until, a number and a hash that were kept
-elsewhere: the log of the application has them once an hour, and at the end.
+Give all files of a log. The files of one process belong together; those of other processes are
+checked separately. A cut-off end shows only with --until, a number and a hash that were kept
+elsewhere: the application's log has them once an hour, and at the end.
 
 Exit codes: 0 whole, 1 a line was altered, is missing or out of order, 2 wrong use."""
 
@@ -33,20 +33,20 @@ def _top() -> None:
     pass
 
 
-@app.command(help=_VERIFY_HELP, short_help="Say whether an audit log is whole.")
+@app.command(help=_VERIFY_HELP, short_help="Check that an audit log is whole.")
 def verify(
     file: Annotated[list[str], typer.Argument(metavar="FILE...", show_default=False, help="The files of the log.")],
     *,
     chain_keys: Annotated[
         str | None,
-        typer.Option("--chain-keys", metavar="URL", show_default=False, help="The keys of a log that is keyed."),
+        typer.Option("--chain-keys", metavar="URL", show_default=False, help="The keys of a keyed log."),
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option("--until", metavar="NUMBER:HASH", show_default=False, help="A line that has to be there."),
+        typer.Option("--until", metavar="NUMBER:HASH", show_default=False, help="A line that must be there."),
     ] = None,
 ) -> None:
-    """Say whether an audit log is whole."""
+    """Check that an audit log is whole."""
     from ...audit.verification import parse_until  # noqa: PLC0415 - loaded when it runs: `--help` needs no files
 
     kept = None
@@ -96,5 +96,5 @@ def _words(verdict: "LogVerdict") -> str:
     number = len(verdict.files)
     files = verdict.files[0] + (f" and {number - 1} more" if number > 1 else "")
     closed = "closed" if verdict.closed else "not closed"
-    lost = f"; {verdict.lost:,} lines could not be written, as it says itself" if verdict.lost else ""
+    lost = f"; {verdict.lost:,} lines could not be written, as the log itself says" if verdict.lost else ""
     return f"{files}: {verdict.lines:,} lines, whole, {closed}{lost}. The last one is {verdict.lines}:{verdict.hash}"

@@ -9,10 +9,10 @@ from ..errors import wrong_use
 
 __all__ = ["HELP", "completion"]
 
-HELP = """Print a script with which a shell completes commands, options and names of files.
+HELP = """Print a script with which a shell completes commands, options and file names.
 
-It knows every word by itself, so nothing is started when a key is pressed. Make it anew after an upgrade,
-or let each shell make it when it starts:
+The script contains every word, so pressing a key starts nothing. Print it again after an upgrade, or
+let each shell print it when it starts:
 
 \b
   eval "$(encrypted-sessions completion bash)"  # ~/.bashrc
@@ -33,6 +33,6 @@ def completion(
     from ..log_level import LEVELS  # noqa: PLC0415 - as above
 
     if shell not in SHELLS:
-        raise wrong_use(f"there is a script for {', '.join(SHELLS)}.{did_you_mean(shell, SHELLS)}", "bash|zsh|fish")
+        raise wrong_use(f"the supported shells are {', '.join(SHELLS)}.{did_you_mean(shell, SHELLS)}", "bash|zsh|fish")
     values = {"--log-level": LEVELS, "--outcome": DISCARDABLE, "shell": tuple(SHELLS)}
     typer.echo(script(shell, nodes(context.find_root().command, values)), nl=False)

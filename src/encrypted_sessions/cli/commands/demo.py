@@ -12,20 +12,19 @@ __all__ = ["HELP", "demo"]
 
 HELP = """Show an encrypted conversation of a real agent, and check what is shown.
 
-It is held, killed, started again in a new process, its key is rotated, its items expire, and a
-wrong key explains itself. No network, no API key, a few seconds; nothing is left behind, unless
+The conversation is killed and continued in a new process, its key is rotated, its items expire, and a wrong
+key explains itself. It takes a few seconds, without a network or an API key. Nothing is left behind, unless
 --store says where to keep it.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C), 4 the store or the place of keys
 did not answer, or refused."""
 
 _KEYS_HELP = (
-    "Where your keys are, such as env:SESSION_KEYS; of several places the first, which seals. They are only read: the"
-    " rotation and the wrong key are left out."
-    "  [default: keys of the demo's own]"
+    "Where your keys are, such as env:SESSION_KEYS; of several places only the first is used. Keys are"
+    " only read: the rotation and the wrong key are left out.  [default: the demo's own keys]"
 )
 _STORE_HELP = (
-    "Where to keep the conversation, and leave it: the path of an SQLite file, an SQLAlchemy URL with an async driver"
+    "Where to store and leave the conversation: the path of an SQLite file, an SQLAlchemy URL with an async driver"
     " (postgresql+asyncpg://host/name) or a Redis URL (redis://host:6379/0).  [default: a temporary SQLite file]"
 )
 

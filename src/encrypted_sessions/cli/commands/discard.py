@@ -38,9 +38,9 @@ __all__ = ["HELP", "discard"]
 
 HELP = f"""Remove the rows of one outcome that nobody can read now, after writing them to a file.
 
-The file must not exist yet; only you may read it. One JSON object per row. Without --yes nothing is
-removed or written. A row of suite 2 that opens in no given realm may be whole, and of another one: of
-the outcome unauthentic it stays, unless --all-realms-given.
+The file must not exist yet, and only you may read it. It has one JSON object per row. Without --yes
+nothing is removed or written. A row of suite 2 that does not open in any given realm may belong to
+another realm: with the outcome unauthentic it stays, unless you give --all-realms-given.
 
 {STORE_HELP}
 
@@ -56,7 +56,10 @@ def discard(
     store: StoreURL,
     *,
     outcome: Annotated[
-        str, typer.Option("--outcome", metavar="NAME", show_default=False, help=f"Which rows: {_OUTCOMES}.")
+        str,
+        typer.Option(
+            "--outcome", metavar="NAME", show_default=False, help=(f"The outcome of the rows to remove: {_OUTCOMES}.")
+        ),
     ],
     export: Annotated[
         str | None,
@@ -64,7 +67,7 @@ def discard(
             "--export",
             metavar="FILE",
             show_default=False,
-            help="A new file, to which rows are written first. Needed with --yes.",
+            help="A new file, to which rows are written first. Required with --yes.",
         ),
     ] = None,
     ttl: OptionalTTL = None,
@@ -72,7 +75,7 @@ def discard(
         bool,
         typer.Option(
             "--all-realms-given",
-            help="With the outcome unauthentic: --realm names every realm, so what opens in none may go.",
+            help="With the outcome unauthentic: --realm names every realm, so rows that open in none of them may go.",
         ),
     ] = False,
     yes: Yes = False,

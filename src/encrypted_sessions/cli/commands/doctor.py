@@ -25,20 +25,21 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "doctor"]
 
-HELP = """Check that keys can be had and used, and say what to do where they cannot.
+HELP = """Check that keys can be fetched and used, and say what to do if they cannot.
 
-It goes the way of an application: opens the provider, fetches the active key, finds it again as
-another process would, seals a probe and reads it back. It says how long each step took, how old the
-key is, what a process would do in an outage, and whether another package took the place of
-keyproviders. No secret is printed and nothing is written; the probe is kept in memory. Of several
-places each is checked by itself; the first one seals, and --max-key-age is about its key. What your
-rings have otherwise than by default, such as stale_write_s, say by the options of that name: a keyset
-whose activation delay is too short for them is not well.
+It works as an application does: it opens the provider, fetches the active key, finds it again as
+another process would, seals a probe and reads it back. It reports how long each step took, how old
+the key is, what a process would do in an outage, and whether another package replaced
+keyproviders. No secret is printed and nothing is written; the probe is kept in memory. Several places
+are checked one by one; the first one seals, and --max-key-age applies to its key. If your rings have
+other settings than the defaults, such as stale_write_s, give the options of that name: a keyset whose
+activation delay is too short for them fails the check.
 
-Exit codes: 0 all is well, 1 something is not, 2 wrong use or a wrong setting, 3 interrupted
-(Ctrl-C), 4 the store or a place of keys is not there, did not answer, or refused."""
+Exit codes: 0 all is well, 1 a check failed, 2 wrong use or a wrong setting, 3 interrupted
+(Ctrl-C), 4 the store or a place of keys does not exist, did not answer,
+or refused."""
 
-_STORE_HELP = "Also ask for every key that this store's rows name: would a process be able to read them?"
+_STORE_HELP = "Also look up every key that this store's rows name: could a process read them?"
 
 
 def doctor(
@@ -57,7 +58,10 @@ def doctor(
     upstream_key: Annotated[
         str | None,
         typer.Option(
-            "--upstream-key", metavar="env:NAME", show_default=False, help="With --store: as sessions have it."
+            "--upstream-key",
+            metavar="env:NAME",
+            show_default=False,
+            help=("With --store: the upstream_key of your sessions."),
         ),
     ] = None,
     sessions_table: Annotated[str, typer.Option(metavar="NAME", help="With --store.")] = "agent_sessions",
@@ -77,7 +81,7 @@ def doctor(
 
     source = context.get_parameter_source("keys")
     if url and keys and source is not None and source.name == "COMMANDLINE":
-        raise wrong_use("give the places as URL or by --keys, not both", "--keys")
+        raise wrong_use("give the places as URL or with --keys, not both", "--keys")
     places = list(dict.fromkeys(url or keys or ()))
     to_examine: Sequence[str | None] = places or [None]
     cache = ring_times(fresh, stale_write, stale_read)
@@ -115,7 +119,7 @@ def doctor(
         if store_diagnosis is not None:
             typer.echo(f"\n{store_report.format_text(store_diagnosis)}")
         elif store is not None:
-            typer.echo("\nThe store was not looked at: first mend what is said above.")
+            typer.echo("\nThe store was not checked: first fix what is reported above.")
     if not ok:
         raise typer.Exit(_exit_code(diagnoses, store_diagnosis))
 

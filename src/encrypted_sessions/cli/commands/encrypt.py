@@ -28,11 +28,11 @@ from ..running import run_operation
 
 __all__ = ["HELP", "encrypt"]
 
-HELP = f"""Seal what is plaintext and, with --upstream-key, what the SDK's class wrote.
+HELP = f"""Seal plaintext rows and, with --upstream-key, rows that the SDK's class wrote.
 
-From then on such a row counts as authentic, whoever wrote it: run it when only what you trust has
-written to the store. Rows keep their times and places. Without --yes nothing is sealed, and it ends
-with 1 while there is something to seal.
+From then on such a row counts as authentic, whoever wrote it: run this only if you trust everything that
+could write to the store. Rows keep their times and positions. Without --yes nothing is sealed, and the exit
+code is 1 while there is something to seal.
 
 {STORE_HELP}
 

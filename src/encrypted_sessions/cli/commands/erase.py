@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "erase"]
 
-HELP = f"""Remove every trace of some sessions: rows, and what the SDK notes about them elsewhere.
+HELP = f"""Remove every trace of sessions: their rows, and what the SDK notes about them elsewhere.
 
-Needs no key. Without --yes nothing is removed, and it is said how many sessions there are: with --session-prefix and
-with --sessions-from, --yes needs that number as --expect, since user-7 begins user-70, too. Exit code 1 also where a
-session that was named is not there (--missing-ok). With --export
-rows are written to a file first, for a mistaken id: it is a copy that remains.
+Needs no key. Without --yes nothing is removed, and the number of sessions is printed. With
+--session-prefix and with --sessions-from, --yes needs that number as --expect, since the prefix user-7
+also matches user-70. If a named session does not exist, the exit code is 1, unless you give
+--missing-ok. With --export rows are written to a file first, in case an id was a mistake: that file is a
+copy that remains.
 
 {STORE_HELP}
 
@@ -58,17 +59,17 @@ def erase(
             metavar="N",
             min=0,
             show_default=False,
-            help="How many sessions are to go, as the dry run said. With another number nothing is erased.",
+            help="How many sessions to erase, as the dry run said. If the number differs, nothing is erased.",
         ),
     ] = None,
-    missing_ok: Annotated[bool, typer.Option("--missing-ok", help="A session that is not there is well, too.")] = False,
+    missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Accept sessions that do not exist.")] = False,
     report: Annotated[
         str | None,
         typer.Option(
             "--report",
             metavar="FILE",
             show_default=False,
-            help="Gets a line of JSON for each session that is gone. A run with the same file goes on.",
+            help="A file for one JSON line per erased session. A run with the same file continues.",
         ),
     ] = None,
     export: Export = None,
@@ -84,7 +85,7 @@ def erase(
     if not session and session_prefix is None and sessions_from is None:
         raise wrong_use("name the sessions", SESSION_OPTIONS)
     if yes and not session and expect is None:
-        raise wrong_use("say how many sessions are to go: the dry run, without --yes, names the number", "--expect")
+        raise wrong_use("say how many sessions to erase: the dry run, without --yes, prints the number", "--expect")
     options = CommonOptions(
         store=store,
         sessions_table=sessions_table,

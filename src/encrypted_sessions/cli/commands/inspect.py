@@ -20,8 +20,8 @@ HELP = f"""Show one session's envelopes: key id, age, size. No content; needs no
 
 {STORE_HELP}
 
-Exit codes: 0 shown, 1 there is no such session, 2 wrong use, 3 interrupted (Ctrl-C), 4 the store is
-not there, did not answer, or refused."""
+Exit codes: 0 shown, 1 there is no such session, 2 wrong use, 3 interrupted (Ctrl-C), 4 the store does
+not exist, did not answer, or refused."""
 
 
 def inspect(

@@ -33,10 +33,10 @@ from ..running import run_operation
 
 __all__ = ["HELP", "inventory"]
 
-HELP = f"""Show what is in a store: rows by key, version and outcome, how old and how large.
+HELP = f"""Show what is in a store: rows by key, version and outcome, with their age and size.
 
-With keys every row is opened, and it ends with the sentence which keys nothing depends on any more.
-Without --keys, and without ENCRYPTED_SESSIONS_KEYS, labels are counted, which prove nothing.
+With keys, every row is opened, and the last sentence says which keys are no longer needed. Without
+--keys and without ENCRYPTED_SESSIONS_KEYS, labels are counted, which prove nothing.
 
 {STORE_HELP}
 
@@ -53,7 +53,7 @@ def inventory(
             "--require-free",
             metavar="KID",
             show_default=False,
-            help="End with 1 unless this key is known and nothing depends on it. May be given several times.",
+            help="Exit with 1 unless this key is known and nothing depends on it. May be given several times.",
         ),
     ] = None,
     html: Annotated[
@@ -61,10 +61,10 @@ def inventory(
         typer.Option(
             metavar="FILE",
             show_default=False,
-            help="Write it as a page as well, one file that requests nothing; - prints the page alone.",
+            help="Also write an HTML page, one file that loads nothing else; - prints only the page.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file of --html if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file of --html if it exists.")] = False,
     keys: KeysURL = None,
     session: SessionIDs = None,
     session_prefix: SessionPrefix = None,

@@ -8,15 +8,15 @@ __all__ = ["HELP", "keygen"]
 
 HELP = """Print a new key: 32 random bytes as urlsafe base64, one line, and nothing else.
 
-Nothing is kept. Put the key where your application finds it and nobody else, never into code or a
-repository; whoever loses it loses what it has sealed. In an environment variable, for instance:
+The key is not stored anywhere. Put it where only your application finds it, never into code or a
+repository. If it is lost, everything that it sealed is lost. For example, in an environment variable:
 
 \b
   export SESSION_KEYS="$(encrypted-sessions keygen)"
   KeyRing.from_url("env:SESSION_KEYS")
 
-A variable may hold several keys, name=key, separated by commas. The first one seals; the others
-still open what they sealed before. So a key is rotated by putting a new one first.
+A variable may hold several keys, as name=key, separated by commas. The first one seals;
+the others still open what they sealed before. To rotate, put a new key first.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 interrupted (Ctrl-C)."""
 

@@ -51,11 +51,11 @@ _MOST_DELAY_S = 366 * 86_400
 _OF_ITS_PLACE = (KeyUnavailableError, KeyAccessDeniedError, KeyNotFoundError, InvalidKeyError, ProviderConfigError)
 
 _EXIT_CODES = """Exit codes: 0 done, 1 failed or refused, 2 wrong use, 3 interrupted (Ctrl-C), 4 a place or a store
-did not answer, refused, or holds no keyset that can be used."""
+did not answer, refused, or has no usable keyset."""
 
-_HELP = f"""Make and change a keyset: the keys that a fleet shares, wrapped by a KMS.
+_HELP = f"""Create and change a keyset: the keys that a fleet shares, wrapped by a KMS.
 
-URL says what wraps the keys and where they lie, and is the one that the services get:
+URL says what wraps the keys and where they are stored. It is the same URL that the services use:
 
 \b
   aws-kms:alias/agents?keyset=file:/etc/agents/keyset.json
@@ -63,53 +63,53 @@ URL says what wraps the keys and where they lie, and is the one that the service
   vault-transit:agents?keyset=file:/etc/agents/keyset.json
 
 A key is pending, then active, then decrypt-only; then it can be retired, restored, and destroyed.
-Each command changes the whole keyset at once or not at all, and may be repeated.
+Each command changes the keyset completely or not at all, and may be repeated.
 
 {_EXIT_CODES}"""
 
-_CREATE_HELP = f"""Make a keyset with one key, which is active at once. Refused where there is one already.
+_CREATE_HELP = f"""Create a keyset with one key, which is active at once. Refused if the keyset exists already.
 
-It gets an id, which goes into the URL of the services: keyset_id=... keeps them from any other
-keyset. Release 0.1.0 does not read it.
+The keyset gets an id for the URL of the services: with keyset_id=... they refuse any other keyset.
+Release 0.1.0 cannot read it.
 
 {_EXIT_CODES}"""
 
-_LIST_HELP = f"""Show the keys of a keyset, the oldest first. Nothing is unwrapped, and nothing changed.
+_LIST_HELP = f"""Show the keys of a keyset, the oldest first. No key is unwrapped, and nothing is changed.
 
 With --json: an object with "keyset", "keyset_id", "format", "revision", "activation_delay_s",
 "destroy_after_s" and "keys", a list of objects with "name", "state", "created_at", "activate_at",
 "written_until", "retired_at", "destroyed_at" and "kek". With --history also "changes", a list of
-objects with "at", "user", "host", "what", "key" and "reason", as whoever made them said.
+objects with "at", "user", "host", "what", "key" and "reason", as stated by whoever made the change.
 
 {_EXIT_CODES}"""
 
 _ROTATE_HELP = f"""Add a key, which becomes active after the keyset's activation delay.
 
-By then every process that writes has read the keyset again. Refused while another key is pending.
-With --now, for an emergency, it is active at once, also past a key that is pending: that one never
-becomes active then.
+By then, every process that writes has read the keyset again. Refused while another key is pending. With
+--now, for an emergency, the new key is active at once, even if another key is pending: that one then
+never becomes active.
 
 {_EXIT_CODES}"""
 
-_REWRAP_HELP = f"""Wrap all keys anew, under the key-encryption key of URL as it is now.
+_REWRAP_HELP = f"""Wrap all keys again, under the current version of the key-encryption key of URL.
 
-After that key was rotated, or to move to another one: URL names the new one. No item is touched.
-Before moving, let the services know both: also_kek= in their URL.
+Use it after that key was rotated, or to move to another one: then URL names the new one. No item is
+changed. Before you move, give the services both keys: also_kek= in their URL.
 
 {_EXIT_CODES}"""
 
 _UPGRADE_HELP = f"""Move a keyset of format 1 to format 2, with an id that is bound to each key.
 
-First every process that uses it needs release 0.2.0 or later: 0.1.0 refuses format 2. Then add the
-id to their URL: keyset_id=... keeps them from any other keyset. Keep a copy of the keyset from
-before. One of format 2 is left as it is.
+First, every process that uses it needs release 0.2.0 or later: 0.1.0 refuses format 2. Afterwards, add the
+id to their URL: with keyset_id=... they refuse any other keyset. Keep a copy of the keyset from
+before. A keyset of format 2 is left as it is.
 
 {_EXIT_CODES}"""
 
-_RETIRE_HELP = f"""Hand out a key no longer, until it is restored.
+_RETIRE_HELP = f"""Stop handing out a key, until it is restored.
 
-Only a decrypt-only key, and only when no process can be writing with it any more: an activation
-delay after the next key became active. What was sealed with it cannot be read meanwhile.
+The key must be decrypt-only, and no process may still write with it: that is so one activation delay
+after the next key became active. While the key is retired, what it sealed cannot be read.
 
 {_EXIT_CODES}"""
 
@@ -117,27 +117,27 @@ _RESTORE_HELP = f"""Hand out a retired key again.
 
 {_EXIT_CODES}"""
 
-_DESTROY_HELP = f"""Remove a retired key for good. It asks first.
+_DESTROY_HELP = f"""Destroy a retired key permanently. You are asked first.
 
-Refused until it has been retired for the keyset's time, seven days unless `keys create` was told
-otherwise; a keyset of format 1 has none. --now NAME, the name once more, does not wait. With --store,
-which may be given several times, the rows of each store are opened first, in the realms of --realm,
-and it is refused while one of them needs the key.
+Refused until the key has been retired for the keyset's waiting time, seven days unless `keys create` set
+another; a keyset of format 1 has none. --now NAME, with the name once more, does not wait. With --store,
+which may be given several times, the rows of each store are opened first, in the realms of --realm, and
+the command is refused while a row needs the key.
 
-What was sealed with it can never be read again. A record of the key stays in the keyset. Copies of
-the keyset in backups still have the key, until these expire or the version of the key-encryption
-key that wraps it is destroyed. Before that, ask for each standby and each backup of the stores by
-name: what lies there may need the key although the store does not.
+What the key sealed can never be read again. A record of the key stays in the keyset. Copies of the
+keyset in backups still contain the key, until they expire or the version of the key-encryption key that
+wraps it is destroyed. Before you destroy a key, check every standby and every backup of the stores:
+their rows may need the key although the store does not.
 
 {_EXIT_CODES}"""
 
 _BACKUPS = (
-    "Copies of the keyset in backups still have it: they end only when these expire or the version of the"
+    "Copies of the keyset in backups still contain it, until they expire or the version of the"
     " key-encryption key that wraps it is destroyed."
 )
 
 _KeysetURL = Annotated[
-    str, typer.Argument(metavar="URL", show_default=False, help="What wraps the keys, and where they lie.")
+    str, typer.Argument(metavar="URL", show_default=False, help="What wraps the keys, and where they are stored.")
 ]
 
 
@@ -154,7 +154,9 @@ _KeyName = Annotated[
 ]
 _NewName = Annotated[
     str | None,
-    typer.Option("--key-name", metavar="NAME", show_default=False, help="The key's name; else one is made up."),
+    typer.Option(
+        "--key-name", metavar="NAME", show_default=False, help=("The key's name; without it, one is generated.")
+    ),
 ]
 _DestroyAfter = Annotated[
     str | None,
@@ -162,19 +164,19 @@ _DestroyAfter = Annotated[
         "--destroy-after",
         metavar="TIME",
         show_default=False,
-        help="How long a retired key waits until it may be destroyed, such as 12h or 0.  [default: 7d]",
+        help="How long a retired key must wait before it may be destroyed, such as 12h or 0.  [default: 7d]",
     ),
 ]
 _Reason = Annotated[
     str | None,
-    typer.Option("--reason", metavar="TEXT", show_default=False, help="Why, for the record: one line."),
+    typer.Option("--reason", metavar="TEXT", show_default=False, help="The reason, for the record, in one line."),
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
 
 
-@app.command(help=_CREATE_HELP, short_help="Make a keyset with one key.")
+@app.command(help=_CREATE_HELP, short_help="Create a keyset with one key.")
 def create(
     url: _KeysetURL,
     *,
@@ -208,7 +210,7 @@ def create(
 def list_keys(
     url: _KeysetURL,
     *,
-    history: Annotated[bool, typer.Option("--history", help="Show every change that was noted, too.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Also show every recorded change.")] = False,
     as_json: _AsJson = False,
 ) -> None:
     """Show the keys."""
@@ -259,9 +261,9 @@ def rotate(
         _print_key(key._asdict(), f"Added the key {key.name}. {when}", as_json=as_json)
 
 
-@app.command(help=_REWRAP_HELP, short_help="Wrap all keys anew.")
+@app.command(help=_REWRAP_HELP, short_help="Wrap all keys again.")
 def rewrap(url: _KeysetURL, *, reason: _Reason = None, as_json: _AsJson = False) -> None:
-    """Wrap all keys anew."""
+    """Wrap all keys again."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     with KeysetCommand("rewrap", None, reason) as told, _opened(open_keyset, url, told) as manager:
@@ -270,7 +272,7 @@ def rewrap(url: _KeysetURL, *, reason: _Reason = None, as_json: _AsJson = False)
             typer.echo(keyset_report.format_json({"keys": [key._asdict() for key in done]}))
             return
         keks = ", ".join(sorted({key.kek for key in done}))
-        say(f"Wrapped {len(done)} {'key' if len(done) == 1 else 'keys'} anew under {keks}.")
+        say(f"Wrapped {len(done)} {'key' if len(done) == 1 else 'keys'} again under {keks}.")
 
 
 @app.command(help=_UPGRADE_HELP, short_help="Move a keyset to format 2.")
@@ -284,14 +286,14 @@ def upgrade(
     with KeysetCommand("upgrade", None, reason) as told, _opened(open_keyset, url, told) as manager:
         done = manager.upgrade(destroy_after_s=destroy_after_s, reason=reason)
         if destroy_after is not None and done.destroy_after_s != destroy_after_s:
-            raise failed("it was of format 2 already, which stays as it is: --destroy-after changed nothing")
+            raise failed("it was of format 2 already and stays as it is: --destroy-after had no effect")
         if as_json:
             typer.echo(keyset_report.format_json(keyset_report.without_keys(done)))
             return
         say(f"{manager.place} is of format {done.format}.\n{_id_sentence(done.id)}")
 
 
-@app.command(help=_RETIRE_HELP, short_help="Hand out a key no longer.")
+@app.command(help=_RETIRE_HELP, short_help="Stop handing out a key.")
 def retire(
     url: _KeysetURL,
     name: _KeyName,
@@ -299,12 +301,12 @@ def retire(
     reason: _Reason = None,
     as_json: _AsJson = False,
 ) -> None:
-    """Hand out a key no longer."""
+    """Stop handing out a key."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     with KeysetCommand("retire", name, reason) as told, _opened(open_keyset, url, told) as manager:
         key = manager.retire(name, reason=reason)
-        words = f"The key {key.name} is {key.state}. What was sealed with it cannot be read" + (
+        words = f"The key {key.name} is {key.state}. What it sealed cannot be read" + (
             ", until `encrypted-sessions keys restore` brings it back." if key.state == "retired" else " any more."
         )
         _print_key(key._asdict(), words, as_json=as_json)
@@ -326,14 +328,14 @@ def restore(
         _print_key(key._asdict(), f"The key {key.name} is {key.state}.", as_json=as_json)
 
 
-@app.command(help=_DESTROY_HELP, short_help="Remove a retired key for good.")
+@app.command(help=_DESTROY_HELP, short_help="Destroy a retired key permanently.")
 def destroy(
     url: _KeysetURL,
     name: _KeyName,
     *,
     now: Annotated[
         str | None,
-        typer.Option("--now", metavar="NAME", show_default=False, help="The name once more: do not wait any longer."),
+        typer.Option("--now", metavar="NAME", show_default=False, help="The name once more: do not wait."),
     ] = None,
     store: Annotated[
         list[str] | None,
@@ -341,10 +343,10 @@ def destroy(
             "--store",
             metavar="STORE",
             show_default=False,
-            help="A store's URL, or env:NAME: refuse while rows there need the key. May be given several times.",
+            help="A store's URL, or env:NAME: refuse while its rows need the key. May be given several times.",
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, for scripts.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
     reason: _Reason = None,
     realm: Realms = None,
     sessions_table: SessionsTable = "agent_sessions",
@@ -352,11 +354,11 @@ def destroy(
     key_prefix: KeyPrefix = "agents:session",
     as_json: _AsJson = False,
 ) -> None:
-    """Remove a retired key for good."""
+    """Destroy a retired key permanently."""
     from keyproviders import open_keyset  # noqa: PLC0415 - loaded when it runs: `--help` needs no keys
 
     if now is not None and now != name:
-        raise wrong_use("give the name of the key once more, as it is to be destroyed", "--now")
+        raise wrong_use("give the name of the key to destroy once more", "--now")
     if realm and not store:
         raise wrong_use("goes with --store", "--realm")
     with KeysetCommand("destroy", name, reason) as told:
@@ -369,7 +371,7 @@ def destroy(
                 _print_destroyed(key, as_json=as_json)
                 return
             if found.id is None:
-                say("The keyset is of format 1: a retired key need not wait until it is destroyed.", err=True)
+                say("The keyset is of format 1: a retired key can be destroyed without waiting.", err=True)
         for place in store or ():
             options = CommonOptions(
                 store=place,
@@ -384,7 +386,7 @@ def destroy(
                 raise failed(f"nothing was destroyed: {problem}")
         with _opened(open_keyset, url, told) as manager:
             if not yes:
-                say(f"What was sealed with the key {name} can never be read again.", err=True)
+                say(f"What the key {name} sealed can never be read again.", err=True)
                 if not _confirmed(f"Destroy it in {manager.place}?"):
                     raise failed("nothing was destroyed; answer with y, or give --yes in a script")
             _print_destroyed(manager.destroy(name, now=now is not None, reason=reason), as_json=as_json)
@@ -430,7 +432,7 @@ def _opened(opener: Callable[[str], _Manager], url: str, told: KeysetCommand) ->
         yield manager
         if manager.not_noted is not None:
             problem = " ".join(str(manager.not_noted).split())
-            say(f"Note: the change was made, and could not be noted beside the keyset: {problem}", err=True)
+            say(f"Note: the change was made, but could not be recorded beside the keyset: {problem}", err=True)
 
 
 @contextmanager
@@ -447,7 +449,7 @@ def _reporting_errors(told: KeysetCommand) -> Iterator[None]:
         raise failed(" ".join(str(error).split()), exit_code, kind=kind_of(error)) from None
     except KeyboardInterrupt as error:
         told.failed(error)
-        sentence = "Interrupted. The keyset is as it was, or the change is made: `keys list` shows it."
+        sentence = "Interrupted. The change was either made or not: `keys list` shows it."
         raise interrupted(sentence) from None
 
 

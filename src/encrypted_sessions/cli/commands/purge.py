@@ -31,10 +31,10 @@ from ..running import run_operation
 
 __all__ = ["HELP", "purge"]
 
-HELP = f"""Remove what is authentic and older than --ttl, or past the end that its writer set, and nothing else.
+HELP = f"""Remove authentic rows that are older than --ttl, or past the end that their writer set, and nothing else.
 
-What cannot be opened stays, and is counted. Without --yes nothing is removed.
-With --export rows are written to a file first, from which put-back takes them.
+Rows that cannot be opened stay, and are counted. Without --yes nothing is removed.
+With --export rows are written to a file first; put-back can restore them from it.
 
 {STORE_HELP}
 

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "put_back"]
 
-HELP = f"""Put back what discard, purge or erase wrote to a file: each row under its primary key, with its time.
+HELP = f"""Put back the rows that discard, purge or erase wrote to a file.
 
-Only what opens, and only where nothing else lies by now. The whole file is checked first. Without --yes
-nothing is put back. Not for Redis, whose lists have no free places.
+Each row goes back under its primary key, with its time. It is put back only if it opens, and if its
+primary key is still free. The whole file is checked first. Without --yes nothing is put back. Redis is
+not supported, since its lists have no free positions.
 
 {STORE_HELP}
 
@@ -46,13 +47,14 @@ def put_back(
     store: StoreURL,
     *,
     file: Annotated[
-        str, typer.Option("--from", metavar="FILE", show_default=False, help="What --export of a command wrote.")
+        str,
+        typer.Option("--from", metavar="FILE", show_default=False, help=("The file that --export of a command wrote.")),
     ],
     unverified: Annotated[
-        bool, typer.Option("--unverified", help="Put back what does not open, too, unreadable as it was.")
+        bool, typer.Option("--unverified", help="Also put back rows that do not open, as unreadable as they were.")
     ] = False,
     incomplete: Annotated[
-        bool, typer.Option("--incomplete", help="Take a file without its last line, as a killed run leaves it.")
+        bool, typer.Option("--incomplete", help="Accept a file without its last line, as a killed run leaves it.")
     ] = False,
     yes: Yes = False,
     keys: KeysURL = None,

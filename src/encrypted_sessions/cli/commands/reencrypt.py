@@ -35,17 +35,18 @@ from ..running import run_operation
 
 __all__ = ["HELP", "reencrypt"]
 
-HELP = f"""Seal again under the active key what older keys sealed.
+HELP = f"""Seal rows of older keys again under the active key.
 
-Every item keeps its time, so nothing lives longer. Agents may read and write meanwhile. It may be
-stopped, killed and run again, also twice at once; a second run changes nothing.
+Every item keeps its time, so nothing lives longer. Agents may read and write meanwhile. The command may
+be stopped, killed and run again, even twice at once; a second run changes nothing.
 
-Each row stays in its suite, with the end that its writer set and in its --realm. --suite 2 moves all
-rows to suite 2, and takes --ttl: rows of suite 1 have no end of their own. --suite 1 moves them back,
-without the ends, and takes no --realm.
+Each row stays in its suite and its --realm, with the end that its writer set. --suite 2 moves all rows
+to suite 2, and needs --ttl, since rows of suite 1 have no end of their own. --suite 1 moves them back,
+without the ends, and does not take --realm.
 
-With several places of keys it has to know which rows, by --kid or --all-sessions: every row that it
-opens comes under the key of the first place, another tenant's too. Then it runs dry without --yes.
+With several places of keys, say which rows to seal, with --kid or --all-sessions: every row that is
+opened gets the key of the first place, including other tenants' rows. In that case nothing is changed
+without --yes.
 
 {STORE_HELP}
 
@@ -65,7 +66,7 @@ def reencrypt(
         typer.Option("--from", metavar="KID", show_default=False, help="The same as --kid."),
     ] = None,
     all_sessions: Annotated[
-        bool, typer.Option("--all-sessions", help="With several places of keys: whatever one of them opens.")
+        bool, typer.Option("--all-sessions", help="With several places of keys: every row that one of them opens.")
     ] = False,
     suite: Annotated[
         int | None,
@@ -80,11 +81,14 @@ def reencrypt(
             metavar="TIME",
             parser=_ttl,
             show_default=False,
-            help="With --suite 2: how long rows of suite 1 live, such as 1d, from when they were sealed; or none.",
+            help="With --suite 2: how long rows of suite 1 live, counted from their sealing, such as 1d; or none.",
         ),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="With several places of keys: do it. Else it is only counted.")
+        bool,
+        typer.Option(
+            "--yes", help=("With several places of keys: make the changes. Without it, they are only counted.")
+        ),
     ] = False,
     keys: KeysURL = None,
     session: SessionIDs = None,

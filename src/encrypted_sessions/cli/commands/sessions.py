@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["HELP", "sessions"]
 
-HELP = f"""List sessions: ids, rows, when the oldest and the newest was sealed, and with which keys.
+HELP = f"""List sessions: ids, number of rows, when the oldest and the newest were sealed, and with which keys.
 
-Needs no key: times and keys are what the rows claim. In the byte order of ids, page by page: the last line has the
---after of the next page. With --json a line for each session, whose id --sessions-from takes as it stands.
+Needs no key: times and keys are what the rows claim. Sessions are listed in the byte order of their ids,
+page by page: the last line has the --after of the next page. With --json there is one line per session,
+whose id --sessions-from takes unchanged.
 
 {STORE_HELP}
 
-Exit codes: 0 listed, 2 wrong use, 3 interrupted (Ctrl-C), 4 the store is not there, did not answer,
-or refused."""
+Exit codes: 0 listed, 2 wrong use, 3 interrupted (Ctrl-C), 4 the store does not exist, did not answer, or
+refused."""
 
 
 def sessions(
@@ -49,12 +50,12 @@ def sessions(
     ] = None,
     kid: Annotated[
         str | None,
-        typer.Option("--kid", metavar="KID", show_default=False, help="Only sessions of which a row names this key."),
+        typer.Option("--kid", metavar="KID", show_default=False, help="Only sessions with a row that names this key."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many sessions.")] = 1_000,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many sessions to list.")] = 1_000,
     after: Annotated[
         str | None,
-        typer.Option("--after", metavar="ID", show_default=False, help="Only sessions after this one."),
+        typer.Option("--after", metavar="ID", show_default=False, help="Only sessions after this id."),
     ] = None,
     sessions_table: SessionsTable = "agent_sessions",
     messages_table: MessagesTable = "agent_messages",

@@ -26,7 +26,7 @@ from ..running import run_operation
 
 __all__ = ["HELP", "verify"]
 
-HELP = f"""Open every row, and say which are not in order.
+HELP = f"""Open every row, and report those that are not valid.
 
 {STORE_HELP}
 

@@ -191,7 +191,7 @@ class ListByTransaction(ListAccess):
             except exceptions.WatchError:  # the list has changed, or the connection broke: the next look tells
                 await pause_by_lot()
         raise StoreUnavailableError(
-            f"other clients of Redis changed the list under each of {_ATTEMPTS} attempts to change it. Try again"
+            f"other Redis clients changed the list during each of {_ATTEMPTS} attempts to change it. Try again"
         )
 
     async def _attempt(self, note: bytes, plan: _Plan) -> int:
@@ -214,8 +214,8 @@ class ListByTransaction(ListAccess):
         client = self._client()
         if isinstance(client, RedisCluster):
             raise StoreError(
-                "on a cluster a session reads and changes its list by scripts alone, and the Redis user may run none:"
-                " ACL SETUSER ... +eval"
+                "on a cluster, a session reads and changes its list only with scripts, and the Redis user may"
+                " not run any: ACL SETUSER ... +eval"
             )
         async with client.pipeline(transaction=True) as pipe:
             parse = pipe.parse_response

@@ -77,10 +77,10 @@ async def plan_erasure(
     for key, expected in zip(keys, _KINDS, strict=True):
         kind = await watched.execute_command("TYPE", key)
         if kind not in (b"none", expected):
-            raise _not_ours(key, f"is no {expected.decode()} but a {kind.decode()}")
+            raise _not_ours(key, f"is not a {expected.decode()} but a {kind.decode()}")
     owner = await watched.execute_command("HGET", keys[0], "session_id")
     if owner not in (None, session_id.encode("utf-8")):
-        raise _not_ours(keys[0], "belongs to a session of another id")
+        raise _not_ours(keys[0], "belongs to a session with another id")
     found = [
         await watched.execute_command("EXISTS", keys[0]),
         await watched.execute_command("LLEN", keys[1]),

@@ -125,7 +125,9 @@ class RedisConnection:
                     await pause_by_lot()
                 else:
                     return result
-        raise StoreUnavailableError(f"{self.location}: others changed a list under each of {_ATTEMPTS} attempts")
+        raise StoreUnavailableError(
+            f"{self.location}: other clients changed a list during each of {_ATTEMPTS} attempts"
+        )
 
     async def _within_timeout(self, answer: Awaitable[_T]) -> _T:
         """What the server answers, within the time limits of its connections."""
@@ -147,7 +149,7 @@ class RedisConnection:
         if isinstance(error, exceptions.ConnectionError):  # of who may connect, or to whom
             return StoreError(f"{text}. {trouble.advice}")
         rights = "SCAN, EVAL (or WATCH, MULTI and EXEC) and the commands of lists (docs/redis.md)"
-        return StoreError(f"{text}. See that the user of the URL may run {rights}")
+        return StoreError(f"{text}. Check that the user in the URL may run {rights}")
 
     def _connected(self) -> Redis:
         if self._client is None:
@@ -165,7 +167,7 @@ def _pool_of(url: str, timeout_s: float) -> ConnectionPool:
     try:
         pool = ConnectionPool.from_url(url)
     except (ValueError, TypeError):  # whose words may show a part of the URL
-        problem = "the store's URL is none of Redis; write redis://host:6379/0, rediss://... or unix:///path?db=0"
+        problem = "the store's URL is not a Redis URL; write redis://host:6379/0, rediss://... or unix:///path?db=0"
     else:
         options = pool.connection_kwargs
         options.setdefault("socket_timeout", timeout_s)

@@ -10,16 +10,16 @@ from .connection import RedisConnection
 __all__ = ["persistence_notices"]
 
 _NOTHING_KEPT = (
-    "Redis keeps nothing on disk (appendonly no, no save): killed, it comes back as an empty history. Turn on"
-    " appendonly, or be sure that losing every history is no harm"
+    "Redis keeps nothing on disk (appendonly no, no save): after a crash, all histories are empty. Turn on"
+    " appendonly, or make sure that losing every history is acceptable"
 )
 _UNSEEN = (
-    "whether Redis keeps its rows on disk could not be seen: the user may not ask (ACL SETUSER ... +info +config|get)."
-    " Without appendonly or save, a server that is killed comes back as an empty history"
+    "it could not be seen whether Redis keeps its rows on disk: the user has no right to ask (ACL SETUSER ..."
+    " +info +config|get). Without appendonly or save, all histories are empty after a crash"
 )
 _NO_FILE = (
-    "Redis has no append-only file, and whether it saves snapshots could not be seen (ACL SETUSER ... +config|get):"
-    " without them, a server that is killed comes back as an empty history"
+    "Redis has no append-only file, and it could not be seen whether it saves snapshots (ACL SETUSER ..."
+    " +config|get): without them, all histories are empty after a crash"
 )
 
 

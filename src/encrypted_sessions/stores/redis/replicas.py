@@ -11,14 +11,14 @@ from .connection import RedisConnection
 __all__ = ["replication_of"]
 
 _UNSEEN = (
-    "which replicas there are could not be seen: the user may not ask, or the server does not tell. Let it look"
-    " (ACL SETUSER ... +info), and run this again"
+    "it could not be seen which replicas there are: the user has no right to ask, or the server does not tell. Give it"
+    " the right (ACL SETUSER ... +info), and run this again"
 )
 _ITSELF = Replica(
     "itself",
     "this server (a replica itself)",
     None,
-    "Run this on the server that it follows: what is changed here is lost when it next takes over that one's rows",
+    "Run this on its primary server: changes made here are lost when it next copies the rows of its primary",
     may_catch_up=False,
 )
 
@@ -46,7 +46,7 @@ def _replica(told: Mapping[str, Any]) -> Replica:
         where,
         f"the replica {where}" + ("" if is_online else f" ({state})"),
         _number(told.get("offset")) if is_online else None,
-        "Let it catch up, or take it away for good with its data; then run this again",
+        "Let it catch up, or remove it permanently with its data; then run this again",
     )
 
 

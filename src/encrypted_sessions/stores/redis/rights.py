@@ -45,8 +45,8 @@ def missing_right(error: exceptions.ResponseError) -> MissingRightError | None:
         )
     if _NO_KEY.search(words):
         return MissingRightError(
-            "the Redis user of this session may not use its keys, which begin with the session's key_prefix: those of"
-            f" the SDK, and the notes beside its list. ACL SETUSER ... ~PREFIX:*. {_ALL_RIGHTS}"
+            "the Redis user of this session may not use its keys, which begin with the session's key_prefix:"
+            f" the SDK's keys, and the notes beside its list. ACL SETUSER ... ~PREFIX:*. {_ALL_RIGHTS}"
         )
     if "EXEC without MULTI" in words:
         return MissingRightError(
@@ -55,7 +55,7 @@ def missing_right(error: exceptions.ResponseError) -> MissingRightError | None:
     if command := _UNKNOWN.search(words):
         name = command[1].upper() or "a command"
         return MissingRightError(
-            f"the Redis server, or a proxy before it, does not know {name}. Where there is no EVAL, a session needs"
+            f"the Redis server, or a proxy in front of it, does not know {name}. Without EVAL, a session needs"
             f" WATCH, MULTI and EXEC. {_ALL_RIGHTS}"
         )
     return None

@@ -121,12 +121,12 @@ ERASE = """
 for i, expected in ipairs({'hash', 'list', 'string'}) do
   local kind = redis.call('TYPE', KEYS[i]).ok
   if kind ~= 'none' and kind ~= expected then
-    return redis.error_reply('NOTOURS ' .. KEYS[i] .. ' is no ' .. expected .. ' but a ' .. kind)
+    return redis.error_reply('NOTOURS ' .. KEYS[i] .. ' is not a ' .. expected .. ' but a ' .. kind)
   end
 end
 local owner = redis.call('HGET', KEYS[1], 'session_id')
 if owner and owner ~= ARGV[1] then
-  return redis.error_reply('NOTOURS ' .. KEYS[1] .. ' belongs to a session of another id')
+  return redis.error_reply('NOTOURS ' .. KEYS[1] .. ' belongs to a session with another id')
 end
 local found = {redis.call('EXISTS', KEYS[1]), redis.call('LLEN', KEYS[2]), redis.call('EXISTS', KEYS[3])}
 if ARGV[2] == '1' then redis.call('DEL', KEYS[1], KEYS[2], KEYS[3]) end

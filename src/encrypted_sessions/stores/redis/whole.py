@@ -226,9 +226,9 @@ class RedisStore(WholeStore):
     def beyond_reach(self) -> Sequence[str]:
         """As `WholeStore.beyond_reach`."""
         return (
-            "replicas that were not connected, or that this user may not see",
-            "dumps (RDB) from before, and their copies; the append-only file until it is rewritten (BGREWRITEAOF)",
-            "what MONITOR or the slow log has of commands",
+            "replicas that were not connected, or that this user has no right to see",
+            "earlier dumps (RDB) and their copies; the append-only file until it is rewritten (BGREWRITEAOF)",
+            "commands recorded by MONITOR or in the slow log",
             "logs and traces of the applications and of the model's provider",
         )
 

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 _ATTEMPTS = 5
 _GAVE_WAY = ("40001", "40P01")
 
-_ADVICE = "See that the user of the URL may read and write both tables"
+_ADVICE = "Check that the user in the URL may read and write both tables"
 
 
 class PostgreSQLConnections:

@@ -32,7 +32,7 @@ def _parsed(url: str) -> URL:
     try:
         return make_url(url)
     except (ArgumentError, ValueError):  # whose words show the URL
-        problem = "the store's URL is none of PostgreSQL; write postgresql://user@host:5432/database"
+        problem = "the store's URL is not a PostgreSQL URL; write postgresql://user@host:5432/database"
     raise StoreConfigError(problem)
 
 
@@ -43,8 +43,8 @@ def _with_options_of_asyncpg(url: URL) -> URL:
     others = sorted(options.keys() - {"ssl"})
     if others:
         raise StoreConfigError(
-            f"asyncpg takes no {', '.join(others)} in a URL; leave it out, or pip install psycopg, which knows"
-            " all options of libpq"
+            f"asyncpg does not accept {', '.join(others)} in a URL; leave it out, or pip install psycopg,"
+            " which accepts all options of libpq"
         )
     return url.set(query=options)
 

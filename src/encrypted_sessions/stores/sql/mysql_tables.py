@@ -77,13 +77,13 @@ class _Column(NamedTuple):
         is_bytes = self.type in ("varbinary", "binary")
         size = len(session_id.encode() if is_bytes else session_id)
         if self.most_characters and size > self.most_characters:
-            return f"it holds {self.most_characters} {'bytes' if is_bytes else 'characters'}, and the id has {size}"
+            return f"it holds {self.most_characters} {'bytes' if is_bytes else 'characters'}, but the id has {size}"
         if self.type == "char" and session_id.endswith(" "):
             return "a CHAR loses spaces at the end"
         if self.type == "binary" and size < self.most_bytes:
-            return f"a BINARY fills up what has fewer than {self.most_bytes} bytes"
+            return f"a BINARY pads values of fewer than {self.most_bytes} bytes"
         if self.type == "uuid" and not _UUID.fullmatch(session_id):
-            return "a UUID is given back in small letters, with hyphens"
+            return "a UUID is returned in lower case, with hyphens"
         return None
 
 
@@ -112,8 +112,8 @@ class MySQLTables(NamedTuple):
             problem = column.problem_with(session_id)
             if problem:
                 raise StoreError(
-                    f"the column session_id of {name} does not hold this session's id: {problem}. docs/mysql.md has a"
-                    " table that does"
+                    f"the column session_id of {name} cannot hold this session's id: {problem}. docs/mysql.md"
+                    " has a table that can"
                 )
 
     def refuse_rows(self, texts: Iterable[str]) -> None:
@@ -122,14 +122,15 @@ class MySQLTables(NamedTuple):
             size = len(row.encode())
             if size > self.most_bytes:
                 raise StoreError(
-                    f"a row of {size:,} bytes does not go into the column message_data, which holds"
-                    f" {self.most_bytes:,}; nothing was written. Make it longer: ALTER TABLE ... MODIFY message_data"
+                    f"a row of {size:,} bytes does not fit into the column message_data, which"
+                    f" holds {self.most_bytes:,}; nothing was written. Enlarge the column: ALTER TABLE ... MODIFY"
+                    " message_data"
                     " LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL"
                 )
             if size + sum(map(row.count, _ESCAPED)) + _STATEMENT_BYTES > self.packet:
                 raise StoreError(
                     f"a row of {size:,} bytes makes a statement longer than the server's max_allowed_packet"
-                    f" ({self.packet:,}); nothing was written. Set that higher at the server"
+                    f" ({self.packet:,}); nothing was written. Raise it on the server"
                 )
 
 
@@ -210,10 +211,10 @@ def _of_ids(sessions: str, messages: str, ids: Mapping[str, _Column], foreign_ke
         f"{name}.session_id ({column.collation or column.type})" for name, column in ids.items() if not column.is_binary
     )
     return (
-        f"the column {loose} is not binary: to the database, ids that differ in the case of letters, in accents or in"
-        " spaces at the end can be the same. This wrapper reads, removes and clears rows of exactly its id all the"
-        " same; what goes past it, as clear_session() of the bare session does, takes those of the others too. Stop"
-        " what writes to these tables, and make the columns binary (docs/mysql.md):\n"
+        f"the column {loose} is not binary: the database may treat ids as equal that differ only in upper and"
+        " lower case, accents or trailing spaces. This wrapper still reads, removes and clears only rows of exactly"
+        " its id; but clear_session() of the unwrapped session also removes rows of the other ids. Stop everything"
+        " that writes to these tables, and make the columns binary (docs/mysql.md):\n"
         + "\n".join(f"    {statement};" for statement in _cure(sessions, messages, ids, foreign_keys))
     )
 
@@ -237,8 +238,8 @@ def _cure(sessions: str, messages: str, ids: Mapping[str, _Column], foreign_keys
 
 def _of_engines(tables: Sequence[str], engine: str) -> str:
     return (
-        f"{' and '.join(tables)} have no transactions ({engine}): a change that fails stays half-made, and two"
-        " processes can pop the same item. "
+        f"{' and '.join(tables)} do not support transactions ({engine}): a failed change can remain half-done,"
+        " and two processes can pop the same item. "
         + " ".join(f"ALTER TABLE {_quoted(name)} ENGINE=InnoDB;" for name in tables)
     )
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["put_rows_back"]
 
 _ADVICE = (
-    "See that the user of the URL may read both tables and insert into them, and may read the sequence of the"
-    " messages' ids"
+    "Check that the user in the URL may read both tables, insert into them, and read the sequence of the message ids"
 )
 
 _GIVEN = (
@@ -87,6 +86,6 @@ async def put_rows_back(
 def _text_of(row: StoredRow, location: str) -> str:
     if isinstance(row.data, bytes):
         raise UnsuitableStoreError(
-            f"{location} holds text, and the file has a row of other bytes: it is of another store"
+            f"{location} holds text, but the file has a row of other bytes: it belongs to another store"
         )
     return row.data

@@ -22,13 +22,13 @@ __all__ = ["replication_of"]
 #: The most bytes that stand at the beginning of a page of the log, before its first record.
 _PAGE_HEADER = 40
 
-_GRANT = "Let its role look (GRANT pg_monitor TO ...)"
+_GRANT = "Give its role the right to see this (GRANT pg_monitor TO ...)"
 
 _ITSELF = Replica(
     "itself",
     "this server (a standby itself)",
     None,
-    "Run this on the server that it follows: there it is known who has what",
+    "Run this on its primary server, which knows how far every replica is",
     may_catch_up=False,
 )
 
@@ -44,7 +44,7 @@ async def replication_of(connections: PostgreSQLConnections, statements: Stateme
     except StoreUnavailableError:
         raise
     except StoreError as error:  # a right that was taken away; a server that only speaks as PostgreSQL does
-        return Replication(unseen=f"which standbys there are could not be seen: {error}")
+        return Replication(unseen=f"it could not be seen which standbys there are: {error}")
     timeline, log_end, page = found[0][:3]
     if timeline is None:
         return Replication(replicas=(_ITSELF,))
@@ -71,15 +71,15 @@ def _replica(row: Any) -> Replica:
             f"slot {slot}",
             f"the subscriber of the logical replication slot {slot}",
             row.confirmed,
-            f"Let it catch up, or, if nobody is to have these changes any more, drop the slot ({_drop(slot)}); then run"
-            " this again",
+            f"Let it catch up, or, if these changes are no longer needed, drop the slot ({_drop(slot)});"
+            " then run this again",
         )
     if row.pid is None:
         return Replica(
             f"slot {slot}",
             f"the standby of the replication slot {slot} (not connected)",
             None,
-            "Connect it and let it catch up, or, if it is gone for good with its data, drop the slot"
+            "Connect it and let it catch up, or, if it and its data no longer exist, drop the slot"
             f" ({_drop(slot)}); then run this again",
         )
     where = f"{row.application} at {row.address or 'this machine'}" + (f" (slot {slot})" if slot else "")
@@ -87,8 +87,8 @@ def _replica(row: Any) -> Replica:
         f"slot {slot}" if slot else f"{row.application} {row.address}",
         f"the standby {where}",
         row.replayed,
-        "Let it catch up (pg_wal_replay_resume() there, if replay is paused), or take it away for good with its data;"
-        " then run this again",
+        "Let it catch up (pg_wal_replay_resume() there, if replay is paused), or remove it permanently with its"
+        " data; then run this again",
     )
 
 
@@ -99,6 +99,7 @@ def _drop(slot: str) -> str:
 def _hidden(count: int) -> str:
     servers = "1 server is" if count == 1 else f"{count} servers are"
     return (
-        f"{servers} connected for replication, and how far {'it is' if count == 1 else 'they are'} could not be seen:"
-        f" this role may not look. {_GRANT}, and run this again"
+        f"{servers} connected for replication, and it could not be seen how far"
+        f" {'it is' if count == 1 else 'they are'}:"
+        f" this role has no right to see that. {_GRANT}, and run this again"
     )

@@ -65,8 +65,9 @@ class SQLAlchemyRows(RowStore):
             await self._session._ensure_tables()
         except CompileError as error:
             problem = StoreConfigError(
-                f"create_tables=True of SQLAlchemySession cannot make tables for {self._session.engine.dialect.name}"
-                f" ({type(error).__name__}). Leave it out and make them yourself: docs/mysql.md has the statements for"
+                f"create_tables=True of SQLAlchemySession cannot create tables for {self._session.engine.dialect.name}"
+                f" ({type(error).__name__}). Leave it out and create them yourself: docs/mysql.md has the"
+                " statements for"
                 " MySQL and MariaDB"
             )
         else:

@@ -144,10 +144,10 @@ class PostgreSQLStore(TableStore):
     def beyond_reach(self) -> Sequence[str]:
         """As `WholeStore.beyond_reach`."""
         return (
-            "replicas and subscribers that were not connected, or that this role may not see",
+            "replicas and subscribers that were not connected, or that this role has no right to see",
             "base backups, dumps, snapshots, and the archived log (WAL)",
-            "dead versions of rows, until VACUUM has been there",
-            "the log of the server, where it has statements with their values",
+            "dead versions of rows, until VACUUM removes them",
+            "the server's log, if it records statements with their values",
             "logs and traces of the applications and of the model's provider",
         )
 

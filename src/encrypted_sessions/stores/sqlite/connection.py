@@ -36,7 +36,9 @@ class SQLiteConnection:
 
     def _open(self, check: Callable[[sqlite3.Connection], None]) -> None:
         if not self._path.is_file():
-            raise StoreError(f"there is no file {self._path}; nothing was made. Give the path of the store's file")
+            raise StoreError(
+                f"the file {self._path} does not exist; nothing was created. Give the path of the store's file"
+            )
         connection = self._opened = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=self._timeout_s, isolation_level=None
         )
@@ -102,8 +104,10 @@ class SQLiteConnection:
     def _problem(self, error: sqlite3.Error) -> StoreError:
         text, trouble = f"{self._location}: {error}", trouble_of(error)
         if trouble is not None and trouble.passes:
-            return StoreUnavailableError(f"{text}. Nothing of this step was done. {trouble.advice}")
-        return StoreError(f"{text}. Is it a file of the Agents SDK's sessions, and may this user write it?")
+            return StoreUnavailableError(f"{text}. This step was not done. {trouble.advice}")
+        return StoreError(
+            f"{text}. Check that it is a file of the Agents SDK's sessions, and that this user may write to it"
+        )
 
 
 def _text(stored: bytes) -> str:

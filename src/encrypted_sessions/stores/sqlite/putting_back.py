@@ -37,8 +37,9 @@ class RowsPutBack:
         """What there was in the place of each."""
         if branches.tables_of_notes(self._connection.sqlite, self._tables):
             raise UnsuitableStoreError(
-                f"{self._location} is of AdvancedSQLiteSession, which reads a message only where its branch and turn"
-                " are noted: that is not in an export, so nothing can be put back. Put back a copy of the file"
+                f"{self._location} belongs to AdvancedSQLiteSession, which reads a message only if its branch and"
+                " turn are recorded: an export does not contain them, so nothing can be put back. Restore a copy"
+                " of the file"
             )
         if dry_run or not rows:
             return [self._found(self._connection.sqlite, row) for row in rows]

@@ -62,13 +62,13 @@ def problem_of(session: Any, sdk_class: type) -> str | None:
     if missing:
         return (
             f"the AdvancedSQLiteSession of the installed Agents SDK has no {', '.join(missing)}: this release of"
-            " encrypted-sessions does not know how it stores. Upgrade encrypted-sessions"
+            " encrypted-sessions does not support the way it stores items. Upgrade encrypted-sessions"
         )
     own = [hook for hook in _HOOKS if getattr(type(session), hook) is not getattr(sdk_class, hook)]
     if own:
         return (
-            f"{name} has {', '.join(own)} of its own, which would see envelopes in place of items. Use an"
-            " AdvancedSQLiteSession, or a class made from it that leaves these as they are"
+            f"{name} has {', '.join(own)} of its own, which would see envelopes instead of items."
+            " Use an AdvancedSQLiteSession, or a subclass that does not override these"
         )
     probe = StructuredEnvelope({"__enc__": 1}, _PROBE)
     user = StructuredEnvelope({"__enc__": 1}, {"role": "user"})
@@ -80,7 +80,7 @@ def problem_of(session: Any, sdk_class: type) -> str | None:
     )
     if found != ("function_call", "probe", False, True):
         return (
-            "the AdvancedSQLiteSession of the installed Agents SDK looks at items in another way than this release of"
-            " encrypted-sessions knows, and would note turns and tools wrongly. Upgrade encrypted-sessions"
+            "the AdvancedSQLiteSession of the installed Agents SDK reads items in a way that this release of"
+            " encrypted-sessions does not support, and would record turns and tools wrongly. Upgrade encrypted-sessions"
         )
     return None

@@ -24,7 +24,7 @@ def open_sqlite(url: StoreUrl, names: StoreNames) -> SQLiteStore:
 
 def _path(url: StoreUrl) -> str:
     if url.driver not in ("", "pysqlite", "aiosqlite"):
-        raise StoreConfigError(f"sqlite+{url.driver}: that driver's files cannot be read here; {_FORM}")
+        raise StoreConfigError(f"sqlite+{url.driver}: files of that driver cannot be read here; {_FORM}")
     address, _, query = url.rest.partition("?")
     path = address.removeprefix("/")
     if not address.startswith("/"):
@@ -32,12 +32,14 @@ def _path(url: StoreUrl) -> str:
             raise StoreConfigError(f"a sqlite: URL has three slashes before its path, four if it is absolute; {_FORM}")
         path = ":memory:"
     if not path or path == ":memory:" or "mode=memory" in query or path.startswith("file::memory:"):
-        raise StoreConfigError(f"a store in memory ends with its process, and nobody else can open it; {_FORM}")
+        raise StoreConfigError(
+            f"a store in memory is lost when its process ends, and no other process can open it; {_FORM}"
+        )
     if path.startswith("file:"):
-        raise StoreConfigError(f"a sqlite: URL holds a plain path here, no 'file:' URI; {_FORM}")
+        raise StoreConfigError(f"a sqlite: URL must hold a plain path here, not a 'file:' URI; {_FORM}")
     if "\0" in path:
-        raise StoreConfigError(f"the path of the SQLite file holds a NUL character; {_FORM}")
+        raise StoreConfigError(f"the path of the SQLite file contains a NUL character; {_FORM}")
     unknown = sorted({name for name, _ in parse_qsl(query, keep_blank_values=True)} - _OPTIONS)
     if unknown:
-        raise StoreConfigError(f"a sqlite: URL takes no {', '.join(unknown)} here; {_FORM}")
+        raise StoreConfigError(f"a sqlite: URL does not accept {', '.join(unknown)} here; {_FORM}")
     return path

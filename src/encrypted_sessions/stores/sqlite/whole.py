@@ -131,7 +131,7 @@ class SQLiteStore(TableStore):
     def _refuse_utf16(self) -> None:
         ((encoding,),) = self._connection.sqlite.execute("PRAGMA encoding")
         if encoding != "UTF-8":
-            raise StoreError(f"{self.location} keeps text as {encoding}, so ids are not in the order of their UTF-8")
+            raise StoreError(f"{self.location} stores text as {encoding}, so ids are not ordered by their UTF-8 bytes")
 
     async def present(self, session_ids: Sequence[str]) -> set[str]:
         """As `WholeStore.present`."""
@@ -154,9 +154,9 @@ class SQLiteStore(TableStore):
     def beyond_reach(self) -> Sequence[str]:
         """As `WholeStore.beyond_reach`."""
         return (
-            "backups and copies of the file, snapshots of its file system, and what a replicator keeps of it",
-            "blocks that the disk has put aside for others (flash memory, file systems that copy on write)",
-            "rows that others had deleted before: VACUUM rewrites the file",
+            "backups and copies of the file, snapshots of its file system, and copies of a replicator",
+            "old blocks that the disk has replaced by new ones (flash memory, copy-on-write file systems)",
+            "rows that other software deleted earlier: VACUUM rewrites the file",
             "logs and traces of the applications and of the model's provider",
         )
 
@@ -212,9 +212,9 @@ class SQLiteStore(TableStore):
                 break
             time.sleep(_RETRY_S)  # SQLite does not wait by itself for a checkpoint of somebody else
         notice = (
-            f"{self._path}-wal could not be emptied, because somebody else reads or writes: it still holds old bytes"
-            " of what was replaced or removed. Run this again when the applications that hold the file open are"
-            " between two requests, or stopped"
+            f"{self._path}-wal could not be emptied, because another process reads or writes: it still"
+            " holds old bytes of replaced or removed rows. Run this again when the applications that"
+            " have the file open are idle or stopped"
         )
         return (notice,)
 
