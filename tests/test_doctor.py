@@ -88,7 +88,7 @@ def test_the_command_says_so_and_ends_with_0(monkeypatch: pytest.MonkeyPatch) ->
     result = invoke("env:SOME_KEYS")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "All is well." in result.stdout
-    assert "The key's age: not said by its place." in result.stdout
+    assert "The key's age: not known, since its place does not say." in result.stdout
     assert "writes for 15 minutes after the last answer" in result.stdout
     assert "reads for 1,440 minutes (24 h) after the last answer" in result.stdout
     assert "goes on for 5 minutes when access is denied" in result.stdout

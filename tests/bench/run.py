@@ -34,6 +34,7 @@ import imports
 import kms
 import maintenance
 import memory
+import page
 import poppers
 import providers
 import ring
@@ -68,6 +69,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "maintenance-commands": maintenance.measure_commands,
     "maintenance-memory": maintenance.measure_memory,
     "sessions": sessions.measure,
+    "page": page.measure,
 }
 
 _PAGE = """\

@@ -190,7 +190,7 @@ def test_a_tenants_runbook_ends_well_beside_another_tenants_rows(
     assert "All is well: every row is in order." in printed
     assert f"{old.active.kid} would be sealed again under {new.active.kid}" in printed
     printed = shell.run(block_under(heading))
-    assert "Out of sight: 2 rows of other keys" in printed
+    assert "Not looked into: 2 rows of other keys" in printed
     assert "All is well: every row of these keys is in order." in printed
     assert f"2 rows name keys that this process has no answer for ({theirs.active.kid})" in printed
 
@@ -217,7 +217,7 @@ def test_a_person_is_erased_and_the_record_of_it_stays(sealers: tuple[Sealer, Se
     printed = Shell(tmp_path, old, new).run(script)
     assert "3 sessions, 5 rows" in printed
     assert "With --yes --expect 2, " in printed
-    assert "All is well. Out of reach, and yours to see to: backups and copies of the file" in printed
+    assert "All is well. Not reached by this command, and yours to take care of: backups and copies of the file" in printed
     report = [json.loads(line) for line in (tmp_path / "case-4711.jsonl").read_text().splitlines()]
     assert [one["session_id"] for one in report if one["event"] == "erased"] == [USER, f"{USER}/archive"]
     assert "case-4711.jsonl" in (tmp_path / "erasures.txt").read_text()

@@ -93,7 +93,7 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation
     assert rows_at(place) == rows[1:]
     encrypted = run(place, sealer, "encrypt", "--yes")
     assert encrypted.exit_code == 0, encrypted.output
-    assert "authentic, whoever wrote them" in one_line(encrypted.stdout)
+    assert "they count as authentic, whoever wrote them" in one_line(encrypted.stdout)
 
     assert run(place, sealer, "discard", "--outcome", "unauthentic").exit_code == 0
     export = tmp_path / "discarded.jsonl"
@@ -229,7 +229,7 @@ def test_the_doctor_says_whether_this_process_could_read_a_store(file: StoreLoca
     filled(file, {SESSION: [sealer.ok("one"), sealer.row(message("two"), sealer.older)]})
     result = doctor(file, sealer)
     assert result.exit_code == 0, result.output
-    assert "A process with these keys can read what is there, by the labels of the rows." in result.stdout
+    assert "By the labels of the rows, a process with these keys can read all that is there." in result.stdout
     assert ["ok", sealer.older.kid, "1", "their", "key", "can", "be", "had"] in columns(result)
 
 
@@ -334,7 +334,7 @@ def test_an_empty_store_is_well(file: StoreLocation, sealer: Sealer):
     for command in ("inventory", "verify", "reencrypt", "encrypt"):
         assert run(file, sealer, command).exit_code == 0
     assert "There are no rows." in run(file, sealer, "inventory").stdout
-    assert "Nothing was there." in run(file, sealer, "verify").stdout
+    assert "There are no rows." in run(file, sealer, "verify").stdout
 
 
 def test_a_command_has_large_blocks_of_freed_memory_returned(

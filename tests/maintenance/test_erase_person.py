@@ -68,7 +68,7 @@ def test_what_was_named_and_is_not_there_is_not_well_and_the_others_go(place: St
     file = ("--sessions-from", str(tmp_path / "ids"), "--expect", "1", "--yes")
     result = run(place, None, "erase", *file)
     assert result.exit_code == 1
-    assert "Without any trace there: nobody." in " ".join(result.stdout.split())
+    assert "No trace was found of these sessions: nobody." in " ".join(result.stdout.split())
     assert at(place) == [0, 2, 2, 2]
     assert run(place, None, "erase", "--session", "user-7", "--session", "user-8", "--yes").exit_code == 1
     assert at(place) == [0, 2, 2, 0]

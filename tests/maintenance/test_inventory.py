@@ -72,7 +72,7 @@ async def test_when_everything_is_under_the_active_key_nothing_depends_on_anothe
         await reencrypt(store, sealer.ring)
         after = await inventory(store, sealer.ring)
     assert after.conclusion.startswith(
-        f"Nothing in this store depends on any key but {sealer.active.kid}, the active one. This is so for what"
+        f"Nothing in this store depends on any key but {sealer.active.kid}, the active one. This holds for what"
     )
     assert "15 minutes (stale_write_s)" in after.conclusion
     uses = {use.kid: use for use in after.keys}
@@ -91,8 +91,11 @@ async def test_with_a_ttl_it_says_from_when_on_expiry_frees_an_older_key(file: S
     assert use.free_from == sealer.now - 100 + TTL + 1
     told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(sealer.now - 100 + TTL + 1))
     assert f"2 rows need {sealer.older.kid} until {told}" in report.conclusion
-    assert f"1 row under {sealer.older.kid} expired: purge them before such a key is destroyed" in report.conclusion
-    assert f"Sessions with a ttl above {TTL} s need their keys for longer" in report.conclusion
+    assert (
+        f"1 row under {sealer.older.kid} has expired: purge it before you destroy the key, not after"
+        in report.conclusion
+    )
+    assert "Sessions with a ttl above 10m need their keys for longer" in report.conclusion
 
 
 async def test_without_a_ttl_it_gives_the_age_of_the_youngest(file: StoreLocation, sealer: Sealer):

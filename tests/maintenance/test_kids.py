@@ -177,7 +177,7 @@ def test_the_commands_take_kids(place: StoreLocation, sealer: Sealer, other: Sea
         report = report_of(run(place, sealer, *command, "--json"))
         assert (report["exit_code"], report["other_keys"], report["kids"]) == (0, of_the_other(other), [*kids[1::2]])
     said = " ".join(run(place, sealer, "verify", *kids).stdout.split())
-    assert f"Out of sight: 3 rows of other keys ({other.older.kid}: 2, {other.active.kid}: 1)." in said
+    assert f"Not looked into: 3 rows of other keys ({other.older.kid}: 2, {other.active.kid}: 1)." in said
     assert said.endswith("All is well: every row of these keys is in order.")
     moved = report_of(run(place, sealer, "reencrypt", "--from", sealer.older.kid, "--kid", sealer.active.kid, "--json"))
     assert (moved["exit_code"], moved["changed"], moved["moved"]) == (0, 2, {sealer.older.kid: 2})

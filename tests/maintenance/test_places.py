@@ -203,7 +203,7 @@ def test_reencrypt_with_several_places_runs_dry_and_shows_what_would_move(
     mine = ("reencrypt", *BOTH, "--kid", sealer.older.kid)
     assert report_of(run(place, sealer, *mine, "--json"))["dry_run"] is True
     done = run(place, sealer, *mine, "--yes")
-    assert "Out of sight: 3 rows of other keys" in one_line(done.stdout)
+    assert "Not looked into: 3 rows of other keys" in one_line(done.stdout)
     left = report_of(run(place, sealer, "inventory", *BOTH, "--json"))
     assert {(group["kid"], group["items"]) for group in left["groups"]} == {
         (sealer.active.kid, 3),

@@ -167,7 +167,7 @@ async def test_no_key_is_called_free_while_a_replica_is_behind(sealer: Sealer):
     report = await inventory(store, sealer.ring)
     assert report.ok
     assert FREE in report.conclusion
-    assert "ask by name for each backup and each replica that was not connected" in report.conclusion
+    assert "check each backup and each replica that was not connected, by name" in report.conclusion
     store.looks = [log(9, at(5), *(at(1, f"node-{number}") for number in range(10, 17)))]
     report = await inventory(store, sealer.ring, replica_wait_s=0)
     assert not report.ok
@@ -182,7 +182,7 @@ async def test_where_one_may_not_look_the_report_says_that_and_it_is_no_failure(
         report = await inventory(store, sealer.ring)
         assert report.ok
         assert report.replicas_unseen in ("this role may not look", "the place says: no such function")
-        assert "Whether each replica has the same could not be seen" in report.conclusion
+        assert "Whether each replica has the same state could not be checked" in report.conclusion
 
 
 async def test_nothing_is_taken_from_a_look_of_before_once_one_may_not_look_any_more(sealer: Sealer):
@@ -202,7 +202,7 @@ async def test_a_failover_during_the_run_is_told(sealer: Sealer, later: Replicat
     assert (report.ok, report.stopped) == (False, "store")
     assert "another server answers" in str(report.stopped_because)
     assert FREE not in report.conclusion
-    assert report.conclusion.startswith("The run ended before it was known whether each replica has the same")
+    assert report.conclusion.startswith("The run ended before it was known whether each replica has the same state")
 
 
 async def test_a_run_that_is_told_to_stop_while_it_waits_ends_at_once(sealer: Sealer):

@@ -161,7 +161,7 @@ def test_a_role_that_may_not_look_is_told_so_and_it_is_no_failure(
             told = report_of(run(modest, sealer, "inventory", "--json"))
             assert (told["ok"], told["replicas"]) == (True, [])
             assert told["replicas_unseen"].startswith("1 server is connected")
-            assert "Whether each replica has the same could not be seen" in told["conclusion"]
+            assert "Whether each replica has the same state could not be checked" in told["conclusion"]
             execute("GRANT pg_monitor TO modest")
             assert run(modest, sealer, "inventory", "--replica-wait", "0s").exit_code == 1
             execute("REVOKE pg_monitor FROM modest")

@@ -69,7 +69,7 @@ async def test_a_page_of_those_that_fit_says_whether_there_are_more(file: StoreL
 
 def test_no_such_session_is_said_and_nothing_a_terminal_obeys_is_printed(file: StoreLocation):
     filled(file, {"\x1b[2J": ["{}"]})
-    assert "has no such sessions" in run(file, None, "sessions", "--session-prefix", "a").stdout
+    assert "There are no such sessions" in run(file, None, "sessions", "--session-prefix", "a").stdout
     shown = run(file, None, "sessions", "--limit", "1").stdout
     assert "\x1b" not in shown
     assert "'\\x1b[2J'" in shown

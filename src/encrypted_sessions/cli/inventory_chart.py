@@ -93,7 +93,8 @@ def _shapes(
                 paths.setdefault(part, []).append(f"M{x:g} {y:g}h{wide:g}v{high:g}h-{wide:g}z")
         total, expired = sum(parts.values()), sum(items for (_, is_over), items in parts.items() if is_over)
         refused = parts[_REFUSED, False]
-        told = f"{_span(start, scale)}: {total:,} rows, {expired:,} of them expired, {refused:,} refused or not opened"
+        rows = "1 row" if total == 1 else f"{total:,} rows"
+        told = f"{_span(start, scale)}: {rows}, {expired:,} of them expired, {refused:,} refused or not opened"
         touched.append(
             element(
                 "rect", element("title", told), x=x, y=_TOP, width=wide, height=_HEIGHT - _TOP - _BOTTOM, class_="all"
@@ -121,10 +122,11 @@ def _grid(scale: _Scale) -> list[Element]:
     for part in (0.5, 1.0):
         y = round(base - scale.height(scale.most * part), 1)
         lines.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid"))
-        lines.append(element("text", f"{round(scale.most * part):,}", x=_LEFT - 6, y=y + 4, text_anchor="end"))
+        lines.append(element("text", f"{round(scale.most * part):,}", x=_LEFT - 6, y=y + 4, class_="rows"))
     lines.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=base, y2=base, class_="axis"))
     for time, anchor in ((scale.first, "start"), ((scale.first + scale.last) // 2, "middle"), (scale.last - 1, "end")):
-        lines.append(element("text", shown_time(time)[:10], x=scale.x(time), y=base + 18, text_anchor=anchor))
+        day = shown_time(time)[:10]
+        lines.append(element("text", day, x=scale.x(time), y=base + 18, text_anchor=anchor, class_="days"))
     return lines
 
 
@@ -140,7 +142,9 @@ def _ttl_line(report: InventoryReport, scale: _Scale) -> list[Element]:
         element("line", x1=x, x2=x, y1=_TOP - 8, y2=_HEIGHT - _BOTTOM, class_="ttl"),
         element(
             "text",
-            f"older than {format_option(report.ttl)}: expired" if is_right else f"ttl, {format_option(report.ttl)} ago",
+            f"older than {format_option(report.ttl)}: expired"
+            if is_right
+            else f"{format_option(report.ttl)} ago: the ttl",
             x=x - 6 if is_right else x + 6,
             y=_TOP - 2,
             text_anchor="end" if is_right else "start",
@@ -159,9 +163,12 @@ def _in_words(report: InventoryReport, scale: _Scale) -> str:
     days = scale.width_s // 86_400
     each = "a day" if days == 1 else f"{days} days"
     until = shown_time(scale.last - 1)[:10]
-    words = f"From {shown_time(scale.first)[:10]} to {until}; each bar is {each}, the highest {scale.most:,} rows."
+    highest = "1 row" if scale.most == 1 else f"{scale.most:,} rows"
+    words = f"From {shown_time(scale.first)[:10]} to {until} (UTC). Each bar is {each}; the highest is {highest}."
+    if any(bucket.outcome == "expired" for bucket in report.ages):
+        words += " Expired rows are pale, within an outline."
     if any(bucket.outcome not in PROVEN_TIMES for bucket in report.ages):
-        words += " Refused rows stand where they claim to be from, or at the nearer end."
+        words += " Hatched rows are shown at the time that they claim, or at the nearer end."
     return words
 
 

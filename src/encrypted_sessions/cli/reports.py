@@ -53,18 +53,18 @@ _MOST_NAMED = 20
 MEANS: Mapping[str, str] = {
     "ok": "authentic and in time",
     "expired": "authentic, and older than the ttl, or past the end that its writer set",
-    "expired_unverified": "their key is gone, and they claim to have expired",
+    "expired_unverified": "their key is gone, and by their own account they have expired",
     "erased": "their key was destroyed for good",
-    "not_yet_valid": "authentic, from more than 60 s in the future",
+    "not_yet_valid": "authentic, and stamped more than 60 s in the future",
     "key_disabled": "their key is disabled, and may come back",
-    "unknown_key": "no place that was asked has their key",
+    "unknown_key": "none of the places that were asked has their key",
     "unauthentic": "altered, or sealed with another key or for another session; of suite 2, or of another realm",
     "late_key": "stamped more than 60 s after their key had stopped writing",
     "plaintext": "not encrypted",
     "malformed": "damaged, or written by something else",
-    "too_large": "larger than --max-row-bytes, so nobody looked what they are",
+    "too_large": "larger than --max-row-bytes, so they were not looked into",
     "unsupported": "written by a later release",
-    "not_opened": "no reason to open them, or no key at hand",
+    "not_opened": "there was no reason to open them, or no key at hand",
 }
 
 #: What a command does to rows, where it does not remove them.
@@ -74,7 +74,7 @@ _DOES: Mapping[type[Report], tuple[str, str]] = {
     PutBackReport: ("put back", "put back"),
 }
 
-#: What is left of a run that is no rows, of one session and of several.
+#: What a run left that is not rows: for one session, and for several.
 _OF_SESSIONS: Mapping[str, tuple[str, str]] = {
     "sessions_missing": ("that was named is not there", "that were named are not there"),
     "sessions_refused": ("could not be erased", "could not be erased"),
@@ -83,26 +83,26 @@ _OF_SESSIONS: Mapping[str, tuple[str, str]] = {
 #: What to do about rows that were left.
 TO_DO: Mapping[str, str] = {
     "expired_unverified": "bring the key back, or: discard --outcome expired_unverified --ttl TIME",
-    "erased": "nobody can read them again: discard --outcome erased",
+    "erased": "nobody can read them any more: discard --outcome erased removes them, and keeps a copy",
     "not_yet_valid": (
         "compare the clocks (NTP), then run it again; if they agree,"
         " discard --outcome not_yet_valid removes them, and keeps a copy"
     ),
     "key_disabled": "enable the key at its place; or destroy it for good, then: discard --outcome erased",
     "unknown_key": (
-        "add the old key, or its place, to --keys; rows of the SDK's class (hkdf-v1) need --upstream-key; if nobody has"
-        " the key any more: discard --outcome unknown_key --kid KID"
+        "add the old key, or its place, to --keys; rows of the SDK's class (hkdf-v1) need --upstream-key; if the key is"
+        " lost: discard --outcome unknown_key --kid KID"
     ),
     "unauthentic": (
-        "look at the rows below; of suite 2, give every --realm; discard --outcome unauthentic removes them, and keeps"
-        " a copy"
+        "look at the rows below; for suite 2, give every --realm; discard --outcome unauthentic removes them, and"
+        " keeps a copy"
     ),
-    "late_key": "find out who still writes with that key; discard --outcome late_key removes them, and keeps a copy",
+    "late_key": "find out who still writes under that key; discard --outcome late_key removes them, and keeps a copy",
     "plaintext": "encrypt seals them; discard --outcome plaintext removes them, and keeps a copy",
     "malformed": "look at the rows below; discard --outcome malformed removes them, and keeps a copy",
-    "too_large": "run it with a larger --max-row-bytes, where there is the memory for it",
+    "too_large": "run it again with a larger --max-row-bytes, on a machine with enough memory",
     "unsupported": "upgrade encrypted-sessions, then run it again",
-    "key_not_asked": "remove such rows, or run it again: each run waits 10 s for such keys",
+    "key_not_asked": "remove such rows, or run it again: each run spends 10 s on such keys",
 }
 
 
@@ -128,13 +128,15 @@ def format_text(command: str, report: Report) -> str:
     notes = [f"Note: {notice.rstrip('.')}." for notice in report.notices]
     if report.other_keys:
         notes.append(
-            f"Out of sight: {rows_of(sum(report.other_keys.values()))} of other keys"
+            f"Not looked into: {rows_of(sum(report.other_keys.values()))} of other keys"
             f" ({rows_by_kid(report.other_keys)})."
         )
     notes += [f"Not gone yet: {what.rstrip('.')}." for what in report.incomplete]
     notes += _replicas(report)
     if isinstance(report, EraseReport) and report.export is not None:
-        notes.append(f"A copy remains: the rows that were erased are in {report.export}. Delete it when it has served.")
+        notes.append(
+            f"A copy remains: the rows that were erased are in {report.export}. Delete it as soon as it is not needed."
+        )
     if report.stopped_because is not None:
         notes.append(f"Stopped: {report.stopped_because.rstrip('.')}.")
     for note in notes:
@@ -157,7 +159,7 @@ def format_json(command: str, report: Report, exit_code: int) -> str:
 def _replicas(report: Report) -> list[str]:
     """Which replicas have what the store has, which have not, and which could not be seen."""
     same = [replica.name for replica in report.replicas if replica.replayed]
-    notes = [f"Replicas that have the same: {', '.join(same)}."] if same else []
+    notes = [f"Replicas that are up to date: {', '.join(same)}."] if same else []
     notes += [f"Behind: {_behind(replica)}" for replica in report.replicas_behind]
     return notes + ([f"Note: {report.replicas_unseen.rstrip('.')}."] if report.replicas_unseen is not None else [])
 
@@ -165,7 +167,7 @@ def _replicas(report: Report) -> list[str]:
 def _behind(replica: ReplicaState) -> str:
     lacks = "may have an older state"
     if replica.missing is not None:
-        lacks = f"has an older state ({size_of(replica.missing)} of the log are missing there)"
+        lacks = f"has an older state ({size_of(replica.missing)} of the log is missing there)"
     return f"{replica.name} {lacks}. {replica.to_do}."
 
 
@@ -186,7 +188,7 @@ def _counts(report: Report) -> list[str]:
         if count:
             rows.append(("left", count, reason, _why(reason)))
     if not rows:
-        return ["Nothing was seen." if report.stopped else "Nothing was there."]
+        return ["No row was seen." if report.stopped else "There are no rows."]
     numbers = max(len(f"{count:,}") for _, count, _, _ in rows)
     names = max([len(name) for _, _, name, _ in rows if len(name) <= _LONGEST_NAME], default=0)
     lines, last = [], ""
@@ -205,7 +207,7 @@ def _means(outcome: str, report: Report) -> str:
     if outcome == "not_opened" and isinstance(report, ReencryptReport) and report.already:
         return f"their label says that they need nothing ({report.already:,} name the active key)"
     if outcome == "not_opened" and isinstance(report, (ReencryptReport, EncryptReport)):
-        return "their label says that they are none of this command's business"
+        return "their label says that this command has nothing to do with them"
     return MEANS.get(outcome, "")
 
 
@@ -215,7 +217,7 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
         return [("changed", count, what, f"{would}erased") for what, count in report.erased.items()]
     if isinstance(report, EncryptReport):
         under = f"would be sealed under {report.to_kid}" if report.dry_run else f"sealed under {report.to_kid} now"
-        sealed = ("changed", report.plaintext, "plaintext", f"{under}: from now on authentic, whoever wrote them")
+        sealed = ("changed", report.plaintext, "plaintext", f"{under}: they count as authentic, whoever wrote them")
         upstream = ("changed", report.upstream, "hkdf-v1", f"of the SDK's class, {under}")
         return [sealed, upstream] if report.upstream else [sealed]
     if isinstance(report, ReencryptReport):
@@ -230,7 +232,7 @@ def _changed(report: Report) -> list[tuple[str, int, str, str]]:
         return [("changed", report.changed, report.outcome, f"{would}removed{_copy(report.export)}")]
     if isinstance(report, PutBackReport):
         put = ("changed", report.changed, "put back", f"{would}in the place and with the time that they had")
-        there = ("there", report.already, "already", "lay in their places with the same bytes")
+        there = ("there", report.already, "already", "were in their places, with the same bytes")
         return [put, there] if report.already else [put]
     return []
 
@@ -270,9 +272,9 @@ def _after_erasing(report: EraseReport) -> list[str]:
     if report.missing:
         more = len(report.missing) - _MOST_NAMED
         named = ", ".join(map(printable, report.missing[:_MOST_NAMED])) + (" and more" if more > 0 else "")
-        sentences.append(f"Without any trace there: {named}.")
+        sentences.append(f"No trace was found of these sessions: {named}.")
     if report.sessions and not report.dry_run:
-        sentences.append(f"Out of reach, and yours to see to: {'; '.join(report.not_reached)}.")
+        sentences.append(f"Not reached by this command, and yours to take care of: {'; '.join(report.not_reached)}.")
     return sentences
 
 
@@ -302,7 +304,7 @@ def _not_well(report: Report) -> str:
     for reason, words in _OF_SESSIONS.items():
         if count := report.left.get(reason):
             reasons.append(f"{count:,} session{'' if count == 1 else 's'} {words[count != 1]}")
-    reasons += ["the run did not get to its end"] if report.stopped is not None else []
+    reasons += ["the run did not finish"] if report.stopped is not None else []
     reasons += ["not everything is gone yet"] if report.incomplete else []
     behind = len(report.replicas_behind)
     reasons += [f"{behind} replica{' has' if behind == 1 else 's have'} an older state"] if behind else []
@@ -313,7 +315,10 @@ def _erased(report: VerifyReport) -> list[str]:
     """The rows of destroyed keys, as far as they say something of themselves."""
     heads = ("destroyed key", "suite", "rows", "sessions", "oldest (UTC)", "newest (UTC)")
     cells = [(*_group(group)[:2], *_group(group)[3:7]) for group in report.erased]
-    said = "As these rows say: nobody can check them any more. See whether it is as it should be."
+    said = (
+        "This is what these rows claim: nobody can check them any more. See whether their number and times are as you"
+        " expect."
+    )
     return ["", *table(heads, cells, right=(2, 3)), *wrapped(said)]
 
 
@@ -379,7 +384,7 @@ def format_inspected_text(place: str, session_id: str, rows: Sequence[Inspected]
         )
     size = size_of(sum(row.size for row in rows))
     head = f"session {printable(session_id)} of {printable(place)}: {rows_of(len(rows))}, {size}"
-    said = "Kids and ages are what the rows claim: nothing was opened."
+    said = "Key ids and ages are what the rows claim: no row was opened."
     return "\n".join([*wrapped(head), "", *table(heads, cells, right=(4, 5)), "", *wrapped(said)]) + "\n"
 
 

@@ -11,13 +11,13 @@ from .times import rfc_3339, shown_time
 
 __all__ = ["format_json", "format_text"]
 
-_SAID = "Kids and times are what the rows claim: nothing was opened."
+_SAID = "Key ids and times are what the rows claim: no row was opened."
 
 
 def format_text(place: str, found: SessionList) -> str:
     """A table, and where the next page begins."""
     if not found.sessions:
-        return f"{printable(place)} has no such sessions.\n"
+        return f"There are no such sessions in {printable(place)}.\n"
     heads = ("session", "rows", "oldest (UTC)", "newest (UTC)", "kids")
     cells = [
         (

@@ -25,7 +25,7 @@ _Advice = tuple[type[KeyProviderError], str]
 
 #: From the special to the general.
 _ADVICE: tuple[_Advice, ...] = (
-    (ProviderConfigError, "change the setting that the message names, and start the process again"),
+    (ProviderConfigError, "change the setting that the message names, and restart the process"),
     (
         InvalidKeyError,
         "write a key there, as `encrypted-sessions keygen` prints; if one was there, look for a cut or added character",
@@ -36,24 +36,23 @@ _ADVICE: tuple[_Advice, ...] = (
     ),
     (
         KeyDisabledError,
-        "enable the key at its place, or make another one active; what it sealed needs it back",
+        "enable the key at its place, or make another one active; its rows cannot be read until it is back",
     ),
     (
         KeyDestroyedError,
-        "make another key active; what the destroyed one sealed cannot be read again",
+        "make another key active; what was sealed with the destroyed one can never be read again",
     ),
     (KeyNotFoundError, "put a key there and make it the active one; check the name in the URL"),
     (
         KeyUnavailableError,
-        "see that the place runs and can be reached, then run doctor again; who holds a key goes on meanwhile",
+        "check that the place runs and can be reached, then run doctor again; processes with a key go on meanwhile",
     ),
 )
 
 #: A keyset has no keys that anybody could write there.
 _INVALID_KEYSET = (
-    "nothing is to be written there by hand: the keyset is damaged, another one, or older than one that was seen. Find"
-    " out who changed it, and put back its last good copy; where a copy was put back on purpose, start every process"
-    " again"
+    "write nothing there by hand: the keyset is damaged, is another one, or is older than one that was seen. Find out"
+    " who changed it, and put back its last good copy; if a copy was put back on purpose, restart every process"
 )
 
 #: What comes first for one kind of place.
@@ -61,7 +60,7 @@ _BY_KIND: Mapping[Kind, tuple[_Advice, ...]] = {
     "keyset": (
         (
             ProviderConfigError,
-            "change what the message names; for a keyset that was lost, put back its last copy: a new one opens no row",
+            "change what the message names; if the keyset was lost, put back its last copy: a new one opens no row",
         ),
         (InvalidKeyError, _INVALID_KEYSET),
         (KeyAccessDeniedError, "allow this process to read the keyset, and to unwrap with the key of KMS or Transit"),
@@ -72,13 +71,13 @@ _BY_KIND: Mapping[Kind, tuple[_Advice, ...]] = {
         (KeyNotFoundError, "check the name of the key of KMS or Transit in the URL, its region, account or mount"),
         (
             KeyUnavailableError,
-            "see that the keyset can be read and KMS or Vault be reached; who holds a key goes on meanwhile",
+            "check that the keyset and KMS or Vault can be reached; processes with a key go on meanwhile",
         ),
     ),
     "env": (
         (
             InvalidKeyError,
-            "put a key into the variable, as `encrypted-sessions keygen` prints, and start the process again",
+            "put a key into the variable, as `encrypted-sessions keygen` prints, and restart the process",
         ),
     ),
     "file": ((KeyAccessDeniedError, "let the user of this process, and nobody else, read the file: chown, chmod 600"),),
@@ -87,13 +86,13 @@ _BY_KIND: Mapping[Kind, tuple[_Advice, ...]] = {
 #: A keyset counts on rings that stop writing earlier.
 TOO_EARLY = (
     "if the rings of your services have other numbers, give them as --fresh and --stale-write; else lower fresh_s or"
-    " stale_write_s there, or move to a keyset with a longer `keys create --activation-delay`: what such rings seal"
-    " after a rotation may be late_key"
+    " stale_write_s there, or move to a keyset with a longer `keys create --activation-delay`: after a rotation, rows"
+    " that such rings seal may be late_key"
 )
 
 UNKNOWN_ERROR = (
-    "this is no error that a provider should raise, and its words may hold anything, so they are not shown; report it"
-    " to the provider's author"
+    "this is not an error that a provider should raise, and its words may hold anything, so they are not shown; report"
+    " it to the provider's author"
 )
 
 

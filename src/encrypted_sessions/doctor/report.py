@@ -41,16 +41,16 @@ def _in_an_outage(found: Diagnosis) -> list[str]:
         f"writes for {format_minutes(cache.stale_write_s)} after the last answer,",
         f"reads for {format_minutes(cache.stale_read_s)} after the last answer,",
         f"goes on for {format_minutes(cache.denied_grace_s)} when access is denied,",
-        f"asks again by itself when its active key is {asks_again_after} old, and waits for nothing.",
+        f"asks again in the background when its active key is {asks_again_after} old; nobody waits for it.",
     )
     return [
         "",
         *wrapped(
-            "In an outage a process that holds its keys, with a ring of these numbers"
+            "In an outage, a process that holds its keys, with a ring of these numbers"
             + (" (the defaults):" if _are_defaults(found) else ":")
         ),
         *(line for promise in promises for line in wrapped(promise, "  ")),
-        *wrapped(f"A process that holds none yet fails within {retry.deadline_s:g} s, with an error that says so."),
+        *wrapped(f"A process that has no key yet fails within {retry.deadline_s:g} s, with an error that says so."),
     ]
 
 
@@ -96,9 +96,9 @@ def _verdict(found: Diagnosis) -> str:
 
 def _age(found: Diagnosis) -> str:
     if found.kid is None:
-        return "not known, for no key came"
+        return "not known, since no key came"
     if found.key_age_s is None or found.key_created_at is None:
-        return "not said by its place"
+        return "not known, since its place does not say"
     return f"{age_in_words(found.key_age_s)} (made {found.key_created_at:%Y-%m-%d %H:%M} UTC)"
 
 

@@ -36,13 +36,13 @@ Answer = Literal[
 #: What each answer means, and what to do about it.
 ANSWERS: Mapping[Answer, str] = MappingProxyType(
     {
-        "held": "their key can be had",
+        "held": "their key is at hand",
         "erased": "their key was destroyed for good: reading leaves them out",
         "key_disabled": "their key is disabled: enable it at its place",
-        "unknown_key": "no place that was asked has their key: add the old key, or its place (also_read=)",
-        "key_not_answered": "their key's place refused to answer, or did not",
-        "key_not_asked": "too many keys were asked for that do not exist",
-        "plaintext": "not encrypted: `encrypted-sessions encrypt` seals them, plaintext='read' returns them",
+        "unknown_key": "none of the places that were asked has their key: add the old key, or its place (also_read=)",
+        "key_not_answered": "their key's place refused to answer, or did not answer",
+        "key_not_asked": "rows name too many keys that do not exist, so this one was not asked for",
+        "plaintext": "not encrypted: `encrypted-sessions encrypt` seals them; plaintext='read' returns them",
         "malformed": "damaged, or written by something else",
         "unsupported": "written by a later release: upgrade encrypted-sessions",
     }

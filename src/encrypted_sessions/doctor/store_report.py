@@ -10,20 +10,21 @@ __all__ = ["as_dict", "format_text"]
 
 def format_text(found: StoreDiagnosis) -> str:
     """A line for each label, and what follows from them."""
-    lines = wrapped(escaped(f"The store is {found.place}: {found.rows:,} rows."))
+    rows = "1 row" if found.rows == 1 else f"{found.rows:,} rows"
+    lines = wrapped(escaped(f"The store is {found.place}: {rows}."))
     if found.checks:
         cells = [
             ("ok" if check.ok else "FAILED", check.kid or "-", f"{check.rows:,}", check.words) for check in found.checks
         ]
         lines += ["", *table(("", "key", "rows", ""), cells, right=(2,), prose=True)]
-    said = [] if found.problem is None else [f"Not all could be found out: {found.problem}."]
+    said = [] if found.problem is None else [f"Not everything could be checked: {found.problem}."]
     said.append(
-        "A process with these keys can read what is there, by the labels of the rows."
+        "By the labels of the rows, a process with these keys can read all that is there."
         if found.ok
         else "A process with these keys cannot read all that is there."
     )
     said += [f"Note: {notice}." for notice in found.notices]
-    said.append("Labels are no proof; `encrypted-sessions verify` opens every row.")
+    said.append("Labels are not proof; `encrypted-sessions verify` opens every row.")
     return "\n".join([*lines, "", *(line for sentence in said for line in wrapped(escaped(sentence)))])
 
 

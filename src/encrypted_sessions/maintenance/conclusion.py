@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 from keyproviders import CachePolicy
 
+from .._support.durations import format_option
 from .key_uses import IN_DOUBT, of_further_keys
 from .reports import Group, KeyUse, ReplicaState
 
@@ -16,18 +17,18 @@ _SHOWN = 5
 
 LABELS_ONLY = (
     "These are the labels that rows carry, and labels are not proof: whoever can write to the store can write any"
-    " label, and nothing was opened. Run it with the keys to learn which keys nothing depends on any more"
+    " label, and no row was opened. Run it with the keys to learn which keys nothing depends on any more"
 )
 NOT_COMPLETE = (
     "The run did not get through the whole store, so it cannot be said which keys nothing depends on any more"
 )
 ENDED_EARLY = (
-    "The run ended before it was known whether each replica has the same, so it cannot be said which keys nothing"
-    " depends on any more"
+    "The run ended before it was known whether each replica has the same state, so it cannot be said which keys"
+    " nothing depends on any more"
 )
 OTHERS_NOT_OPENED = (
-    "Only some rows were opened, as was asked for. Another one may need such a key whatever its label says, so it"
-    " cannot be said which keys nothing depends on any more; inventory of the whole store says it"
+    "Only some rows were opened, as was asked for. Other rows may need these keys, whatever their labels say, so it"
+    " cannot be said which keys nothing depends on any more; an inventory of the whole store can say it"
 )
 
 
@@ -72,7 +73,7 @@ def conclude(
     if not behind and not is_limited:
         sentences.append(_assumed(active_kid, ttl, started_at))
         if not has_seen_all:
-            sentences.append("Whether each replica has the same could not be seen (see the note)")
+            sentences.append("Whether each replica has the same state could not be checked (see the note)")
     return sentences
 
 
@@ -81,12 +82,12 @@ def _still_needed(use: KeyUse, ttl: int | None, now: float) -> str:
     rows = _rows(count)
     if use.newest is None:
         return (
-            f"{rows} name{_s(count)} {use.kid}, which is disabled: until it is enabled nobody can tell whether"
-            " that is so, and how old they are"
+            f"{rows} name{_s(count)} {use.kid}, which is disabled: until it is enabled, nobody can check whether"
+            f" {'it needs' if count == 1 else 'they need'} this key, or how old {'it is' if count == 1 else 'they are'}"
         )
     if use.free_from is not None:
         until = f"{_utc(use.free_from)}, when the last of them has expired"
-        until += "" if ttl is None else f" (with a ttl of {ttl} s)"
+        until += "" if ttl is None else f" (with a ttl of {format_option(ttl)})"
         return f"{rows} need{_s(count)} {use.kid} until {until}; reencrypt frees it now"
     age = timedelta(seconds=max(0, int(now) - use.newest))
     return f"{rows} need{_s(count)} {use.kid}, the youngest {_age(age)} old; reencrypt frees it"
@@ -95,9 +96,9 @@ def _still_needed(use: KeyUse, ttl: int | None, now: float) -> str:
 def _mislabelled(use: KeyUse) -> str:
     s = _s(use.mislabelled)
     return (
-        f"{_rows(use.mislabelled)} need{s} {use.kid} though the label says another key: somebody changed it, or the key"
-        " has another name by now. No session reads such a row before its label is put right, and reencrypt frees no"
-        " key of it; discard takes it out, and keeps a copy"
+        f"{_rows(use.mislabelled)} need{s} {use.kid} though the label says another key: somebody changed the label, or"
+        " the key has been renamed. No session can read such a row until its label is corrected, and reencrypt does not"
+        " free the key; discard removes the row, and keeps a copy"
     )
 
 
@@ -109,19 +110,19 @@ def _doubts(groups: Sequence[Group], unauthentic: int) -> list[str]:
     doubts = []
     if late:
         doubts.append(
-            f"{_rows(late)} {'is' if late == 1 else 'are'} stamped after the time in which the key may have written:"
-            " find out who did before a key is destroyed"
+            f"{_rows(late)} {'is' if late == 1 else 'are'} stamped after the key had stopped writing: find out who"
+            f" wrote {'it' if late == 1 else 'them'} before you destroy a key"
         )
     if too_large:
         doubts.append(
-            f"{_rows(too_large)} {'is' if too_large == 1 else 'are'} larger than max_row_bytes: which keys they need is"
-            " not known"
+            f"{_rows(too_large)} {'is' if too_large == 1 else 'are'} larger than max_row_bytes: which keys"
+            f" {'it needs' if too_large == 1 else 'they need'} is not known"
         )
     if unauthentic:
         doubts.append(
             f"{_rows(unauthentic)} open{_s(unauthentic)} under no key that this process holds: altered,"
-            " or sealed under a key that it has not tried or, of suite 2, in a realm that was not given, so whether"
-            " anything depends on that is not known"
+            " or sealed under a key that it has not tried or, of suite 2, in a realm that was not given. Whether that"
+            " key is needed is not known"
         )
     if doubtful:
         count = sum(group.items for group in doubtful)
@@ -129,17 +130,18 @@ def _doubts(groups: Sequence[Group], unauthentic: int) -> list[str]:
         shown = ", ".join(kids[:_SHOWN]) + (f" and {len(kids) - _SHOWN} more" if len(kids) > _SHOWN else "")
         named = f" ({shown})" if kids else ""
         doubts.append(
-            f"{_rows(count)} name{_s(count)} keys that this process has no answer for{named}: whether anything depends"
-            " on those is not known"
+            f"{_rows(count)} name{_s(count)} keys that this process has no answer for{named}: whether those keys are"
+            " needed is not known"
         )
     if further := of_further_keys(groups):
         doubts.append(
-            f"{_rows(further)} need{_s(further)} keys of which there are too many to count each by itself (see the"
-            " note): whether anything depends on any of those is not known"
+            f"{_rows(further)} need{_s(further)} further keys, too many to be counted one by one (see the note): which"
+            " of those keys are needed is not known"
         )
     if unsupported:
         doubts.append(
-            f"{_rows(unsupported)} come{_s(unsupported)} from a later release: which keys they need is not known"
+            f"{_rows(unsupported)} come{_s(unsupported)} from a later release: which keys"
+            f" {'it needs' if unsupported == 1 else 'they need'} is not known"
         )
     return doubts
 
@@ -149,8 +151,8 @@ def _older_states(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_SHOWN]) + (f" and {count - _SHOWN} more" if count > _SHOWN else "")
     has = "A replica has" if count == 1 else f"{count} replicas have"
     return (
-        f"{has} an older state of this store, or may have one: {shown}. Should one take over, its rows are the store's,"
-        " and what they need is not known here: so it cannot be said which keys nothing depends on any more"
+        f"{has} an older state of this store, or may have one: {shown}. If one takes over, its rows become the store's,"
+        " and which keys they need is not known here, so it cannot be said which keys nothing depends on any more"
     )
 
 
@@ -158,9 +160,12 @@ def _expired(groups: Iterable[Group], active_kid: str | None) -> list[str]:
     expired = [group for group in groups if group.outcome == "expired" and group.kid != active_kid]
     if not expired:
         return []
-    kids = ", ".join(sorted({str(group.kid) for group in expired})[:_SHOWN])
+    kids = sorted({str(group.kid) for group in expired})
+    shown = ", ".join(kids[:_SHOWN]) + (f" and {len(kids) - _SHOWN} more keys" if len(kids) > _SHOWN else "")
     count = sum(group.items for group in expired)
-    return [f"{_rows(count)} under {kids} expired: purge them before such a key is destroyed, and not after"]
+    has, them = ("has", "it") if count == 1 else ("have", "them")
+    key = "the key" if len(kids) == 1 else "such a key"
+    return [f"{_rows(count)} under {shown} {has} expired: purge {them} before you destroy {key}, not after"]
 
 
 def _assumed(active_kid: str | None, ttl: int | None, started_at: float) -> str:
@@ -169,12 +174,13 @@ def _assumed(active_kid: str | None, ttl: int | None, started_at: float) -> str:
         "no process writes under an older key" if active_kid is None else f"every process writes under {active_kid}"
     )
     sentence = (
-        f"This is so for what the store held on {_utc(started_at)}, and stays so if {writes} from then on: one that"
-        f" cannot reach its place of keys may go on under the key before for {minutes:g} minutes (stale_write_s)."
-        " Before a key is destroyed, run this again so long after the switch, and ask by name for each backup and each"
-        " replica that was not connected"
+        f"This holds for what was in the store at {_utc(started_at)}, and stays true if {writes} from then on. A"
+        " process that cannot reach its place of keys may go on writing under the previous key for"
+        f" {minutes:g} minutes (stale_write_s). Before you destroy a key, run this again that long after the switch, and"
+        " check each backup and each replica that was not connected, by name"
     )
-    return sentence if ttl is None else f"{sentence}. Sessions with a ttl above {ttl} s need their keys for longer"
+    longer = "" if ttl is None else f". Sessions with a ttl above {format_option(ttl)} need their keys for longer"
+    return sentence + longer
 
 
 def _utc(seconds: float) -> str:
