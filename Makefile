@@ -63,7 +63,7 @@ TEST_FILES := tests pyproject.toml $(wildcard *.md) $(wildcard docs) LICENSE Mak
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo demo-outage test test-tree test-live test-soak test-lowest test-pythons check lint types contracts \
-	coverage format bench wheel wheels environments requirements api sbom dist release-check audit clean
+	coverage format bench screenshots wheel wheels environments requirements api sbom dist release-check audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -126,6 +126,9 @@ format: $(VENV)/.ready ## rewrite the code in the project's style
 
 bench: $(VENV)/.ready ## measure the speed, side by side with the SDK's class and the bare store
 	$(BIN)/python tests/bench/run.py $(ARGS)
+
+screenshots: $(VENV)/.ready ## take the pictures of the inventory's page for the handbook anew; needs Chromium
+	$(BIN)/python tests/release/screenshots.py
 
 # By the environment that tests it, so that `make test` needs no other.
 wheel: $(WHEEL_VENV)/.requirements ## build dist/*.whl

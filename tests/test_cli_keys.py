@@ -140,8 +140,15 @@ def test_rewrap_moves_a_keyset_to_the_key_of_its_url(url: str) -> None:
 def test_a_key_that_is_not_there_gets_the_one_that_may_be_meant(url: str, retired: str) -> None:
     for command, *more in (("retire",), ("restore",), ("destroy", "--yes")):
         assert refused(command, url, "odl", *more).endswith("it has old, new; did you mean old?\n"), command
-    assert "key_name must be" in refused("retire", url, "old~0a1b2c3d", code=2)
+    assert "key_name must be" in refused("retire", url, "old key", code=2)
     assert "did you mean" not in refused("retire", url, "third")
+
+
+def test_of_a_key_id_it_is_said_which_part_the_name_is(url: str, retired: str) -> None:
+    for command, *more in (("retire",), ("restore",), ("destroy", "--yes")):
+        said = " ".join(refused(command, url, "old~0a1b2c3d", *more, code=2).split())
+        assert "give the key's name, which is the part before the ~: old" in said, command
+    assert "key_name must be" in refused("retire", url, "old~no-fingerprint", code=2)
 
 
 def test_a_retired_key_is_restored(url: str, retired: str) -> None:

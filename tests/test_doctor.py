@@ -130,7 +130,7 @@ def test_json_of_a_failure_is_json_and_ends_with_2() -> None:
 
 
 FAILURES: list[tuple[type[KeyProviderError], str]] = [
-    (KeyUnavailableError, "see that the place runs"),
+    (KeyUnavailableError, "check that the place runs"),
     (KeyAccessDeniedError, "allow this process to read the key"),
     (KeyNotFoundError, "put a key there and make it the active one"),
     (KeyDisabledError, "enable the key at its place"),

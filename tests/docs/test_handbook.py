@@ -217,7 +217,7 @@ def test_a_person_is_erased_and_the_record_of_it_stays(sealers: tuple[Sealer, Se
     printed = Shell(tmp_path, old, new).run(script)
     assert "3 sessions, 5 rows" in printed
     assert "With --yes --expect 2, " in printed
-    assert "All is well. Not reached by this command, and yours to take care of: backups and copies of the file" in printed
+    assert "Not reached by this command, and yours to take care of: backups and copies of the file" in printed
     report = [json.loads(line) for line in (tmp_path / "case-4711.jsonl").read_text().splitlines()]
     assert [one["session_id"] for one in report if one["event"] == "erased"] == [USER, f"{USER}/archive"]
     assert "case-4711.jsonl" in (tmp_path / "erasures.txt").read_text()

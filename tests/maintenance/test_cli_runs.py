@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import sqlite3
 import stat
 from datetime import datetime, timezone
@@ -121,6 +122,22 @@ def test_from_the_first_inventory_to_the_end_of_the_old_key(place: StoreLocation
     assert erased.exit_code == 0, erased.output
     assert (rows_at(place), rows_at(place, "user-2")) == ([], [])
     neighbour.ring.close()
+
+
+def test_at_80_columns_a_row_of_an_inventory_is_one_line_with_days_and_a_wider_terminal_has_the_times(
+    file: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    under_older = sealer.row(message("a"), sealer.older, age=100)
+    filled(file, {SESSION: [under_older, sealer.of("unauthentic"), sealer.of("plaintext"), sealer.ok("b")]})
+    for width, version, time in ((80, "", ""), (200, r"  +\d", r" \d\d:\d\d:\d\d")):
+        monkeypatch.setenv("COLUMNS", str(width))
+        printed = run(file, sealer, "inventory", "--ttl", str(TTL)).stdout
+        day = rf"\d{{4}}-\d\d-\d\d{time}"
+        for kid, outcome in ((sealer.active.kid, "ok"), (sealer.active.kid, "unauthentic"), (sealer.older.kid, "ok")):
+            group = rf"^{kid} *{version}  +{outcome}  +1  +1  +{day}  +{day}  +\d+ B$"
+            assert re.search(group, printed, re.MULTILINE), printed
+        use = rf"^{sealer.older.kid}  +1  +0  +{day}  +\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d$"
+        assert re.search(use, printed, re.MULTILINE), printed
 
 
 def test_a_pipeline_goes_on_only_if_the_keys_are_free(place: StoreLocation, sealer: Sealer):

@@ -46,6 +46,9 @@ _LONGEST_NAME = 20
 #: The parts of an inventory that have times, and which.
 _TIMES = {"ages": ("start", "end"), "groups": ("oldest", "newest"), "keys": ("newest", "free_from")}
 
+#: The characters of a time that are its day.
+_DAY = len("2026-12-01")
+
 #: So many sessions are named in a sentence.
 _MOST_NAMED = 20
 
@@ -328,15 +331,37 @@ def _erased(report: VerifyReport) -> list[str]:
 def _inventory(report: InventoryReport) -> list[str]:
     if not report.groups:
         return ["There are no rows."]
-    heads = ("kid", "version", "outcome", "rows", "sessions", "oldest (UTC)", "newest (UTC)", "size")
-    lines = table(heads, [_group(group) for group in report.groups], right=(3, 4, 7))
+    lines = _groups(report.groups)
     rows = sum(group.items for group in report.groups)
     by_suite = "".join(f" Of suite {suite}: {rows_of(count)}." for suite, count in sorted(report.suites.items()))
     lines += ["", f"{rows_of(rows)}, {size_of(sum(group.size for group in report.groups))}.{by_suite}"]
     if report.keys:
-        key_heads = ("key", "needed by rows", "not known", "newest (UTC)", "free from (UTC)")
-        lines += ["", *table(key_heads, [_key(use, report.free) for use in report.keys], right=(1, 2))]
+        lines += ["", *_keys(report.keys, report.free)]
     return lines
+
+
+def _groups(groups: Sequence[Group]) -> list[str]:
+    """A line for each group. In a narrow terminal times are days, and a version that all have stands below alone."""
+    heads = ("kid", "version", "outcome", "rows", "sessions", "oldest (UTC)", "newest (UTC)", "size")
+    cells = [_group(group) for group in groups]
+    lines = table(heads, cells, right=(3, 4, 7))
+    if len(lines) == len(cells) + 1:
+        return lines
+    first = 1 if len({group.version for group in groups} - {None}) > 1 else 2
+    heads = (heads[0], *heads[first:5], "oldest", "newest", "size")
+    cells = [(cell[0], *cell[first:5], cell[5][:_DAY], cell[6][:_DAY], cell[7]) for cell in cells]
+    return table(heads, cells, right=(4 - first, 5 - first, 8 - first))
+
+
+def _keys(keys: Sequence[KeyUse], free_now: Sequence[str]) -> list[str]:
+    """A line for each key, in a narrow terminal with the day for the time of the newest row."""
+    heads = ("key", "needed by rows", "not opened", "newest (UTC)", "free from (UTC)")
+    cells = [_key(use, free_now) for use in keys]
+    lines = table(heads, cells, right=(1, 2))
+    if len(lines) == len(cells) + 1:
+        return lines
+    heads = ("key", "needed by", "not opened", "newest", "free from (UTC)")
+    return table(heads, [(*cell[:3], cell[3][:_DAY], cell[4]) for cell in cells], right=(1, 2))
 
 
 def _group(group: Group) -> tuple[str, ...]:

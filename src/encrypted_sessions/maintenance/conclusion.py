@@ -176,8 +176,8 @@ def _assumed(active_kid: str | None, ttl: int | None, started_at: float) -> str:
     sentence = (
         f"This holds for what was in the store at {_utc(started_at)}, and stays true if {writes} from then on. A"
         " process that cannot reach its place of keys may go on writing under the previous key for"
-        f" {minutes:g} minutes (stale_write_s). Before you destroy a key, run this again that long after the switch, and"
-        " check each backup and each replica that was not connected, by name"
+        f" {minutes:g} minutes (stale_write_s). Before you destroy a key, run this again that long after the switch,"
+        " and check each backup and each replica that was not connected, by name"
     )
     longer = "" if ttl is None else f". Sessions with a ttl above {format_option(ttl)} need their keys for longer"
     return sentence + longer

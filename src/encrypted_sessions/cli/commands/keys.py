@@ -15,6 +15,7 @@ from keyproviders import (
     KeyProviderError,
     KeyUnavailableError,
     ProviderConfigError,
+    parse_kid,
 )
 
 from ..._support.durations import DELAYS, format_duration, parse_duration
@@ -138,7 +139,19 @@ _BACKUPS = (
 _KeysetURL = Annotated[
     str, typer.Argument(metavar="URL", show_default=False, help="What wraps the keys, and where they lie.")
 ]
-_KeyName = Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The key's name.")]
+
+
+def _name_alone(given: str) -> str:
+    """The name of a key. Somebody may have copied a key id from `inventory`: it is said which part the name is."""
+    name, _ = parse_kid(given) or (None, None)
+    if name is not None:
+        raise wrong_use(f"{given} is a key id; give the key's name, which is the part before the ~: {name}", "NAME")
+    return given
+
+
+_KeyName = Annotated[
+    str, typer.Argument(metavar="NAME", show_default=False, callback=_name_alone, help="The key's name.")
+]
 _NewName = Annotated[
     str | None,
     typer.Option("--key-name", metavar="NAME", show_default=False, help="The key's name; else one is made up."),
