@@ -1,7 +1,7 @@
 """`make screenshots`: the page of an inventory as it looks, for docs/pictures. Needs Chromium; the network stays off.
 
 The store that is shown is made anew each time, with the same keys, rows and times. A picture has few colours, so that
-it is small.
+it is small. Given names of pictures, it makes these alone.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def main() -> None:
         sys.exit("The pictures are made with Chromium, and there is none on PATH (chromium, google-chrome).")
     text = page()
     FOLDER.mkdir(exist_ok=True)
-    for name, look in PICTURES.items():
-        data = _small(_looked_at(browser, text, look))
+    for name in sys.argv[1:] or PICTURES:
+        data = _small(_looked_at(browser, text, PICTURES[name]))
         (FOLDER / name).write_bytes(data)
         sys.stdout.write(f"{name}: {len(data) / 1024:.0f} KiB\n")
 
@@ -143,7 +143,6 @@ def _looked_at(browser: str, text: str, look: _Look) -> bytes:
                 "--disable-lcd-text",  # whose coloured edges make a picture large
                 "--force-color-profile=srgb",
                 "--proxy-server=127.0.0.1:9",  # where nobody listens
-                "--enable-features=WebContentsForceDark:0",
                 f"--user-data-dir={folder}/profile",
                 f"--window-size={look.width},{_HEIGHT}",
                 f"--screenshot={picture}",

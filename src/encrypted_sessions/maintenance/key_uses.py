@@ -26,7 +26,7 @@ def key_uses(
     *,
     has_opened: bool,
 ) -> list[KeyUse]:
-    """What needs each key: those that rows name, the active one, and those that the ring holds.
+    """What needs each key: the active one first, then by kid those that rows name and those that the ring holds.
 
     `mislabelled` are rows that name another key than the one that opens them, by the latter. `has_opened` says that
     rows were opened, and not their labels counted.
@@ -36,7 +36,8 @@ def key_uses(
         if group.kid is not None:
             by_kid.setdefault(group.kid, []).append(group)
     uses = []
-    for kid, named in by_kid.items():
+    for kid in sorted(by_kid, key=lambda kid: (kid != active_kid, kid)):
+        named = by_kid[kid]
         needing = [group for group in named if group.outcome in _NEEDING]
         others = mislabelled.get(kid)
         stamps = [group.newest for group in needing if group.newest is not None]
