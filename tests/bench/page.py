@@ -42,7 +42,6 @@ async def measure(*, quick: bool) -> Table:
         f"The inventory of {sessions * rows:,} rows as a page",
         (
             "keys, rows read as",
-            "inventory",
             "with `--html`",
             "target",
             "met",
@@ -54,7 +53,7 @@ async def measure(*, quick: bool) -> Table:
             "met",
         ),
         f"SQLite, {sessions:,} sessions of {rows} items of {_SIZE} B, sealed over {_DAYS} days by one key after the"
-        f' other; the ttl is {_TTL_DAYS} days. Rows in a second; all ratios are in processor time. "with `--html`": the'
+        f' other; the ttl is {_TTL_DAYS} days. Ratios in processor time. "with `--html`": the'
         " page is made after the run and from its report, so one run over all rows gives the time without and with it."
         f' "with ages": rows counted by the time of their sealing, beside the same inventory without that; the store in'
         f" {_PARTS} parts, with and without in turn, the median of the ratios.",
@@ -72,7 +71,6 @@ async def measure(*, quick: bool) -> Table:
                     ages = await _with_ages(place, opened_with)
                     table.add(
                         label,
-                        f"{sessions * rows / run.wall:,.0f}/s",
                         *_judged(table, f"{label}, with --html", (run.cpu + page.cpu) / run.cpu),
                         *_judged(table, f"{label}, with ages", ages),
                         f"{size / 1024:.0f} KiB",

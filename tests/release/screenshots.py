@@ -52,7 +52,7 @@ _LOST = "2026-08"
 #: So high is the window; what is below the page is cut off.
 _HEIGHT = 5_000
 _MARGIN = 24
-_COLOURS = 32
+_COLOURS = 56
 
 
 class _Look(NamedTuple):
