@@ -60,7 +60,8 @@ table,tbody,tr,th,td{display:block}thead{display:none}tbody th{white-space:norma
 tr{padding:8px 0;border-bottom:1px solid var(--line)}th,td{border:0;padding:1px 0}
 td{padding-left:10em}td:before{float:left;width:10em;margin-left:-10em}
 td:before{color:var(--quiet)}HEADS_HERE}
-@media print{:root{font-size:10pt;--ground:#fff;--raised:#fff;--text:#000;--quiet:#333;--line:#999;--good:#000;--bad:#000;--open:#000;
+@media print{:root{font-size:10pt;--ground:#fff;
+--raised:#fff;--text:#000;--quiet:#333;--line:#999;--good:#000;--bad:#000;--open:#000;
 --k0:#222;--k1:#666;--k2:#999;--k3:#444;--k4:#808080;--k5:#b3b3b3;--k6:#ccc;--pale:.12}
 body{max-width:none;padding:0;font-size:10pt;line-height:1.4}h2{margin-top:20px}h2,thead{break-after:avoid}
 figure,.tiles,.legend,tr,li{break-inside:avoid}.wide{overflow:visible}code{overflow-wrap:anywhere}
