@@ -25,6 +25,7 @@ from keyproviders.keyset import KeysetKeyProvider, StoredKeyset
 from keyproviders.ring import cache
 
 BOUND_S = 62 * 60
+GRACE_S = 5 * 60
 STEP_S = 5
 DAY_S = 86_400
 
@@ -104,6 +105,18 @@ def test_a_disabled_key_encryption_key_ends_a_busy_process_within_62_minutes(
         process.run(after_s)
         disable(setting)
         assert process.ends_after() <= BOUND_S
+
+
+@pytest.mark.parametrize("after_s", [5, 3_300, 3_600, 20_000])
+@pytest.mark.usefixtures("jitter")
+def test_a_busy_process_that_may_no_longer_unwrap_stops_within_67_minutes(
+    setting: KeysetFixture, after_s: int
+) -> None:
+    with service(setting) as process:
+        process.use()
+        process.run(after_s)
+        setting.wrapper.failure = KeyAccessDeniedError("the role may not unwrap any more")
+        assert process.ends_after() <= BOUND_S + GRACE_S
 
 
 @pytest.mark.parametrize("rotated_s", [10, 1_800, 3_290, 3_500])
