@@ -106,6 +106,34 @@ def test_a_disabled_key_encryption_key_ends_a_busy_process_within_62_minutes(
         assert process.ends_after() <= BOUND_S
 
 
+@pytest.mark.parametrize("after_s", [5, 3_240])
+@pytest.mark.usefixtures("jitter")
+def test_a_busy_process_stops_within_67_minutes_after_its_right_to_unwrap_was_taken_away(
+    setting: KeysetFixture, after_s: int
+) -> None:
+    """It is noticed when a disabled key-encryption key would be; then the 5 minutes of grace begin."""
+    with service(setting) as process:
+        process.use()
+        process.run(after_s)
+        setting.wrapper.failure = KeyAccessDeniedError("may not unwrap")
+        assert process.ends_after() <= BOUND_S + 300
+
+
+@pytest.mark.parametrize("after_s", [5, 3_240])
+@pytest.mark.usefixtures("jitter")
+def test_while_a_keyset_can_be_read_but_not_unwrapped_writing_ends_within_75_minutes(
+    setting: KeysetFixture, after_s: int
+) -> None:
+    kid = kid_of(setting, "first")
+    with closing(KeyRing(setting.provider(), retry=RetryPolicy(attempts=1), clock=setting.clock)) as ring:
+        process = Service(setting, ring)
+        process.use()
+        process.run(after_s)
+        setting.wrapper.failure = KeyUnavailableError("down")
+        assert process.ends_after() <= 75 * 60
+        assert process.use(kid) == [KeyUnavailableError, None], "reading goes on"
+
+
 @pytest.mark.parametrize("rotated_s", [10, 1_800, 3_290, 3_500])
 @pytest.mark.parametrize("after_s", [5, 600, 3_300, 3_595, 7_000])
 @pytest.mark.usefixtures("jitter")
