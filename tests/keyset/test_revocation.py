@@ -109,14 +109,27 @@ def test_a_disabled_key_encryption_key_ends_a_busy_process_within_62_minutes(
 
 @pytest.mark.parametrize("after_s", [5, 3_300, 3_600, 20_000])
 @pytest.mark.usefixtures("jitter")
-def test_a_busy_process_that_may_no_longer_unwrap_stops_within_67_minutes(
-    setting: KeysetFixture, after_s: int
-) -> None:
+def test_a_busy_process_that_may_no_longer_unwrap_stops_within_67_minutes(setting: KeysetFixture, after_s: int) -> None:
     with service(setting) as process:
         process.use()
         process.run(after_s)
         setting.wrapper.failure = KeyAccessDeniedError("the role may not unwrap any more")
         assert process.ends_after() <= BOUND_S + GRACE_S
+
+
+@pytest.mark.parametrize("after_s", [5, 3_240])
+@pytest.mark.usefixtures("jitter")
+def test_while_a_keyset_can_be_read_but_not_unwrapped_writing_ends_within_75_minutes(
+    setting: KeysetFixture, after_s: int
+) -> None:
+    kid = kid_of(setting, "first")
+    with closing(KeyRing(setting.provider(), retry=RetryPolicy(attempts=1), clock=setting.clock)) as ring:
+        process = Service(setting, ring)
+        process.use()
+        process.run(after_s)
+        setting.wrapper.failure = KeyUnavailableError("down")
+        assert process.ends_after() <= 75 * 60
+        assert process.use(kid) == [KeyUnavailableError, None], "reading goes on"
 
 
 @pytest.mark.parametrize("rotated_s", [10, 1_800, 3_290, 3_500])
