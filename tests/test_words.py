@@ -24,6 +24,8 @@ SLIPS = {
     r"\blets? (?:it|that) be\b": "allows it",
 }
 
+_NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
 
 def docstrings(node: ast.AST, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ast.Constant]]:
     """Each docstring below a node, with the dotted name of what it belongs to."""
@@ -31,8 +33,8 @@ def docstrings(node: ast.AST, path: tuple[str, ...] = ()) -> Iterator[tuple[str,
     if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
         yield ".".join(path), body[0].value
     for child in ast.iter_child_nodes(node):
-        named = isinstance(child, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        yield from docstrings(child, (*path, child.name) if named else path)
+        name = getattr(child, "name", None) if isinstance(child, _NAMED) else None
+        yield from docstrings(child, path if name is None else (*path, name))
 
 
 def texts(file: Path, public: set[str]) -> Iterator[tuple[int, str]]:
