@@ -108,7 +108,7 @@ def test_keys_of_the_user_are_used_and_a_store_of_the_user_is_kept(tmp_path: Pat
     arguments = command("--keys", "env:KEYS_OF_THIS_TEST", "--store", "kept.db")
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"env:KEYS_OF_THIS_TEST, of which {key.kid} is active" in done.stdout
+    assert f"env:KEYS_OF_THIS_TEST; the active one is {key.kid}." in done.stdout
     assert "Left out: rotation and a wrong key" in done.stdout
     assert "are still in kept.db." in done.stdout
     assert_no_secret(done.stdout, key)

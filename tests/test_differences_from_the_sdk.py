@@ -273,7 +273,7 @@ async def test_there_is_no_second_way_to_the_store() -> None:
     store = SettledSession(SESSION_ID, [])
     await SdkSession(SESSION_ID, SecondName(store), KEY).add_items([says("one")])
     assert "one" not in str(await store.get_items())
-    with pytest.raises(ValueError, match="SecondName holds its store as database too"):
+    with pytest.raises(ValueError, match="SecondName also holds its store as database"):
         EncryptedSession(SESSION_ID, SecondName(store), KEY)
 
 

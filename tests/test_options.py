@@ -44,7 +44,7 @@ def test_an_option_given_twice_is_wrong_use_in_every_command_unless_it_may_be_re
         value = () if option.is_flag else ("1",)
         result = invoke(*words, option.opts[0], *value, option.opts[0], *value)
         assert result.exit_code == 2 or option.multiple, (words, option.opts)
-        assert ("is given 2 times" in " ".join(result.stderr.split())) is not option.multiple, (words, option.opts)
+        assert ("was given 2 times" in " ".join(result.stderr.split())) is not option.multiple, (words, option.opts)
 
 
 def test_what_may_be_repeated_is_what_the_documents_say():

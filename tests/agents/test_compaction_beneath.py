@@ -563,7 +563,7 @@ def encrypted(store: Any) -> EncryptedSession:
         (lambda: compacting(encrypted(bare()), None), "seals already.*Use it as it is"),
         (lambda: compacting(Around(encrypted(bare())), None), "seals already.*Use it as it is"),
         (lambda: encrypted(compacting(bare(), None)), "seals already.*Use it as it is"),
-        (lambda: SecondName(bare()), "SecondName holds its store as database too.*other way round"),
+        (lambda: SecondName(bare()), "SecondName also holds its store as database.*other way round"),
     ],
     ids=[
         "a foreign class",

@@ -134,7 +134,7 @@ def test_a_changed_byte_does_not_open(wrapper):
     _, wrapped = wrapper.generate(CONTEXT)
     blob = bytearray(base64.b64decode(wrapped.ciphertext))
     blob[-1] ^= 1
-    with pytest.raises(InvalidKeyError, match="restore the keyset's last good copy"):
+    with pytest.raises(InvalidKeyError, match="restore the last good copy of the keyset"):
         wrapper.unwrap(WrappedKey(wrapped.kek, base64.b64encode(blob).decode()), CONTEXT)
 
 
@@ -350,7 +350,7 @@ GOOD = {"KeyId": ARN, "CiphertextBlob": BLOB, "Plaintext": base64.b64encode(byte
         ({"CiphertextBlob": ""}, "no wrapped key"),
         ({"KeyId": None}, "names no key ARN"),
         ({"KeyId": "alias/agents"}, "names no key ARN"),
-        ({"KeyId": OTHER_ARN}, "instead of 1234abcd-12ab-34cd-56ef-1234567890ab"),
+        ({"KeyId": OTHER_ARN}, "instead of arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
     ],
 )
 def test_a_made_key_is_checked(proxy, make, fault, changed: Mapping[str, Any], words: str):
@@ -561,7 +561,7 @@ TEXT = base64.urlsafe_b64encode(bytes(range(32))).decode()
         ({"key_id": "alias/two words"}, "neither an id nor an ARN"),
         ({"key_id": ARN.replace("kms", "secretsmanager")}, "neither an id nor an ARN"),
         ({"key_id": ARN + "\n"}, "neither an id nor an ARN"),
-        ({"key_id": TEXT}, "a key was given"),
+        ({"key_id": TEXT}, "a secret key was given"),
         ({"also_kek": "alias/agents"}, "neither an ARN nor an id"),
         ({"also_kek": ARN.replace("key/", "alias/")}, "neither an ARN nor an id"),
         ({"also_kek": (ARN, "")}, "neither an ARN nor an id"),

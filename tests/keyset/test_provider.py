@@ -171,7 +171,7 @@ def test_a_damaged_keyset_names_its_place_and_is_left_as_it_is(text: str, settin
 
 
 def test_a_keyset_of_a_later_format_or_of_another_name_is_left_as_it_is(setting: KeysetFixture, file: Path) -> None:
-    with pytest.raises(ProviderConfigError, match="has the name 'default' in it"):
+    with pytest.raises(ProviderConfigError, match="contains the name 'default'"):
         setting.provider(name="tenant-7").active()
     file.write_text('{"format": 3}')
     with pytest.raises(ProviderConfigError, match="of format 3"):

@@ -247,7 +247,7 @@ def test_the_doctor_says_whether_this_process_could_read_a_store(file: StoreLoca
     result = doctor(file, sealer)
     assert result.exit_code == 0, result.output
     assert "By the labels of the rows, a process with these keys can read all that is there." in result.stdout
-    assert ["ok", sealer.older.kid, "1", "their", "key", "can", "be", "had"] in columns(result)
+    assert ["ok", sealer.older.kid, "1", "their", "key", "is", "at", "hand"] in columns(result)
 
 
 def test_the_doctor_names_the_keys_that_this_process_cannot_have(file: StoreLocation, sealer: Sealer):

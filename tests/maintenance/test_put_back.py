@@ -131,7 +131,7 @@ async def test_a_file_that_was_cut_or_changed_is_refused_whole(file: StoreLocati
         ("".join([*rows[1:], end]), "another count or another SHA-256"),
         ("".join([*rows[::-1], end]), "another count or another SHA-256"),
         (whole_text + rows[0], "there is more after"),
-        ("".join([*rows, "[]\n", end]), "line 7 is no row"),
+        ("".join([*rows, "[]\n", end]), "line 7 is not a row"),
         (whole_text.replace('"sqlite"', '"redis"'), r"another kind of store \(redis\)"),
         (
             json.dumps({"session_id": "a", "id": ["key", 1], "created_at": None, "data": "{}"}) + "\n",

@@ -435,7 +435,7 @@ async def test_a_server_that_keeps_nothing_on_disk_is_a_notice(place: StoreLocat
         assert f"Note: {found.notices[0]}." in " ".join(store_report.format_text(found).split())
         assert store_report.as_dict(found)["notices"] == list(found.notices)
         (notice,) = await kept_by(store)
-        assert "all histories are empty after a crash" in notice
+        assert "after a crash, all histories are empty" in notice
         await client.config_set("save", "900 1")
         assert await kept_by(store) == []
         await client.config_set("save", "")

@@ -65,9 +65,9 @@ async def test_skip_leaves_the_row_out_and_says_what_was_left_out(
     if kind in UNREADABLE:
         assert told == [f"items that cannot be read were left out: 1 {outcome_of(kind)}"]
     elif outcome_of(kind) == "erased":
-        assert told == ["1 items are left out because their key was destroyed"]
+        assert told == ["1 items were left out because their key was destroyed"]
     elif kind == "expired_unverified":
-        assert told == ["1 items are left out whose key is gone, and which claim to be older than the ttl"]
+        assert told == ["1 items were left out whose key is gone, and which claim to be older than the ttl"]
     else:
         assert told == []
     assert await raw_rows(place, SESSION) == rows

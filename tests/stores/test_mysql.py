@@ -377,9 +377,9 @@ async def test_an_item_above_max_allowed_packet_is_refused_in_words(request: pyt
 @pytest.mark.parametrize(
     ("column", "session_id", "why"),
     [
-        ("VARBINARY(8)", "x" * 9, "holds 8 bytes, and the id has 9"),
-        ("VARBINARY(8)", "é" * 5, "holds 8 bytes, and the id has 10"),
-        ("VARCHAR(8) COLLATE utf8mb4_bin", "x" * 9, "holds 8 characters, and the id has 9"),
+        ("VARBINARY(8)", "x" * 9, "holds 8 bytes, but the id has 9"),
+        ("VARBINARY(8)", "é" * 5, "holds 8 bytes, but the id has 10"),
+        ("VARCHAR(8) COLLATE utf8mb4_bin", "x" * 9, "holds 8 characters, but the id has 9"),
         ("CHAR(8) COLLATE utf8mb4_bin", "x ", "loses spaces"),
         ("BINARY(8)", "x", "pads values"),
     ],

@@ -95,7 +95,7 @@ def test_a_version_that_the_next_write_drops_is_a_warning(
     vault.on("GET", METADATA, reply(200, metadata(newest, oldest=oldest, own=own)))
     vault.on("GET", CONFIG, reply(200, config(0)))
     _, (warned,) = told_by(provider)
-    assert f"the next write to secret/agents/session-key drops {falling}for good" in warned
+    assert f"the next write to secret/agents/session-key drops {falling}permanently" in warned
     assert f"vault kv metadata put -mount=secret -max-versions={advice} agents/session-key" in warned
 
 
@@ -106,7 +106,7 @@ def test_a_destroyed_version_is_no_loss_and_a_deleted_one_is(vault, reply, provi
     assert "1 more write can follow before the oldest one, version 2" in remarks[0]
     assert warned == []
     vault.on("GET", METADATA, reply(200, metadata(10, gone={1: {"deletion_time": "2026-11-23T01:52:43Z"}})))
-    assert "drops version 1 for good" in told_by(provider)[1][0]
+    assert "drops version 1 permanently" in told_by(provider)[1][0]
 
 
 def test_a_version_that_the_server_will_delete_by_itself_is_a_warning(vault, reply, provider):
@@ -244,7 +244,7 @@ def token(**data: Any) -> Any:
         ({"period": 86_400, "ttl": 80_000}, ["ends in 22 hours", "without a maximum", "idle for 24 hours"], []),
         ({"explicit_max_ttl": 259_200}, ["up to its maximum life of 3 days"], []),
         ({"renewable": False}, [], ["ends in 60 minutes and cannot be renewed", "auth=agent"]),
-        ({"ttl": 0}, ["The token given in code has no end"], []),
+        ({"ttl": 0}, ["The token given in code does not expire"], []),
         ({"ttl": 0, "policies": ["root"]}, ["does not expire"], ["is a root token"]),
         ({"num_uses": 5}, ["ends in 60 minutes"], ["ends after 5 more uses"]),
         ({"ttl": 1e300, "creation_ttl": None, "policies": 7, "num_uses": "x"}, ["does not expire"], []),
@@ -300,7 +300,7 @@ async def test_the_doctor_says_it_and_is_content(vault, reply, monkeypatch: pyte
     shown = doctor_report.format_text(found)
     assert "note    10 versions of secret/agents/session-key are kept." in shown
     assert "note    The token of VAULT_TOKEN or BAO_TOKEN ends in 60 minutes." in shown
-    assert "warning the next write to secret/agents/session-key drops version 1 for good" in shown
+    assert "warning the next write to secret/agents/session-key drops version 1 permanently" in shown
     told = json.loads(doctor_report.format_json(found))
     assert (len(told["remarks"]), len(told["warnings"])) == (2, 1)
     assert "S3cret" not in shown + str(told)

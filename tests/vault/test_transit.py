@@ -198,7 +198,7 @@ def test_a_context_of_the_users_own_that_has_the_id_is_refused_once_the_keyset_b
     assert wrapper.unwrap(wrapped(1), CONTEXT) == SECRET
     error = failure(lambda: wrapper.unwrap(wrapped(1), {**CONTEXT, "keyset_id": "0" * 32}))
     assert type(error) is ProviderConfigError
-    assert "context has 'keyset_id', which the keyset binds itself" in str(error)
+    assert "context contains 'keyset_id', which the keyset binds itself" in str(error)
 
 
 def test_the_key_of_another_mount_is_asked_for_there(vault, reply, make):
@@ -248,7 +248,7 @@ def test_a_key_under_any_other_one_is_refused_and_nobody_is_asked(vault, make, k
 def test_what_is_no_key_of_transit_never_becomes_a_path(vault, make, call: str, kek: str):
     error = failure(lambda: getattr(make(), call)(wrapped(1, kek), CONTEXT))
     assert type(error) is ProviderConfigError
-    assert "in Transit's form" in str(error)
+    assert "does not belong to Transit" in str(error)
     assert vault.asked == []
 
 
@@ -303,7 +303,7 @@ CALLS = {
         ("invalid ciphertext: no prefix", InvalidKeyError, "last good copy"),
         ("invalid ciphertext: could not decode base64", InvalidKeyError, "last good copy"),
         ("invalid ciphertext length", InvalidKeyError, "last good copy"),
-        ("invalid ciphertext: version is too new", InvalidKeyError, "version 3 of transit/agents, which is not here"),
+        ("invalid ciphertext: version is too new", InvalidKeyError, "version 3 of transit/agents, which does not exist here"),
         (
             "ciphertext or signature version is disallowed by policy (too old)",
             KeyDisabledError,

@@ -80,7 +80,7 @@ async def test_the_larger_number_of_the_mount_counts(place, diagnosed):
     place.root.secrets.kv.v2.update_metadata(place.path, max_versions=2, mount_point=mount)
     found = await diagnosed("root", mount)
     assert found.remarks[0].startswith("3 versions of")
-    assert "drops version 1 for good" in " ".join(found.warnings)
+    assert "drops version 1 permanently" in " ".join(found.warnings)
     assert provider.get("1").name == "1"
     write()
     with pytest.raises(KeyNotFoundError):
