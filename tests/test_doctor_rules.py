@@ -217,7 +217,7 @@ def test_advice_is_for_the_kind_of_place(keyset: Callable[[int], None], tmp_path
         (KeyAccessDeniedError, "other", "look at the user, role or policy"),
         (KeyDisabledError, "keyset", "keys restore"),
         (KeyNotFoundError, "keyset", "check the name of the key of KMS or Transit"),
-        (KeyUnavailableError, "keyset", "the keyset can be read"),
+        (KeyUnavailableError, "keyset", "check that the keyset and KMS or Vault can be reached"),
     ]
     for error, name, words in expected:
         advice = advice_for(error("it is so"), kind_of(places[name]))

@@ -169,5 +169,5 @@ def test_the_command_takes_the_most_bytes_of_a_row(file: StoreLocation, sealer: 
     filled(file, {SESSION: [sealer.row(message("x" * LARGE))]})
     result = run(file, sealer, "verify", "--max-row-bytes", str(LARGE))
     assert result.exit_code == 1
-    assert "run it with a larger --max-row-bytes" in " ".join(result.stdout.split())
+    assert "run it again with a larger --max-row-bytes" in " ".join(result.stdout.split())
     assert report_of(run(file, sealer, "verify", "--json"))["ok"]
