@@ -110,10 +110,14 @@ class TimeSlice:
         """Whether the slice is used up."""
         return perf_counter() > self.ends_at
 
+    def begin(self) -> None:
+        """Start a new slice: other tasks have just run."""
+        self.ends_at = perf_counter() + _SLICE_S
+
     async def checkpoint(self) -> None:
         """Let other tasks run, then start a new slice."""
         await asyncio.sleep(0)
-        self.ends_at = perf_counter() + _SLICE_S
+        self.begin()
 
 
 class Openers(Protocol[_RowT_contra]):
@@ -180,6 +184,10 @@ class Classifier(Generic[RowT]):
         self._max_row_bytes = max_row_bytes
         self._oldest_suite = oldest_suite
         self._judged = judged
+
+    def begin_slice(self) -> None:
+        """Know that other tasks have just run: while a store was waited for, no time was worked."""
+        self._time_slice.begin()
 
     async def classify(self, rows: Sequence[RowT]) -> list[Classification]:
         """One classification for each row, in the same order.
@@ -303,6 +311,7 @@ class HistoryWalk:
             if self._fetched and self.newest is None:
                 self.newest = self._fetched[0]
             self._fetched.reverse()
+            self._classifier.begin_slice()
         count = group if wanted is None else min(group, wanted)
         rows = self._fetched[: -count - 1 : -1]
         del self._fetched[-count:]  # so that sealed rows and items are not all in memory at once

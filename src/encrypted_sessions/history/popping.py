@@ -70,7 +70,10 @@ async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[s
             await pause_by_lot(2 ** min(conflicts - 2, _DOUBLINGS))
             turn.note(None)
         conflicts += 1
-        found = await _foreseen(history, turn.newest()) or await _find_candidate(history)
+        newest = turn.newest()
+        found = None if newest is None else await _foreseen(history, newest)
+        if found is None:
+            found = await _find_candidate(history)
         if found.due and found.newest is not None:
             removed = await _remove(history, rows, found, found.newest)
             turn.note(rows.foreseen())
@@ -88,13 +91,11 @@ async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[s
         # Expired rows are gone now, as many as go in one step: what lies before them is next.
 
 
-async def _foreseen(history: SealedHistory, row: Row | None) -> _PopCandidate | None:
+async def _foreseen(history: SealedHistory, row: Row) -> _PopCandidate | None:
     """What an answer of the store said is the newest row, if that is an item: no look is needed to try to remove it.
 
     Anything else may be true no more, and is looked at.
     """
-    if row is None:
-        return None
     try:
         (classification,) = await history.classifier(counts=False).classify([row])
     except KeyProviderError:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from collections.abc import Hashable
+from types import TracebackType
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
+from .._support.deadlines import deadlines
 from ..stores.rows import Row, RowStore
 
 __all__ = ["Turn", "turn_of"]
@@ -26,7 +27,8 @@ _WORTH_A_TRY_S = 1.0
 class Turn:
     """What they share: one at a time, and the newest row, where an answer of the store told it."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = None if loop is None else ref(loop)
         self._is_taken = False
         self._waiting: deque[asyncio.Future[bool]] = deque()
         self._newest: tuple[Row | None, float] = (None, 0.0)
@@ -40,33 +42,39 @@ class Turn:
         (row, told_at), self._newest = self._newest, (None, 0.0)
         return row if time.monotonic() - told_at < _WORTH_A_TRY_S else None
 
-    @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
-        """Wait for one's turn, but not for long."""
-        is_mine = await self._comes() if self._is_taken else True
-        self._is_taken = True
-        try:
-            yield
-        finally:
-            if is_mine:
-                self._pass_on()
+    def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it is this loop's."""
+        return self._loop is not None and self._loop() is loop
 
-    async def _comes(self) -> bool:
-        """Whether one's turn has come after the wait. An `asyncio.Lock` would have to be waited for in a task."""
-        loop = asyncio.get_running_loop()
-        comes: asyncio.Future[bool] = loop.create_future()
+    def taken(self) -> _Taken:
+        """Wait for one's turn in an `async with`, but not for long."""
+        return _Taken(self)
+
+    async def come(self) -> bool:
+        """Wait, if need be; whether one's turn has come. An `asyncio.Lock` would have to be waited for in a task."""
+        if not self._is_taken:
+            self._is_taken = True
+            return True
+        comes: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(comes)
-        timer = loop.call_later(_LONGEST_WAIT_S, _end_waiting, comes)
+
+        def end() -> None:
+            if not comes.done():
+                comes.set_result(False)
+
+        limits = deadlines()
+        limits.add(end, _LONGEST_WAIT_S)
         try:
             return await comes
         except asyncio.CancelledError:
             if not comes.cancelled() and comes.result():  # it came in this moment
-                self._pass_on()
+                self.pass_on()
             raise
         finally:
-            timer.cancel()
+            limits.remove(end)
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """End one's turn."""
         while self._waiting:
             comes = self._waiting.popleft()
             if not comes.done():
@@ -75,9 +83,23 @@ class Turn:
         self._is_taken = False
 
 
-def _end_waiting(comes: asyncio.Future[bool]) -> None:
-    if not comes.done():
-        comes.set_result(False)
+class _Taken:
+    """A turn, from when it comes to its end."""
+
+    __slots__ = ("_is_mine", "_turn")
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._is_mine = False
+
+    async def __aenter__(self) -> None:
+        self._is_mine = await self._turn.come()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_mine:
+            self._turn.pass_on()
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, Turn]] = WeakKeyDictionary()
@@ -86,9 +108,15 @@ _last_of: WeakKeyDictionary[object, Turn] = WeakKeyDictionary()  # so that it is
 
 def turn_of(history: object, rows: RowStore) -> Turn:
     """The turn of a history whose rows these are, in the running loop."""
-    turns = _turns.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+    loop = asyncio.get_running_loop()
+    last = _last_of.get(history)
+    if last is not None and last.is_of(loop):
+        return last
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = WeakValueDictionary()
     turn = turns.get(place := rows.place())
     if turn is None:
-        turn = turns[place] = Turn()
+        turn = turns[place] = Turn(loop)
     _last_of[history] = turn
     return turn
