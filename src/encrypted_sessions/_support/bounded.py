@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from .deadlines import deadlines
@@ -19,20 +19,20 @@ _T = TypeVar("_T")
 _GRACE_S = 0.5
 
 # The event loop itself keeps no task alive.
-_held: set[asyncio.Task[Any]] = set()
+_held: set[asyncio.Future[Any]] = set()
 
 
 class OverdueError(Exception):
     """It took longer than it may. Not a TimeoutError, which what was waited for can raise itself."""
 
 
-async def bounded(read: Awaitable[_T], timeout_s: float | None, let_go_s: float) -> _T:
+async def bounded(read: Callable[[], Awaitable[_T]], timeout_s: float | None, let_go_s: float) -> _T:
     """What `read` gives within `timeout_s` (None: without a bound), else OverdueError.
 
     In a task of its own, because what is read may hold a cancellation up for ever, as a shielded rollback does.
     When this task is cancelled, so is `read`, and is waited for `let_go_s` seconds at most.
     """
-    task = asyncio.ensure_future(read)
+    task = asyncio.ensure_future(read())
     try:
         try:
             await until_done(task, timeout_s)
@@ -79,7 +79,7 @@ async def until_done(begun: asyncio.Future[Any], within_s: float | None, waiting
             limits.remove(wake)
 
 
-async def _end(task: asyncio.Task[Any], within_s: float) -> None:
+async def _end(task: asyncio.Future[Any], within_s: float) -> None:
     """Cancel a task, and wait for its end, but no longer than this, whoever cancels the waiting meanwhile."""
     task.cancel()
     ends = time.monotonic() + within_s
@@ -95,7 +95,7 @@ async def _end(task: asyncio.Task[Any], within_s: float) -> None:
         raise again
 
 
-def _forget(task: asyncio.Task[Any]) -> None:
+def _forget(task: asyncio.Future[Any]) -> None:
     _held.discard(task)
     if not task.cancelled():
         task.exception()  # which nobody waits for any more
@@ -103,13 +103,13 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 if sys.version_info >= (3, 11):
 
-    async def bounded_in_place(read: Awaitable[_T], timeout_s: float | None, let_go_s: float) -> _T:  # noqa: ARG001 - as `bounded`
+    async def bounded_in_place(read: Callable[[], Awaitable[_T]], timeout_s: float | None, let_go_s: float) -> _T:  # noqa: ARG001 - as `bounded`
         """As `bounded`, for what ends as soon as it is cancelled: without a task for each.
 
         As within `asyncio.timeout`, but for its timer.
         """
         if timeout_s is None:
-            return await read
+            return await read()
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
         before, is_overdue = task.cancelling(), False
@@ -122,7 +122,7 @@ if sys.version_info >= (3, 11):
         limits = deadlines()
         limits.add(end, timeout_s)
         try:
-            return await read
+            return await read()
         except asyncio.CancelledError:
             if not is_overdue or task.cancelling() > before + 1:  # somebody else has cancelled it
                 raise

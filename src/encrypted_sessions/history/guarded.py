@@ -42,7 +42,7 @@ class StoreCalls:
         """What a statement gives that changes nothing. Raises StoreTimeoutError when it takes too long."""
         limits, within = self._changes, bounded_in_place if in_place else bounded
         try:
-            return await within(statement(*arguments), limits.timeout_s, limits.shield_s)
+            return await within(lambda: statement(*arguments), limits.timeout_s, limits.shield_s)
         except OverdueError:
             failure: Exception = StoreTimeoutError(
                 f"{self._log.store} has not answered for {limits.timeout_s:g} s; it was asked to {asked}. Nothing"
