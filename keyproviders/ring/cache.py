@@ -26,9 +26,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 from ..errors import (
     InvalidKeyError,
@@ -42,6 +42,9 @@ from ..key import Key
 from .events import Report, report_of
 from .outage import OutageWatch
 from .policies import CachePolicy
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["CacheEntry", "KeyCache"]
 

@@ -21,7 +21,6 @@ from ..stores.rows import Problem, Row, RowStore
 from .session_log import SessionLog
 from .shielded import ShieldedChanges
 from .store_change import StoreChange
-from .store_failures import failure_of
 
 __all__ = ["GuardedRows", "GuardedSession", "StoreCalls"]
 
@@ -69,6 +68,8 @@ class StoreCalls:
         return StoreChange(failure, statement, *arguments, removed=removed)
 
     def _failure(self, error: Exception, asked: str, *, changes: bool) -> Exception:
+        from .store_failures import failure_of  # noqa: PLC0415 - most stores never fail, and it knows many drivers
+
         return failure_of(error, store=self._log.store, asked=asked, changes=changes, session_id=self._session_id)
 
 
