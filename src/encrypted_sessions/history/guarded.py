@@ -134,6 +134,10 @@ class GuardedRows(RowStore):
         """As `RowStore.place`."""
         return self._rows.place()
 
+    def is_asked_in_order(self) -> bool:
+        """As `RowStore.is_asked_in_order`."""
+        return self._rows.is_asked_in_order()
+
     def foreseen(self) -> Row | None:
         """As `RowStore.foreseen`."""
         return self._rows.foreseen()

@@ -1,6 +1,7 @@
 """Who pops from one history in one event loop does so in turn, so as not to hinder the others.
 
-It is a courtesy: what a pop may remove is decided by the store.
+Where a store gets what is asked of it in the order in which it was asked, whoever has the turn reads a row for each
+who waits, and they go along with it. It is a courtesy: what a pop may remove is decided by the store.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from types import TracebackType
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
@@ -29,8 +30,8 @@ class Turn:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = None if loop is None else ref(loop)
-        self._is_taken = False
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._inside = 0
+        self._waiting: deque[asyncio.Future[Row | bool]] = deque()
         self._newest: tuple[Row | None, float] = (None, 0.0)
 
     def note(self, newest: Row | None) -> None:
@@ -46,16 +47,23 @@ class Turn:
         """Whether it is this loop's."""
         return self._loop is not None and self._loop() is loop
 
+    def waiting(self) -> int:
+        """How many wait, or did until now."""
+        return len(self._waiting)
+
     def taken(self) -> _Taken:
-        """Wait for one's turn in an `async with`, but not for long."""
+        """Wait for one's turn in an `async with`, but not for long. It gives the row to go along with, if any."""
         return _Taken(self)
 
-    async def come(self) -> bool:
-        """Wait, if need be; whether one's turn has come. An `asyncio.Lock` would have to be waited for in a task."""
-        if not self._is_taken:
-            self._is_taken = True
+    async def come(self) -> Row | bool:
+        """Wait, if need be; whether one's turn has come, or the row to go along with.
+
+        An `asyncio.Lock` would have to be waited for in a task.
+        """
+        if not self._inside:
+            self._inside = 1
             return True
-        comes: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        comes: asyncio.Future[Row | bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(comes)
 
         def end() -> None:
@@ -68,38 +76,52 @@ class Turn:
             return await comes
         except asyncio.CancelledError:
             if not comes.cancelled() and comes.result():  # it came in this moment
-                self.pass_on()
+                self.leave()
             raise
         finally:
             limits.remove(end)
 
-    def pass_on(self) -> None:
-        """End one's turn."""
+    def go_along(self, rows: Iterable[Row]) -> None:
+        """Let those who wait go along with whoever has the turn, each with the next of these rows."""
+        for row in rows:
+            if not self._next(row):
+                return
+
+    def leave(self) -> None:
+        """End one's turn, or one's way along with another's. The last one passes the turn on."""
+        self._inside -= 1
+        if not self._inside:
+            self._next(True)  # noqa: FBT003 - as `come` has it
+
+    def _next(self, what: Row | bool) -> bool:  # noqa: FBT001 - likewise
+        """Whether somebody waits, and comes in now."""
         while self._waiting:
             comes = self._waiting.popleft()
             if not comes.done():
-                comes.set_result(True)
-                return
-        self._is_taken = False
+                self._inside += 1
+                comes.set_result(what)
+                return True
+        return False
 
 
 class _Taken:
     """A turn, from when it comes to its end."""
 
-    __slots__ = ("_is_mine", "_turn")
+    __slots__ = ("_came", "_turn")
 
     def __init__(self, turn: Turn) -> None:
         self._turn = turn
-        self._is_mine = False
+        self._came: Row | bool = False
 
-    async def __aenter__(self) -> None:
-        self._is_mine = await self._turn.come()
+    async def __aenter__(self) -> Row | None:
+        self._came = came = await self._turn.come()
+        return None if isinstance(came, bool) else came
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._is_mine:
-            self._turn.pass_on()
+        if self._came:
+            self._turn.leave()
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, Turn]] = WeakKeyDictionary()
