@@ -145,6 +145,26 @@ async def test_those_who_go_along_come_in_order_and_the_last_one_passes_the_turn
     await take("4", end_at_once(end))
 
 
+async def test_who_lost_has_a_turn_alone_and_nobody_goes_along_past_it():
+    turn, end, came = Turn(), asyncio.Event(), list[tuple[str, object]]()
+
+    async def take(name: str, *, alone: bool) -> None:
+        async with turn.taken(alone=alone) as row:
+            came.append((name, row))
+            await end.wait()
+
+    tasks = []
+    for name, alone in (("0", False), ("1", False), ("2", True), ("3", False)):
+        tasks.append(asyncio.create_task(take(name, alone=alone)))
+        await asyncio.sleep(0)
+    turn.go_along([Row(9, b"c"), Row(8, b"b"), Row(7, b"a")])
+    await asyncio.sleep(0)
+    assert came == [("0", None), ("1", Row(9, b"c"))]
+    end.set()
+    await asyncio.gather(*tasks)
+    assert came[2:] == [("2", None), ("3", None)]
+
+
 async def test_who_is_cancelled_as_it_may_go_along_leaves():
     poppers, hold, never = Poppers(), asyncio.Event(), asyncio.Event()
     first = await poppers.start("0", hold)

@@ -46,13 +46,14 @@ async def pop(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, obj
     if isinstance(history.rows, PlainStore):
         return await _pop_whole(history, keywords)
     turn = turn_of(history, history.rows)
-    while True:
-        async with turn.taken() as row:
-            if row is None:
-                return await _pop_row(history, history.rows, turn)
-            item = await _pop_along(history, history.rows, row)
-            if item is not None:
-                return item
+    async with turn.taken() as row:
+        if row is None:
+            return await _pop_row(history, history.rows, turn)
+        item = await _pop_along(history, history.rows, row)
+        if item is not None:
+            return item
+    async with turn.taken(alone=True):
+        return await _pop_row(history, history.rows, turn)
 
 
 class _PopCandidate:

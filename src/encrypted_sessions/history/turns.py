@@ -31,7 +31,7 @@ class Turn:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = None if loop is None else ref(loop)
         self._inside = 0
-        self._waiting: deque[asyncio.Future[Row | bool]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Row | bool], bool]] = deque()  # and whether for a turn alone
         self._newest: tuple[Row | None, float] = (None, 0.0)
 
     def note(self, newest: Row | None) -> None:
@@ -51,11 +51,14 @@ class Turn:
         """How many wait, or did until now."""
         return len(self._waiting)
 
-    def taken(self) -> _Taken:
-        """Wait for one's turn in an `async with`, but not for long. It gives the row to go along with, if any."""
-        return _Taken(self)
+    def taken(self, *, alone: bool = False) -> _Taken:
+        """Wait for one's turn in an `async with`, but not for long. It gives the row to go along with, if any.
 
-    async def come(self) -> Row | bool:
+        `alone` is for who went along, and lost: it has a turn to itself, and nobody goes along past it.
+        """
+        return _Taken(self, alone=alone)
+
+    async def come(self, *, alone: bool) -> Row | bool:
         """Wait, if need be; whether one's turn has come, or the row to go along with.
 
         An `asyncio.Lock` would have to be waited for in a task.
@@ -64,7 +67,7 @@ class Turn:
             self._inside = 1
             return True
         comes: asyncio.Future[Row | bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append(comes)
+        self._waiting.append((comes, alone))
 
         def end() -> None:
             if not comes.done():
@@ -96,7 +99,10 @@ class Turn:
     def _next(self, what: Row | bool) -> bool:  # noqa: FBT001 - likewise
         """Whether somebody waits, and comes in now."""
         while self._waiting:
-            comes = self._waiting.popleft()
+            comes, alone = self._waiting[0]
+            if alone and what is not True and not comes.done():
+                return False
+            self._waiting.popleft()
             if not comes.done():
                 self._inside += 1
                 comes.set_result(what)
@@ -107,14 +113,15 @@ class Turn:
 class _Taken:
     """A turn, from when it comes to its end."""
 
-    __slots__ = ("_came", "_turn")
+    __slots__ = ("_alone", "_came", "_turn")
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, *, alone: bool) -> None:
         self._turn = turn
+        self._alone = alone
         self._came: Row | bool = False
 
     async def __aenter__(self) -> Row | None:
-        self._came = came = await self._turn.come()
+        self._came = came = await self._turn.come(alone=self._alone)
         return None if isinstance(came, bool) else came
 
     async def __aexit__(
