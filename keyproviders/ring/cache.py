@@ -26,9 +26,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 from ..errors import (
     InvalidKeyError,
@@ -42,6 +42,9 @@ from ..key import Key
 from .events import Report, report_of
 from .outage import OutageWatch
 from .policies import CachePolicy
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["CacheEntry", "KeyCache"]
 
@@ -104,13 +107,18 @@ class KeyCache:
         self._fresh_until = -inf
         self._stale_reported = False
         self._watch = OutageWatch(label)
-        self._keys: dict[str, CacheEntry] = {}  # by the key's own kid; the active one is among them
         self._first_end: float | None = inf  # of the keys held; None when it is to be found anew
         self._older_not_before = -inf
-        #: By each kid that a key answers to: its own, and its fingerprint alone.
+        #: By the key's own kid; the active one is among them.
         self.by_kid: dict[str, CacheEntry] = {}
+        self._by_fingerprint: dict[str, CacheEntry] = {}
         self.healthy_at: float | None = None
         self.used_at = -inf
+
+    def entry(self, kid: str) -> CacheEntry | None:
+        """What is held under a kid: a key's own, or its fingerprint alone."""
+        found = self.by_kid.get(kid)
+        return self._by_fingerprint.get(kid[1:]) if found is None and kid[:1] == "~" else found
 
     # What may be used now.
 
@@ -121,7 +129,7 @@ class KeyCache:
 
     def readable(self, kid: str, now: float) -> Key | None:
         """The held key of that kid, if reading with it is still allowed."""
-        entry = self.by_kid.get(kid)
+        entry = self.entry(kid)
         if entry is None or now >= self._read_limit(entry) or now >= self.all_until:
             return None
         entry.used_at = now
@@ -138,23 +146,27 @@ class KeyCache:
     @property
     def kids(self) -> tuple[str, ...]:
         """The public ids of the keys that are held."""
-        return tuple(self._keys)
+        return tuple(self.by_kid)
 
     def held_as(self, fingerprint: str) -> str | None:
         """The public id under which a key of that fingerprint is held."""
-        entry = self.by_kid.get(f"~{fingerprint}")
+        entry = self.entry(f"~{fingerprint}")
         return None if entry is None else entry.key.kid
 
     def lease(self, key: Key) -> KeyLease | None:
         """What lives as long as this key is held; None if it is not."""
         entry = self.by_kid.get(key.kid)
-        return entry.lease if entry is not None and (entry.key is key or entry.key == key) else None
+        if entry is None or not (entry.key is key or entry.key == key):
+            return None
+        if entry.lease is None:  # most keys of a place that has many open nothing here
+            entry.lease = KeyLease()
+        return entry.lease
 
     def refusal(self, key: Key) -> InvalidKeyError | None:
         """Why a key cannot be held beside those that are: another one has its fingerprint."""
         from hmac import compare_digest  # noqa: PLC0415 - loads all of hashlib, and is needed once in minutes
 
-        held = self.by_kid.get(f"~{key.fingerprint}")
+        held = self.entry(f"~{key.fingerprint}")
         if held is None or compare_digest(held.key.secret, key.secret):
             return None
         return InvalidKeyError(
@@ -173,13 +185,13 @@ class KeyCache:
 
     def can_read(self, now: float) -> bool:
         """Whether any key is held that may be read with."""
-        return now < self.all_until and any(now < self._read_limit(entry) for entry in self._keys.values())
+        return now < self.all_until and any(now < self._read_limit(entry) for entry in self.by_kid.values())
 
     # For those who watch.
 
     def created_at(self) -> dict[str, datetime | None]:
         """When each key that is held was made, as far as its place says."""
-        return {kid: entry.key.created_at for kid, entry in self._keys.items()}
+        return {kid: entry.key.created_at for kid, entry in self.by_kid.items()}
 
     def is_resting(self, now: float) -> bool:
         """Whether nobody used the ring for so long that it asks no more by itself."""
@@ -193,7 +205,7 @@ class KeyCache:
 
     def reads_for(self, now: float) -> float:
         """Seconds for which reading goes on with the key that is held the longest."""
-        until = max((self._read_limit(entry) for entry in self._keys.values()), default=-inf)
+        until = max((self._read_limit(entry) for entry in self.by_kid.values()), default=-inf)
         return max(0.0, min(until, self.all_until) - now)
 
     def is_overdue(self, now: float) -> bool:
@@ -208,7 +220,7 @@ class KeyCache:
 
     def key_is_due(self, kid: str, now: float) -> bool:
         """Whether a held key that was used now is to be asked for in the background."""
-        entry = self.by_kid.get(kid)
+        entry = self.entry(kid)
         if entry is None or now < entry.ask_at:
             return False
         if now < self._older_not_before:
@@ -218,7 +230,7 @@ class KeyCache:
 
     def must_ask_first(self, kid: str, now: float) -> Key | None:
         """The held key of that kid, if it was not used, nor confirmed, for so long that it is asked for before use."""
-        entry = self.by_kid.get(kid)
+        entry = self.entry(kid)
         longest_s = self._policy.revalidate_s
         if entry is None or now - entry.used_at <= longest_s or now - entry.healthy_at <= longest_s:
             return None
@@ -253,13 +265,13 @@ class KeyCache:
 
     def asking_for_key(self, kid: str, now: float) -> None:
         """The same for a held key."""
-        entry = self.by_kid.get(kid)
+        entry = self.entry(kid)
         if entry is not None:
             self._schedule(entry, now + _OLDER_PAUSE_S)
 
     def asked_first(self, kid: str, now: float, *, answered: bool) -> None:
         """A held key was asked for before it is used. Without an answer it is used all the same, and so are others."""
-        entry = self.by_kid.get(kid)
+        entry = self.entry(kid)
         if entry is not None:
             entry.used_at = now
         if not answered:
@@ -274,7 +286,7 @@ class KeyCache:
         if former is not None and former.key.kid != key.kid:
             # How old its confirmation was before the source answered, the source alone knows: a key that
             # is asked for often may be confirmed from a copy, and from now on it is asked for seldom.
-            self._schedule(self._keys[former.key.kid], now)
+            self._schedule(self.by_kid[former.key.kid], now)
         entry = self._active = CacheEntry(key, now)
         fresh_s = self._policy.fresh_s * self._jitter()
         self._fresh_until = now + fresh_s
@@ -322,7 +334,7 @@ class KeyCache:
 
     def key_failed(self, kid: str, error: BaseException, now: float) -> list[Report]:
         """The source did not answer with that key."""
-        entry = self._keys.get(kid)
+        entry = self.by_kid.get(kid)
         if entry is None:
             missed = self._event(_kind(error), f"no answer for {kid}", kid, error)
             # That there is no such key is told of each, and by no more than a line of information.
@@ -372,12 +384,12 @@ class KeyCache:
     def evict_expired(self, now: float) -> list[Report]:
         """Let go of everything whose time is over."""
         if now >= self.all_until:
-            count = len(self._keys)
+            count = len(self.by_kid)
             self.clear()
             return [self._dropped(f"{count} keys are no longer held: access was refused repeatedly", None)]
         if now < self._next_end():
             return []
-        over = [entry.key for entry in self._keys.values() if now >= self._read_limit(entry)]
+        over = [entry.key for entry in self.by_kid.values() if now >= self._read_limit(entry)]
         events = []
         for key in over:
             if self.active_kid == key.kid:
@@ -389,8 +401,8 @@ class KeyCache:
     def clear(self) -> None:
         """Forget all keys."""
         self._active = None
-        self._keys.clear()
         self.by_kid.clear()
+        self._by_fingerprint.clear()
         self._first_end = inf
 
     def rejitter(self, now: float) -> None:
@@ -404,15 +416,15 @@ class KeyCache:
     # Inside.
 
     def _put(self, key: Key, now: float) -> list[Report]:
-        kid, alone = key.kid, f"~{key.fingerprint}"
-        former = self._keys.get(kid)
+        kid, fingerprint = key.kid, key.fingerprint
+        former = self.by_kid.get(kid)
         entry = CacheEntry(key, now)
-        entry.lease = KeyLease() if former is None else former.lease
         if former is not None:
+            entry.lease = former.lease
             entry.used_at = former.used_at
-        if self.by_kid.get(alone) in {None, former}:
-            self.by_kid[alone] = entry
-        self._keys[kid] = self.by_kid[kid] = entry
+        if self._by_fingerprint.get(fingerprint) in {None, former}:
+            self._by_fingerprint[fingerprint] = entry
+        self.by_kid[kid] = entry
         self._first_end = None
         self._schedule(entry, now + self._policy.revalidate_s)
         if former is not None:
@@ -420,7 +432,7 @@ class KeyCache:
         return [self._event("fetched", f"{kid} is held", kid), *self._evict_least_used()]
 
     def _replaced(self, active: Key) -> list[Report]:
-        if active.name is None or active.kid in self._keys:
+        if active.name is None or active.kid in self.by_kid:
             return []
         return [
             self._event(
@@ -429,30 +441,29 @@ class KeyCache:
                 " which is active; add the former key under a name of its own, or what it sealed cannot be read",
                 active.kid,
             )
-            for held, entry in self._keys.items()
+            for held, entry in self.by_kid.items()
             if entry.key.name == active.name
         ]
 
     def _evict_least_used(self) -> Iterator[Report]:
         active = self.active_kid
-        older = [entry for kid, entry in self._keys.items() if kid != active]
+        older = [entry for kid, entry in self.by_kid.items() if kid != active]
         if len(older) > self._policy.max_keys:
             least = min(older, key=lambda entry: entry.used_at).key
             self._remove(least.kid)
             yield self._dropped(f"{least.kid} was dropped to make room for another key", least.kid)
 
     def _remove(self, kid: str) -> None:
-        entry = self._keys.pop(kid)
-        alone = f"~{entry.key.fingerprint}"
-        self.by_kid.pop(kid, None)
-        if kid == alone or self.by_kid.get(alone) is entry:
+        entry = self.by_kid.pop(kid)
+        fingerprint = entry.key.fingerprint
+        if self._by_fingerprint.get(fingerprint) is entry:
             # The same bytes may be held under another name.
-            others = (one for one in self._keys.values() if one.key.fingerprint == entry.key.fingerprint)
+            others = (one for one in self.by_kid.values() if one.key.fingerprint == fingerprint)
             other = next(others, None)
             if other is None:
-                self.by_kid.pop(alone, None)
+                del self._by_fingerprint[fingerprint]
             else:
-                self.by_kid[alone] = other
+                self._by_fingerprint[fingerprint] = other
         self._first_end = None
 
     def _schedule(self, entry: CacheEntry, when: float) -> None:
@@ -461,7 +472,7 @@ class KeyCache:
 
     def _next_end(self) -> float:
         if self._first_end is None:
-            self._first_end = min((self._read_limit(entry) for entry in self._keys.values()), default=inf)
+            self._first_end = min((self._read_limit(entry) for entry in self.by_kid.values()), default=inf)
         return self._first_end
 
     def _write_limit(self, entry: CacheEntry) -> float:
@@ -474,7 +485,7 @@ class KeyCache:
 
     def _is_denied(self) -> bool:
         active = self._active
-        held = None if active is None else self._keys.get(active.key.kid)
+        held = None if active is None else self.by_kid.get(active.key.kid)
         return any(entry is not None and entry.denied_since is not None for entry in (active, held))
 
     def _degraded_at(self) -> float:
@@ -492,11 +503,11 @@ class KeyCache:
         if active is None:
             return -inf
         # Asked for by its name, it may have been denied as any other.
-        held = self._keys.get(active.key.kid)
+        held = self.by_kid.get(active.key.kid)
         return min(self._write_limit(active), inf if held is None else self._read_limit(held))
 
     def _dropped(self, message: str, kid: str | None, error: BaseException | None = None) -> Report:
-        if self._keys:
+        if self.by_kid:
             return self._event("dropped", message, kid, error)
         # With the last key reading ends too. That is an error, unless nobody used the ring for a day.
         level = logging.ERROR if self._watch.has_told else None

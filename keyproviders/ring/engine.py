@@ -128,9 +128,10 @@ class Engine:
     def get_without_check(self, kid: str) -> Key | None:
         """The key of that kid, or None when it takes a turn to say."""
         try:
-            entry = self.cache.by_kid[kid]
-        except (KeyError, TypeError):
-            # Not held; or no str, which is refused where there is time for it.
+            entry = self.cache.by_kid.get(kid) or self.cache.entry(kid)
+        except TypeError:  # no str, which is refused where there is time for it
+            return None
+        if entry is None:
             return None
         now = self.clock()
         if now >= entry.valid_without_check_until or now >= self._all_keys_until:
@@ -381,8 +382,10 @@ class Engine:
 
     def _learn(self, turn: Turn, call: InFlightCall, key: Key | None, error: BaseException | None) -> None:
         if isinstance(call.ask, KeyLookup):
+            # The key has the same name as a text of its own, which need not be kept twice.
+            name = call.name if key is None or key.name != call.name else key.name
             for at, said in call.ask.said:
-                self.names[at].remember(call.name, said, turn.now)
+                self.names[at].remember(name, said, turn.now)
         if key is not None:
             turn.events += self.cache.put(key, turn.now)
         elif error is not None:

@@ -7,12 +7,14 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
 from inspect import iscoroutinefunction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .._support.redaction import redact_frames
 from ..errors import KeyProviderError
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["LEVELS", "Cause", "EventSink", "KeyEvent", "Report", "cause_of", "log", "observe", "report_of"]
 
@@ -91,26 +93,47 @@ class KeyEvent(NamedTuple):
     ring: str | None = None
 
 
-class Report(NamedTuple):
+class Report:
     """An event, and the level at which it is logged; `logging.NOTSET` where another record tells the same."""
 
-    event: KeyEvent
-    level: int
+    __slots__ = ("event", "level")
+
+    def __init__(self, event: KeyEvent, level: int) -> None:
+        self.event = event
+        self.level = level
 
     def unlogged(self) -> Report:
         """The same event for hooks alone."""
-        return self._replace(level=logging.NOTSET)
+        return Report(self.event, logging.NOTSET)
 
     def of_call(self, took_s: float) -> Report:
         """The same as the first that tells of a call which took so long."""
-        return self._replace(event=self.event._replace(took_s=took_s))
+        told = self.event
+        # Not `_replace`: of each tuple that grows while it is made, CPython keeps the first one, up to 2,000 of them.
+        event = KeyEvent(
+            told.what,
+            told.place,
+            told.message,
+            told.kid,
+            told.error,
+            told.seconds_left,
+            told.from_kid,
+            told.to_kid,
+            told.at,
+            took_s,
+            told.ring,
+        )
+        return Report(event, self.level)
 
 
-class Cause(NamedTuple):
+class Cause:
     """What is told of an error: the name of its class, and words."""
 
-    kind: str
-    words: str
+    __slots__ = ("kind", "words")
+
+    def __init__(self, kind: str, words: str) -> None:
+        self.kind = kind
+        self.words = words
 
 
 def cause_of(error: BaseException) -> Cause:
@@ -139,8 +162,8 @@ def report_of(
     """An event, and its cause in words. The level is that of the event unless given."""
     kind = None
     if error is not None:
-        kind, words = error if isinstance(error, Cause) else cause_of(error)
-        message = f"{message}: {words}"
+        cause = error if isinstance(error, Cause) else cause_of(error)
+        kind, message = cause.kind, f"{message}: {cause.words}"
     if level is None:
         level = LEVELS[what]
         if what == "failed" and kind is not None:
@@ -190,6 +213,8 @@ class EventSink:
             log.log(report.level, "%s", event.message, extra=self._fields(event))
         if self._on_event is None and not _observers:
             return
+        from datetime import datetime, timezone  # noqa: PLC0415 - a twentieth of what importing this library takes
+
         event = event._replace(at=datetime.now(timezone.utc), ring=self.ring)
         for hook in _unique((self._on_event, *_observers)):
             try:

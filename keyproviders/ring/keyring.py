@@ -35,7 +35,6 @@ from ..registry import open_provider
 from .engine import Engine
 from .events import EventSink, KeyEvent
 from .flows import close, find, find_active, list_kids, refresh
-from .health import RingHealth, health_of
 from .policies import CachePolicy, RetryPolicy
 from .sources import KeySource
 from .waiting import Flow, run_async, run_sync
@@ -44,6 +43,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from .health import RingHealth
 
 __all__ = ["KeyRing"]
 
@@ -273,6 +274,8 @@ class KeyRing:
 
     def health(self) -> RingHealth:
         """What the ring holds and could do now. Without I/O or waiting."""
+        from .health import health_of  # noqa: PLC0415 - few who import this ask
+
         return health_of(self._engine)
 
     # The end.

@@ -67,8 +67,11 @@ class KnownNames:
         self._said.pop(name, None)
         # Not with its traceback, which would keep frames.
         self._said[name] = (copy_of(said) if isinstance(said, KeyNotFoundError) else said, now)
-        if len(self._said) > _MOST_REMEMBERED:
-            del self._said[next(iter(self._said))]
+        # The oldest come first. What is out of date is of no use, nor is what is too much.
+        while (oldest := next(iter(self._said))) != name and (
+            len(self._said) > _MOST_REMEMBERED or now - self._said[oldest][1] >= self._memory_s
+        ):
+            del self._said[oldest]
 
     def put_listing(self, listed: Mapping[str, str | None] | None) -> None:
         """The source listed its names, or could not."""

@@ -27,7 +27,7 @@ def sealing(
     oldest = suite(oldest_suite, "oldest_suite")
     if type(pad) is not bool:
         raise TypeError(f"pad must be True or False, not {arguments.kind_of(pad)}")
-    found = Sealing(written, oldest, realm(realm_given), pad)
+    found = Sealing(written, oldest, realm(realm_given), pad=pad)
     if written > FIRST_SUITE and isinstance(encryption_key, str):
         raise ValueError(
             f"suite={written} needs a KeyRing: with a string as key, rows are always in the format of the Agents"

@@ -36,7 +36,8 @@ async def measure(*, quick: bool) -> Table:
         f"{_ITEMS:,} items of 200 B in one list, popped until none is left; items per second, from the start"
         " signal to the last item. Medians of alternating rounds; ratios are taken within the rounds. The bare"
         " store pops the newest row as it is; this library reads it, opens it, and removes it only if it is still"
-        " the newest. No target: with few cores, the processes share them with the server.",
+        " the newest. Tasks that pop from one list of Redis, by scripts, read once for all of them. No target: with few"
+        " cores, the processes share them with the server.",
     )
     rounds, items = (1, 300) if quick else (5, _ITEMS)
     async for where in places(table):

@@ -195,7 +195,7 @@ async def test_an_idle_key_waits_three_seconds_at_most_for_a_place_that_hangs(mo
     key = await ring.active()
     place.open.clear()
     entry = CacheEntry(key, ring._engine.clock() - 2 * 3600)
-    ring._engine.cache._keys[key.kid] = ring._engine.cache.by_kid[key.kid] = entry
+    ring._engine.cache.by_kid[key.kid] = entry
     began = time.monotonic()
     assert await ring.get(key.kid) is key
     assert 0.15 < time.monotonic() - began < 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from encrypted_sessions import HistoryChangedError, UnreadableItemsError
 from encrypted_sessions.history import popping
 from encrypted_sessions.stores import RowStore
-from encrypted_sessions_tests.bulk_rows import write_rows
+from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
 from encrypted_sessions_tests.stores import REDIS_WITHOUT_EVAL, StoreLocation, new_place, raw_rows
 
@@ -121,3 +122,66 @@ async def test_a_pop_that_always_loses_ends_with_an_error(
         with pytest.raises(HistoryChangedError, match="each of 5 attempts"):
             await session.pop_item()
     assert len(await raw_rows(place, SESSION)) == 1
+
+
+@pytest.fixture
+def scripted(request: pytest.FixtureRequest) -> StoreLocation:
+    return new_place("redis", request)
+
+
+async def poppers_of(stack: AsyncExitStack, sealer: Sealer, place: StoreLocation, count: int) -> list[Any]:
+    return [await stack.enter_async_context(sealer.session(place)) for _ in range(count)]
+
+
+async def test_who_waits_goes_along_with_one_look_for_all(
+    scripted: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    await write_rows(scripted, SESSION, [sealer.ok(str(number)) for number in range(12)])
+    async with AsyncExitStack() as stack:
+        sessions = await poppers_of(stack, sealer, scripted, 8)
+        for session in sessions:
+            await session.get_items(1)  # which connects: who has to do so first comes too late
+        looks = [looks_of(session, monkeypatch) for session in sessions]
+        popped = await asyncio.gather(*(session.pop_item() for session in sessions))
+    assert sorted(map(as_text, popped)) == sorted(str(11 - number) for number in range(8))
+    counts = [count for one in looks for count in one]
+    assert max(counts) == 7, "the first one looked when nobody waited yet, and the second for all the others"
+    assert len(counts) < 5, "nobody else, but for those that came too late"
+    assert len(await raw_rows(scripted, SESSION)) == 4
+
+
+async def test_who_went_along_and_lost_waits_for_its_turn(scripted: StoreLocation, sealer: Sealer):
+    """Rows come that nobody saw, some are no items, and some have expired: each item comes out once, in order."""
+    kinds = {3: sealer.expired(), 6: sealer.expired(), 7: sealer.of("erased")}
+    rows = [kinds.get(number) or sealer.ok(str(number)) for number in range(10)]
+    await write_rows(scripted, SESSION, rows)
+    async with AsyncExitStack() as stack:
+        sessions = await poppers_of(stack, sealer, scripted, 12)
+        popping = [asyncio.create_task(session.pop_item()) for session in sessions[1:]]
+        await sessions[0].add_items([message("new")])
+        popped = [item for item in await asyncio.gather(*popping) if item is not None]
+    left = [str(number) for number in (0, 1, 2, 4, 5, 8, 9)] + ["new"]
+    assert sorted(map(as_text, popped)) == sorted(left)
+    assert len(await raw_rows(scripted, SESSION)) == 1, "what was erased stays"
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 4])
+async def test_who_is_cancelled_while_others_go_along_takes_nothing_from_them(
+    scripted: StoreLocation, sealer: Sealer, cancelled: int
+):
+    for turns in range(0, 24, 3):
+        await write_rows(scripted, SESSION, [sealer.ok(f"{turns}/{number}") for number in range(6)])
+        async with AsyncExitStack() as stack:
+            sessions = await poppers_of(stack, sealer, scripted, 6)
+            popping = [asyncio.create_task(session.pop_item()) for session in sessions]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            popping[cancelled].cancel()
+            popped = [one for one in await asyncio.gather(*popping, return_exceptions=True) if isinstance(one, dict)]
+            while (item := await sessions[0].pop_item()) is not None:
+                popped.append(item)
+        assert sorted(map(as_text, popped)) == [f"{turns}/{number}" for number in range(6)]
+
+
+def as_text(item: Any) -> str:
+    return texts([item])[0]

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from encrypted_sessions import StoreConfigError
 from encrypted_sessions.cli import application
 from encrypted_sessions.stores import RowStore, StoreDescriptor
-from encrypted_sessions.stores.descriptor import StoreUrl, load
+from encrypted_sessions.stores.addresses import StoreUrl
+from encrypted_sessions.stores.descriptor import load
 from encrypted_sessions.stores.registry import BUILT_IN, store_of_class, store_of_scheme, url_examples, url_forms
 from encrypted_sessions.stores.urls import open_store
 

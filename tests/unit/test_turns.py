@@ -9,6 +9,7 @@ import pytest
 
 from encrypted_sessions.history import turns
 from encrypted_sessions.history.turns import Turn
+from encrypted_sessions.stores import Row
 
 
 class Poppers:
@@ -110,3 +111,71 @@ async def test_who_comes_again_as_its_turn_ends_does_not_wait_long_for_the_next_
     assert poppers.came == ["0", "1", "2"]
     hangs.set()
     await second
+
+
+async def test_those_who_go_along_come_in_order_and_the_last_one_passes_the_turn_on():
+    turn, end = Turn(), asyncio.Event()
+    came: list[tuple[str, object]] = []
+
+    async def take(name: str, ends: asyncio.Event) -> None:
+        async with turn.taken() as row:
+            came.append((name, row))
+            await ends.wait()
+
+    ends = [asyncio.Event() for _ in range(4)]
+    tasks = []
+    for number, one in enumerate(ends):
+        tasks.append(asyncio.create_task(take(str(number), one)))
+        await asyncio.sleep(0)
+    assert turn.waiting() == 3
+    turn.go_along([Row(8, b"b"), Row(7, b"a")])
+    await asyncio.sleep(0)
+    assert came == [("0", None), ("1", Row(8, b"b")), ("2", Row(7, b"a"))]
+    for number in (1, 0):
+        ends[number].set()
+        await tasks[number]
+    await asyncio.sleep(0)
+    assert len(came) == 3, "one of them is still there"
+    ends[2].set()
+    await asyncio.sleep(0.01)
+    assert came[3:] == [("3", None)]
+    ends[3].set()
+    await asyncio.gather(*tasks)
+    turn.go_along([Row(1, b"nobody waits")])
+    await take("4", end_at_once(end))
+
+
+async def test_who_lost_has_a_turn_alone_and_nobody_goes_along_past_it():
+    turn, end, came = Turn(), asyncio.Event(), list[tuple[str, object]]()
+
+    async def take(name: str, *, alone: bool) -> None:
+        async with turn.taken(alone=alone) as row:
+            came.append((name, row))
+            await end.wait()
+
+    tasks = []
+    for name, alone in (("0", False), ("1", False), ("2", True), ("3", False)):
+        tasks.append(asyncio.create_task(take(name, alone=alone)))
+        await asyncio.sleep(0)
+    turn.go_along([Row(9, b"c"), Row(8, b"b"), Row(7, b"a")])
+    await asyncio.sleep(0)
+    assert came == [("0", None), ("1", Row(9, b"c"))]
+    end.set()
+    await asyncio.gather(*tasks)
+    assert came[2:] == [("2", None), ("3", None)]
+
+
+async def test_who_is_cancelled_as_it_may_go_along_leaves():
+    poppers, hold, never = Poppers(), asyncio.Event(), asyncio.Event()
+    first = await poppers.start("0", hold)
+    second, third = await poppers.start("1", never), await poppers.start("2", hold)
+    poppers.turn.go_along([Row(1, b"a")])
+    second.cancel()
+    hold.set()
+    await asyncio.gather(first, third)
+    assert poppers.came == ["0", "2"]
+
+
+def end_at_once(end: asyncio.Event) -> asyncio.Event:
+    end.set()
+    return end

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from .deadlines import deadlines
 from .shielding import Caller
 
 __all__ = ["OverdueError", "bounded", "bounded_in_place", "until_done"]
@@ -18,20 +19,20 @@ _T = TypeVar("_T")
 _GRACE_S = 0.5
 
 # The event loop itself keeps no task alive.
-_held: set[asyncio.Task[Any]] = set()
+_held: set[asyncio.Future[Any]] = set()
 
 
 class OverdueError(Exception):
     """It took longer than it may. Not a TimeoutError, which what was waited for can raise itself."""
 
 
-async def bounded(read: Awaitable[_T], timeout_s: float | None, let_go_s: float) -> _T:
+async def bounded(read: Callable[[], Awaitable[_T]], timeout_s: float | None, let_go_s: float) -> _T:
     """What `read` gives within `timeout_s` (None: without a bound), else OverdueError.
 
     In a task of its own, because what is read may hold a cancellation up for ever, as a shielded rollback does.
     When this task is cancelled, so is `read`, and is waited for `let_go_s` seconds at most.
     """
-    task = asyncio.ensure_future(read)
+    task = asyncio.ensure_future(read())
     try:
         try:
             await until_done(task, timeout_s)
@@ -51,33 +52,34 @@ async def bounded(read: Awaitable[_T], timeout_s: float | None, let_go_s: float)
         del task, read
 
 
-async def until_done(task: asyncio.Task[Any], within_s: float | None, waiting: Caller | None = None) -> None:
-    """Wait for the end of a task, but no longer than this, or until it wakes who is `waiting`.
+async def until_done(begun: asyncio.Future[Any], within_s: float | None, waiting: Caller | None = None) -> None:
+    """Wait for the end of a future or task, but no longer than this, or until it wakes who is `waiting`.
 
-    As `asyncio.wait` with one task, at half its cost: this is done for each page, and for each change.
+    As `asyncio.wait` with one task, at a fraction of its cost: this is done for each page, and for each change.
     """
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def wake(_: object = None) -> None:
         if not ended.done():
             ended.set_result(None)
 
-    task.add_done_callback(wake)
+    begun.add_done_callback(wake)
     if waiting is not None:
         waiting.wake = wake
-    timer = None if within_s is None else loop.call_later(within_s, wake)
+    limits = None if within_s is None else deadlines()
+    if limits is not None and within_s is not None:
+        limits.add(wake, within_s)
     try:
         await ended
     finally:
-        task.remove_done_callback(wake)
+        begun.remove_done_callback(wake)
         if waiting is not None:
             waiting.wake = None
-        if timer is not None:
-            timer.cancel()
+        if limits is not None:
+            limits.remove(wake)
 
 
-async def _end(task: asyncio.Task[Any], within_s: float) -> None:
+async def _end(task: asyncio.Future[Any], within_s: float) -> None:
     """Cancel a task, and wait for its end, but no longer than this, whoever cancels the waiting meanwhile."""
     task.cancel()
     ends = time.monotonic() + within_s
@@ -93,7 +95,7 @@ async def _end(task: asyncio.Task[Any], within_s: float) -> None:
         raise again
 
 
-def _forget(task: asyncio.Task[Any]) -> None:
+def _forget(task: asyncio.Future[Any]) -> None:
     _held.discard(task)
     if not task.cancelled():
         task.exception()  # which nobody waits for any more
@@ -101,16 +103,33 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 if sys.version_info >= (3, 11):
 
-    async def bounded_in_place(read: Awaitable[_T], timeout_s: float | None, let_go_s: float) -> _T:  # noqa: ARG001 - as `bounded`
-        """As `bounded`, for what ends as soon as it is cancelled: without a task for each."""
+    async def bounded_in_place(read: Callable[[], Awaitable[_T]], timeout_s: float | None, let_go_s: float) -> _T:  # noqa: ARG001 - as `bounded`
+        """As `bounded`, for what ends as soon as it is cancelled: without a task for each.
+
+        As within `asyncio.timeout`, but for its timer.
+        """
         if timeout_s is None:
-            return await read
+            return await read()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        before, is_overdue = task.cancelling(), False
+
+        def end() -> None:
+            nonlocal is_overdue
+            is_overdue = True
+            task.cancel()
+
+        limits = deadlines()
+        limits.add(end, timeout_s)
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                return await read
-        except TimeoutError:
-            if not limit.expired():
+            return await read()
+        except asyncio.CancelledError:
+            if not is_overdue or task.cancelling() > before + 1:  # somebody else has cancelled it
                 raise
+        finally:
+            limits.remove(end)
+            if is_overdue:
+                task.uncancel()
         raise OverdueError
 
 else:  # a task cannot tell this cancellation from another one that comes with it

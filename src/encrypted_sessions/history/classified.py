@@ -10,6 +10,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from math import inf
 from time import perf_counter
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -110,10 +111,18 @@ class TimeSlice:
         """Whether the slice is used up."""
         return perf_counter() > self.ends_at
 
+    def begin(self) -> None:
+        """Start a new slice: other tasks have just run."""
+        self.ends_at = perf_counter() + _SLICE_S
+
+    def never_ends(self) -> None:
+        """Keep the event loop, for what is little work."""
+        self.ends_at = inf
+
     async def checkpoint(self) -> None:
         """Let other tasks run, then start a new slice."""
         await asyncio.sleep(0)
-        self.ends_at = perf_counter() + _SLICE_S
+        self.begin()
 
 
 class Openers(Protocol[_RowT_contra]):
@@ -180,6 +189,16 @@ class Classifier(Generic[RowT]):
         self._max_row_bytes = max_row_bytes
         self._oldest_suite = oldest_suite
         self._judged = judged
+
+    def begin_slice(self) -> None:
+        """Know that other tasks have just run: while a store was waited for, no time was worked."""
+        self._time_slice.begin()
+
+    async def classify_one(self, row: RowT) -> Classification:
+        """The classification of a row, without giving the event loop a turn where its key is there."""
+        self._time_slice.never_ends()
+        (classification,) = await self.classify([row])
+        return classification
 
     async def classify(self, rows: Sequence[RowT]) -> list[Classification]:
         """One classification for each row, in the same order.
@@ -269,15 +288,22 @@ class Classifier(Generic[RowT]):
 class HistoryWalk:
     """A walk through one session's rows, from the newest on: fetched by pages, classified by groups.
 
-    `then_at_least` is how many rows each page but the first has, if the store has so many. `budget`
-    bounds the rows fetched.
+    `first` is how many rows the first page has at least, and `then_at_least` each other one, if the store has so many.
+    `budget` bounds the rows fetched.
     """
 
     def __init__(
-        self, cursor: Cursor, classifier: Classifier[Row], *, then_at_least: int = 1, budget: int | None = None
+        self,
+        cursor: Cursor,
+        classifier: Classifier[Row],
+        *,
+        first: int = 1,
+        then_at_least: int = 1,
+        budget: int | None = None,
     ) -> None:
         self._cursor = cursor
         self._classifier = classifier
+        self._first = first
         self._then_at_least = then_at_least
         self._budget = budget
         self._fetched: list[Row] = []  # and not classified yet, oldest first
@@ -298,15 +324,20 @@ class HistoryWalk:
         """
         if not self._fetched:
             # The first page is what a history without gaps needs, and no row more.
-            more = wanted is not None and self.newest is not None
-            self._fetched = await self._fetch(max(wanted or 0, self._then_at_least) if more else wanted)
+            at_least = self._first if self.newest is None else self._then_at_least
+            self._fetched = await self._fetch(None if wanted is None else max(wanted, at_least))
             if self._fetched and self.newest is None:
                 self.newest = self._fetched[0]
             self._fetched.reverse()
+            self._classifier.begin_slice()
         count = group if wanted is None else min(group, wanted)
         rows = self._fetched[: -count - 1 : -1]
         del self._fetched[-count:]  # so that sealed rows and items are not all in memory at once
         return list(zip(rows, await self._classifier.classify(rows), strict=True))
+
+    def fetched_ahead(self) -> list[Row]:
+        """The rows that come next, newest first, as far as they were fetched."""
+        return self._fetched[::-1]
 
     async def ends_here(self) -> bool:
         """Whether there is no other row: one is fetched, if need be, and left out."""

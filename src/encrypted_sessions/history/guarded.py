@@ -11,19 +11,16 @@ when it takes longer.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from .._support.bounded import OverdueError, bounded, bounded_in_place
-from .._support.shielding import caller
 from ..errors import StoreTimeoutError
-from ..events.listening import Running, running
 from ..stores.plain import call
 from ..stores.rows import Problem, Row, RowStore
 from .session_log import SessionLog
 from .shielded import ShieldedChanges
-from .store_failures import failure_of
+from .store_change import StoreChange
 
 __all__ = ["GuardedRows", "GuardedSession", "StoreCalls"]
 
@@ -44,7 +41,7 @@ class StoreCalls:
         """What a statement gives that changes nothing. Raises StoreTimeoutError when it takes too long."""
         limits, within = self._changes, bounded_in_place if in_place else bounded
         try:
-            return await within(statement(*arguments), limits.timeout_s, limits.shield_s)
+            return await within(lambda: statement(*arguments), limits.timeout_s, limits.shield_s)
         except OverdueError:
             failure: Exception = StoreTimeoutError(
                 f"{self._log.store} has not answered for {limits.timeout_s:g} s; it was asked to {asked}. Nothing"
@@ -56,23 +53,23 @@ class StoreCalls:
                 raise
         raise failure  # outside, so that a driver's error that quotes rows is not its context
 
-    async def change(self, asked: str, statement: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:
-        """What a statement gives that changes something. Whoever waits for it sees how long it takes."""
-        waiting = caller.get()
-        if waiting is not None:
-            waiting.called_at = time.monotonic()
-        try:
-            return await statement(*arguments)
-        except Exception as error:
-            failure = self._failure(error, asked, changes=True)
-            if failure is error:
-                raise
-        finally:
-            if waiting is not None:
-                waiting.called_at = None
-        raise failure
+    def change(
+        self,
+        asked: str,
+        statement: Callable[..., Awaitable[_T]],
+        *arguments: Any,
+        removed: Callable[[_T], int | None] | None = None,
+    ) -> StoreChange[_T]:
+        """The call of a statement that changes something, and `removed` so many rows."""
+
+        def failure(error: Exception) -> Exception:
+            return self._failure(error, asked, changes=True)
+
+        return StoreChange(failure, statement, *arguments, removed=removed)
 
     def _failure(self, error: Exception, asked: str, *, changes: bool) -> Exception:
+        from .store_failures import failure_of  # noqa: PLC0415 - most stores never fail, and it knows many drivers
+
         return failure_of(error, store=self._log.store, asked=asked, changes=changes, session_id=self._session_id)
 
 
@@ -94,42 +91,40 @@ class GuardedRows(RowStore):
         """As `RowStore.examine`."""
         return await self._read("examine its setup", self._rows.examine)
 
-    async def page(self, upto: Row | None, count: int) -> list[Row]:
+    def page(self, upto: Row | None, count: int) -> Awaitable[list[Row]]:
         """As `RowStore.page`."""
-        return await self._read("read rows", self._rows.page, upto, count)
+        return self._read("read rows", self._rows.page, upto, count)
 
-    async def oldest(self, count: int) -> list[Row]:
+    def oldest(self, count: int) -> Awaitable[list[Row]]:
         """As `RowStore.oldest`."""
-        return await self._read("read the oldest rows", self._rows.oldest, count)
+        return self._read("read the oldest rows", self._rows.oldest, count)
 
     async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
         """As `RowStore.added_at`."""
         return await self._read("read the times of rows", self._rows.added_at, rows)
 
-    async def _read(self, asked: str, statement: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:
-        in_place = self._rows.reads_end_when_cancelled()
-        return await self._calls.read(asked, statement, *arguments, in_place=in_place)
+    def _read(self, asked: str, statement: Callable[..., Awaitable[_T]], *arguments: Any) -> Awaitable[_T]:
+        return self._calls.read(asked, statement, *arguments, in_place=self._rows.reads_end_when_cancelled())
 
-    async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
+    def remove(self, rows: Sequence[Row], newest: Row) -> Awaitable[bool]:
         """As `RowStore.remove`."""
-        operation = _removing()
-        done = await self._calls.change("remove the newest rows", self._rows.remove, rows, newest)
-        _removed(operation, len(rows) if done else 0)
-        return done
+        return self._calls.change(
+            "remove the newest rows", self._rows.remove, rows, newest, removed=lambda done: len(rows) if done else 0
+        )
 
-    async def remove_any(self, rows: Sequence[Row]) -> int:
+    def remove_any(self, rows: Sequence[Row]) -> Awaitable[int]:
         """As `RowStore.remove_any`."""
-        operation = _removing()
-        count = await self._calls.change("remove expired rows", self._rows.remove_any, rows)
-        _removed(operation, count)
-        return count
+        return self._calls.change("remove expired rows", self._rows.remove_any, rows, removed=lambda count: count)
 
-    async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
+    def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> Awaitable[bool]:
         """As `RowStore.replace_tail`."""
-        operation = _removing()
-        done = await self._calls.change("replace rows", self._rows.replace_tail, expected, envelopes)
-        _removed(operation, len(expected) if done else 0)
-        return done
+        return self._calls.change(
+            "replace rows",
+            self._rows.replace_tail,
+            expected,
+            envelopes,
+            removed=lambda done: len(expected) if done else 0,
+        )
 
     def stored_as(self, envelopes: list[dict[str, Any]], items: Sequence[Any]) -> list[dict[str, Any]]:
         """As `RowStore.stored_as`."""
@@ -138,6 +133,10 @@ class GuardedRows(RowStore):
     def place(self) -> Hashable:
         """As `RowStore.place`."""
         return self._rows.place()
+
+    def is_asked_in_order(self) -> bool:
+        """As `RowStore.is_asked_in_order`."""
+        return self._rows.is_asked_in_order()
 
     def foreseen(self) -> Row | None:
         """As `RowStore.foreseen`."""
@@ -160,39 +159,37 @@ class GuardedSession:
         """The session's items."""
         return await self._calls.read("get items", lambda: call(self._session.get_items, *arguments, **keywords))
 
-    async def add_items(self, items: list[Any], **keywords: Any) -> None:
+    def add_items(self, items: list[Any], **keywords: Any) -> Awaitable[None]:
         """Add items as they are."""
-        await self._calls.change("add items", lambda: call(self._session.add_items, items, **keywords))
+        return self._calls.change("add items", lambda: self._begin(self._session.add_items, items, **keywords))
 
-    async def pop_item(self, **keywords: Any) -> Any:
+    def pop_item(self, **keywords: Any) -> Awaitable[Any]:
         """The session's newest item, removed."""
-        operation = _removing()
-        popped = await self._calls.change("pop an item", lambda: call(self._session.pop_item, **keywords))
-        _removed(operation, 0 if popped is None else 1)
-        return popped
+        return self._calls.change(
+            "pop an item",
+            lambda: self._begin(self._session.pop_item, **keywords),
+            removed=lambda popped: 0 if popped is None else 1,
+        )
 
-    async def clear_session(self, **keywords: Any) -> None:
+    def clear_session(self, **keywords: Any) -> Awaitable[None]:
         """Remove all that the session has. How much that was nobody knows."""
-        _removing()
-        await self._calls.change("clear the session", lambda: call(self._session.clear_session, **keywords))
+        return self._calls.change(
+            "clear the session", lambda: self._begin(self._session.clear_session, **keywords), removed=_unknown
+        )
 
     async def replace_items(self, items: list[Any]) -> bool:
         """Put items in place of all that the session has, if it can do so in one step; whether it did."""
         replace = getattr(type(self._session), "_atomic_replace_items", None)
         if replace is None:
             return False
-        _removing()
-        return bool(await self._calls.change("replace items", replace, self._session, items))
+        return bool(await self._calls.change("replace items", replace, self._session, items, removed=_unknown))
+
+    def _begin(self, method: Callable[..., Any], *arguments: Any, **keywords: Any) -> Awaitable[Any]:
+        # A method of ours gives what can be awaited.
+        if isinstance(self._session, RowStore):
+            return method(*arguments, **keywords)  # type: ignore[no-any-return]
+        return call(method, *arguments, **keywords)
 
 
-def _removing() -> Running | None:
-    """Have the running operation know that rows are to be removed: how many, is in doubt until `_removed`."""
-    operation = running()
-    if operation is not None:
-        operation.removing()
-    return operation
-
-
-def _removed(operation: Running | None, rows: int) -> None:
-    if operation is not None:
-        operation.removed(rows)
+def _unknown(_: object) -> None:
+    """How many rows were removed, where nobody can tell."""

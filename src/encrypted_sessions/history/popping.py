@@ -27,6 +27,9 @@ __all__ = ["pop"]
 #: Expired rows removed in one step; a longer heap takes several.
 _REMOVED_AT_ONCE = 256
 
+#: How many may go along with the pop that has its turn.
+_MOST_ALONG = 31
+
 #: How often the pause of a pop doubles, by which others go first who took the newest row before it.
 _DOUBLINGS = 5
 
@@ -43,7 +46,13 @@ async def pop(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, obj
     if isinstance(history.rows, PlainStore):
         return await _pop_whole(history, keywords)
     turn = turn_of(history, history.rows)
-    async with turn.taken():
+    async with turn.taken() as row:
+        if row is None:
+            return await _pop_row(history, history.rows, turn)
+        item = await _pop_along(history, history.rows, row)
+        if item is not None:
+            return item
+    async with turn.taken(alone=True):
         return await _pop_row(history, history.rows, turn)
 
 
@@ -57,6 +66,8 @@ class _PopCandidate:
         self.item: dict[str, object] | None = None
         self.unreadable: Classification | None = None
         self.complete = False
+        self.ahead: list[Row] = []
+        """Rows that come next if `due` is the newest row alone, and an item."""
 
 
 async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[str, object] | None:
@@ -69,8 +80,14 @@ async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[s
             # would only hinder each other: of those who wait by lot one gets through.
             await pause_by_lot(2 ** min(conflicts - 2, _DOUBLINGS))
             turn.note(None)
+        # One look for all who wait is worth more than none for one of them.
+        others = min(turn.waiting(), _MOST_ALONG) if rows.is_asked_in_order() and not conflicts else 0
+        newest = turn.newest()
+        found = None if newest is None or others else await _foreseen(history, newest)
+        if found is None:
+            found = await _find_candidate(history, others)
+            turn.go_along(found.ahead)
         conflicts += 1
-        found = await _foreseen(history, turn.newest()) or await _find_candidate(history)
         if found.due and found.newest is not None:
             removed = await _remove(history, rows, found, found.newest)
             turn.note(rows.foreseen())
@@ -88,15 +105,26 @@ async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[s
         # Expired rows are gone now, as many as go in one step: what lies before them is next.
 
 
-async def _foreseen(history: SealedHistory, row: Row | None) -> _PopCandidate | None:
+async def _pop_along(history: SealedHistory, rows: RowStore, row: Row) -> dict[str, object] | None:
+    """The item that comes next once those before are gone, removed; None where it does not come out like that."""
+    operation = running()
+    counted = None if operation is None else operation.tally()
+    found = await _foreseen(history, row)
+    if found is not None and await _remove(history, rows, found, row):
+        return found.item
+    if operation is not None:
+        operation.back_to(counted)
+    return None
+
+
+async def _foreseen(history: SealedHistory, row: Row) -> _PopCandidate | None:
     """What an answer of the store said is the newest row, if that is an item: no look is needed to try to remove it.
 
     Anything else may be true no more, and is looked at.
     """
-    if row is None:
-        return None
     try:
-        (classification,) = await history.classifier(counts=False).classify([row])
+        # Others may begin with the rows before this one as soon as they get a turn.
+        classification = await history.classifier(counts=False).classify_one(row)
     except KeyProviderError:
         return None
     if classification.item is None:
@@ -118,14 +146,17 @@ async def _remove(history: SealedHistory, rows: RowStore, found: _PopCandidate, 
     return await history.changes.finish("pop_item", rows.remove(found.due, newest), undo)
 
 
-async def _find_candidate(history: SealedHistory) -> _PopCandidate:
+async def _find_candidate(history: SealedHistory, others: int) -> _PopCandidate:
+    """What is to be removed, and what lies before it: a row for each of so many others."""
     found = _PopCandidate()
-    walk = history.walk({}, then_at_least=_REMOVED_AT_ONCE)
+    walk = history.walk({}, first=1 + others, then_at_least=_REMOVED_AT_ONCE)
     while len(found.due) < _REMOVED_AT_ONCE and not walk.is_complete():
         for row, classification in await walk.advance(1):
             found.newest = walk.newest
             found.counts.add(classification)
             if classification.item is not None:
+                if not found.due:
+                    found.ahead = walk.fetched_ahead()
                 found.due.append(row)
                 found.item = classification.item
                 return found

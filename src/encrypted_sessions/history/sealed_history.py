@@ -117,9 +117,9 @@ class SealedHistory:
             judged=None if operation is None else operation.judging(),
         )
 
-    def walk(self, keywords: dict[str, Any], *, then_at_least: int = 1) -> HistoryWalk:
+    def walk(self, keywords: dict[str, Any], *, first: int = 1, then_at_least: int = 1) -> HistoryWalk:
         """A walk through the history that classifies its rows."""
-        return HistoryWalk(self.cursor(keywords), self.classifier(), then_at_least=then_at_least)
+        return HistoryWalk(self.cursor(keywords), self.classifier(), first=first, then_at_least=then_at_least)
 
     async def read(
         self,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..core.cipher import VERSIONS
 
 __all__ = ["FIRST_SUITE", "Sealing"]
@@ -12,10 +10,15 @@ __all__ = ["FIRST_SUITE", "Sealing"]
 FIRST_SUITE = min(VERSIONS)
 
 
-class Sealing(NamedTuple):
+class Sealing:
     """The suite to seal by, the oldest to open, the realm that both are bound to, and whether items are padded."""
 
-    suite: int = FIRST_SUITE
-    oldest_suite: int = FIRST_SUITE
-    realm: str = ""
-    pad: bool = False
+    __slots__ = ("oldest_suite", "pad", "realm", "suite")
+
+    def __init__(
+        self, suite: int = FIRST_SUITE, oldest_suite: int = FIRST_SUITE, realm: str = "", *, pad: bool = False
+    ) -> None:
+        self.suite = suite
+        self.oldest_suite = oldest_suite
+        self.realm = realm
+        self.pad = pad

@@ -17,6 +17,7 @@ from .._support.bounded import until_done
 from .._support.shielding import Caller, caller, ends_until
 from ..errors import PutBackError, StoreTimeoutError
 from .session_log import SessionLog
+from .store_change import StoreChange
 
 __all__ = ["ShieldedChanges"]
 
@@ -86,24 +87,24 @@ class ShieldedChanges:
         StoreTimeoutError as its cause. Raises StoreTimeoutError when a call of the store takes too long.
         """
         waiting = Caller()
-        task = asyncio.ensure_future(_change_for(waiting, change))
+        begun, result = _begin(change, waiting)
         try:
-            await self._while_it_answers(task, waiting)
+            await self._while_it_answers(begun, waiting)
         except asyncio.CancelledError as error:
             cancelled: asyncio.CancelledError | None = error
         else:
-            if task.done():
-                return task.result()
+            if begun.done():
+                return result(begun)
             cancelled = None
         waiting.gone = True
         began = time.monotonic()
-        ending = asyncio.ensure_future(_end(task, undo))
+        ending = asyncio.ensure_future(_end(begun, result, undo))
         cause: StoreTimeoutError | None = None
         try:
             if cancelled is None:
                 raise self._give_up(operation, ending, waiting, f"the store has not answered for {self.timeout_s:g} s")
-            if is_cancelled_too:
-                task.cancel()
+            if is_cancelled_too and isinstance(begun, asyncio.Task):  # of a thread only the waiting would end
+                begun.cancel()
             if not await ends_until(began + self.shield_s, ending):
                 cause = self._give_up(
                     operation,
@@ -115,17 +116,17 @@ class ShieldedChanges:
                 ending.result()
         finally:
             # The caller's own traceback, without a reference to this frame and what it holds.
-            del task, ending, undo, change
+            del begun, result, ending, undo, change
         if cause is not None:
             raise cancelled from cause
         raise cancelled
 
-    async def _while_it_answers(self, task: asyncio.Task[_T], waiting: Caller) -> None:
+    async def _while_it_answers(self, begun: asyncio.Future[_T], waiting: Caller) -> None:
         """Wait for the end of a change, or for a call in it that takes longer than it may."""
         left = self.timeout_s
         while True:
-            await until_done(task, left, waiting)
-            if task.done():
+            await until_done(begun, left, waiting)
+            if begun.done():
                 return
             assert self.timeout_s is not None, "a wait without a limit has ended"  # noqa: S101 - for the type checker
             # What lies between two calls, such as looking up a key, has bounds of its own.
@@ -169,6 +170,21 @@ class ShieldedChanges:
         )
 
 
+def _begin(change: Awaitable[_T], waiting: Caller) -> tuple[asyncio.Future[_T], Callable[[asyncio.Future[_T]], _T]]:
+    """Have a change go on by itself; and what its result is then."""
+    if isinstance(change, StoreChange):
+        within = caller.set(waiting)
+        try:
+            begun = change.begin()
+        finally:
+            caller.reset(within)
+        if asyncio.isfuture(begun):  # no task is needed for one call that nothing can stop half-way
+            waiting.called_at = time.monotonic()
+            return begun, change.result
+        change = change.finish(begun)
+    return asyncio.ensure_future(_change_for(waiting, change)), asyncio.Future.result
+
+
 async def _change_for(waiting: Caller, change: Awaitable[_T]) -> _T:
     caller.set(waiting)
     try:
@@ -178,8 +194,13 @@ async def _change_for(waiting: Caller, change: Awaitable[_T]) -> _T:
             waiting.wake()
 
 
-async def _end(task: asyncio.Task[_T], undo: Callable[[_T], Awaitable[object]] | None) -> None:
+async def _end(
+    begun: asyncio.Future[_T],
+    result: Callable[[asyncio.Future[_T]], _T],
+    undo: Callable[[_T], Awaitable[object]] | None,
+) -> None:
     """The end of a change whose caller is gone: undone if it can be."""
-    result = await task
+    await asyncio.wait({begun})
+    ended = result(begun)
     if undo is not None:
-        await undo(result)
+        await undo(ended)

@@ -1,6 +1,7 @@
 """Who pops from one history in one event loop does so in turn, so as not to hinder the others.
 
-It is a courtesy: what a pop may remove is decided by the store.
+Where a store gets what is asked of it in the order in which it was asked, whoever has the turn reads a row for each
+who waits, and they go along with it. It is a courtesy: what a pop may remove is decided by the store.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from collections.abc import Hashable, Iterable
+from types import TracebackType
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
+from .._support.deadlines import deadlines
 from ..stores.rows import Row, RowStore
 
 __all__ = ["Turn", "turn_of"]
@@ -26,9 +28,10 @@ _WORTH_A_TRY_S = 1.0
 class Turn:
     """What they share: one at a time, and the newest row, where an answer of the store told it."""
 
-    def __init__(self) -> None:
-        self._is_taken = False
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = None if loop is None else ref(loop)
+        self._inside = 0
+        self._waiting: deque[tuple[asyncio.Future[Row | bool], bool]] = deque()  # and whether for a turn alone
         self._newest: tuple[Row | None, float] = (None, 0.0)
 
     def note(self, newest: Row | None) -> None:
@@ -40,44 +43,92 @@ class Turn:
         (row, told_at), self._newest = self._newest, (None, 0.0)
         return row if time.monotonic() - told_at < _WORTH_A_TRY_S else None
 
-    @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
-        """Wait for one's turn, but not for long."""
-        is_mine = await self._comes() if self._is_taken else True
-        self._is_taken = True
-        try:
-            yield
-        finally:
-            if is_mine:
-                self._pass_on()
+    def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it is this loop's."""
+        return self._loop is not None and self._loop() is loop
 
-    async def _comes(self) -> bool:
-        """Whether one's turn has come after the wait. An `asyncio.Lock` would have to be waited for in a task."""
-        loop = asyncio.get_running_loop()
-        comes: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(comes)
-        timer = loop.call_later(_LONGEST_WAIT_S, _end_waiting, comes)
+    def waiting(self) -> int:
+        """How many wait, or did until now."""
+        return len(self._waiting)
+
+    def taken(self, *, alone: bool = False) -> _Taken:
+        """Wait for one's turn in an `async with`, but not for long. It gives the row to go along with, if any.
+
+        `alone` is for who went along, and lost: it has a turn to itself, and nobody goes along past it.
+        """
+        return _Taken(self, alone=alone)
+
+    async def come(self, *, alone: bool) -> Row | bool:
+        """Wait, if need be; whether one's turn has come, or the row to go along with.
+
+        An `asyncio.Lock` would have to be waited for in a task.
+        """
+        if not self._inside:
+            self._inside = 1
+            return True
+        comes: asyncio.Future[Row | bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((comes, alone))
+
+        def end() -> None:
+            if not comes.done():
+                comes.set_result(False)
+
+        limits = deadlines()
+        limits.add(end, _LONGEST_WAIT_S)
         try:
             return await comes
         except asyncio.CancelledError:
             if not comes.cancelled() and comes.result():  # it came in this moment
-                self._pass_on()
+                self.leave()
             raise
         finally:
-            timer.cancel()
+            limits.remove(end)
 
-    def _pass_on(self) -> None:
-        while self._waiting:
-            comes = self._waiting.popleft()
-            if not comes.done():
-                comes.set_result(True)
+    def go_along(self, rows: Iterable[Row]) -> None:
+        """Let those who wait go along with whoever has the turn, each with the next of these rows."""
+        for row in rows:
+            if not self._next(row):
                 return
-        self._is_taken = False
+
+    def leave(self) -> None:
+        """End one's turn, or one's way along with another's. The last one passes the turn on."""
+        self._inside -= 1
+        if not self._inside:
+            self._next(True)  # noqa: FBT003 - as `come` has it
+
+    def _next(self, what: Row | bool) -> bool:  # noqa: FBT001 - likewise
+        """Whether somebody waits, and comes in now."""
+        while self._waiting:
+            comes, alone = self._waiting[0]
+            if alone and what is not True and not comes.done():
+                return False
+            self._waiting.popleft()
+            if not comes.done():
+                self._inside += 1
+                comes.set_result(what)
+                return True
+        return False
 
 
-def _end_waiting(comes: asyncio.Future[bool]) -> None:
-    if not comes.done():
-        comes.set_result(False)
+class _Taken:
+    """A turn, from when it comes to its end."""
+
+    __slots__ = ("_alone", "_came", "_turn")
+
+    def __init__(self, turn: Turn, *, alone: bool) -> None:
+        self._turn = turn
+        self._alone = alone
+        self._came: Row | bool = False
+
+    async def __aenter__(self) -> Row | None:
+        self._came = came = await self._turn.come(alone=self._alone)
+        return None if isinstance(came, bool) else came
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._came:
+            self._turn.leave()
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, Turn]] = WeakKeyDictionary()
@@ -86,9 +137,15 @@ _last_of: WeakKeyDictionary[object, Turn] = WeakKeyDictionary()  # so that it is
 
 def turn_of(history: object, rows: RowStore) -> Turn:
     """The turn of a history whose rows these are, in the running loop."""
-    turns = _turns.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+    loop = asyncio.get_running_loop()
+    last = _last_of.get(history)
+    if last is not None and last.is_of(loop):
+        return last
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = WeakValueDictionary()
     turn = turns.get(place := rows.place())
     if turn is None:
-        turn = turns[place] = Turn()
+        turn = turns[place] = Turn(loop)
     _last_of[history] = turn
     return turn

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .access import Cursor, has_rows, rows_to_purge, store_beneath
-    from .descriptor import StoreDescriptor, StoreNames, StoreUrl
+    from .addresses import StoreNames, StoreUrl
+    from .descriptor import StoreDescriptor
     from .plain import PlainStore
     from .replicas import Replica, Replication
     from .rows import TOO_LARGE, CutPage, HistoryMovedError, Problem, Row, RowStore
@@ -65,8 +66,8 @@ _HOMES = {
     "Row": "rows",
     "RowStore": "rows",
     "StoreDescriptor": "descriptor",
-    "StoreNames": "descriptor",
-    "StoreUrl": "descriptor",
+    "StoreNames": "addresses",
+    "StoreUrl": "addresses",
     "StoredRow": "whole",
     "WholeStore": "whole",
     "has_rows": "access",

@@ -70,7 +70,10 @@ class CutPage(list[Row]):
 
 
 class RowStore(ABC):
-    """One session's rows in a store that can address them."""
+    """One session's rows in a store that can address them.
+
+    What a method gives is awaited. Where that is a future, such as a worker thread's, no task is made to wait for it.
+    """
 
     #: Attributes of the SDK's class that the store's module uses, and that are not public.
     NEEDS: ClassVar[tuple[str, ...]] = ()
@@ -115,7 +118,7 @@ class RowStore(ABC):
         return False
 
     @abstractmethod
-    async def page(self, upto: Row | None, count: int) -> list[Row]:
+    def page(self, upto: Row | None, count: int) -> Awaitable[list[Row]]:
         """Up to `count` rows, newest first: from the newest, or from `upto` on, itself included.
 
         A store that can tell sizes ends a page once its rows have PAGE_BYTES, `upto` not counted, and gives a
@@ -123,19 +126,19 @@ class RowStore(ABC):
         """
 
     @abstractmethod
-    async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
+    def remove(self, rows: Sequence[Row], newest: Row) -> Awaitable[bool]:
         """Remove `rows` if each is unchanged and `newest` is still the newest; all or nothing."""
 
     @abstractmethod
-    async def oldest(self, count: int) -> list[Row]:
+    def oldest(self, count: int) -> Awaitable[list[Row]]:
         """Up to `count` rows from the oldest on, oldest first. Fewer where they have PAGE_BYTES, as in `page`."""
 
     @abstractmethod
-    async def remove_any(self, rows: Sequence[Row]) -> int:
+    def remove_any(self, rows: Sequence[Row]) -> Awaitable[int]:
         """Remove those of `rows` that are unchanged, whatever came after them; how many these were."""
 
     @abstractmethod
-    async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
+    def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> Awaitable[bool]:
         """Put `envelopes` in place of the newest rows if these are exactly `expected`.
 
         Both are oldest first; an empty `expected` stands for an empty history. All or nothing.
@@ -151,6 +154,13 @@ class RowStore(ABC):
         For whoever is about to remove it only if it is: that saves a look.
         """
         return None
+
+    def is_asked_in_order(self) -> bool:
+        """Whether removals that begin one right after another reach the store in that order, nearly always.
+
+        Then several are begun at once, each of the row that is the newest once those before it are gone.
+        """
+        return False
 
     async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
         """When each of `rows` was added, in seconds since 1970; None where the store does not say."""

@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl
 from keyproviders import redact_frames
 
 from ..errors import StoreConfigError
-from .descriptor import StoreNames, StoreUrl, load
+from .addresses import StoreNames, StoreUrl
+from .descriptor import load
 from .registry import names_a_path, store_of_scheme, url_forms
 from .tables import table_name
 from .whole import WholeStore

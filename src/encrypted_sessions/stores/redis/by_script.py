@@ -69,8 +69,8 @@ return changed
 # to.
 _MAY_REMOVE = "redis.call('LREM', KEYS[2], 0, mark)"
 
-# number, newest, most bytes of the newest after that, then (position, element) ... -> 1 if all were there unchanged and
-# are gone now; then the newest that there is, with its position before it
+# number, newest, most bytes of the newest after that, then (position, element; empty for the newest) ... -> 1 if all
+# were there unchanged and are gone now; then the newest that there is, with its position before it
 _REMOVE = f"""{_ONCE}
 local function and_newest(outcome)
   local last, element = redis.call('LLEN', KEYS[1]) - 1, redis.call('LINDEX', KEYS[1], -1)
@@ -79,7 +79,8 @@ local function and_newest(outcome)
 end
 if redis.call('LINDEX', KEYS[1], -1) ~= ARGV[2] then return and_newest(0) end
 for i = 4, #ARGV, 2 do
-  if redis.call('LINDEX', KEYS[1], ARGV[i]) ~= ARGV[i + 1] then return and_newest(0) end
+  local expected = ARGV[i + 1] == '' and ARGV[2] or ARGV[i + 1]
+  if redis.call('LINDEX', KEYS[1], ARGV[i]) ~= expected then return and_newest(0) end
 end
 if #ARGV == 5 and tonumber(ARGV[4]) == redis.call('LLEN', KEYS[1]) - 1 then redis.call('RPOP', KEYS[1])
 else
@@ -142,7 +143,9 @@ class ListByScript(ListAccess):
 
     async def remove(self, number: str, newest: bytes, rows: Sequence[Row]) -> Removal:
         """As `ListAccess.remove`."""
-        reply = await self._change(_REMOVE, number, newest, MOST_FORESEEN, *_positions(rows))
+        # What is removed is the newest, nearly always: it need not be sent twice. An empty element is no envelope.
+        sent = [row._replace(data=b"") if row.data == newest else row for row in rows]
+        reply = await self._change(_REMOVE, number, newest, MOST_FORESEEN, *_positions(sent))
         if not isinstance(reply, list):  # what was noted when it was made
             return Removal(bool(reply), None)
         done, *rest = reply

@@ -118,6 +118,10 @@ class RedisRows(RowStore):
         sentinel = id(getattr(pool, "sentinel_manager", None)), getattr(pool, "service_name", None)
         return (*sentinel, *(where.get(part) for part in ("host", "port", "path", "db")), self._key)
 
+    def is_asked_in_order(self) -> bool:
+        """As `RowStore.is_asked_in_order`: so it is with scripts, and not with transactions, which take steps."""
+        return time.monotonic() >= self._no_scripts_until
+
     def foreseen(self) -> Row | None:
         """As `RowStore.foreseen`: the newest row after the last removal, or that hindered it."""
         row, self._foreseen = self._foreseen, None

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ...errors import StoreConfigError
-from ..descriptor import StoreNames, StoreUrl
+from ..addresses import StoreNames, StoreUrl
 from ..tables import Tables
 
 if TYPE_CHECKING:

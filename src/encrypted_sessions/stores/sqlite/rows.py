@@ -6,11 +6,12 @@ The session's own connections are used, in worker threads as it does, so that it
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from asyncio import Future
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from ..._support.shielding import is_caller_gone
+from ..._support.threads import in_thread
 from ..rows import Row
 from .session_rows import SQLiteSessionRows
 from .statements import page_of, rows_of
@@ -30,18 +31,18 @@ class SQLiteRows(SQLiteSessionRows):
         """As `RowStore.reads_end_when_cancelled`: the worker thread goes on, and nobody waits for it."""
         return True
 
-    async def page(self, upto: Row | None, count: int) -> list[Row]:
+    def page(self, upto: Row | None, count: int) -> Future[list[Row]]:
         """As `RowStore.page`."""
-        return await asyncio.to_thread(self._page, upto, count)
+        return in_thread(self._page, upto, count)
 
     def _page(self, upto: Row | None, count: int) -> list[Row]:
         statement, values = self._sql.page(self._session.session_id, upto, count, self.max_row_bytes)
         with self._session._locked_connection() as connection:
             return page_of(connection.execute(statement, values), upto)
 
-    async def remove(self, rows: Sequence[Row], newest: Row) -> bool:
+    def remove(self, rows: Sequence[Row], newest: Row) -> Future[bool]:
         """As `RowStore.remove`."""
-        return await asyncio.to_thread(self._remove, rows, newest)
+        return in_thread(self._remove, rows, newest)
 
     def _remove(self, rows: Sequence[Row], newest: Row) -> bool:
         session_id = self._session.session_id
@@ -58,9 +59,28 @@ class SQLiteRows(SQLiteSessionRows):
                 done = False
             return done
 
+    def writer(self, session: Any) -> Any:  # noqa: ARG002 - the rows' own
+        """As `RowStore.writer`: the same in one thread, without a task around it."""
+        return self
+
+    def add_items(self, items: list[Any]) -> Awaitable[None]:
+        """As the session's own."""
+        if not items:
+            return self._session.add_items(items)  # which looks whether it is closed
+        return in_thread(self._add, items)
+
+    def _add(self, items: list[Any]) -> None:
+        with self._session._write_connection() as connection:
+            self._session._insert_items(connection, items)
+            connection.commit()
+
+    def clear_session(self) -> Awaitable[None]:
+        """As the session's own."""
+        return self._session.clear_session()
+
     async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
         """As `RowStore.added_at`."""
-        return await asyncio.to_thread(self._added_at, rows)
+        return await in_thread(self._added_at, rows)
 
     def _added_at(self, rows: Sequence[Row]) -> list[float | None]:
         statement, values = self._sql.added_at(self._session.session_id, [row.id for row in rows])
@@ -68,17 +88,17 @@ class SQLiteRows(SQLiteSessionRows):
             times = dict(connection.execute(statement, values).fetchall())
         return [times.get(row.id) for row in rows]
 
-    async def oldest(self, count: int) -> list[Row]:
+    def oldest(self, count: int) -> Future[list[Row]]:
         """As `RowStore.oldest`."""
-        return await asyncio.to_thread(self._oldest, count)
+        return in_thread(self._oldest, count)
 
     def _oldest(self, count: int) -> list[Row]:
         with self._session._locked_connection() as connection:
             return page_of(connection.execute(self._sql.oldest, (self.max_row_bytes, self._session.session_id, count)))
 
-    async def remove_any(self, rows: Sequence[Row]) -> int:
+    def remove_any(self, rows: Sequence[Row]) -> Future[int]:
         """As `RowStore.remove_any`. Their bytes are overwritten."""
-        return await asyncio.to_thread(self._remove_any, rows)
+        return in_thread(self._remove_any, rows)
 
     def _remove_any(self, rows: Sequence[Row]) -> int:
         session_id = self._session.session_id
@@ -89,9 +109,9 @@ class SQLiteRows(SQLiteSessionRows):
             connection.commit()
             return removed.rowcount
 
-    async def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
+    def replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> Future[bool]:
         """As `RowStore.replace_tail`."""
-        return await asyncio.to_thread(self._replace_tail, expected, envelopes)
+        return in_thread(self._replace_tail, expected, envelopes)
 
     def _replace_tail(self, expected: Sequence[Row], envelopes: Sequence[dict[str, Any]]) -> bool:
         session_id = self._session.session_id

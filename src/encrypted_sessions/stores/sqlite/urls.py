@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl
 
 from ...errors import StoreConfigError
-from ..descriptor import StoreNames, StoreUrl
+from ..addresses import StoreNames, StoreUrl
 from ..tables import Tables
 from .whole import SQLiteStore
 

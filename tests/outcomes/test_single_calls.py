@@ -1,0 +1,46 @@
+"""What one call costs: no task, no timer and no thread more than it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import SQLiteSession
+
+from encrypted_sessions import EncryptedSession
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="before Python 3.11 a read has a task of its own")
+async def test_a_single_call_over_a_file_makes_no_task_and_a_timer_for_all_of_them(sealer: Sealer, tmp_path: Path):
+    store = SQLiteSession(SESSION, tmp_path / "a.db")
+    session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
+    await session.add_items([message("one")])
+    loop = asyncio.get_running_loop()
+    tasks, timers, really = list[str](), list[float](), loop.call_at
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **keywords: Any) -> Any:
+        tasks.append(coroutine.__qualname__)
+        return asyncio.Task(coroutine, loop=loop, **keywords)
+
+    def call_at(when: float, *arguments: Any, **keywords: Any) -> asyncio.TimerHandle:
+        timers.append(when)
+        return really(when, *arguments, **keywords)
+
+    loop.set_task_factory(make)
+    loop.call_at = call_at  # type: ignore[method-assign]
+    try:
+        for number in range(10):
+            await session.add_items([message(str(number))])
+            assert await session.get_items(1) == [message(str(number))]
+            assert await session.pop_item() == message(str(number))
+    finally:
+        loop.set_task_factory(None)
+        del loop.call_at
+    assert tasks == []
+    assert len(timers) <= 1
+    store.close()
