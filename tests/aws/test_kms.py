@@ -350,7 +350,10 @@ GOOD = {"KeyId": ARN, "CiphertextBlob": BLOB, "Plaintext": base64.b64encode(byte
         ({"CiphertextBlob": ""}, "no wrapped key"),
         ({"KeyId": None}, "names no key ARN"),
         ({"KeyId": "alias/agents"}, "names no key ARN"),
-        ({"KeyId": OTHER_ARN}, "instead of arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"),
+        (
+            {"KeyId": OTHER_ARN},
+            "instead of arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+        ),
     ],
 )
 def test_a_made_key_is_checked(proxy, make, fault, changed: Mapping[str, Any], words: str):

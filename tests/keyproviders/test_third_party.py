@@ -245,7 +245,10 @@ print(len(names) > 10)
     ("url", "words"),
     [
         ("toykms:desk", "the toykms: URL does not say where its keyset is"),
-        ("toykms:desk?keyset=file:k.json&nothing=1", "has no option 'nothing'; its options are drawer, dsn_env, keyset"),
+        (
+            "toykms:desk?keyset=file:k.json&nothing=1",
+            "has no option 'nothing'; its options are drawer, dsn_env, keyset",
+        ),
         ("toykms:desk?keyset=file:k.json&pin=1", "pin does not belong in a toykms: URL; pass it in code"),
         ("toykms://desk?keyset=file:k.json", "write it as toykms:desk?keyset=file:/etc/agents/keyset.json"),
         ("twice:x?keyset=file:k.json", "several packages read URLs that begin with twice: : other-kms (other_kms:Toy"),

@@ -303,7 +303,11 @@ CALLS = {
         ("invalid ciphertext: no prefix", InvalidKeyError, "last good copy"),
         ("invalid ciphertext: could not decode base64", InvalidKeyError, "last good copy"),
         ("invalid ciphertext length", InvalidKeyError, "last good copy"),
-        ("invalid ciphertext: version is too new", InvalidKeyError, "version 3 of transit/agents, which does not exist here"),
+        (
+            "invalid ciphertext: version is too new",
+            InvalidKeyError,
+            "version 3 of transit/agents, which does not exist here",
+        ),
         (
             "ciphertext or signature version is disallowed by policy (too old)",
             KeyDisabledError,
