@@ -91,7 +91,7 @@ class SessionCipher:
     def opener(self, version: int) -> Opener:
         """What opens envelopes of a version that `parse` gives. Not for several threads at once."""
         opener = self._of(version).opener()
-        opener.written_until = self.written_until
+        opener.parse, opener.written_until = SUITES[version].parse, self.written_until
         return opener
 
     def _of(self, version: int) -> Cipher:

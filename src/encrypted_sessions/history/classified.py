@@ -22,7 +22,7 @@ from ..stores.rows import TOO_LARGE, Row
 from .keychain import Keychain
 from .results import Classification
 
-__all__ = ["CLOCK_SKEW_S", "GROUP", "Classifier", "HistoryWalk", "ReadPolicy", "SessionOpeners", "TimeSlice", "is_late"]
+__all__ = ["CLOCK_SKEW_S", "GROUP", "Classifier", "HistoryWalk", "ReadPolicy", "SessionOpeners", "TimeSlice", "claimed", "is_late"]
 
 #: A clock may be this many seconds behind the writer's before a row counts as from the future.
 CLOCK_SKEW_S = 60
@@ -186,10 +186,13 @@ class Classifier(Generic[RowT]):
 
         Raises what the key provider raises when it cannot answer.
         """
-        classifications = await self._judge(rows, await self._take_apart(rows))
+        classifications = await self._decide(rows)
         if self._judged is not None:
             self._judged(classifications)
         return classifications
+
+    async def _decide(self, rows: Sequence[RowT]) -> list[Classification]:
+        return await self._judge(rows, await self._take_apart(rows))
 
     async def _take_apart(self, rows: Sequence[RowT]) -> list[Envelope | Plain | NoEnvelope | Literal["too_large"]]:
         time_slice = self._time_slice
@@ -234,20 +237,10 @@ class Classifier(Generic[RowT]):
         return classifications
 
     def _classify(self, envelope: Envelope, opener: Opener | str, policy: ReadPolicy) -> Classification:
-        expired = policy.tells_expired and policy.has_expired(envelope)
         if isinstance(opener, str):
-            return Classification("expired_unverified" if opener == "unknown_key" and expired else opener, envelope)
-        outcome: Outcome  # if what it claims is true
-        if policy.upstream_until is not None and _is_forged_upstream(envelope, policy.upstream_until):
-            outcome = "unauthentic"
-        elif expired:
-            outcome = "expired"
-        elif envelope.timestamp > policy.now + CLOCK_SKEW_S:
-            outcome = "not_yet_valid"
-        elif opener.written_until is not None and policy.tells_late and is_late(envelope.timestamp, opener):
-            outcome = "late_key"
-        else:
-            outcome = "ok"
+            expired = opener == "unknown_key" and policy.tells_expired and policy.has_expired(envelope)
+            return Classification("expired_unverified" if expired else opener, envelope)
+        outcome = claimed(envelope, opener, policy)
         try:
             if outcome == "ok" and self._opens:
                 return Classification("ok", envelope, opener.open(envelope))  # which verifies first
@@ -323,6 +316,19 @@ class HistoryWalk:
                 " Raise max_scan_items, request fewer items with limit=, or remove old rows from the store."
             )
         return rows
+
+
+def claimed(envelope: Envelope, opener: Opener, policy: ReadPolicy) -> Outcome:
+    """What an envelope is if what it claims is true."""
+    if policy.upstream_until is not None and _is_forged_upstream(envelope, policy.upstream_until):
+        return "unauthentic"
+    if policy.tells_expired and policy.has_expired(envelope):
+        return "expired"
+    if envelope.timestamp > policy.now + CLOCK_SKEW_S:
+        return "not_yet_valid"
+    if opener.written_until is not None and policy.tells_late and is_late(envelope.timestamp, opener):
+        return "late_key"
+    return "ok"
 
 
 def is_late(timestamp: int, opener: Opener) -> bool:

@@ -45,23 +45,26 @@ class History:
 
 
 class Classification:
-    """What became of one row, which is an `envelope`, or None.
+    """What became of one row, which is an `envelope`, or None. Where a walk only reads, what is "ok" may have none.
 
     `item` is set for "ok" alone, and for plaintext that is let in. `outcome` may also be the reason
     for which maintenance did not open a row.
     """
 
-    __slots__ = ("envelope", "item", "outcome")
+    __slots__ = ("envelope", "item", "kid", "outcome")
 
-    def __init__(self, outcome: str, envelope: Envelope | None = None, item: dict[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        outcome: str,
+        envelope: Envelope | None = None,
+        item: dict[str, object] | None = None,
+        kid: str | None = None,
+    ) -> None:
         self.outcome = outcome
         self.envelope = envelope
         self.item = item
-
-    @property
-    def kid(self) -> str | None:
+        self.kid = kid if envelope is None else envelope.kid
         """What the row names as its key."""
-        return None if self.envelope is None else self.envelope.kid
 
     @property
     def timestamp(self) -> int | None:

@@ -20,6 +20,7 @@ from ..stores.rows import HistoryMovedError, Row, RowStore
 from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
 from .guarded import GuardedRows, GuardedSession, StoreCalls
 from .keychain import Keychain
+from .plainly_ok import ReadingClassifier
 from .reading import FoundItems, read_items
 from .sealing import Sealing
 from .session_log import SessionLog
@@ -103,12 +104,14 @@ class SealedHistory:
             return self.rows.cursor(keywords)
         return self.rows.cursor()
 
-    def classifier(self, policy: ReadPolicy | None = None, *, counts: bool = True) -> Classifier[Row]:
+    def classifier(
+        self, policy: ReadPolicy | None = None, *, counts: bool = True, kind: type[Classifier[Row]] = Classifier
+    ) -> Classifier[Row]:
         """What tells rows apart, by a policy (default: that of this moment). The running operation counts them."""
         policy = policy or self.policy()
         rows = self.rows
         operation = running() if counts else None
-        return Classifier(
+        return kind(
             SessionOpeners(self.keychain),
             lambda: policy,
             added_at=rows.added_at if isinstance(rows, RowStore) else None,
@@ -132,7 +135,7 @@ class SealedHistory:
 
         async def attempt() -> FoundItems:
             policy = self.policy()
-            classifier = self.classifier(policy)
+            classifier = self.classifier(policy, kind=ReadingClassifier)
             return await read_items(self.cursor(keywords), classifier, policy, limit=limit, budget=budget)
 
         return await start_again_while_it_moves(attempt)

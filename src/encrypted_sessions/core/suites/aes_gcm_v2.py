@@ -35,7 +35,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from struct import Struct
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -44,8 +44,8 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from ..accelerated import accelerator
-from ..exact_json import encode_item
-from .suite import End, Envelope, NotAnItem, Opener, Suite, Unauthentic
+from ..exact_json import decode_item, encode_item
+from .suite import End, Envelope, NotAnItem, Opener, Reader, Suite, Unauthentic
 
 __all__ = ["SUITE", "AesGcmCipher", "AesGcmEnvelope", "decode_base64", "encode_base64"]
 
@@ -108,13 +108,14 @@ class _EpochKeys:
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("what keys are made from cannot be pickled or copied")
 
-    def commitment(self, epoch: int) -> bytes:
-        """The commitment to an epoch's key, which rows show."""
-        return self._expand(b".commitment", epoch)
+    def made(self, epoch: int) -> tuple[bytes, AESGCM]:
+        """The commitment to an epoch's key, which rows show, and the key."""
+        return self._expand(b".commitment", epoch), AESGCM(self._expand(b".key", epoch))
 
     def key(self, epoch: int, commitment: bytes) -> AESGCM:
         """The key to which that is the commitment. Raises Unauthentic if it is none to this epoch's."""
-        if commitment != self.commitment(epoch):  # anybody may know them: their comparison need not take constant time
+        # Anybody may know commitments: their comparison need not take constant time.
+        if commitment != self._expand(b".commitment", epoch):
             raise Unauthentic
         return AESGCM(self._expand(b".key", epoch))
 
@@ -176,8 +177,7 @@ class AesGcmCipher:
         epoch = created >> _EPOCH_BITS
         newest = self._newest
         if newest is None or newest[0] != epoch:
-            commitment = self._keys.commitment(epoch)
-            newest = self._newest = epoch, commitment, self._keys.key(epoch, commitment)
+            newest = self._newest = epoch, *self._keys.made(epoch)
         nonce = os.urandom(_NONCE_BYTES)
         header = b"".join((start, newest[1], nonce, more))
         spare = -(len(header) + len(plaintext) + _TAG_BYTES) % 3
@@ -222,6 +222,34 @@ class AesGcmOpener(Opener):
         envelope.verified_by = self
         return plaintext
 
+    def reader(self, kid: str, is_in_time: Callable[[Envelope], bool]) -> Reader:
+        """The same, and looks once at what rows that were sealed together have in common: all before the nonce.
+
+        The whole header of each is authenticated.
+        """
+        start = name = b""
+        key: AESGCM | None = None
+
+        def read(quoted: bytes) -> dict[str, Any] | None:
+            nonlocal start, name, key
+            body = decode_base64(quoted)
+            if body is None:
+                return None
+            header = body[:_FIXED_END]
+            try:
+                if key is None or not header.startswith(start):
+                    envelope = _envelope(kid, body)
+                    if envelope is None or envelope.text_start != _FIXED_END or not is_in_time(envelope):
+                        return None
+                    fitting = self._key(envelope.timestamp >> _EPOCH_BITS, header[_COMMITMENT])
+                    name = _authenticated_kid(kid)
+                    key, start = fitting, header[:_NONCE_START]  # together, and only what fits
+                return decode_item(key.decrypt(header[_NONCE_START:], body[_FIXED_END:], name + header))
+            except (Unauthentic, InvalidTag, ValueError, OverflowError):
+                return None
+
+        return read
+
 
 @lru_cache(64)  # a batch has the same times
 def _fresh(created: int, expires: int | None) -> bytes:
@@ -245,7 +273,11 @@ def _with_length(text: str) -> bytes:
 
 def _parse(kid: str, payload: bytes) -> AesGcmEnvelope | None:
     body = decode_base64(payload)
-    if body is None or len(body) < _FIXED_END + _TAG_BYTES:
+    return None if body is None else _envelope(kid, body)
+
+
+def _envelope(kid: str, body: bytes) -> AesGcmEnvelope | None:
+    if len(body) < _FIXED_END + _TAG_BYTES:
         return None
     flags, refs, parents, created_high, created, expires_high, expires = _COUNTS_AND_TIMES(body)
     if flags > _KNOWN_FLAGS:
@@ -261,8 +293,8 @@ def encode_base64(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
-def decode_base64(raw: bytes) -> bytes | None:
-    """Bytes from standard base64 without padding; None unless encoding them gives the same text again.
+def decode_base64(quoted: bytes) -> bytes | None:
+    """Bytes from standard base64 in quotation marks, without padding; None unless they give the same text again.
 
     binascii skips characters outside its alphabet, and to its faster stand-in a text may have escapes of JSON, and be
     of the other alphabet. Of 4 n characters that gave 3 n bytes none was skipped, an escape or padding, and no bits
@@ -270,15 +302,12 @@ def decode_base64(raw: bytes) -> bytes | None:
     """
     fast = accelerator()
     try:
-        if fast is None:
-            data = binascii.a2b_base64(raw)
-        elif _MINUS in raw or _UNDERSCORE in raw:
-            return None
-        else:
-            data = fast.decode_base64(b'"%b"' % raw)
+        data = binascii.a2b_base64(quoted) if fast is None else fast.decode_base64(quoted)
     except ValueError:
         return None
-    return data if len(data) * 4 == len(raw) * 3 else None
+    if _MINUS in quoted or _UNDERSCORE in quoted or len(data) * 4 != (len(quoted) - 2) * 3:
+        return None
+    return data
 
 
 SUITE = Suite(
