@@ -32,15 +32,19 @@ from keyproviders.local import StaticKeyProvider
 NOW, TTL = 1_800_000_000, 600
 ACTIVE = Key("active", sha256(b"active").digest())
 #: A key that had to stop writing before the newest rows that name it.
-FORMER = Key(
-    "former", sha256(b"former").digest(), written_until=datetime.fromtimestamp(NOW - 200, tz=timezone.utc)
-)
+FORMER = Key("former", sha256(b"former").digest(), written_until=datetime.fromtimestamp(NOW - 200, tz=timezone.utc))
 GONE = Key("gone", sha256(b"gone").digest())
 ITEM = {"role": "user", "content": "what was said"}
 
 
-def sealed(  # noqa: PLR0913 - whatever may differ between two rows
-    suite: int = 2, key: Key = ACTIVE, age: int = 0, end: int | None = NOW + TTL, *, session: str = "s", realm: str = "r"
+def sealed(
+    suite: int = 2,
+    key: Key = ACTIVE,
+    age: int = 0,
+    end: int | None = NOW + TTL,
+    *,
+    session: str = "s",
+    realm: str = "r",
 ) -> dict[str, Any]:
     cipher = SessionCipher(key.secret, session, key.kid, realm, suite)
     return cipher.seal(ITEM, NOW - age, end)
@@ -55,7 +59,7 @@ def _installed(request: pytest.FixtureRequest) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if not request.param:
             for module in (exact_json, fernet_v1, aes_gcm_v2):
-                stack.enter_context(mock.patch.object(module, "accelerator", lambda: None))
+                stack.enter_context(mock.patch.object(module, "accelerator", return_value=None))
         yield
 
 
@@ -67,7 +71,7 @@ def test_a_reader_gives_what_parsing_and_opening_give_whatever_was_changed(suite
     read = opener.reader(ACTIVE.kid, lambda envelope: envelope.timestamp == NOW)
     row = text(sealed(suite))
     body = len(label_of(row)) - 1
-    for number in range(4_000):
+    for number in range(2_000):
         changed = bytearray(row)
         for _ in range(number % 3):  # also none: after what was refused, what is good opens
             at = chance.randrange(body, len(row) - 1)
@@ -171,8 +175,10 @@ async def test_rows_are_found_to_be_the_same_in_any_order(
     rows = [Row(place, data) for place, data in enumerate(kinds().values())]
     names = list(kinds())
     history = session._sealed
-    for _ in range(25):
-        chosen = chance.choices(rows, k=chance.choice((1, 2, GROUP, 3 * GROUP)))
+    for _ in range(15):
+        chosen = chance.choices(
+            rows, [8 if name.startswith("ok") else 1 for name in names], k=chance.choice((1, 2, GROUP, 3 * GROUP))
+        )
         exactly, reading = history.classifier(), history.classifier(kind=ReadingClassifier)
         for begin in range(0, len(chosen), GROUP):
             group = chosen[begin : begin + GROUP]

@@ -22,7 +22,17 @@ from ..stores.rows import TOO_LARGE, Row
 from .keychain import Keychain
 from .results import Classification
 
-__all__ = ["CLOCK_SKEW_S", "GROUP", "Classifier", "HistoryWalk", "ReadPolicy", "SessionOpeners", "TimeSlice", "claimed", "is_late"]
+__all__ = [
+    "CLOCK_SKEW_S",
+    "GROUP",
+    "Classifier",
+    "HistoryWalk",
+    "ReadPolicy",
+    "SessionOpeners",
+    "TimeSlice",
+    "claimed",
+    "is_late",
+]
 
 #: A clock may be this many seconds behind the writer's before a row counts as from the future.
 CLOCK_SKEW_S = 60

@@ -24,6 +24,7 @@ __all__ = ["ReadingClassifier"]
 _Reader = tuple[str, "Callable[[bytes], dict[str, Any] | None] | None"]
 _NO_READER: _Reader = "", None
 
+_MARK = b'{"__enc__":'
 #: No row begins so.
 _NO_LABEL = b"\0"
 
@@ -41,7 +42,7 @@ class ReadingClassifier(Classifier[Row]):
         if new:
             await self._meet(new)
             await self._open(rows, found)
-        left = [row for row, one in zip(rows, found, strict=True) if one is None]
+        left = [row for row, one in zip(rows, found, strict=True) if one is None] if None in found else []
         judged = iter(await super()._decide(left) if left else ())
         return [one or next(judged) for one in found]
 
@@ -56,7 +57,7 @@ class ReadingClassifier(Classifier[Row]):
             if not (data.startswith(label) and data.endswith(ROW_END)):
                 label = label_of(data) or _NO_LABEL
                 kid, reader = readers.get(label, _NO_READER)
-                if label not in readers and label is not _NO_LABEL:
+                if label not in readers and label.startswith(_MARK):
                     new.setdefault(label, data)
             item = None if reader is None else reader(data[len(label) - 1 : -1])
             if item is not None:

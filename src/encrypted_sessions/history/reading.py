@@ -57,7 +57,15 @@ async def read_items(
     ended_early = False
 
     while not (walk.is_complete() or ended_early) and (limit is None or len(items) < limit):
-        for _, classification in await walk.advance(None if limit is None else limit - len(items)):
+        group = await walk.advance(None if limit is None else limit - len(items))
+        good = [classification.item for _, classification in group if classification.outcome == "ok"]
+        if len(good) == len(group):  # as nearly always: in one go
+            counts.add_ok(len(good))
+            items += good  # type: ignore[arg-type]  # what is "ok" has an item
+            outcomes += ["ok"] * len(good)
+            long_expired = 0
+            continue
+        for _, classification in group:
             counts.add(classification)
             if classification.item is not None:
                 items.append(classification.item)

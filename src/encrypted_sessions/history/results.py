@@ -88,6 +88,11 @@ class OutcomeCounts:
         """How many rows ended as that."""
         return self._counts.get(outcome, 0)
 
+    def add_ok(self, rows: int) -> None:
+        """Count the next older rows, all of which are ok."""
+        self._counts["ok"] += rows
+        self._position += rows
+
     def add(self, classification: Classification) -> None:
         """Count the next older row."""
         outcome = classification.outcome

@@ -229,14 +229,15 @@ class AesGcmOpener(Opener):
         """
         start = name = b""
         key: AESGCM | None = None
+        decode = _decoder()
 
         def read(quoted: bytes) -> dict[str, Any] | None:
             nonlocal start, name, key
-            body = decode_base64(quoted)
-            if body is None:
-                return None
-            header = body[:_FIXED_END]
             try:
+                body = decode(quoted)
+                if _MINUS in quoted or _UNDERSCORE in quoted or len(body) * 4 != (len(quoted) - 2) * 3:
+                    return None  # as `decode_base64`
+                header = body[:_FIXED_END]
                 if key is None or not header.startswith(start):
                     envelope = _envelope(kid, body)
                     if envelope is None or envelope.text_start != _FIXED_END or not is_in_time(envelope):
@@ -300,14 +301,18 @@ def decode_base64(quoted: bytes) -> bytes | None:
     of the other alphabet. Of 4 n characters that gave 3 n bytes none was skipped, an escape or padding, and no bits
     are spare.
     """
-    fast = accelerator()
     try:
-        data = binascii.a2b_base64(quoted) if fast is None else fast.decode_base64(quoted)
+        data = _decoder()(quoted)
     except ValueError:
         return None
     if _MINUS in quoted or _UNDERSCORE in quoted or len(data) * 4 != (len(quoted) - 2) * 3:
         return None
     return data
+
+
+def _decoder() -> Callable[[bytes], bytes]:
+    fast = accelerator()
+    return binascii.a2b_base64 if fast is None else fast.decode_base64
 
 
 SUITE = Suite(

@@ -194,8 +194,7 @@ def decode_base64url(quoted: bytes) -> bytes | None:
     text of 4 n characters, p of them padding, that gave 3 n - p bytes had neither: each byte missing costs more
     than one character. The last group is encoded again because its spare bits must be zero.
     """
-    length = len(quoted) - 2
-    if _PLUS in quoted or _SLASH in quoted or length % 4:
+    if _PLUS in quoted or _SLASH in quoted or len(quoted) % 4 != 2:
         return None
     padding = 2 if quoted.endswith(b'=="') else 1 if quoted.endswith(b'="') else 0
     fast = accelerator()
@@ -206,7 +205,7 @@ def decode_base64url(quoted: bytes) -> bytes | None:
             data = fast.decode_base64(quoted)  # which refuses spare bits that are not zero
     except ValueError:
         return None
-    if len(data) != length // 4 * 3 - padding:
+    if len(data) != len(quoted) // 4 * 3 - padding:
         return None
     if fast is None and padding and encode_base64url(data[padding - 3 :]).encode("ascii") != quoted[-5:-1]:
         return None
