@@ -24,6 +24,9 @@ __all__ = ["ReadingClassifier"]
 _Reader = tuple[str, "Callable[[bytes], dict[str, Any] | None] | None"]
 _NO_READER: _Reader = "", None
 
+#: The clock is looked at after so many rows, and after each that has more bytes.
+_FEW, _LARGE = 8, 4096
+
 _MARK = b'{"__enc__":'
 #: No row begins so.
 _NO_LABEL = b"\0"
@@ -62,7 +65,7 @@ class ReadingClassifier(Classifier[Row]):
             item = None if reader is None else reader(data[len(label) - 1 : -1])
             if item is not None:
                 found[place] = Classification("ok", None, item, kid)
-            if perf_counter() > time_slice.ends_at:
+            if (not place % _FEW or len(data) > _LARGE) and perf_counter() > time_slice.ends_at:
                 await time_slice.checkpoint()
         return new
 
