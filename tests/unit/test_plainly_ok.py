@@ -19,9 +19,7 @@ from encrypted_sessions.core import exact_json
 from encrypted_sessions.core.cipher import NotAnItem, SessionCipher, Unauthentic
 from encrypted_sessions.core.envelope import Envelope, label_of, parse_row
 from encrypted_sessions.core.suites import aes_gcm_v2, fernet_v1
-from encrypted_sessions.history import plainly_ok
 from encrypted_sessions.history.classified import GROUP
-from encrypted_sessions.history.plainly_ok import ReadingClassifier
 from encrypted_sessions.history.results import Classification
 from encrypted_sessions.stores.rows import TOO_LARGE, Row
 from encrypted_sessions_tests.soak import Seed
@@ -170,19 +168,24 @@ async def test_rows_are_found_to_be_the_same_in_any_order(
     session = EncryptedSession.wrap(
         PlainSession("s", []), ring, ttl=TTL, realm="r", suite=2, oldest_suite=oldest_suite, max_row_bytes=4_096
     )
-    opened = mock.Mock(wraps=plainly_ok.Classification)
-    monkeypatch.setattr(plainly_ok, "Classification", opened)
     rows = [Row(place, data) for place, data in enumerate(kinds().values())]
     names = list(kinds())
-    history = session._sealed
+    history, opened = session._sealed, 0
     for _ in range(15):
         chosen = chance.choices(
             rows, [8 if name.startswith("ok") else 1 for name in names], k=chance.choice((1, 2, GROUP, 3 * GROUP))
         )
-        exactly, reading = history.classifier(), history.classifier(kind=ReadingClassifier)
+        exactly, reading = history.classifier(), history.reading_classifier(history.policy())
         for begin in range(0, len(chosen), GROUP):
             group = chosen[begin : begin + GROUP]
             expected = [Found.of(one) for one in await exactly.classify(group)]
-            found = [Found.of(one) for one in await reading.classify(group)]
-            assert found == expected, [names[row.id] for row in group]
-    assert opened.call_count > 50, "rows that are plainly ok have been opened in one call each"
+            found = await reading.read(group)
+            opened += sum(type(one) is dict for one in found)
+            noted: list[Classification] = []
+            reading._judged = noted.extend
+            assert [Found.of(one) for one in await reading.read(group)] == expected, [names[row.id] for row in group]
+            assert [Found.of(one) for one in noted] == expected
+            reading._judged = None
+            items = [one if isinstance(one, dict) else one.item for one in found]
+            assert items == [one.item for one in expected]
+    assert opened > 50, "rows that are plainly ok have been opened in one call each"

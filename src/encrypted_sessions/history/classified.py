@@ -292,12 +292,16 @@ class HistoryWalk:
         return self._cursor.exhausted and not self._fetched
 
     async def advance(self, wanted: int | None, *, group: int = GROUP) -> list[tuple[Row, Classification]]:
+        """The next rows, and what they are: see `take`. Raises what the key provider raises, too."""
+        rows = await self.take(wanted, group=group)
+        return list(zip(rows, await self._classifier.classify(rows), strict=True))
+
+    async def take(self, wanted: int | None, *, group: int = GROUP) -> list[Row]:
         """The next rows, newest first: at most `group`, and no more than `wanted` (None: all).
 
         No row more than is wanted, because a key is asked for only when its row comes up.
 
-        Raises ScanBudgetError when the budget is used up before the end, and what the store and the
-        key provider raise.
+        Raises ScanBudgetError when the budget is used up before the end, and what the store raises.
         """
         if not self._fetched:
             # The first page is what a history without gaps needs, and no row more.
@@ -309,7 +313,7 @@ class HistoryWalk:
         count = group if wanted is None else min(group, wanted)
         rows = self._fetched[: -count - 1 : -1]
         del self._fetched[-count:]  # so that sealed rows and items are not all in memory at once
-        return list(zip(rows, await self._classifier.classify(rows), strict=True))
+        return rows
 
     async def ends_here(self) -> bool:
         """Whether there is no other row: one is fetched, if need be, and left out."""

@@ -18,10 +18,12 @@ from ..stores.rows import Row
 from .classified import Classifier, ReadPolicy, claimed
 from .results import Classification
 
-__all__ = ["ReadingClassifier"]
+__all__ = ["Item", "ReadingClassifier"]
+
+Item = dict[str, Any]
 
 #: A label's kid, and what opens its rows; None where its key is not there.
-_Reader = tuple[str, "Callable[[bytes], dict[str, Any] | None] | None"]
+_Reader = tuple[str, "Callable[[bytes], Item | None] | None"]
 _NO_READER: _Reader = "", None
 
 #: The clock is looked at after so many rows, and after each that has more bytes.
@@ -33,25 +35,38 @@ _NO_LABEL = b"\0"
 
 
 class ReadingClassifier(Classifier[Row]):
-    """A classifier for walks that want items: what it opens in one call has no envelope."""
+    """A classifier for who wants items."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._readers: dict[bytes, _Reader] = {}
 
-    async def _decide(self, rows: Sequence[Row]) -> list[Classification]:
-        found: list[Classification | None] = [None] * len(rows)
+    async def read(self, rows: Sequence[Row]) -> list[Item | Classification]:
+        """For each row its item where it is plainly ok, else what `classify` finds, in the same order.
+
+        Where somebody takes note, all are classifications. Those of rows that are plainly ok have no envelope.
+        """
+        found: list[Any] = [None] * len(rows)
         new = await self._open(rows, found)
         if new:
             await self._meet(new)
             await self._open(rows, found)
-        left = [row for row, one in zip(rows, found, strict=True) if one is None] if None in found else []
-        judged = iter(await super()._decide(left) if left else ())
-        return [one or next(judged) for one in found]
+        if None in found:
+            left = [row for row, one in zip(rows, found, strict=True) if one is None]
+            decided = iter(await self._decide(left))
+            found = [next(decided) if one is None else one for one in found]
+        if self._judged is not None:
+            self._judged(found)
+        return found
 
-    async def _open(self, rows: Sequence[Row], found: list[Classification | None]) -> dict[bytes, bytes]:
+    async def _open(self, rows: Sequence[Row], found: list[Any]) -> dict[bytes, bytes]:
         """Open those of the rows that were not yet, and whose label is known; a row of each label that is not."""
-        readers, limit, time_slice = self._readers, self._max_row_bytes, self._time_slice
+        readers, limit, time_slice, noted = (
+            self._readers,
+            self._max_row_bytes,
+            self._time_slice,
+            self._judged is not None,
+        )
         new: dict[bytes, bytes] = {}
         label, kid, reader = _NO_LABEL, "", None
         for place, (_, data) in enumerate(rows):
@@ -64,7 +79,7 @@ class ReadingClassifier(Classifier[Row]):
                     new.setdefault(label, data)
             item = None if reader is None else reader(data[len(label) - 1 : -1])
             if item is not None:
-                found[place] = Classification("ok", None, item, kid)
+                found[place] = Classification("ok", None, item, kid) if noted else item
             if (not place % _FEW or len(data) > _LARGE) and perf_counter() > time_slice.ends_at:
                 await time_slice.checkpoint()
         return new
