@@ -113,8 +113,13 @@ class TimeSlice:
     """The work that one task does before it gives the event loop a turn."""
 
     def __init__(self) -> None:
-        self.ends_at = perf_counter() + _SLICE_S
+        self.ends_at = 0.0
         """By `perf_counter`: for loops in which a call takes too long."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a new slice: other tasks have just had their turn."""
+        self.ends_at = perf_counter() + _SLICE_S
 
     def is_used_up(self) -> bool:
         """Whether the slice is used up."""
@@ -123,7 +128,7 @@ class TimeSlice:
     async def checkpoint(self) -> None:
         """Let other tasks run, then start a new slice."""
         await asyncio.sleep(0)
-        self.ends_at = perf_counter() + _SLICE_S
+        self.begin()
 
 
 class Openers(Protocol[_RowT_contra]):
@@ -190,6 +195,10 @@ class Classifier(Generic[RowT]):
         self._max_row_bytes = max_row_bytes
         self._oldest_suite = oldest_suite
         self._judged = judged
+
+    def begin_slice(self) -> None:
+        """Take note that other tasks had their turn, as they have while rows are waited for."""
+        self._time_slice.begin()
 
     async def classify(self, rows: Sequence[RowT]) -> list[Classification]:
         """One classification for each row, in the same order.
@@ -307,6 +316,7 @@ class HistoryWalk:
             # The first page is what a history without gaps needs, and no row more.
             more = wanted is not None and self.newest is not None
             self._fetched = await self._fetch(max(wanted or 0, self._then_at_least) if more else wanted)
+            self._classifier.begin_slice()
             if self._fetched and self.newest is None:
                 self.newest = self._fetched[0]
             self._fetched.reverse()
