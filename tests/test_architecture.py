@@ -19,9 +19,10 @@ import keyproviders
 SUITE_1 = ("derivation", "envelope", "suites/fernet_v1")
 SUITE_1_LINES = 400
 SUITE_2 = ("envelope", "suites/aes_gcm_v2")
-SUITE_2_LINES = 420
+#: Opening many rows in one call for each is a fifth of suite 2's module: `get_items` takes two thirds of its time so.
+SUITE_2_LINES = 460
 CRYPTOGRAPHY = (*SUITE_1, "cipher", "suites/__init__", "suites/suite")
-CRYPTOGRAPHY_LINES = 640
+CRYPTOGRAPHY_LINES = 650
 LOADED_ONLY_WHEN_USED = (
     "agents",
     "boto3",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from agents.extensions.memory import AdvancedSQLiteSession
@@ -20,6 +20,7 @@ SESSION = "user-1"
 TTL = 86_400
 
 BARE, SDK, OURS = "bare store", "SDK's class", "this library"
+OURS_2 = "this library, suite 2"
 SUBJECTS = (BARE, SDK, OURS)
 
 _WORDS = "The table by the window is free on Saturday at eight, and so is the one beside the door. "
@@ -74,15 +75,17 @@ def session_of(subject: str, store: Any, key: Key) -> Any:
     ring = KeyRing(StaticKeyProvider(key))
     if isinstance(store, AdvancedSQLiteSession):
         return EncryptedAdvancedSQLiteSession.wrap(store, ring, ttl=TTL)
-    return EncryptedSession.wrap(store, ring, ttl=TTL)
+    return EncryptedSession.wrap(store, ring, ttl=TTL, suite=2 if subject == OURS_2 else 1)
 
 
 @contextlib.asynccontextmanager
-async def all_three(folder: str, kind: str = "sqlite") -> AsyncIterator[dict[str, Any]]:
+async def all_three(
+    folder: str, kind: str = "sqlite", subjects: Sequence[str] = SUBJECTS
+) -> AsyncIterator[dict[str, Any]]:
     """Each subject over a store of its own."""
     async with contextlib.AsyncExitStack() as stack:
         sessions = {}
-        for number, subject in enumerate(SUBJECTS):
+        for number, subject in enumerate(subjects):
             place = StoreLocation(kind, f"{folder}/{number}.db", f"s{number}")
             store = await stack.enter_async_context(open_store(place, SESSION))
             sessions[subject] = session_of(subject, store, Key.generate("bench"))

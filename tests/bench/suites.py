@@ -6,6 +6,8 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
 from typing import Any
 from unittest import mock
 
@@ -21,6 +23,7 @@ from encrypted_sessions.core.suites import aes_gcm_v2, fernet_v1
 from encrypted_sessions_tests.stores import StoreLocation, open_store
 from keyproviders.local import StaticKeyProvider
 
+TINK = "Tink with AES-256-GCM and json"
 ONE, TWO, PURE = "suite 1", "suite 2", "suite 2 without pydantic_core"
 _SUITES = {ONE: 1, TWO: 2, PURE: 2}
 _SUBJECTS = (SDK, *_SUITES)
@@ -47,6 +50,9 @@ async def measure(*, quick: bool) -> Table:
         " item of 1 KiB by the suite alone, the SDK's class for 200 items over a SQLite file.",
     )
     sealing, opening = _alone(rounds)
+    if _tink() is not None:
+        ratios = [samples.least_cpu(TINK) / samples.least_cpu(SDK) for samples in (sealing, opening)]
+        table.note += " In the same run, {} took {:.2f} to seal and {:.2f} to open.".format(TINK, *ratios)
     _add(table, "seal 1 KiB, alone", sealing, _SEAL)
     _add(table, "open 1 KiB, alone", opening, _OPEN)
     for name, size, most_to_get, most_to_add in _KINDS:
@@ -87,13 +93,29 @@ def _alone(rounds: int) -> tuple[Samples, Samples]:
     opens: dict[str, Callable[[], object]] = {SDK: lambda: json.loads(fernet.decrypt(token))}
     for name, suite in _SUITES.items():
         seals[name], opens[name] = _by_suite(item, suite)
+    peer = _tink()
+    if peer is not None:
+        sealed = peer.encrypt(json.dumps(item).encode(), b"")
+        seals[TINK] = lambda: peer.encrypt(json.dumps(item).encode(), b"")
+        opens[TINK] = lambda: json.loads(peer.decrypt(sealed, b""))
     sealing, opening = Samples(), Samples()
-    for order in in_turn(_SUBJECTS, rounds):
+    for order in in_turn(tuple(seals), rounds):
         for subject in order:
             with _as(subject):
                 sealing.add(subject, _repeated(seals[subject]))
                 opening.add(subject, _repeated(opens[subject]))
     return sealing, opening
+
+
+@cache
+def _tink() -> Any:
+    """Tink's AES-256-GCM, where somebody has installed it; its wheels are not there for each Python."""
+    try:
+        tink, aead = import_module("tink"), import_module("tink.aead")
+    except ImportError:
+        return None
+    aead.register()
+    return tink.new_keyset_handle(aead.aead_key_templates.AES256_GCM).primitive(aead.Aead)
 
 
 def _by_suite(item: dict[str, Any], suite: int) -> tuple[Callable[[], object], Callable[[], object]]:

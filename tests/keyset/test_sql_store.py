@@ -708,7 +708,7 @@ def both(store: SqlKeysetStore) -> Iterator[Callable[[], object]]:
 
 def test_no_folder_for_the_file_is_a_wrong_setting(tmp_path: Path) -> None:
     for attempt in both(sqlite_store(tmp_path / "missing" / "keysets.db")):
-        with pytest.raises(ProviderConfigError, match="the folder .* does not exist"):
+        with pytest.raises(ProviderConfigError, match=r"the folder .* does not exist"):
             attempt()
     assert list(tmp_path.iterdir()) == []
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from encrypted_sessions import EncryptedSession, Key, UnreadableItemsError
+from encrypted_sessions._support.session_names import logged_session
 from encrypted_sessions.core import envelope
 from encrypted_sessions.core.cipher import SessionCipher
 from encrypted_sessions.maintenance import (
@@ -27,7 +28,7 @@ from encrypted_sessions.maintenance.realms import session_opener
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring
 from encrypted_sessions_tests.maintenance_command import report_of, run
 from encrypted_sessions_tests.memory_store import MemoryStore
-from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
+from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
 from encrypted_sessions_tests.stores import StoreLocation, open_store, raw_rows, replace_raw_row
 from encrypted_sessions_tests.suite_2_rows import RealmSealer, altered, opened, told_by
 from encrypted_sessions_tests.whole_stores import fill, whole
@@ -287,6 +288,35 @@ async def test_the_realm_may_depend_on_the_session(file: StoreLocation, sealer: 
             message("a"),
             message("b"),
         ]
+
+
+@pytest.mark.parametrize("wrong", [LookupError("the tenants of zoe cannot be looked up"), 7, ["one", "two"]])
+async def test_where_the_realm_of_a_session_cannot_be_told_the_run_ends_and_says_what_was_done(
+    wrong: object, file: StoreLocation, sealer: Sealer
+):
+    answers: dict[str, object] = {"anna": "one", "ben": "two", "zoe": wrong}
+    sealers = {name: Sealer(name) for name in answers}
+    for one in sealers.values():
+        one.ring.close()
+    await fill(file, {name: [one.row(message("a"), sealer.older)] for name, one in sealers.items()})
+
+    def realm_of(session_id: str) -> Any:
+        answer = answers[session_id]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with whole(file) as store:
+        first = await reencrypt(store, sealer.ring, realm=realm_of, suite=2, ttl=TTL, batch=1)
+        assert (first.stopped, first.ok, first.changed) == ("realm", False, 2)
+        told = str(first.stopped_because)
+        assert logged_session("zoe") in told
+        assert "zoe" not in told, "nor the error's own words"
+        assert "what was done so far stays done" in told
+        answers["zoe"] = "three"
+        second = await reencrypt(store, sealer.ring, realm=realm_of, suite=2, ttl=TTL)
+        assert (second.stopped, second.ok, second.changed) == (None, True, 1)
+        assert (await verify(store, sealer.ring, realm=realm_of)).ok
 
 
 async def test_a_session_of_several_realms_has_none_to_come_into(file: StoreLocation, sealer: Sealer):

@@ -8,6 +8,7 @@ import logging
 from typing import Any
 
 import pytest
+from agents.extensions.memory import EncryptedSession as SdkEncryptedSession
 
 from encrypted_sessions import EncryptedSession, Finding, UnreadableItemsError
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
@@ -290,3 +291,14 @@ async def test_rows_of_destroyed_keys_raise_where_that_is_wished(
                 await session.pop_item()
     assert {record.getMessage() for record in caplog.records} == {"cannot be read: 1 erased"}
     assert await raw_rows(place, SESSION) == rows
+
+
+async def test_the_sdks_class_skips_a_row_and_its_pop_destroys_it(place: StoreLocation, sealer: Sealer) -> None:
+    """Why every process has this release before one writes suite 2."""
+    async with sealer.session(place, suite=2) as session:
+        await session.add_items([message("a")])
+        of_the_sdk = SdkEncryptedSession(SESSION, session.underlying_session, sealer.active.reveal_base64())
+        assert await of_the_sdk.get_items() == []
+        assert len(await raw_rows(place, SESSION)) == 1
+        assert await of_the_sdk.pop_item() is None
+        assert await raw_rows(place, SESSION) == []

@@ -73,9 +73,9 @@ class ToyCipher:
         return ToyOpener(self._aead)
 
 
-def toy_envelope(kid: str, text: bytes) -> Envelope | None:
+def toy_envelope(kid: str, quoted: bytes) -> Envelope | None:
     try:
-        body = base64.b64decode(text, validate=True)
+        body = base64.b64decode(quoted[1:-1], validate=True)
     except binascii.Error:
         return None
     return ToyEnvelope(kid, body) if len(body) >= HEADER + 16 else None

@@ -21,7 +21,7 @@ class SessionCipher:
     Holds keys: never printed, never pickled. Several threads may seal with it, and make openers.
     """
 
-    __slots__ = ("_ciphers", "_place", "_secret", "_suite", "kid", "written_until")
+    __slots__ = ("_ciphers", "_place", "_sealing", "_secret", "_suite", "kid", "written_until")
 
     def __init__(self, secret: bytes, session_id: str, kid: str, realm: str = "", suite: int = WRITTEN.version) -> None:
         """Take a master key's bytes. Raises UnicodeEncodeError for an id that UTF-8 cannot hold.
@@ -34,7 +34,8 @@ class SessionCipher:
         """Until when the key may have written, seconds since 1970; None for no end."""
         self._secret = secret
         self._place = (session_id, kid, realm)
-        self._ciphers = {suite: self._suite.derive(secret, *self._place)}
+        self._sealing = self._suite.derive(secret, *self._place)
+        self._ciphers = {suite: self._sealing}
 
     def __repr__(self) -> str:
         return f"SessionCipher({self.kid})"
@@ -56,14 +57,12 @@ class SessionCipher:
         Raises TypeError for an item that JSON cannot give back as it is, and TooLongError for one whose JSON
         is longer than `max_bytes`, with what `pad` adds.
         """
-        suite = self._suite
-        body = self._of(suite.version).seal(item, timestamp, expires, max_bytes=max_bytes, pad=pad)
-        return pack(self.kid, body, suite)
+        body = self._sealing.seal(item, timestamp, expires, max_bytes=max_bytes, pad=pad)
+        return pack(self.kid, body, self._suite)
 
     def seal_row(self, item: object, timestamp: int, expires: int | None = None) -> str:
         """The same as compact JSON text."""
-        suite = self._suite
-        return pack_row(self.kid, self._of(suite.version).seal(item, timestamp, expires), suite)
+        return pack_row(self.kid, self._sealing.seal(item, timestamp, expires), self._suite)
 
     def reseal_row(
         self,
@@ -91,7 +90,7 @@ class SessionCipher:
     def opener(self, version: int) -> Opener:
         """What opens envelopes of a version that `parse` gives. Not for several threads at once."""
         opener = self._of(version).opener()
-        opener.written_until = self.written_until
+        opener.parse, opener.written_until = SUITES[version].parse, self.written_until
         return opener
 
     def _of(self, version: int) -> Cipher:

@@ -96,13 +96,11 @@ def encode_item(item: object, max_bytes: int | None = None, *, pad: bool = False
     more than 4,300 digits, nesting deeper than 500 levels, a circular reference. Raises TooLongError
     above `max_bytes`, before so much was written.
     """
-    item = as_object(item)
+    item = item if isinstance(item, dict) else as_object(item)
     limit = sys.maxsize if max_bytes is None else max_bytes
-    written: bytes | None = None
     try:
         kind = _kind(item, limit)
-        if kind == "plain":
-            written = _accelerated(item)
+        written = _accelerated(item) if kind == "plain" else None
         if written is None:
             text = _codecs()[1].encode(item if kind else _ExactCopies(limit).of(item))
     except NotExactError as error:
@@ -115,7 +113,10 @@ def encode_item(item: object, max_bytes: int | None = None, *, pad: bool = False
         if written is None:
             written = _as_utf8(text)
         if written is not None:
-            return _within(limit, padded(written) if pad else written)
+            written = padded(written) if pad else written
+            if len(written) <= limit:
+                return written
+            raise _too_long(limit)
         # Two lone surrogates side by side would come back as the one character that the pair means.
         refused = "an item holds a surrogate pair as two characters, which JSON returns as one"
     # Raised out here, so that no error with the item in it comes along as the context.
@@ -143,12 +144,6 @@ def _as_utf8(text: str) -> bytes | None:
         return None
     # Outside strings JSON is ASCII, so a surrogate stands in a string, where \udXXX is its escape.
     return text.encode("utf-8", "backslashreplace")
-
-
-def _within(limit: int, text: bytes) -> bytes:
-    if len(text) > limit:
-        raise _too_long(limit)
-    return text
 
 
 def _too_long(limit: int) -> TooLongError:

@@ -27,10 +27,6 @@ class Judged(Protocol):
         """What it names as its key."""
 
     @property
-    def envelope(self) -> Any:
-        """What it is; what is "ok" is an envelope, and has a `kid`."""
-
-    @property
     def item(self) -> object | None:
         """What it holds, if that may be read."""
 

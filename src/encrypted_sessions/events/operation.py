@@ -74,9 +74,9 @@ class Operation:
         judged = self._judged
         if rows and rows[0].outcome == "ok":
             # Nearly always all are, under one key. This runs for each row: without a call, and in one pass.
-            kid = rows[0].envelope.kid
+            kid = rows[0].kid
             for row in rows:
-                if row.outcome != "ok" or row.envelope.kid != kid:
+                if row.outcome != "ok" or row.kid != kid:
                     break
             else:
                 judged[kid, "ok"] = judged.get((kid, "ok"), 0) + len(rows)

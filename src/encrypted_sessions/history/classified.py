@@ -23,7 +23,17 @@ from ..stores.rows import TOO_LARGE, Row
 from .keychain import Keychain
 from .results import Classification
 
-__all__ = ["CLOCK_SKEW_S", "GROUP", "Classifier", "HistoryWalk", "ReadPolicy", "SessionOpeners", "TimeSlice", "is_late"]
+__all__ = [
+    "CLOCK_SKEW_S",
+    "GROUP",
+    "Classifier",
+    "HistoryWalk",
+    "ReadPolicy",
+    "SessionOpeners",
+    "TimeSlice",
+    "claimed",
+    "is_late",
+]
 
 #: A clock may be this many seconds behind the writer's before a row counts as from the future.
 CLOCK_SKEW_S = 60
@@ -104,8 +114,13 @@ class TimeSlice:
     """The work that one task does before it gives the event loop a turn."""
 
     def __init__(self) -> None:
-        self.ends_at = perf_counter() + _SLICE_S
+        self.ends_at = 0.0
         """By `perf_counter`: for loops in which a call takes too long."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a new slice: other tasks have just had their turn."""
+        self.ends_at = perf_counter() + _SLICE_S
 
     def is_used_up(self) -> bool:
         """Whether the slice is used up."""
@@ -205,10 +220,13 @@ class Classifier(Generic[RowT]):
 
         Raises what the key provider raises when it cannot answer.
         """
-        classifications = await self._judge(rows, await self._take_apart(rows))
+        classifications = await self._decide(rows)
         if self._judged is not None:
             self._judged(classifications)
         return classifications
+
+    async def _decide(self, rows: Sequence[RowT]) -> list[Classification]:
+        return await self._judge(rows, await self._take_apart(rows))
 
     async def _take_apart(self, rows: Sequence[RowT]) -> list[Envelope | Plain | NoEnvelope | Literal["too_large"]]:
         time_slice = self._time_slice
@@ -253,20 +271,10 @@ class Classifier(Generic[RowT]):
         return classifications
 
     def _classify(self, envelope: Envelope, opener: Opener | str, policy: ReadPolicy) -> Classification:
-        expired = policy.tells_expired and policy.has_expired(envelope)
         if isinstance(opener, str):
-            return Classification("expired_unverified" if opener == "unknown_key" and expired else opener, envelope)
-        outcome: Outcome  # if what it claims is true
-        if policy.upstream_until is not None and _is_forged_upstream(envelope, policy.upstream_until):
-            outcome = "unauthentic"
-        elif expired:
-            outcome = "expired"
-        elif envelope.timestamp > policy.now + CLOCK_SKEW_S:
-            outcome = "not_yet_valid"
-        elif opener.written_until is not None and policy.tells_late and is_late(envelope.timestamp, opener):
-            outcome = "late_key"
-        else:
-            outcome = "ok"
+            expired = opener == "unknown_key" and policy.tells_expired and policy.has_expired(envelope)
+            return Classification("expired_unverified" if expired else opener, envelope)
+        outcome = claimed(envelope, opener, policy)
         try:
             if outcome == "ok" and self._opens:
                 return Classification("ok", envelope, opener.open(envelope))  # which verifies first
@@ -315,12 +323,16 @@ class HistoryWalk:
         return self._cursor.exhausted and not self._fetched
 
     async def advance(self, wanted: int | None, *, group: int = GROUP) -> list[tuple[Row, Classification]]:
+        """The next rows, and what they are: see `take`. Raises what the key provider raises, too."""
+        rows = await self.take(wanted, group=group)
+        return list(zip(rows, await self._classifier.classify(rows), strict=True))
+
+    async def take(self, wanted: int | None, *, group: int = GROUP) -> list[Row]:
         """The next rows, newest first: at most `group`, and no more than `wanted` (None: all).
 
         No row more than is wanted, because a key is asked for only when its row comes up.
 
-        Raises ScanBudgetError when the budget is used up before the end, and what the store and the
-        key provider raise.
+        Raises ScanBudgetError when the budget is used up before the end, and what the store raises.
         """
         if not self._fetched:
             # The first page is what a history without gaps needs, and no row more.
@@ -333,7 +345,7 @@ class HistoryWalk:
         count = group if wanted is None else min(group, wanted)
         rows = self._fetched[: -count - 1 : -1]
         del self._fetched[-count:]  # so that sealed rows and items are not all in memory at once
-        return list(zip(rows, await self._classifier.classify(rows), strict=True))
+        return rows
 
     def fetched_ahead(self) -> list[Row]:
         """The rows that come next, newest first, as far as they were fetched."""
@@ -354,6 +366,19 @@ class HistoryWalk:
                 " Raise max_scan_items, request fewer items with limit=, or remove old rows from the store."
             )
         return rows
+
+
+def claimed(envelope: Envelope, opener: Opener, policy: ReadPolicy) -> Outcome:
+    """What an envelope is if what it claims is true."""
+    if policy.upstream_until is not None and _is_forged_upstream(envelope, policy.upstream_until):
+        return "unauthentic"
+    if policy.tells_expired and policy.has_expired(envelope):
+        return "expired"
+    if envelope.timestamp > policy.now + CLOCK_SKEW_S:
+        return "not_yet_valid"
+    if opener.written_until is not None and policy.tells_late and is_late(envelope.timestamp, opener):
+        return "late_key"
+    return "ok"
 
 
 def is_late(timestamp: int, opener: Opener) -> bool:

@@ -45,23 +45,26 @@ class History:
 
 
 class Classification:
-    """What became of one row, which is an `envelope`, or None.
+    """What became of one row, which is an `envelope`, or None. Where a walk only reads, what is "ok" may have none.
 
     `item` is set for "ok" alone, and for plaintext that is let in. `outcome` may also be the reason
     for which maintenance did not open a row.
     """
 
-    __slots__ = ("envelope", "item", "outcome")
+    __slots__ = ("envelope", "item", "kid", "outcome")
 
-    def __init__(self, outcome: str, envelope: Envelope | None = None, item: dict[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        outcome: str,
+        envelope: Envelope | None = None,
+        item: dict[str, object] | None = None,
+        kid: str | None = None,
+    ) -> None:
         self.outcome = outcome
         self.envelope = envelope
         self.item = item
-
-    @property
-    def kid(self) -> str | None:
+        self.kid = kid if envelope is None else envelope.kid
         """What the row names as its key."""
-        return None if self.envelope is None else self.envelope.kid
 
     @property
     def timestamp(self) -> int | None:
@@ -84,6 +87,11 @@ class OutcomeCounts:
     def count(self, outcome: str) -> int:
         """How many rows ended as that."""
         return self._counts.get(outcome, 0)
+
+    def add_ok(self, rows: int) -> None:
+        """Count the next older rows, all of which are ok."""
+        self._counts["ok"] += rows
+        self._position += rows
 
     def add(self, classification: Classification) -> None:
         """Count the next older row."""

@@ -13,13 +13,14 @@ from ..core.envelope import Envelope
 from ..core.exact_json import TooLongError
 from ..core.outcomes import Outcome
 from ..errors import HistoryChangedError, StoreConfigError
-from ..events.listening import running
+from ..events.listening import Running, running
 from ..stores.access import Cursor
 from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row, RowStore
 from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
 from .guarded import GuardedRows, GuardedSession, StoreCalls
 from .keychain import Keychain
+from .plainly_ok import ReadingClassifier
 from .reading import FoundItems, read_items
 from .sealing import Sealing
 from .session_log import SessionLog
@@ -105,17 +106,22 @@ class SealedHistory:
 
     def classifier(self, policy: ReadPolicy | None = None, *, counts: bool = True) -> Classifier[Row]:
         """What tells rows apart, by a policy (default: that of this moment). The running operation counts them."""
-        policy = policy or self.policy()
+        return Classifier(**self._classifying(policy or self.policy(), running() if counts else None))
+
+    def reading_classifier(self, policy: ReadPolicy) -> ReadingClassifier:
+        """The same for who wants items."""
+        return ReadingClassifier(**self._classifying(policy, running()))
+
+    def _classifying(self, policy: ReadPolicy, operation: Running | None) -> dict[str, Any]:
         rows = self.rows
-        operation = running() if counts else None
-        return Classifier(
-            SessionOpeners(self.keychain),
-            lambda: policy,
-            added_at=rows.added_at if isinstance(rows, RowStore) else None,
-            max_row_bytes=self.max_row_bytes,
-            oldest_suite=self.sealing.oldest_suite,
-            judged=None if operation is None else operation.judging(),
-        )
+        return {
+            "openers": SessionOpeners(self.keychain),
+            "policy": lambda: policy,
+            "added_at": rows.added_at if isinstance(rows, RowStore) else None,
+            "max_row_bytes": self.max_row_bytes,
+            "oldest_suite": self.sealing.oldest_suite,
+            "judged": None if operation is None else operation.judging(),
+        }
 
     def walk(self, keywords: dict[str, Any], *, first: int = 1, then_at_least: int = 1) -> HistoryWalk:
         """A walk through the history that classifies its rows."""
@@ -132,7 +138,7 @@ class SealedHistory:
 
         async def attempt() -> FoundItems:
             policy = self.policy()
-            classifier = self.classifier(policy)
+            classifier = self.reading_classifier(policy)
             return await read_items(self.cursor(keywords), classifier, policy, limit=limit, budget=budget)
 
         return await start_again_while_it_moves(attempt)

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from os import PathLike
 
-from keyproviders import KeyProviderError, KeyRing, ProviderConfigError, redact_frames
+from keyproviders import KeyProviderError, KeyRing, redact_frames
 
 from ..errors import StoreUnavailableError
 from ..history.classified import GROUP, Classifier, ReadPolicy
@@ -18,7 +18,7 @@ from .exported_rows import ExportedRows
 from .interruption import InterruptedRunError
 from .keys import NOT_OPENED
 from .progress import Progress, Ticker
-from .realms import GivenRealms
+from .realms import GivenRealms, RealmError
 from .replicas import ReplicaWatch
 from .reports import PutBackReport
 from .resealing import AUTHENTIC
@@ -183,12 +183,8 @@ async def put_back(
             await operation.go_through_file()
         except InterruptedRunError:
             run.end("interrupted", f"it was asked to stop; {_GOES_ON}")
-        except KeyProviderError as error:
-            if isinstance(error, ProviderConfigError) and not run.found:
-                raise
-            run.end("provider", f"{error}; {_GOES_ON}")
-        except StoreUnavailableError as error:
-            run.end("store", f"{error}; {_GOES_ON}")
+        except (KeyProviderError, RealmError, StoreUnavailableError) as error:
+            run.end_by(error, _GOES_ON)
         already = operation.already
     if rows.repeated:
         run.notice(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 
-from keyproviders import KeyProviderError, ProviderConfigError
+from keyproviders import KeyProviderError
 
 from ..core.kids import shown_kid
 from ..errors import StoreUnavailableError
@@ -25,6 +25,7 @@ from .labels import LabelReader
 from .operation import DEFER, REMOVE, Operation
 from .page_reader import PageReader, Unread
 from .progress import Ticker
+from .realms import RealmError
 from .replicas import ReplicaWatch
 from .run import MOST_BYTES, STAYS_DONE, Run
 from .store_calls import checkpoint_store
@@ -70,12 +71,8 @@ class Engine:
             await self._go_through_store()
         except InterruptedRunError:
             run.end("interrupted", f"it was asked to stop; {_GOES_ON}")
-        except KeyProviderError as error:
-            if isinstance(error, ProviderConfigError) and not run.found:
-                raise
-            run.end("provider", f"{error}; {_GOES_ON}")
-        except StoreUnavailableError as error:
-            run.end("store", f"{error}; {_GOES_ON}")
+        except (KeyProviderError, RealmError, StoreUnavailableError) as error:
+            run.end_by(error, _GOES_ON)
         if self._writer.conflicting_rows:
             run.left["changed_meanwhile"] = self._writer.conflicting_rows
         if run.keys is not None:
@@ -118,7 +115,7 @@ class Engine:
             await self._go_through_pages(blocks, ticker)
             await self._release_deferred()
             await self._writer.write()
-        except (InterruptedRunError, KeyProviderError):
+        except (InterruptedRunError, KeyProviderError, RealmError):
             await self._writer.write()  # the current batch
             raise
         finally:

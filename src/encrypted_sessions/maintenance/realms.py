@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from .._support.session_names import logged_session
 from ..arguments import kind_of
 from ..core.cipher import Opener, SessionCipher, Unauthentic
 from ..core.envelope import Envelope
@@ -12,7 +13,7 @@ from ..history.sealing import FIRST_SUITE
 from ..sealing_arguments import realm as checked_realm
 from .ciphers import RecentlyUsed
 
-__all__ = ["BINDS_NO_REALM", "GivenRealms", "RealmOpener", "Realms", "session_opener"]
+__all__ = ["BINDS_NO_REALM", "GivenRealms", "RealmError", "RealmOpener", "Realms", "session_opener"]
 
 #: One realm, several, or what gives those of a session.
 GivenRealms = str | Sequence[str] | Callable[[str], str | Sequence[str]]
@@ -23,6 +24,18 @@ BINDS_NO_REALM = FIRST_SUITE
 _T = TypeVar("_T")
 
 _WANTED = "a str, a list of them, or a function that gives either for a session id"
+
+
+class RealmError(Exception):
+    """What was given as `realm` raised for a session, or gave no realms: that is the `cause`.
+
+    Its words are not shown: a program's own error may name the session, or hold what it looked the realm up with.
+    """
+
+    def __init__(self, session_id: str, cause: Exception, *, is_wrong_answer: bool) -> None:
+        super().__init__(f"what realm gives for the session {logged_session(session_id)}: {type(cause).__name__}")
+        self.cause = cause
+        self.is_wrong_answer = is_wrong_answer
 
 
 class Realms:
@@ -39,23 +52,31 @@ class Realms:
         return None if self._ask is not None else self._always
 
     def of(self, session_id: str) -> tuple[str, ...]:
-        """Those of a session. Raises TypeError and ValueError for an answer that is none."""
+        """Those of a session. Raises RealmError where there is no answer, or none that can be."""
         if self._ask is None:
             return self._always
         answer = self._answers.get((session_id,))
         if answer is None:
-            answer = _several(self._ask(session_id), "what realm gives for a session")
+            try:
+                given = self._ask(session_id)
+            except Exception as error:
+                raise RealmError(session_id, error, is_wrong_answer=False) from error
+            try:
+                answer = _several(given, "what realm gives for a session")
+            except (TypeError, ValueError) as error:
+                raise RealmError(session_id, error, is_wrong_answer=True) from error
             self._answers.put((session_id,), answer)
         return answer
 
     def only_of(self, session_id: str) -> str:
-        """The one realm of a session, which its rows of suite 1 come into. Raises ValueError where it has several."""
+        """The one realm of a session, which its rows of suite 1 come into. Raises RealmError where it has several."""
         realms = self.of(session_id)
         if len(realms) > 1:
-            raise ValueError(
+            several = ValueError(
                 f"realm gives {len(realms)} realms for a session, but to move rows of suite 1 to suite"
                 " 2 it must give one"
             )
+            raise RealmError(session_id, several, is_wrong_answer=True)
         return realms[0]
 
 

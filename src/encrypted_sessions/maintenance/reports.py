@@ -28,7 +28,7 @@ __all__ = [
     "VerifyReport",
 ]
 
-Stopped = Literal["expect", "interrupted", "limit", "provider", "store"]
+Stopped = Literal["expect", "interrupted", "limit", "provider", "realm", "store"]
 
 
 @dataclass(frozen=True)

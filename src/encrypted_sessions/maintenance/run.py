@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from keyproviders import KeyRing
+from keyproviders import KeyProviderError, KeyRing, ProviderConfigError
 
 from .._support.similar import did_you_mean
 from ..core.kids import shown_kid
 from ..core.outcomes import MAX_FINDINGS
+from ..errors import StoreUnavailableError
 from ..history.classified import CLOCK_SKEW_S, TimeSlice
 from ..stores.unsuitable import UnsuitableStoreError
 from ..stores.whole import PAGE_BYTES, SideEffect, WholeStore
@@ -20,7 +21,7 @@ from .interruption import InterruptedRunError
 from .keys import StoreKeys
 from .kid_filter import KidFilter, OtherKeys
 from .progress import Progress
-from .realms import Realms
+from .realms import RealmError, Realms
 from .reports import ReplicaState, RowFinding, Stopped
 from .session_filter import SessionFilter
 from .store_calls import StoreCalls
@@ -201,6 +202,19 @@ class Run:
     def end(self, how: Stopped, because: str) -> None:
         """Have the run end before it was through the whole store."""
         self.stopped, self.stopped_because = how, because
+
+    def end_by(self, error: KeyProviderError | RealmError | StoreUnavailableError, goes_on: str) -> None:
+        """The same because of an error. Raises what is a wrong setting, or a wrong answer, if nothing was done yet."""
+        how: Stopped = "store"
+        if isinstance(error, KeyProviderError):
+            if isinstance(error, ProviderConfigError) and not self.found:
+                raise error
+            how = "provider"
+        elif isinstance(error, RealmError):
+            if error.is_wrong_answer and not self.changed:
+                raise error.cause
+            how = "realm"
+        self.end(how, f"{error}; {goes_on}")
 
     def raise_if_interrupted(self) -> None:
         """Raise InterruptedRunError if the run was told to stop."""

@@ -35,7 +35,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from struct import Struct
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -44,8 +44,8 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from ..accelerated import accelerator
-from ..exact_json import encode_item
-from .suite import End, Envelope, NotAnItem, Opener, Suite, Unauthentic
+from ..exact_json import decode_item, encode_item
+from .suite import End, Envelope, NotAnItem, Opener, Reader, Suite, Unauthentic
 
 __all__ = ["SUITE", "AesGcmCipher", "AesGcmEnvelope", "decode_base64", "encode_base64"]
 
@@ -55,8 +55,10 @@ _OWN_ID, _UNLINKED = 1, 2
 _KNOWN_FLAGS = _OWN_ID | _UNLINKED
 _TIME_BYTES = 5
 _NEVER = 2 ** (8 * _TIME_BYTES) - 1
-#: Flags, both counts, and each time as its first byte and the four others.
-_COUNTS_AND_TIMES = Struct(">BBBBIBI").unpack_from
+#: Flags, both counts and created; then expires, and three bytes of what follows.
+_COUNTS_AND_TIMES = Struct(">QQ").unpack_from
+_COUNTS_END = 3
+_NO_MORE = _UNLINKED << 16
 _TIMES_END = 13
 _COMMITMENT_START = 28
 _NONCE_START = 60
@@ -69,6 +71,8 @@ _TAG_BYTES, _KEY_BYTES = 16, 32
 _NO_LINK = bytes(_COMMITMENT_START - _TIMES_END)
 
 _MINUS, _UNDERSCORE = b"-_"  # as integers they are found five times faster
+
+_SPARE = b"", b"  ", b" "  # what makes a length a multiple of 3, by what is left over
 
 #: A key serves so many of the bits of `created`: 65,536 s.
 _EPOCH_BITS = 16
@@ -108,13 +112,14 @@ class _EpochKeys:
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("what keys are made from cannot be pickled or copied")
 
-    def commitment(self, epoch: int) -> bytes:
-        """The commitment to an epoch's key, which rows show."""
-        return self._expand(b".commitment", epoch)
+    def made(self, epoch: int) -> tuple[bytes, AESGCM]:
+        """The commitment to an epoch's key, which rows show, and the key."""
+        return self._expand(b".commitment", epoch), AESGCM(self._expand(b".key", epoch))
 
     def key(self, epoch: int, commitment: bytes) -> AESGCM:
         """The key to which that is the commitment. Raises Unauthentic if it is none to this epoch's."""
-        if commitment != self.commitment(epoch):  # anybody may know them: their comparison need not take constant time
+        # Anybody may know commitments: their comparison need not take constant time.
+        if commitment != self._expand(b".commitment", epoch):
             raise Unauthentic
         return AESGCM(self._expand(b".key", epoch))
 
@@ -134,7 +139,7 @@ class AesGcmCipher:
         self._keys = _EpochKeys(secret, session_id, realm)
         # What raises is not kept: so times that somebody made up put no key out.
         self._key = lru_cache(_KEPT_EPOCHS)(self._keys.key)
-        self._newest: tuple[int, bytes, AESGCM] | None = None
+        self._newest: tuple[int, bytes, AESGCM, bytes] | None = None
 
     def __repr__(self) -> str:
         return "AesGcmCipher()"
@@ -176,14 +181,11 @@ class AesGcmCipher:
         epoch = created >> _EPOCH_BITS
         newest = self._newest
         if newest is None or newest[0] != epoch:
-            commitment = self._keys.commitment(epoch)
-            newest = self._newest = epoch, commitment, self._keys.key(epoch, commitment)
+            newest = self._newest = epoch, *self._keys.made(epoch), _authenticated_kid(self._kid)
         nonce = os.urandom(_NONCE_BYTES)
-        header = b"".join((start, newest[1], nonce, more))
-        spare = -(len(header) + len(plaintext) + _TAG_BYTES) % 3
-        if spare:
-            plaintext += b"  "[:spare]
-        return header + newest[2].encrypt(nonce, plaintext, _authenticated_kid(self._kid) + header)
+        header = start + newest[1] + nonce + more
+        plaintext += _SPARE[(len(header) + len(plaintext) + _TAG_BYTES) % 3]
+        return header + newest[2].encrypt(nonce, plaintext, newest[3] + header)
 
     def opener(self) -> AesGcmOpener:
         """What opens bodies one after another."""
@@ -215,12 +217,42 @@ class AesGcmOpener(Opener):
         body, start = envelope.body, envelope.text_start
         try:
             key = self._key(envelope.timestamp >> _EPOCH_BITS, body[_COMMITMENT])
-            authenticated = _authenticated_kid(envelope.kid) + body[:start]
-            plaintext = key.decrypt(body[_NONCE], memoryview(body)[start:], authenticated)
+            plaintext = key.decrypt(body[_NONCE], body[start:], _authenticated_kid(envelope.kid) + body[:start])
         except (InvalidTag, ValueError, OverflowError):  # or the kid, or the text, is longer than any that is sealed
             raise Unauthentic from None
         envelope.verified_by = self
         return plaintext
+
+    def reader(self, kid: str, is_in_time: Callable[[Envelope], bool]) -> Reader:
+        """The same, and looks once at what rows that were sealed together have in common: all before the nonce.
+
+        The whole header of each is authenticated.
+        """
+        start = name = b""
+        key: AESGCM | None = None
+        fast = accelerator()
+        decode, parsed = (binascii.a2b_base64, decode_item) if fast is None else (fast.decode_base64, fast.from_json)
+
+        def read(quoted: bytes) -> dict[str, Any] | None:
+            nonlocal start, name, key
+            try:
+                body = decode(quoted)
+                if _MINUS in quoted or _UNDERSCORE in quoted or len(body) * 4 != (len(quoted) - 2) * 3:
+                    return None  # as `decode_base64`
+                header = body[:_FIXED_END]
+                if key is None or not header.startswith(start):
+                    envelope = _envelope(kid, body)
+                    if envelope is None or envelope.text_start != _FIXED_END or not is_in_time(envelope):
+                        return None
+                    fitting = self._key(envelope.timestamp >> _EPOCH_BITS, header[_COMMITMENT])
+                    name = _authenticated_kid(kid)
+                    key, start = fitting, header[:_NONCE_START]  # together, and only what fits
+                item = parsed(key.decrypt(header[_NONCE_START:], body[_FIXED_END:], name + header))
+                return item if type(item) is dict else None
+            except (Unauthentic, InvalidTag, ValueError, OverflowError):
+                return None
+
+        return read
 
 
 @lru_cache(64)  # a batch has the same times
@@ -245,15 +277,22 @@ def _with_length(text: str) -> bytes:
 
 def _parse(kid: str, payload: bytes) -> AesGcmEnvelope | None:
     body = decode_base64(payload)
-    if body is None or len(body) < _FIXED_END + _TAG_BYTES:
+    return None if body is None else _envelope(kid, body)
+
+
+def _envelope(kid: str, body: bytes) -> AesGcmEnvelope | None:
+    if len(body) < _FIXED_END + _TAG_BYTES:
         return None
-    flags, refs, parents, created_high, created, expires_high, expires = _COUNTS_AND_TIMES(body)
-    if flags > _KNOWN_FLAGS:
-        return None
-    text_start = _FIXED_END + (flags & _OWN_ID) * _ID_BYTES + refs * _REF_BYTES + parents * _PARENT_BYTES
-    if len(body) < text_start + _TAG_BYTES:
-        return None
-    return AesGcmEnvelope(kid, body, created_high << 32 | created, expires_high << 32 | expires, text_start)
+    counts_and_created, expires_and_more = _COUNTS_AND_TIMES(body)
+    text_start = _FIXED_END
+    if counts_and_created >> 40 != _NO_MORE:  # in the header than what each has
+        flags, refs, parents = body[:_COUNTS_END]
+        if flags > _KNOWN_FLAGS:
+            return None
+        text_start += (flags & _OWN_ID) * _ID_BYTES + refs * _REF_BYTES + parents * _PARENT_BYTES
+        if len(body) < text_start + _TAG_BYTES:
+            return None
+    return AesGcmEnvelope(kid, body, counts_and_created & _NEVER, expires_and_more >> 24, text_start)
 
 
 def encode_base64(data: bytes) -> str:
@@ -261,8 +300,8 @@ def encode_base64(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
-def decode_base64(raw: bytes) -> bytes | None:
-    """Bytes from standard base64 without padding; None unless encoding them gives the same text again.
+def decode_base64(quoted: bytes) -> bytes | None:
+    """Bytes from standard base64 in quotation marks, without padding; None unless they give the same text again.
 
     binascii skips characters outside its alphabet, and to its faster stand-in a text may have escapes of JSON, and be
     of the other alphabet. Of 4 n characters that gave 3 n bytes none was skipped, an escape or padding, and no bits
@@ -270,15 +309,12 @@ def decode_base64(raw: bytes) -> bytes | None:
     """
     fast = accelerator()
     try:
-        if fast is None:
-            data = binascii.a2b_base64(raw)
-        elif _MINUS in raw or _UNDERSCORE in raw:
-            return None
-        else:
-            data = fast.decode_base64(b'"%b"' % raw)
+        data = binascii.a2b_base64(quoted) if fast is None else fast.decode_base64(quoted)
     except ValueError:
         return None
-    return data if len(data) * 4 == len(raw) * 3 else None
+    if _MINUS in quoted or _UNDERSCORE in quoted or len(data) * 4 != (len(quoted) - 2) * 3:
+        return None
+    return data
 
 
 SUITE = Suite(

@@ -187,27 +187,27 @@ def encode_base64url(data: bytes) -> str:
     return text.replace(b"/", b"_").decode("ascii")
 
 
-def decode_base64url(raw: bytes) -> bytes | None:
-    """Canonical urlsafe base64 to bytes; None unless encoding them gives the same text again.
+def decode_base64url(quoted: bytes) -> bytes | None:
+    """Canonical urlsafe base64 in quotation marks to bytes; None unless encoding them gives the same text again.
 
     binascii skips characters outside its alphabet, and to its faster stand-in a text may have escapes of JSON. A
     text of 4 n characters, p of them padding, that gave 3 n - p bytes had neither: each byte missing costs more
     than one character. The last group is encoded again because its spare bits must be zero.
     """
-    if _PLUS in raw or _SLASH in raw or len(raw) % 4:
+    if _PLUS in quoted or _SLASH in quoted or len(quoted) % 4 != 2:
         return None
-    padding = 2 if raw.endswith(b"==") else 1 if raw.endswith(b"=") else 0
+    padding = 2 if quoted.endswith(b'=="') else 1 if quoted.endswith(b'="') else 0
     fast = accelerator()
     try:
         if fast is None:
-            data = binascii.a2b_base64(raw.replace(b"-", b"+").replace(b"_", b"/"))
+            data = binascii.a2b_base64(quoted.replace(b"-", b"+").replace(b"_", b"/"))
         else:
-            data = fast.decode_base64(b'"%b"' % raw)  # which refuses spare bits that are not zero
+            data = fast.decode_base64(quoted)  # which refuses spare bits that are not zero
     except ValueError:
         return None
-    if len(data) != len(raw) // 4 * 3 - padding:
+    if len(data) != len(quoted) // 4 * 3 - padding:
         return None
-    if fast is None and padding and encode_base64url(data[padding - 3 :]).encode("ascii") != raw[-4:]:
+    if fast is None and padding and encode_base64url(data[padding - 3 :]).encode("ascii") != quoted[-5:-1]:
         return None
     return data
 

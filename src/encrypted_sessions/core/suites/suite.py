@@ -12,10 +12,14 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from ..exact_json import NotJsonError, decode_item
 
-__all__ = ["Cipher", "End", "Envelope", "NotAnItem", "Opener", "Suite", "Unauthentic"]
+__all__ = ["Cipher", "End", "Envelope", "NotAnItem", "Opener", "Reader", "Suite", "Unauthentic"]
 
 #: Until when what is sealed again lives, seconds since 1970: None for no end, "kept" for what it says of itself.
 End = int | Literal["kept"] | None
+
+
+#: Gives the item in a body's text in quotation marks; None unless it parses, is in time and opens, without telling why.
+Reader = Callable[[bytes], dict[str, Any] | None]
 
 
 class Unauthentic(Exception):  # noqa: N818 - an answer that the reader turns into an outcome
@@ -51,8 +55,10 @@ class Envelope:
 class Opener(ABC):
     """Opens one session's envelopes, sealed under one key. Not for several threads at once."""
 
-    __slots__ = ("written_until",)
+    __slots__ = ("parse", "written_until")
 
+    #: The suite's.
+    parse: Callable[[str, bytes], Envelope | None]
     #: Until when its key may have written, seconds since 1970; None for no end.
     written_until: float | None
 
@@ -73,6 +79,18 @@ class Opener(ABC):
             return decode_item(self.decrypt(envelope))
         except NotJsonError:
             raise NotAnItem from None
+
+    def reader(self, kid: str, is_in_time: Callable[[Envelope], bool]) -> Reader:
+        """What opens, in one call for each, rows under `kid` that are plainly ok."""
+
+        def read(quoted: bytes) -> dict[str, Any] | None:
+            envelope = self.parse(kid, quoted)
+            try:
+                return None if envelope is None or not is_in_time(envelope) else self.open(envelope)
+            except (Unauthentic, NotAnItem):
+                return None
+
+        return read
 
 
 class Cipher(Protocol):
@@ -104,8 +122,8 @@ class Suite(NamedTuple):
     """One row of the table.
 
     `label` is what HKDF is told besides the session, or how that begins; `member` is the body's name in the stored
-    object. `parse` takes a kid and that member's ASCII text, and gives None for what this suite does
-    not write; `encode` makes the text of a body. `derive` takes a master secret, a session id, a kid
+    object. `parse` takes a kid and that member's ASCII text in quotation marks, and gives None for what this suite
+    does not write; `encode` makes the text of a body. `derive` takes a master secret, a session id, a kid
     and a realm.
     """
 

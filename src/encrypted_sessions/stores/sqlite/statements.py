@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from ..rows import TOO_LARGE, CutPage, Row, bytes_of_page, mark_too_large
@@ -15,6 +16,10 @@ __all__ = ["SIZE_OF_ROW", "SQLiteStatements", "page_of", "rows_of"]
 SIZE_OF_ROW = (
     "octet_length(message_data)" if sqlite3.sqlite_version_info >= (3, 43) else "length(CAST(message_data AS BLOB))"
 )
+
+
+#: As `Row._make`, in half its time.
+_MADE: Callable[[Any], Row] = partial(tuple.__new__, Row)
 
 
 class SQLiteStatements:
@@ -59,7 +64,7 @@ def page_of(found: Iterable[Any], upto: Row | None = None) -> list[Row]:
     """The same, up to the bytes of a page. Fetches one by one, and no more."""
     rows: list[Row] = []
     left = bytes_of_page(upto)
-    for row in map(Row._make, found):
+    for row in map(_MADE, found):
         if left <= 0:
             return CutPage(rows)
         data: Any = row[1]
