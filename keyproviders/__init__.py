@@ -3,7 +3,8 @@
 For users: `KeyRing`, its `CachePolicy` and `RetryPolicy`, `Key`, `open_provider`, `looks_like_provider_url`,
 `known_schemes`, and the errors under `KeyProviderError`. For operators: `open_keyset`, which changes the keyset that
 a fleet shares. For monitoring: `observe`, which reports what happens to the keys of every ring, `observe_calls`,
-which reports each call to a provider, and `snapshot_rings`, which says what all rings could do now.
+which reports each call to a provider, `observe_keysets`, which reports each change of a keyset, and `snapshot_rings`,
+which says what all rings could do now.
 
 For authors of providers: `KeyProvider` is what a provider must do, `decode_key_text` reads key material strictly,
 `weakness_of` recognises a placeholder, `is_strict` says whether to refuse what otherwise causes a warning,
@@ -33,6 +34,7 @@ from .key import Key, decode_key_text, parse_kid
 from .provider import KeyProvider
 
 if TYPE_CHECKING:
+    from ._support.keyset_hooks import KeysetCall, observe_keysets
     from ._support.strictness import is_strict
     from .key_strength import weakness_of
     from .keyset import open_keyset
@@ -59,6 +61,7 @@ __all__ = [
     "KeyProviderError",
     "KeyRing",
     "KeyUnavailableError",
+    "KeysetCall",
     "ProviderCall",
     "ProviderConfigError",
     "RetryPolicy",
@@ -71,6 +74,7 @@ __all__ = [
     "looks_like_provider_url",
     "observe",
     "observe_calls",
+    "observe_keysets",
     "open_keyset",
     "open_provider",
     "parse_kid",
@@ -85,6 +89,7 @@ _HOMES = {
     "CachePolicy": "ring.policies",
     "KeyEvent": "ring.events",
     "KeyRing": "ring.keyring",
+    "KeysetCall": "_support.keyset_hooks",
     "ProviderCall": "ring.call_hooks",
     "RetryPolicy": "ring.policies",
     "RingHealth": "ring.health",
@@ -94,6 +99,7 @@ _HOMES = {
     "looks_like_provider_url": "registry",
     "observe": "ring.events",
     "observe_calls": "ring.call_hooks",
+    "observe_keysets": "_support.keyset_hooks",
     "open_keyset": "keyset",
     "open_provider": "registry",
     "snapshot_rings": "ring.snapshots",

@@ -18,9 +18,12 @@ from hypothesis import settings
 
 from encrypted_sessions_tests.databases import new_mariadb_database, new_postgres_database
 from encrypted_sessions_tests.openbao import StoredOpenBaoServer, make_certificate
+from encrypted_sessions_tests.sealed_rows import Sealer
 from encrypted_sessions_tests.servers import MariaDbServer, PostgresServer, ProgramMissingError, RedisServer, Server
 from encrypted_sessions_tests.shared_servers import Address, ServerHost, worker_number
 from encrypted_sessions_tests.soak import FULL, Rounds, Seed, examples, is_soak
+from encrypted_sessions_tests.stores import StoreLocation, new_place
+from encrypted_sessions_tests.whole_stores import MAINTAINED
 
 # The SDK would try to send traces of scripted conversations over the network.
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
@@ -143,6 +146,26 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             elif isinstance(value, Seed):
                 report.sections.append(("seed", value.how_to_replay(item.nodeid)))
     return report
+
+
+@pytest.fixture(params=MAINTAINED)
+def place(request: pytest.FixtureRequest) -> StoreLocation:
+    """One of each kind of store that maintenance works on."""
+    return new_place(request.param, request)
+
+
+@pytest.fixture
+def file(request: pytest.FixtureRequest) -> StoreLocation:
+    """One that is quick, where the kind of store makes no difference."""
+    return new_place("sqlite", request)
+
+
+@pytest.fixture
+def sealer() -> Iterator[Sealer]:
+    """Keys of every fate, and the rows that they seal."""
+    sealer = Sealer()
+    yield sealer
+    sealer.ring.close()
 
 
 @pytest.fixture

@@ -7,8 +7,11 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import wraps
 from math import ceil
+from typing import Concatenate, ParamSpec, TypeVar
 
+from .._support.keyset_hooks import KeysetCall, changing, is_heard
 from .._support.redaction import redact_frames
 from ..errors import InvalidKeyError, KeyUnavailableError, ProviderConfigError
 from ..wrapping import KeyWrapper, WrappedKey
@@ -36,6 +39,32 @@ __all__ = ["KeysetManager", "open_keyset"]
 _MOST_TRIES = 100
 _LONGEST_PAUSE_S = 0.05
 _ID_BYTES = 16
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _told(method: Callable[Concatenate[KeysetManager, _P], _T]) -> Callable[Concatenate[KeysetManager, _P], _T]:
+    """Have a method told that makes a change. A key's name is its first argument, or `key_name`."""
+
+    @wraps(method)
+    def telling(manager: KeysetManager, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if not is_heard():
+            return method(manager, *args, **kwargs)
+        key, reason = kwargs.get("key_name", args[0] if args else None), kwargs.get("reason")
+        call = KeysetCall(
+            method.__name__,
+            manager.place,
+            key if isinstance(key, str) else None,
+            reason if isinstance(reason, str) else None,
+        )
+        with changing(call) as made:
+            found = method(manager, *args, **kwargs)
+            if isinstance(found, KeyInfo):
+                made.key = found.name
+            return found
+
+    return telling
 
 
 @redact_frames
@@ -105,6 +134,7 @@ class KeysetManager:
         return self._access.keyset_id
 
     @redact_frames
+    @_told
     def create(
         self,
         *,
@@ -181,6 +211,7 @@ class KeysetManager:
         return tuple(map(change_info, all_changes(self._access)))
 
     @redact_frames
+    @_told
     def rotate(self, *, key_name: str | None = None, now: bool = False, reason: str | None = None) -> KeyInfo:
         """Add a key, which becomes active after the keyset's activation delay. Refused while one is pending.
 
@@ -218,6 +249,7 @@ class KeysetManager:
         return self._info(self._changed(change, self._change("rotate", reason, key_name)), key_name)
 
     @redact_frames
+    @_told
     def rewrap(self, *, reason: str | None = None) -> tuple[KeyInfo, ...]:
         """Wrap every key that is not destroyed under the current version of the wrapper's own key-encryption key.
 
@@ -249,6 +281,7 @@ class KeysetManager:
         return tuple(key_info(keyset, entry, now) for entry in keyset.entries if entry.ciphertext is not None)
 
     @redact_frames
+    @_told
     def upgrade(self, *, destroy_after_s: int = DEFAULT_DESTROY_AFTER_S, reason: str | None = None) -> KeysetInfo:
         """Move a keyset of format 1 to format 2, with an id that is bound to each of its keys.
 
@@ -293,6 +326,7 @@ class KeysetManager:
         return keyset_info(self._changed(change, self._change("upgrade", reason)), self._clock())
 
     @redact_frames
+    @_told
     def retire(self, key_name: str, *, reason: str | None = None) -> KeyInfo:
         """Stop handing out a key: reading with it raises KeyDisabledError, until it is restored.
 
@@ -315,6 +349,7 @@ class KeysetManager:
         return self._info(self._changed(lambda keyset: keyset.retired(key_name, self._clock()), record), key_name)
 
     @redact_frames
+    @_told
     def restore(self, key_name: str, *, reason: str | None = None) -> KeyInfo:
         """Hand out a retired key again.
 
@@ -333,6 +368,7 @@ class KeysetManager:
         return self._info(self._changed(lambda keyset: keyset.restored(key_name), record), key_name)
 
     @redact_frames
+    @_told
     def destroy(self, key_name: str, *, now: bool = False, reason: str | None = None) -> KeyInfo:
         """Remove the bytes of a retired key permanently; its record stays. Refused for any other key.
 

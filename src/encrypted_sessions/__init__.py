@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from keyproviders import KeyRing
 
     from .events.context import audit_context
-    from .events.hooks import observe
+    from .events.observing import observe
     from .events.shapes import ItemCount, KeysetEvent, SessionEvent
     from .history.results import History
     from .maintenance.run_event import RunEvent
@@ -112,7 +112,7 @@ _HOMES = {
     "RunEvent": ".maintenance.run_event",
     "SessionEvent": ".events.shapes",
     "audit_context": ".events.context",
-    "observe": ".events.hooks",
+    "observe": ".events.observing",
 }
 
 

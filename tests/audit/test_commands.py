@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -140,13 +139,6 @@ def test_it_works_as_it_is_installed(folder: Path, new_log: NewLog):
 
 
 # -- --audit-log ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def sealer() -> Any:
-    sealer = Sealer()
-    yield sealer
-    sealer.ring.close()
 
 
 def test_a_command_writes_its_start_and_its_end(request: pytest.FixtureRequest, folder: Path, sealer: Sealer):

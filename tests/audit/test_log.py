@@ -13,13 +13,18 @@ import re
 import stat
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from encrypted_sessions import Finding, ItemCount, Key, KeyRing, KeysetEvent, RunEvent
+from encrypted_sessions import Finding, ItemCount, Key, KeyRing, KeysetEvent, RunEvent, SessionEvent
 from encrypted_sessions.audit import AuditLog
+from encrypted_sessions.audit.chain import chained, parsed
+from encrypted_sessions.audit.session_lines import session_line
 from encrypted_sessions.audit.verification import parse_until
 from encrypted_sessions.maintenance.reports import PurgeReport, RowFinding
 from encrypted_sessions_tests.audit_files import (
@@ -32,6 +37,7 @@ from encrypted_sessions_tests.audit_files import (
     said_in,
     verdict_of,
 )
+from encrypted_sessions_tests.soak import examples
 from keyproviders import KeyEvent
 from keyproviders.local import StaticKeyProvider
 
@@ -93,6 +99,48 @@ def test_a_line_says_what_an_operation_did(folder: Path, new_log: NewLog):
         "took_s": 0.25,
         "context": {"actor": "u-17"},
     }
+
+
+_WORDS = st.text() | st.just(MARKED)
+_KIDS = st.none() | _WORDS
+_NUMBERS = st.integers(0, 2**70)
+_MOMENTS = st.datetimes(timezones=st.sampled_from([timezone.utc, timezone(timedelta(hours=2))]))
+
+
+@settings(max_examples=examples(40))
+@given(
+    st.builds(
+        SessionEvent,
+        at=_MOMENTS,
+        sequence=_NUMBERS,
+        operation=_WORDS,
+        session=_WORDS,
+        store=_WORDS,
+        uses=st.lists(st.builds(ItemCount, _KIDS, _WORDS, _NUMBERS), max_size=3).map(tuple),
+        refused=_NUMBERS,
+        removed=st.none() | _NUMBERS,
+        findings=st.lists(st.builds(Finding, _NUMBERS, _WORDS, _KIDS), max_size=2).map(tuple),
+        error=st.none() | _WORDS,
+        took_s=st.floats(0, 1e6),
+        context=st.dictionaries(_WORDS, _WORDS, max_size=2),
+    ),
+    st.none() | _WORDS,
+)
+def test_whatever_an_event_holds_its_line_is_json_that_says_so(event: SessionEvent, session: str | None):
+    line = chained(7, "0" * 64, session_line(event, session))
+    assert all(0x20 <= byte < 0x7F for byte in line)
+    fields = parsed(line)
+    at, took_s = datetime.fromisoformat(fields.pop("at").replace("Z", "+00:00")), fields.pop("took_s")
+    assert (at, took_s) == (event.at, pytest.approx(event.took_s, abs=1e-6))
+    expected = {
+        **event._asdict(),
+        "session": session,
+        "uses": [use._asdict() for use in event.uses],
+        "findings": [one._asdict() for one in event.findings],
+    }
+    del expected["at"], expected["took_s"]
+    said = {name: value for name, value in expected.items() if value is not None and value not in ([], {})}
+    assert fields == {"n": 7, "prev": "0" * 64, "event": "session", **said}
 
 
 def report(**more: Any) -> PurgeReport:
@@ -343,9 +391,9 @@ def test_bad_arguments_are_refused(folder: Path, options: dict[str, Any], error:
 
 
 def test_a_folder_is_to_be_there_and_its_owners_alone(folder: Path, tmp_path: Path):
-    for given, words in ((tmp_path / "none", "no folder"), (Path(__file__), "is not a folder"), ("a\0b", "no folder")):
+    for path, words in ((tmp_path / "none", "no folder"), (Path(__file__), "is not a folder"), ("a\0b", "no folder")):
         with pytest.raises(ValueError, match=words):
-            AuditLog(given)
+            AuditLog(path)
     with pytest.raises(TypeError, match="folder must be a str or a path, not int"):
         AuditLog(7)  # type: ignore[arg-type]  # the wrong type
     for mode in (0o770, 0o702, 0o1777):

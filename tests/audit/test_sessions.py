@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,10 @@ from encrypted_sessions import EncryptedSession, audit_context
 from encrypted_sessions.audit import AuditFailedError, AuditLog
 from encrypted_sessions_tests.audit_files import said_in, verdict_of
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer
-from encrypted_sessions_tests.stores import StoreLocation, new_place, open_store, raw_rows
+from encrypted_sessions_tests.stores import StoreLocation, open_store, raw_rows
 
 NewLog = Callable[..., AuditLog]
 ITEM: Any = {"role": "user", "content": "".join(("open", "-", "sesame"))}
-
-
-@pytest.fixture(params=["sqlite", "sqlalchemy-postgres", "redis"])
-def place(request: pytest.FixtureRequest) -> StoreLocation:
-    return new_place(request.param, request)
-
-
-@pytest.fixture
-def file(request: pytest.FixtureRequest) -> StoreLocation:
-    return new_place("sqlite", request)
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer()
-    yield sealer
-    sealer.ring.close()
 
 
 def failing(patch: pytest.MonkeyPatch) -> None:
@@ -122,8 +106,6 @@ async def test_a_slow_disk_does_not_hold_up_the_event_loop(
     blocked: list[int] = []
 
     def slow(descriptor: int, data: Any) -> int:
-        import threading
-
         if threading.current_thread() is threading.main_thread():
             blocked.append(main)
         time.sleep(0.05)
@@ -141,6 +123,41 @@ async def test_a_slow_disk_does_not_hold_up_the_event_loop(
     log.close()
     assert blocked == []
     assert [line["operation"] for line in said_in(folder) if line["event"] == "session"] == ["add_items"] * 4
+
+
+async def test_who_ends_while_a_line_of_another_waits_is_held_up_until_both_are_written(
+    folder: Path, new_log: NewLog, file: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    """Also where it began before that one ended: whenever the process is killed, one line is missing at most."""
+    disk, write = threading.Event(), os.write
+
+    def slow(descriptor: int, data: Any) -> int:
+        disk.wait(30)
+        return write(descriptor, data)
+
+    log = new_log()
+    async with open_store(file, SESSION) as store:
+        session = EncryptedSession.wrap(store, sealer.ring, ttl=None, on_event=log)
+        add, began, both_began = store.add_items, list[object](), asyncio.Event()
+
+        async def add_when_both_have_begun(items: Any) -> None:
+            began.append(items)
+            if len(began) == 2:
+                both_began.set()
+            await both_began.wait()
+            await add(items)
+
+        monkeypatch.setattr(store, "add_items", add_when_both_have_begun)
+        monkeypatch.setattr("encrypted_sessions.audit.files.os.write", slow)
+        monkeypatch.setattr("encrypted_sessions.audit.log._LET_GO_AFTER_S", 60.0)
+        calls = [asyncio.create_task(session.add_items([ITEM])) for _ in range(2)]
+        try:
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0.05)
+            assert [call.done() for call in calls].count(True) == 1
+        finally:
+            disk.set()
+        await asyncio.gather(*calls)
 
 
 async def test_many_at_once_are_all_written(folder: Path, new_log: NewLog, file: StoreLocation, sealer: Sealer):

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from encrypted_sessions import observe
-from encrypted_sessions_tests.sealed_rows import Sealer
 from encrypted_sessions_tests.stores import StoreLocation, new_place
 
 FOUR = ["sqlite", "sqlalchemy-postgres", "redis", "plain"]
@@ -17,13 +16,6 @@ FOUR = ["sqlite", "sqlalchemy-postgres", "redis", "plain"]
 @pytest.fixture(params=FOUR)
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer()
-    yield sealer
-    sealer.ring.close()
 
 
 @pytest.fixture

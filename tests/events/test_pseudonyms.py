@@ -38,6 +38,8 @@ def test_a_ring_that_was_given_is_not_ours_to_close():
         assert opened_ring(ring, "pseudonym_keys") == (ring, False)
     made, is_ours = opened_ring("env:PSEUDONYM_KEYS", "pseudonym_keys")
     assert is_ours
+    assert made is not None
     made.close()
-    with pytest.raises(TypeError, match="pseudonym_keys must be a KeyRing or a URL, not int"):
+    assert opened_ring(None, "pseudonym_keys") == (None, False)
+    with pytest.raises(TypeError, match="pseudonym_keys must be a KeyRing, a URL or None, not int"):
         opened_ring(5, "pseudonym_keys")

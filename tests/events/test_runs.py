@@ -20,7 +20,7 @@ from encrypted_sessions_tests.maintenance_command import run
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer
 from encrypted_sessions_tests.stores import StoreLocation
 from encrypted_sessions_tests.whole_stores import fill, whole
-from keyproviders.keyset import KeysetManager, urls
+from keyproviders.keyset import KeysetManager, KeysetRefusedError, urls
 
 in_sqlite = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
@@ -200,3 +200,58 @@ def test_a_key_that_nobody_confirms_is_refused_as_one_command(
         ("destroy", "start", None),
         ("destroy", "end", None),
     ]
+
+
+def keyset_in(folder: Path) -> KeysetManager:
+    wrapper, store, *_ = urls.open_keyset_url(f"aws-kms:alias/agents?keyset=file:{folder / 'keyset.json'}")
+    return KeysetManager(wrapper, store)
+
+
+def test_a_change_that_a_program_makes_to_a_keyset_is_told_as_that_of_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, observed: list[Any]
+):
+    monkeypatch.setattr("keyproviders.aws.kms.AwsKmsKeyWrapper", FakeKeyWrapper)
+    manager = keyset_in(tmp_path)
+    with audit_context(actor="job"):
+        manager.create(key_name="one", activation_delay_s=1, reason="first")
+        made = manager.rotate(now=True).name
+        manager.rewrap()
+        manager.upgrade()
+        for change in (manager.retire, manager.restore, manager.destroy):
+            with pytest.raises(KeysetRefusedError):
+                change("nothing")
+        with pytest.raises(TypeError):
+            manager.retire(7)  # type: ignore[arg-type]  # what is tested
+    manager.list()
+    assert {(event.place, event.context["actor"]) for event in observed} == {(manager.place, "job")}
+    starts, ends = observed[::2], observed[1::2]
+    assert [event.sequence for event in starts] == [event.sequence for event in ends]
+    assert {(event.phase, event.error, event.took_s) for event in starts} == {("start", None, 0.0)}
+    assert [(event.key, event.reason) for event in starts[:2]] == [("one", "first"), (None, None)]
+    assert all(event.phase == "end" and event.took_s > 0 for event in ends)
+    assert [(event.command, event.key, event.reason, event.error) for event in ends] == [
+        ("create", "one", "first", None),
+        ("rotate", made, None, None),
+        ("rewrap", None, None, None),
+        ("upgrade", None, None, None),
+        *((command, "nothing", None, "KeysetRefusedError") for command in ("retire", "restore", "destroy")),
+        ("retire", None, None, "TypeError"),
+    ]
+
+
+def test_a_change_of_a_keyset_that_a_recorder_refuses_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, observed: list[Any]
+):
+    monkeypatch.setattr("keyproviders.aws.kms.AwsKmsKeyWrapper", FakeKeyWrapper)
+    recorder = Refusing()
+    stop = observe(recorder)
+    try:
+        with pytest.raises(OSError, match="no room"):
+            keyset_in(tmp_path).create()
+    finally:
+        stop()
+    assert list(tmp_path.iterdir()) == []
+    assert [(event.phase, event.error) for event in recorder.told] == [("end", "OSError")]
+    observed.clear()
+    keyset_in(tmp_path).create()
+    assert [event.phase for event in observed] == ["start", "end"]

@@ -7,6 +7,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from datetime import datetime, timedelta, timezone
@@ -386,6 +387,22 @@ async def test_a_hook_is_called_in_the_task_of_the_caller_and_what_it_raises_cha
     assert len(await session.get_items()) == 1
     assert tasks == [(asyncio.current_task(), None)] * 2
     assert sum("failed: RuntimeError" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_a_hook_may_use_sessions_rings_and_hooks_for_it_is_called_under_no_lock(sealer: Sealer):
+    items: list[object] = []
+
+    def hook(event: SessionEvent) -> None:
+        if event.operation == "add_items":
+            observe(items.append)()
+            sealer.ring.active_sync()
+            reading = threading.Thread(target=lambda: items.extend(asyncio.run(session.get_items())), daemon=True)
+            reading.start()
+            reading.join(30)
+
+    session = EncryptedSession.wrap(PlainSession(SESSION, []), sealer.ring, ttl=60, on_event=hook)
+    await session.add_items([message("a")])
+    assert items == [message("a")]
 
 
 async def test_one_session_around_another_tells_both(sealer: Sealer):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 
 import pytest
 
 from encrypted_sessions.history import session_log
-from encrypted_sessions_tests.sealed_rows import Sealer
 from encrypted_sessions_tests.soak import distinct
 from encrypted_sessions_tests.stores import KINDS, StoreLocation, new_place
 
@@ -22,10 +20,3 @@ def nothing_told_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=distinct(KINDS))
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place(request.param, request)
-
-
-@pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer()
-    yield sealer
-    sealer.ring.close()

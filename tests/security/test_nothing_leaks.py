@@ -66,6 +66,7 @@ from encrypted_sessions.core.envelope import pack
 from encrypted_sessions.core.suites.fernet_v1 import FernetCipher
 from encrypted_sessions.stores.whole import WholeStore
 from encrypted_sessions_tests.aws_servers import REGION, client_of, moto_server
+from encrypted_sessions_tests.fake_wrapper import FakeKeyWrapper
 from encrypted_sessions_tests.keyset_fixture import make_format_1
 from encrypted_sessions_tests.leaks import Net, Sentinel, base64_cores
 from encrypted_sessions_tests.scripted_vault import Reply, ScriptedVault
@@ -87,7 +88,7 @@ from keyproviders import (
     weakness_of,
 )
 from keyproviders.aws import AwsKmsKeyWrapper
-from keyproviders.keyset import FileKeysetStore
+from keyproviders.keyset import FileKeysetStore, KeysetManager
 from keyproviders.local import EnvKeyProvider, FileKeyProvider, StaticKeyProvider
 
 Case = Callable[[Net, Path], Awaitable[None] | None]
@@ -1179,7 +1180,7 @@ async def what_is_warned_of_and_refused_where_it_is_strict(net: Net, folder: Pat
 
 @case(
     *("SessionEvent", "ItemCount", "RunEvent", "KeysetEvent", "observe", "audit_context", "EncryptedSession"),
-    *("ProviderCall", "observe_calls", "RingSnapshot", "snapshot_rings"),
+    *("ProviderCall", "observe_calls", "RingSnapshot", "snapshot_rings", "KeysetCall", "observe_keysets"),
 )
 async def events_and_those_who_are_told(net: Net, folder: Path) -> None:
     told: list[Any] = []
@@ -1192,6 +1193,8 @@ async def events_and_those_who_are_told(net: Net, folder: Path) -> None:
     stop = observe(fails)
     calls: list[Any] = []
     stop_calls = keyproviders.observe_calls(calls.append)
+    changes: list[Any] = []
+    stop_changes = keyproviders.observe_keysets(changes.append)
     with audit_context(actor="u-17"):
         session = EncryptedSession.wrap(FailingStore(), ring, ttl=60, on_event=fails)
         await session.add_items([net.item()])  # type: ignore[list-item]  # messages
@@ -1201,14 +1204,21 @@ async def events_and_those_who_are_told(net: Net, folder: Path) -> None:
         net.see(session)
         async with maintenance.open_store(f"sqlite:///{await a_database(folder)}") as store:
             await maintenance.verify(store, ring)
+    manager = KeysetManager(FakeKeyWrapper("kek"), FileKeysetStore(folder / "keyset.json"))
+    manager.create()
+    with net.raises(TypeError):
+        manager.retire(net.secret)  # type: ignore[arg-type]  # what is tested
     stop()
     stop_calls()
+    stop_changes()
     net.see(calls)
+    net.see(changes)
     net.see(keyproviders.snapshot_rings())
     assert calls
+    assert changes
     for event in told:
         net.see(event)
-    assert {type(event).__name__ for event in told} == {"SessionEvent", "RunEvent", "KeyEvent"}
+    assert {type(event).__name__ for event in told} == {"SessionEvent", "RunEvent", "KeyEvent", "KeysetEvent"}
     net.see([*told[-3:], ItemCount("a~00000000", "ok", 1)])
     for wrong in (net.text.text, net.secret, net.master()):
         with net.raises(TypeError):
@@ -1228,6 +1238,7 @@ async def events_and_those_who_are_told(net: Net, folder: Path) -> None:
     "AuditLog.before",
     "AuditLog.after",
     "AuditLog.close",
+    "AuditLog.asks",
     "AuditLog.refuses",
     "AuditLog.lines_lost",
     "AuditFailedError",
@@ -1254,7 +1265,7 @@ async def an_audit_log_and_what_it_cannot_write(net: Net, folder: Path) -> None:
             if on_failure == "refuse":
                 with net.raises(AuditFailedError):
                     await session.add_items([net.item()])  # type: ignore[list-item]  # messages
-        net.see([log, log.refuses, log.lines_lost])
+        net.see([log, log.asks, log.refuses, log.lines_lost])
         log.close()
     for file in where.iterdir():
         net.see(file.read_text())

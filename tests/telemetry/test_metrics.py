@@ -54,13 +54,6 @@ def kept() -> Iterator[Exported]:
 
 
 @pytest.fixture
-def sealer() -> Iterator[Sealer]:
-    sealer = Sealer()
-    yield sealer
-    sealer.ring.close()
-
-
-@pytest.fixture
 def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place("sqlite", request)
 
@@ -322,7 +315,7 @@ def test_what_opentelemetry_finds_turns_it_on_and_off():
         ({"spans": "yes"}, TypeError, "spans must be a bool"),
         ({"session_ids": "all"}, ValueError, 'must be "omitted", "hashed" or "plain"'),
         ({"session_ids": "hashed"}, ValueError, "pseudonym_keys go together"),
-        ({"session_ids": "hashed", "pseudonym_keys": 5}, TypeError, "pseudonym_keys must be a KeyRing or a URL"),
+        ({"session_ids": "hashed", "pseudonym_keys": 5}, TypeError, "pseudonym_keys must be a KeyRing, a URL or None"),
         ({"session_ids": "hashed", "pseudonym_keys": "nowhere:1"}, ValueError, "no key provider reads"),
     ],
 )

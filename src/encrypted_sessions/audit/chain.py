@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keyproviders import Key
 
-__all__ = ["FIRST_PREV", "HMAC_SHA256", "SHA256", "body", "chained", "digest", "parsed"]
+__all__ = ["FIRST_PREV", "HMAC_SHA256", "SHA256", "as_json", "chained", "digest", "parsed"]
 
 SHA256, HMAC_SHA256 = "sha256", "hmac-sha256"
 
 # Made once: `json.dumps` makes one for each call.
-_as_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+as_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 #: What stands for the line before the first one.
 FIRST_PREV = "0" * 64
@@ -29,15 +28,14 @@ def digest(line: bytes, key: Key | None) -> str:
     return hmac.digest(key.secret, line, "sha256").hex()
 
 
-def body(fields: Mapping[str, Any]) -> bytes:
-    """What a line says, as JSON in ASCII, so that nothing in it ends the line or steers a terminal."""
+def chained(number: int, prev: str, said: str) -> bytes:
+    """The line of that number, without its end. `said` is JSON of an object that is not empty.
+
+    It is ASCII, so that nothing in it ends the line or steers a terminal.
+    """
+    line = f'{{"n":{number},"prev":"{prev}",{said[1:]}'
     # The one character of ASCII that a terminal obeys and JSON does not escape.
-    return _as_json(fields).replace("\x7f", "\\u007f").encode("ascii")
-
-
-def chained(number: int, prev: str, said: bytes) -> bytes:
-    """The line of that number, without its end. `said` is a `body` that is not empty."""
-    return b'{"n":%d,"prev":"%s",%s' % (number, prev.encode("ascii"), said[1:])
+    return line.replace("\x7f", "\\u007f").encode("ascii")
 
 
 def parsed(line: bytes) -> dict[str, Any]:

@@ -66,12 +66,12 @@ class AuditFile:
     def append(self, lines: bytes) -> None:
         """Write all of it, or nothing. Raises OSError."""
         self.is_synced = False
-        rest = memoryview(lines)
+        written = 0
         try:
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            while written < len(lines):
+                written += os.write(self._descriptor, lines[written:])
         except OSError:
-            if len(rest) < len(lines):
+            if written:
                 self._take_back()
             raise
         self.size += len(lines)

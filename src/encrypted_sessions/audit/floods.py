@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .lines import Line, as_text
+from .lines import Line
+from .session_lines import as_text
 
 if TYPE_CHECKING:
     from ..events.shapes import SessionEvent

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .chain import FIRST_PREV, HMAC_SHA256, SHA256, body, chained, digest
+from .chain import FIRST_PREV, HMAC_SHA256, SHA256, as_json, chained, digest
 from .files import AuditFile, FileMovedError
 from .lines import now
 
@@ -80,7 +80,7 @@ class Journal:
         """The keys of the file that is written to."""
         return (None, None) if self._file is None else self._file.kids
 
-    def write(self, said: Sequence[bytes], keys: Keys) -> int:
+    def write(self, said: Sequence[str], keys: Keys) -> int:
         """Write the first of these, as many as the file has room for, at least one.
 
         Raises OSError; then what was not written before is not in the file, or is its last line and not whole.
@@ -98,7 +98,7 @@ class Journal:
             self.sync()
         return len(lines)
 
-    def _next_lines(self, said: Sequence[bytes], file: AuditFile, keys: Keys) -> tuple[list[bytes], str]:
+    def _next_lines(self, said: Sequence[str], file: AuditFile, keys: Keys) -> tuple[list[bytes], str]:
         """As many as there is room for, and the digest of the last; in a file without any, one fits in any case."""
         lines: list[bytes] = []
         size, prev = file.size, self.hash
@@ -145,7 +145,7 @@ class Journal:
         own = {"event": "begin", "at": now(), "log": self._log, "file": self._files + 1, "chain": chain}
         # The line before may have counted under another key, and counts under this one now.
         prev = FIRST_PREV if self._last is None else digest(self._last, keys.chain)
-        line = chained(self.number + 1, prev, body({**own, **self._about, **pseudonyms}))
+        line = chained(self.number + 1, prev, as_json({**own, **self._about, **pseudonyms}))
         try:
             self._append(file, [line])
             if self._syncs:
@@ -165,7 +165,7 @@ class Journal:
             if self._looks_always or moment >= self._look_at:
                 self._look_at = moment + _LOOK_S
                 file.check()
-            file.append(b"".join([line + b"\n" for line in lines]))
+            file.append(b"\n".join([*lines, b""]))
         except FileMovedError:
             self._let_go()
             raise

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from keyproviders import Key, KeyProviderError, KeyRing, redact_frames
 
+from ..events.pseudonyms import opened_ring
 from .journal import Keys
 
-__all__ = ["LineKeys", "opened_ring"]
-
-
-@redact_frames
-def opened_ring(given: object, argument: str) -> tuple[KeyRing | None, bool]:
-    """A ring, or that of a URL, or None; and whether it was made here, and so is to be closed here."""
-    if given is None or isinstance(given, KeyRing):
-        return given, False
-    if isinstance(given, str):
-        return KeyRing.from_url(given), True
-    raise TypeError(f"{argument} must be a KeyRing, a URL or None, not {type(given).__name__}")
+__all__ = ["LineKeys"]
 
 
 class LineKeys:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import datetime, timezone
 from math import isfinite
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from keyproviders import KeyEvent
 
 from ..events.pseudonyms import pseudonym
-from ..events.shapes import ItemCount, KeysetEvent, SessionEvent
+from ..events.shapes import KeysetEvent, SessionEvent
+from .chain import as_json
+from .session_lines import as_text, session_line
 
 if TYPE_CHECKING:
     from keyproviders import Key
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from ..maintenance.reports import Report
     from ..maintenance.run_event import RunEvent
 
-__all__ = ["Line", "NameSession", "as_text", "is_known", "now", "session_names"]
+__all__ = ["Line", "NameSession", "is_known", "now", "session_names"]
 
 #: Gives what a session is called in the log; None for nothing.
 NameSession = Callable[[str], "str | None"]
@@ -31,11 +33,6 @@ _OF_A_REPORT = (
     "already", "moved", "plaintext", "upstream", "erased", "sessions", "named", "active_kid", "proven", "export",
     "report", "required_free", "not_free", "incomplete", "not_reached",
 )  # fmt: skip
-
-
-#: So many kids and outcomes stand in a line; what is beyond them stands under the kid "other".
-_MOST_USES = 256
-_PROVEN = ("sealed", "ok", "expired")
 
 
 class Line:
@@ -65,15 +62,17 @@ class Line:
             fields.pop(name, None)
         return {**fields, **self.more}
 
+    def said(self, name_session: NameSession) -> str:
+        """The same as JSON."""
+        event = self.event
+        if type(event) is SessionEvent and not (self.more or self.without):  # as most are
+            return session_line(event, name_session(event.session))
+        return as_json(self.fields(name_session))
+
 
 def now() -> str:
     """The time, as lines have it."""
     return as_text(datetime.now(timezone.utc))
-
-
-def as_text(moment: datetime) -> str:
-    """A moment in UTC, always with microseconds."""
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def session_names(how: str, key: Key | None) -> NameSession:
@@ -95,43 +94,12 @@ def _is_run(event: object) -> bool:
 
 def _fields_of(event: Any, name_session: NameSession) -> dict[str, Any]:
     if isinstance(event, SessionEvent):
-        return _session(event, name_session)
+        return dict(json.loads(session_line(event, name_session(event.session))))
     if isinstance(event, KeysetEvent):
         return _present(_all_of("keyset", event))
     if isinstance(event, KeyEvent):
         return _present(_all_of("key", event))
     return _run(event, name_session)
-
-
-def _session(event: SessionEvent, name_session: NameSession) -> dict[str, Any]:
-    return _present(
-        {
-            "event": "session",
-            "at": as_text(event.at),
-            "sequence": event.sequence,
-            "operation": event.operation,
-            "session": name_session(event.session),
-            "store": event.store,
-            "uses": _uses(event.uses),
-            "refused": event.refused,
-            "removed": event.removed,
-            "findings": [one._asdict() for one in event.findings],
-            "error": event.error,
-            "took_s": _took(event),
-            "context": dict(event.context),
-        }
-    )
-
-
-def _uses(uses: Sequence[ItemCount]) -> list[dict[str, Any]]:
-    """By kid and outcome. Whoever writes to the store can make up kids, and what was proven comes before those."""
-    if len(uses) > _MOST_USES:
-        uses = sorted(uses, key=lambda use: use.outcome not in _PROVEN)
-        others: Counter[str] = Counter()
-        for use in uses[_MOST_USES:]:
-            others[use.outcome] += use.items
-        uses = [*uses[:_MOST_USES], *(ItemCount("other", outcome, items) for outcome, items in others.items())]
-    return [use._asdict() for use in uses]
 
 
 def _run(event: RunEvent, name_session: NameSession) -> dict[str, Any]:

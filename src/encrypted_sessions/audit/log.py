@@ -91,7 +91,7 @@ class AuditLog(Recorder):
         sync: Literal["second", "always", "never"] = "second",
     ) -> None:
         self._session_ids = _choice(session_ids, "session_ids", _SESSION_IDS)
-        self._refuse = _choice(on_failure, "on_failure", _ON_FAILURE) == "refuse"
+        self._refuse: bool = _choice(on_failure, "on_failure", _ON_FAILURE) == "refuse"
         self._sync = _choice(sync, "sync", _SYNC)
         if type(rotate_bytes) is not int:
             raise TypeError(f"rotate_bytes must be an int, not {type(rotate_bytes).__name__}")
@@ -146,6 +146,11 @@ class AuditLog(Recorder):
     # -- The hook ---------------------------------------------------------------------------------
 
     @property
+    def asks(self) -> bool:
+        """Whether it takes note of what is to be done."""
+        return self._refuse
+
+    @property
     def refuses(self) -> bool:  # type: ignore[override]  # it changes
         """Whether callers have to wait: with "refuse", and if an earlier line is not written yet.
 
@@ -155,15 +160,14 @@ class AuditLog(Recorder):
 
     def __call__(self, event: Any) -> None:
         """Write an event, which nobody waits for."""
-        if is_known(event) and not self._is_begun(event):
-            self._asked.discard(getattr(event, "sequence", 0))
+        if is_known(event):
             self._writer.bring(Line(event))
 
     def before(self, event: Any) -> Future[None]:
-        """Write what is about to be done. With "continue", that is written only for commands."""
-        is_command = hasattr(event, "phase")
-        if not is_known(event) or not (self._refuse or is_command):
+        """Write what is about to be done."""
+        if not (self._refuse and is_known(event)):
             return _done()
+        is_command = hasattr(event, "phase")
         self._asked.add(event.sequence)
         answer = self._brought(event, {} if is_command else {"event": "intent"}, without=_NOT_YET)
         answer.add_done_callback(partial(self._forget_refused, event.sequence))

@@ -7,7 +7,6 @@ import os
 import queue
 import threading
 import time
-from contextlib import suppress
 from enum import Enum
 
 from .lines import Line
@@ -137,30 +136,37 @@ class Writer:
 
     def _turn(self) -> _Word | None:
         """Wait for lines or for what is due, and see to it; what the thread was told then."""
-        entries: list[Line | _Word] = []
-        with suppress(queue.Empty):
-            entries.append(self._queue.get(timeout=max(0.0, self._writing.due_at - time.monotonic())))
-            while not self._queue.empty() and isinstance(entries[-1], Line) and len(entries) < _MOST_AT_ONCE:
-                entries.append(self._queue.get_nowait())
-        lines = [entry for entry in entries if isinstance(entry, Line)]
+        lines: list[Line] = []
+        told: _Word | None = None
+        due_at = self._writing.due_at
+        try:
+            entry = self._queue.get(timeout=max(0.0, due_at - time.monotonic()))
+            while isinstance(entry, Line):
+                lines.append(entry)
+                if len(lines) == _MOST_AT_ONCE or self._queue.empty():
+                    break
+                entry = self._queue.get_nowait()
+            else:
+                told = entry
+        except queue.Empty:
+            pass
         failed: list[tuple[Line, str]] = []
-        told = entries[-1] if len(lines) < len(entries) else None
         try:
             if lines:
                 self._writing.take(lines)
-            self._writing.do_what_is_due(is_end=told is _Word.END)
+            if told is _Word.END or time.monotonic() >= due_at:  # what these lines made due comes later
+                self._writing.do_what_is_due(is_end=told is _Word.END)
         except Exception as error:
             # Not a line's doing, so not told as one; and nobody may wait for ever.
             logger.exception("the audit log failed")
             self._writing.lose(len(lines), words(error))
             failed = [(line, words(error)) for line in lines]
-        with self._lock:
-            self._done += len(lines)
+        self._done += len(lines)  # nobody else counts here
         # Only now: who goes on finds that nothing waits.
         self._writing.let_go()
         for line, problem in failed:
             end(line, problem)
-        return told if isinstance(told, _Word) else None
+        return told
 
 
 def _join(thread: threading.Thread) -> None:

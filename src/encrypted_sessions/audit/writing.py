@@ -12,7 +12,7 @@ from contextlib import suppress
 from keyproviders import KeyProviderError
 
 from .answer import audit_failure
-from .chain import body
+from .chain import as_json
 from .floods import FOLD_S, Floods
 from .journal import Journal, Keys
 from .line_keys import LineKeys
@@ -44,6 +44,7 @@ class Writing:
         self._journal = journal
         self._keys = keys
         self._session_ids = session_ids
+        self._keyless = None if keys.are_needed else (Keys(None, None), session_names(session_ids, None))
         self._folds = folds
         self._floods = Floods()
         self._owed: list[Line] = []
@@ -66,63 +67,70 @@ class Writing:
 
     def take(self, lines: Sequence[Line]) -> None:
         """Write these, but for those that are folded."""
-        left = []
-        for line in lines:
-            if self._is_refusal(line) and self._floods.fold(line.event):
-                self._ended.append((line, ""))
-            else:
-                left.append(line)
-        if self._floods and self._fold_at == _NEVER:
-            self._fold_at = time.monotonic() + FOLD_S
+        left = lines
+        if self._folds:
+            left = [line for line in lines if not getattr(line.event, "refused", 0) or not self._is_folded(line)]
         if left:
             self._write(left)
 
-    def _is_refusal(self, line: Line) -> bool:
-        return self._folds and not line.more and bool(getattr(line.event, "refused", 0))
+    def _is_folded(self, refusal: Line) -> bool:
+        if refusal.more:  # it tells of several
+            return False
+        if self._fold_at == _NEVER:
+            self._fold_at = time.monotonic() + FOLD_S
+        if not self._floods.fold(refusal.event):
+            return False
+        self._ended.append((refusal, ""))
+        return True
 
     def _write(self, lines: Sequence[Line]) -> None:
         """Write what is owed, then these. What cannot be written fails."""
-        with self._lock:
-            lost, since = self._lost, self._lost_since
-        told = [Line(None, {"event": "lost", "at": now(), "lines": lost, "since": since})] if lost else []
-        every = [*self._owed, *told, *lines]
+        lost, told = self._lost, []
+        if lost:
+            with self._lock:
+                lost, since = self._lost, self._lost_since
+            told = [Line(None, {"event": "lost", "at": now(), "lines": lost, "since": since})]
+        every = [*self._owed, *told, *lines] if lost or self._owed else lines
         written, problem = 0, ""
         try:
             while written < len(every):
-                keys = self._keys_now()
-                name = session_names(self._session_ids, keys.pseudonyms)
-                written += self._journal.write([_body(line, name) for line in every[written:]], keys)
+                keys, name = self._keyless or self._keyed()
+                said = [_said(line, name) for line in every[written:]]
+                written += self._journal.write(said, keys)
         except (OSError, _NoKeyError) as error:
             problem = words(error)
         if written >= len(self._owed) + len(told) and lost:
             with self._lock:
                 self._lost -= lost
             logger.info("the audit log can be written again")
-        self._ended += [(line, "") for line in every[:written]]
+        if self._sync_at == _NEVER and not self._journal.is_synced:
+            self._sync_at = time.monotonic() + _SYNC_S
+        self._ended += [(line, "") for line in every[:written] if line.future is not None]
+        if every is lines and not problem:
+            return
         failed = every[max(written, len(self._owed) + len(told)) :]
         self._owed = self._owed[written:]
-        if not self._journal.is_synced and self._sync_at == _NEVER:
-            self._sync_at = time.monotonic() + _SYNC_S
         if problem:
             self._ended += [(line, problem) for line in failed]
             self.lose(len(failed), problem)
 
-    def _keys_now(self) -> Keys:
-        if not self._keys.are_needed:
-            return Keys(None, None)
+    def _keyed(self) -> tuple[Keys, NameSession]:
+        """The keys of now, which are held nowhere, and how sessions are named by them."""
         if time.monotonic() < self._keys_at:
             raise _NoKeyError("its keys were not available a moment ago")
         try:
-            return self._keys.now(self._journal.kids)
+            keys = self._keys.now(self._journal.kids)
         except KeyProviderError as error:
             self._keys_at = time.monotonic() + _KEYS_REST_S
             raise _NoKeyError(f"no key could be fetched: {error}") from None
+        return keys, session_names(self._session_ids, keys.pseudonyms)
 
     def let_go(self) -> None:
         """Tell those who wait what became of their lines."""
-        ended, self._ended = self._ended, []
-        for line, problem in ended:
-            end(line, problem)
+        if self._ended:
+            ended, self._ended = self._ended, []
+            for line, problem in ended:
+                end(line, problem)
 
     def lose(self, lines: int, problem: str) -> None:
         """Count lines as lost, and tell it once a minute."""
@@ -187,12 +195,12 @@ class Writing:
         )
 
 
-def _body(line: Line, name_session: NameSession) -> bytes:
+def _said(line: Line, name_session: NameSession) -> str:
     try:
-        return body(line.fields(name_session))
+        return line.said(name_session)
     except (AttributeError, TypeError, ValueError):
         logger.exception("the audit log cannot represent a %s exactly", type(line.event).__name__)
-        return body({"event": "unknown", "at": now(), "class": type(line.event).__name__})
+        return as_json({"event": "unknown", "at": now(), "class": type(line.event).__name__})
 
 
 def end(line: Line, problem: str) -> None:

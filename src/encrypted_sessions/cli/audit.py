@@ -21,7 +21,7 @@ def begin_audit(context: typer.Context, folder: str | None, *, refuse: bool) -> 
             raise wrong_use("goes with --audit-log, or ENCRYPTED_SESSIONS_AUDIT_LOG", "--audit-refuse")
         return
     from ..audit import AuditLog  # noqa: PLC0415 - loads keys and events, which few commands need
-    from ..events.hooks import observe  # noqa: PLC0415 - likewise
+    from ..events.observing import observe  # noqa: PLC0415 - likewise
 
     def opened(where: str) -> AuditLog:
         return AuditLog(where, on_failure="refuse" if refuse else "continue")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import typer
 from typing_extensions import Self
@@ -12,6 +12,9 @@ from ..errors import AuditFailedError
 from ..events.listening import LISTENING
 from .errors import failed
 from .exit_codes import FAILED
+
+if TYPE_CHECKING:
+    from ..events.keysets import KeysetRun
 
 __all__ = ["KeysetCommand"]
 
@@ -27,22 +30,20 @@ class KeysetCommand:
         self.key = key
         self._command = command
         self._reason = reason
-        self._place: str | None = None
+        self._run: KeysetRun | None = None
         self._error: str | None = None
-        self._sequence = 0
-        self._began = 0.0
 
     def __enter__(self) -> Self:
         return self
 
     def begin(self, place: str) -> None:
         """Tell the start, unless it was told. Raises what keeps a recorder from taking note."""
-        if not LISTENING.hooks or self._place is not None:
+        if not LISTENING.hooks or self._run is not None:
             return
-        from ..events.hooks import next_sequence, tell_start_sync  # noqa: PLC0415 - nobody listens mostly
+        from ..events.keysets import KeysetRun  # noqa: PLC0415 - nobody listens mostly
 
-        self._place, self._sequence, self._began = place, next_sequence(), time.perf_counter()
-        tell_start_sync(LISTENING.hooks, self._event("start"))
+        self._run = KeysetRun(self._command, place, self.key, self._reason)
+        self._run.start()
 
     def failed(self, error: BaseException) -> None:
         """What went wrong, before it becomes words and an exit code."""
@@ -51,42 +52,17 @@ class KeysetCommand:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._place is None:
+        if self._run is None:
             return
-        from ..events.hooks import tell_failure_sync, tell_sync  # noqa: PLC0415 - as above
-
         if self._error is None and error is not None:
             # What ends a command in words of its own is a refusal.
             is_refusal = isinstance(error, typer.Exit) and error.exit_code == FAILED
             self._error = "KeysetRefusedError" if is_refusal else type(error).__name__
         try:
-            if error is None:
-                tell_sync(LISTENING.hooks, self._event("end"))
-            else:
-                tell_failure_sync(LISTENING.hooks, self._event("end"), error)
+            self._run.end(self.key, error, self._error)
         except AuditFailedError as refusal:
             problem = str(refusal)
         else:
             return
         if self._error != "AuditFailedError":  # else it was said already
             raise failed(problem)
-
-    def _event(self, phase: str) -> object:
-        from datetime import datetime, timezone  # noqa: PLC0415 - as above
-
-        from ..events.context import context_now  # noqa: PLC0415 - as above
-        from ..events.shapes import KeysetEvent  # noqa: PLC0415 - as above
-
-        is_start = phase == "start"
-        return KeysetEvent(
-            datetime.now(timezone.utc),
-            self._sequence,
-            self._command,
-            "start" if is_start else "end",
-            self._place or "",
-            self.key,
-            self._reason,
-            None if is_start else self._error,
-            0.0 if is_start else time.perf_counter() - self._began,
-            context_now(),
-        )

@@ -13,28 +13,25 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future
 from inspect import iscoroutinefunction
 from types import CoroutineType, TracebackType
 from typing import Any
 
-from keyproviders import redact_frames
-
-from .listening import LISTENING, Hook
+from .listening import Hook
 
 __all__ = [
     "Recorder",
     "ask",
     "ask_sync",
+    "call_hook",
     "checked_hook",
     "next_sequence",
-    "observe",
     "recorders",
     "tell",
     "tell_failure",
     "tell_failure_sync",
-    "tell_plainly",
     "tell_start",
     "tell_start_sync",
     "tell_sync",
@@ -55,16 +52,21 @@ class Recorder:
     """A hook that may refuse: nothing is done of which it could not take note before.
 
     While `refuses` is false, it is called as any other hook. While it is true, it is called with the events of
-    keys alone. Of an operation that changes something, and of each command, `before` is told first, and then
-    `after`, with one `sequence`; of an operation that reads, `after` alone. Both are waited for; what they raise is
-    raised: by `before` in the place of the operation, by `after` in the place of its result. An operation that
-    was refused, or failed, is told to `after` too.
+    keys alone. Of an operation that changes something, and of each command, `before` is told first where it `asks`,
+    and then `after`, with one `sequence`; of an operation that reads, `after` alone. Both are waited for; what they
+    raise is raised: by `before` in the place of the operation, by `after` in the place of its result. An operation
+    that was refused, or failed, is told to `after` too.
 
     Futures may be done at once, or later and in any thread.
     """
 
-    #: Whether it is asked.
+    #: Whether it is waited for, and asked.
     refuses: bool = True
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is told before. One that is not may still be waited for afterwards."""
+        return self.refuses
 
     # Not abstract: `isinstance` of a class with an ABC's type takes as long as all else of an event together.
 
@@ -90,75 +92,6 @@ def checked_hook(value: object, argument: str = "on_event") -> Hook:
     if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004 - an object
         raise TypeError(f"{argument} must be a plain function: a coroutine function would not be awaited")
     return value
-
-
-@redact_frames
-def observe(hook: Hook) -> Callable[[], None]:
-    """Call a hook with every event of this process from now on, in whichever thread or event loop.
-
-    Events are a `SessionEvent` for each operation of a session, a `RunEvent` for the start and the end of each run of
-    maintenance, a `KeysetEvent` for the start and the end of each command `keys`, and a `KeyEvent` for what happens
-    to the keys of each ring. Later releases may add others: a hook must ignore events that it does not know.
-
-    It is called in the task or thread that caused the event, without a lock, so it must be quick. Its errors are
-    logged, once a minute, and have no other effect. A hook that is given twice, or is also a session's `on_event`, is
-    called once per event.
-
-    Args:
-        hook: Called with each event. It must not be a coroutine function.
-
-    Returns:
-        A function without arguments that ends this. Calling it again does nothing.
-
-    Raises:
-        TypeError: The hook is not callable, or is a coroutine function.
-    """
-    from keyproviders import observe as observe_rings  # noqa: PLC0415 - loads the ring, which shapes need not
-
-    checked_hook(hook, "hook")
-    with _lock:
-        _observed.append(hook)
-        LISTENING.hooks = _unique(_observed)
-        LISTENING.is_on = True
-    stop_rings = observe_rings(_KeyEvents(hook))
-    once = threading.Lock()
-
-    def stop() -> None:
-        if not once.acquire(blocking=False):
-            return
-        stop_rings()
-        with _lock:
-            _observed.remove(hook)
-            LISTENING.hooks = _unique(_observed)
-
-    return stop
-
-
-_observed: list[Hook] = []
-
-
-def _unique(hooks: Sequence[Hook]) -> tuple[Hook, ...]:
-    found: list[Hook] = []
-    for hook in hooks:
-        if hook not in found:
-            found.append(hook)
-    return tuple(found)
-
-
-class _KeyEvents:
-    """Hands the events of rings to a hook, as all others are. It equals that hook, so that a ring tells it once."""
-
-    def __init__(self, hook: Hook) -> None:
-        self._hook = hook
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self._hook == (other._hook if isinstance(other, _KeyEvents) else other))
-
-    def __hash__(self) -> int:
-        return hash(self._hook)
-
-    def __call__(self, event: Any) -> None:
-        _call(self._hook, event)
 
 
 def next_sequence() -> int:
@@ -194,13 +127,13 @@ def ask_sync(hooks: Iterable[Hook], event: Any) -> None:
 async def tell_start(hooks: Iterable[Hook], event: Any) -> None:
     """The same for an event of a start, which all others are told of too."""
     await ask(hooks, event)
-    _told(_others(hooks), event)
+    await tell(_others(hooks), event)
 
 
 def tell_start_sync(hooks: Iterable[Hook], event: Any) -> None:
     """The same without an event loop."""
     ask_sync(hooks, event)
-    _told(_others(hooks), event)
+    tell_sync(_others(hooks), event)
 
 
 # After.
@@ -216,12 +149,6 @@ def tell_sync(hooks: Iterable[Hook], event: Any) -> None:
     """The same without an event loop."""
     for answer in _told(hooks, event):
         answer.result()
-
-
-def tell_plainly(hooks: Iterable[Hook], event: Any) -> None:
-    """Tell hooks of which none is a recorder that refuses."""
-    for hook in hooks:
-        _call(hook, event)
 
 
 async def tell_failure(hooks: Iterable[Hook], event: Any, error: BaseException) -> None:
@@ -256,13 +183,13 @@ def _told(hooks: Iterable[Hook], event: Any) -> list[Future[None]]:
         if isinstance(hook, Recorder) and hook.refuses:
             answers.append(hook.after(event))
         else:
-            _call(hook, event)
+            call_hook(hook, event)
     return answers
 
 
 def recorders(hooks: Iterable[Hook]) -> list[Recorder]:
     """Those of the hooks that are asked."""
-    return [hook for hook in hooks if isinstance(hook, Recorder) and hook.refuses]
+    return [hook for hook in hooks if isinstance(hook, Recorder) and hook.asks]
 
 
 def _others(hooks: Iterable[Hook]) -> list[Hook]:
@@ -271,14 +198,17 @@ def _others(hooks: Iterable[Hook]) -> list[Hook]:
 
 
 async def _wait(answer: Future[None]) -> None:
+    if answer.done():
+        return answer.result()
     # A caller that is cancelled must not take back a line that waits to be written.
-    await asyncio.shield(asyncio.wrap_future(answer))
+    return await asyncio.shield(asyncio.wrap_future(answer))
 
 
 # Hooks that fail.
 
 
-def _call(hook: Hook, event: Any) -> None:
+def call_hook(hook: Hook, event: Any) -> None:
+    """Tell one hook. What it raises ends in the log."""
     try:
         given = hook(event)
     except Exception as error:  # noqa: BLE001 - whatever somebody's function raises

@@ -11,7 +11,7 @@ from ..core.kids import shown_kid
 from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding
 from .beginnings import tell_beginning
 from .context import context_now
-from .hooks import ask, next_sequence, recorders, tell, tell_failure, tell_plainly
+from .hooks import ask, next_sequence, recorders, tell, tell_failure
 from .listening import LISTENING, Hook, Judged, current
 from .shapes import ItemCount, SessionEvent
 
@@ -122,11 +122,7 @@ class Operation:
     async def end(self) -> None:
         """Tell what it did. Raises what keeps a recorder from taking note."""
         self.ended = True
-        event = self._event(None)
-        if self._recorders:
-            await tell(self._hooks, event)
-        else:
-            tell_plainly(self._hooks, event)
+        await tell(self._hooks, self._event(None))
 
     async def fail(self, error: BaseException) -> None:
         """Tell what it did until `error` was raised. Raises what keeps a recorder from taking note."""

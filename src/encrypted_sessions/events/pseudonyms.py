@@ -36,10 +36,10 @@ def checked_session_ids(session_ids: object, pseudonym_keys: object) -> SessionI
 
 
 @redact_frames
-def opened_ring(given: object, argument: str) -> tuple[KeyRing, bool]:
-    """A ring, or one over a URL; and whether it was made here, so that it is to be closed here."""
-    if isinstance(given, KeyRing):
+def opened_ring(given: object, argument: str) -> tuple[KeyRing | None, bool]:
+    """A ring, or one over a URL, or None; and whether it was made here, so that it is to be closed here."""
+    if given is None or isinstance(given, KeyRing):
         return given, False
     if isinstance(given, str):
         return KeyRing.from_url(given), True
-    raise TypeError(f"{argument} must be a KeyRing or a URL, not {type(given).__name__}")
+    raise TypeError(f"{argument} must be a KeyRing, a URL or None, not {type(given).__name__}")

@@ -65,12 +65,14 @@ class SessionEvent(NamedTuple):
 
 
 class KeysetEvent(NamedTuple):
-    """The start, or the end, of a command `encrypted-sessions keys …`. Both carry one `sequence`.
+    """The start, or the end, of a command `encrypted-sessions keys …`, or of a change by `KeysetManager`.
+
+    Both carry one `sequence`.
 
     Attributes:
         at: When it was reported, in UTC.
         sequence: Its number in this process.
-        command: The command's name, such as "rotate".
+        command: The name of the command, or of the method, such as "rotate".
         phase: "start" or "end".
         place: What wraps the keys, and where they are stored.
         key: The name of the key that it is about; at the end also that of a new key. None if it is about all keys.

@@ -126,10 +126,6 @@ class TimeSlice:
         """Whether the slice is used up."""
         return perf_counter() > self.ends_at
 
-    def begin(self) -> None:
-        """Start a new slice: other tasks have just run."""
-        self.ends_at = perf_counter() + _SLICE_S
-
     def never_ends(self) -> None:
         """Keep the event loop, for what is little work."""
         self.ends_at = inf

@@ -17,7 +17,7 @@ from opentelemetry.trace import TracerProvider
 from keyproviders import KeyRing, observe_calls, redact_frames
 
 from ..events.beginnings import observe_beginnings
-from ..events.hooks import observe
+from ..events.observing import observe
 from ..events.pseudonyms import SessionIds, checked_session_ids
 from .bounds import RingNames
 from .gauges import Gauges

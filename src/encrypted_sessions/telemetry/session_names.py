@@ -24,10 +24,7 @@ class SessionNames:
 
     def __init__(self, session_ids: SessionIds, pseudonym_keys: KeyRing | str | None) -> None:
         self._plain = session_ids == "plain"
-        self._ring: KeyRing | None = None
-        self._close_ring = False
-        if pseudonym_keys is not None:
-            self._ring, self._close_ring = opened_ring(pseudonym_keys, "pseudonym_keys")
+        self._ring, self._close_ring = opened_ring(pseudonym_keys, "pseudonym_keys")
         self._kid: str | None = None
         self._ask_at = float("-inf")
 

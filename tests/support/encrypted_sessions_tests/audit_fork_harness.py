@@ -5,6 +5,7 @@ As in `session_fork_harness`.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
@@ -44,6 +45,9 @@ async def be_killed(child: Child, folder: str) -> None:
     async with open_store(child.place, f"child-{child.number}") as store:
         session = EncryptedSession.wrap(store, child.ring(), ttl=None)
         await session.read(1)
+        # A disk with much to do takes longer to begin a file than for all that follows.
+        while log.refuses:  # noqa: ASYNC110 - nothing tells when a line is written
+            await asyncio.sleep(0.001)
         child.log("began", os.getpid(), sync=False)
         child.wait_for_start()
         number = 0
