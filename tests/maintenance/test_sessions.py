@@ -73,7 +73,7 @@ def test_no_such_session_is_said_and_nothing_a_terminal_obeys_is_printed(file: S
     shown = run(file, None, "sessions", "--limit", "1").stdout
     assert "\x1b" not in shown
     assert "'\\x1b[2J'" in shown
-    assert "nothing was opened" in " ".join(shown.split())
+    assert "no row was opened" in " ".join(shown.split())
 
 
 @pytest.mark.parametrize(
