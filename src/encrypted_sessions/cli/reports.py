@@ -348,9 +348,9 @@ def _groups(groups: Sequence[Group]) -> list[str]:
     if len(lines) == len(cells) + 1:
         return lines
     first = 1 if len({group.version for group in groups} - {None}) > 1 else 2
-    heads = (heads[0], *heads[first:5], "oldest", "newest", "size")
+    shorter = (heads[0], *heads[first:5], "oldest", "newest", "size")
     cells = [(cell[0], *cell[first:5], cell[5][:_DAY], cell[6][:_DAY], cell[7]) for cell in cells]
-    return table(heads, cells, right=(4 - first, 5 - first, 8 - first))
+    return table(shorter, cells, right=(4 - first, 5 - first, 8 - first))
 
 
 def _keys(keys: Sequence[KeyUse], free_now: Sequence[str]) -> list[str]:
