@@ -15,7 +15,7 @@ _SHOWN = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 _IN_HTML = re.compile(r'(?:src|srcset)="([^"]+\.(?:png|svg))"')
 
 PICTURES = ROOT / "docs" / "pictures"
-MOST_BYTES = 600 * 1024
+MOST_BYTES = 800 * 1024
 
 
 def pictures_of(path: Path) -> Iterator[tuple[Path, str]]:

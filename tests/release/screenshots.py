@@ -66,7 +66,9 @@ PICTURES: Mapping[str, _Look] = {
     "inventory-1120-light.png": _Look(1120),
     "inventory-1120-dark.png": _Look(1120, is_dark=True),
     "inventory-800-light.png": _Look(800),
+    "inventory-800-dark.png": _Look(800, is_dark=True),
     "inventory-400-light.png": _Look(400),
+    "inventory-400-dark.png": _Look(400, is_dark=True),
     "inventory-print.png": _Look(718, on_paper=True),  # what lies between the margins of A4
 }
 
