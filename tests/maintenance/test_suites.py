@@ -208,9 +208,9 @@ def _suites_of_0_1_0(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forms = tuple(form for form in envelope._COMMON_FORMS if form[-1].version == 1)
     monkeypatch.setattr(envelope, "_COMMON_FORMS", forms)
     monkeypatch.setattr(envelope, "SUITES", {1: envelope.SUITES[1]})
-    envelope._read_label.cache_clear()
+    envelope.read_label.cache_clear()
     yield
-    envelope._read_label.cache_clear()
+    envelope.read_label.cache_clear()
 
 
 @pytest.mark.usefixtures("_suites_of_0_1_0")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -44,3 +46,24 @@ async def test_a_single_call_over_a_file_makes_no_task_and_a_timer_for_all_of_th
     assert tasks == []
     assert len(timers) <= 1
     store.close()
+
+
+@pytest.mark.parametrize("on_the_class", [False, True], ids=["on the session", "on the class"])
+async def test_who_put_another_add_items_in_place_is_called(
+    on_the_class: bool, sealer: Sealer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    really, heard = SQLiteSession.add_items, list[int]()
+
+    async def counted(store: SQLiteSession, items: list[Any]) -> None:
+        heard.append(len(items))
+        await really(store, items)
+
+    with contextlib.closing(SQLiteSession(SESSION, tmp_path / "a.db")) as store:
+        session = EncryptedSession.wrap(store, sealer.ring, ttl=TTL)
+        if on_the_class:
+            monkeypatch.setattr(SQLiteSession, "add_items", counted)
+        else:
+            monkeypatch.setattr(store, "add_items", functools.partial(counted, store))
+        await session.add_items([message("one"), message("two")])
+        assert heard == [2]
+        assert await session.get_items() == [message("one"), message("two")]

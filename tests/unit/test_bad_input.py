@@ -304,6 +304,7 @@ def wrong_rings() -> list[Wrong]:
         (lambda: encrypted_sessions.observe("print"), TypeError, ["hook", "callable", "str"]),  # type: ignore[arg-type]
         (lambda: keyproviders.observe(asyncio.sleep), TypeError, ["hook", "plain function"]),
         (lambda: keyproviders.observe_calls("print"), TypeError, ["hook", "callable", "str"]),  # type: ignore[arg-type]
+        (lambda: keyproviders.observe_keysets("print"), TypeError, ["hook", "callable", "str"]),  # type: ignore[arg-type]
         (lambda: encrypted_sessions.audit_context(actor=5), TypeError, ["actor", "str", "int"]),  # type: ignore[arg-type]
         (lambda: encrypted_sessions.audit_context(actor="a" * 257), ValueError, ["actor", "257", "256"]),
         (lambda: KeyRing(good, clock=5), TypeError, ["clock", "callable", "int"]),

@@ -64,10 +64,19 @@ class SQLiteRows(SQLiteSessionRows):
         return self
 
     def add_items(self, items: list[Any]) -> Awaitable[None]:
-        """As the session's own."""
-        if not items:
-            return self._session.add_items(items)  # which looks whether it is closed
+        """As the session's own, which is called if it was replaced, for example by an instrumentation."""
+        if not items or self._is_replaced():  # without items, it looks whether it is closed
+            return self._session.add_items(items)
         return in_thread(self._add, items)
+
+    def _is_replaced(self) -> bool:
+        session = self._session
+        method = type(session).add_items
+        return (
+            "add_items" in vars(session)
+            or hasattr(method, "__wrapped__")
+            or method.__module__ != type(session).__module__
+        )
 
     def _add(self, items: list[Any]) -> None:
         with self._session._write_connection() as connection:
