@@ -528,6 +528,7 @@ GIVEN_OUT = {
     "HistoryChangedError",
     "ItemCount",
     "KeyEvent",
+    "KeysetCall",
     "KeysetEvent",
     "InsecurePermissionsWarning",
     "LongSessionIdWarning",
