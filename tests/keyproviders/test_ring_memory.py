@@ -34,4 +34,4 @@ async def test_a_key_that_is_held_takes_less_than_half_a_kilobyte() -> None:
         finally:
             tracemalloc.stop()
         assert len(ring.health().held) == _KEYS
-    assert held / _KEYS < 480
+    assert held / _KEYS < 512  # on Python 3.10, whose objects are the largest, 502
