@@ -185,3 +185,24 @@ async def test_who_is_cancelled_while_others_go_along_takes_nothing_from_them(
 
 def as_text(item: Any) -> str:
     return texts([item])[0]
+
+
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
+async def test_pops_that_are_cancelled_together_put_their_items_back_in_order(place: StoreLocation, sealer: Sealer):
+    names = [str(number) for number in range(6)]
+    for turns_of_the_loop in range(9):
+        await write_rows(place, SESSION, [sealer.ok(name) for name in names])
+        async with sealer.session(place) as session:
+            await asyncio.gather(*(session.get_items(1) for _ in range(5)))  # connections are there
+            pops = [asyncio.create_task(session.pop_item()) for _ in range(5)]
+            await pops[0]
+            for _ in range(turns_of_the_loop):
+                await asyncio.sleep(0)
+            for pop in pops:
+                pop.cancel()
+            given = await asyncio.gather(*pops, return_exceptions=True)
+            popped = texts([item for item in given if isinstance(item, dict)])
+            left = texts(await session.get_items())
+            assert left == sorted(left)
+            assert sorted(popped + left) == names
+            await session.clear_session()

@@ -68,3 +68,29 @@ def test_a_loop_that_was_closed_is_let_go():
     loop = asyncio.run(use())
     gc.collect()
     assert loop() is None
+
+
+def test_a_loop_that_was_closed_while_something_waits_is_let_go_when_another_one_has_a_bound():
+    async def use() -> None:
+        waited = asyncio.get_running_loop().create_future()
+        deadlines().add(waited.cancel, 3600)
+
+    ended = asyncio.new_event_loop()
+    ended.run_until_complete(use())
+    ended.close()
+    gone = weakref.ref(ended)
+    del ended
+    asyncio.run(use())
+    gc.collect()
+    assert gone() is None
+
+
+async def test_one_that_raises_leaves_the_others_their_bounds():
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    done = asyncio.Event()
+    limits = deadlines()
+    limits.add(lambda: 1 / 0, 0.01)
+    limits.add(done.set, 0.03)
+    await asyncio.wait_for(done.wait(), 5)
+    assert [type(one) for one in raised] == [ZeroDivisionError]

@@ -179,3 +179,14 @@ async def test_who_is_cancelled_as_it_may_go_along_leaves():
 def end_at_once(end: asyncio.Event) -> asyncio.Event:
     end.set()
     return end
+
+
+async def test_who_gave_up_is_forgotten_while_the_turn_lasts(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(turns, "_LONGEST_WAIT_S", 0.001)
+    poppers, ends = Poppers(), asyncio.Event()
+    first = await poppers.start("first", ends)
+    others = [await poppers.start(str(number), ends) for number in range(5)]
+    await until(lambda: poppers.inside == 6)
+    assert poppers.turn.waiting() == 0
+    ends.set()
+    await asyncio.gather(first, *others)

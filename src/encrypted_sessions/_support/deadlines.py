@@ -45,11 +45,13 @@ class Deadlines:
         self._fires_at = None
         loop = asyncio.get_running_loop()
         now = max(moment, loop.time())  # a loop may be early by the grain of its clock
-        for callback in [callback for callback, due in self._moments.items() if due <= now]:
-            del self._moments[callback]
-            callback()
-        if self._moments and self._fires_at is None:
-            self._set(loop, min(self._moments.values()))
+        try:
+            for callback in [callback for callback, due in self._moments.items() if due <= now]:
+                if self._moments.pop(callback, None) is not None:
+                    callback()
+        finally:  # also where one raises: the others are still waited for
+            if self._moments and self._fires_at is None:
+                self._set(loop, min(self._moments.values()))
 
 
 _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines] = WeakKeyDictionary()
@@ -60,5 +62,7 @@ def deadlines() -> Deadlines:
     loop = asyncio.get_running_loop()
     found = _of_loops.get(loop)
     if found is None:
+        for ended in [one for one in list(_of_loops) if one.is_closed()]:  # what was waited for there holds its loop
+            _of_loops.pop(ended, None)
         found = _of_loops[loop] = Deadlines()
     return found

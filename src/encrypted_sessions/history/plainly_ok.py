@@ -48,8 +48,7 @@ class ReadingClassifier(Classifier[Row]):
         """
         found: list[Any] = [None] * len(rows)
         new = await self._open(rows, found)
-        if new:
-            await self._meet(new)
+        if new and await self._meet(new):
             await self._open(rows, found)
         if None in found:
             left = [row for row, one in zip(rows, found, strict=True) if one is None]
@@ -84,8 +83,11 @@ class ReadingClassifier(Classifier[Row]):
                 await time_slice.checkpoint()
         return new
 
-    async def _meet(self, new: dict[bytes, bytes]) -> None:
-        """Find readers for labels, each of which some row has. A kid is asked for only if that row is well-formed."""
+    async def _meet(self, new: dict[bytes, bytes]) -> bool:
+        """Find readers for labels, each of which some row has. A kid is asked for only if that row is well-formed.
+
+        Whether there are new readers.
+        """
         met: dict[bytes, Envelope] = {}
         for label, data in new.items():
             kid, suite = read_label(label)
@@ -96,7 +98,7 @@ class ReadingClassifier(Classifier[Row]):
             if self._time_slice.is_used_up():
                 await self._time_slice.checkpoint()
         if not met:
-            return
+            return False
         await self._openers.prepare(met.values())
         policy = self._policy()
         for label, envelope in met.items():
@@ -105,6 +107,7 @@ class ReadingClassifier(Classifier[Row]):
                 self._readers[label] = envelope.kid, None
             else:
                 self._readers[label] = envelope.kid, opener.reader(envelope.kid, partial(_is_in_time, opener, policy))
+        return True
 
 
 def _is_in_time(opener: Opener, policy: ReadPolicy, envelope: Envelope) -> bool:

@@ -49,7 +49,7 @@ async def pop(history: SealedHistory, keywords: dict[str, Any]) -> dict[str, obj
     async with turn.taken() as row:
         if row is None:
             return await _pop_row(history, history.rows, turn)
-        item = await _pop_along(history, history.rows, row)
+        item = await _pop_along(history, history.rows, row, turn)
         if item is not None:
             return item
     async with turn.taken(alone=True):
@@ -89,7 +89,7 @@ async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[s
             turn.go_along(found.ahead)
         conflicts += 1
         if found.due and found.newest is not None:
-            removed = await _remove(history, rows, found, found.newest)
+            removed = await _remove(history, rows, found, found.newest, turn)
             turn.note(rows.foreseen())
             if not removed:
                 raise HistoryMovedError
@@ -105,12 +105,12 @@ async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[s
         # Expired rows are gone now, as many as go in one step: what lies before them is next.
 
 
-async def _pop_along(history: SealedHistory, rows: RowStore, row: Row) -> dict[str, object] | None:
+async def _pop_along(history: SealedHistory, rows: RowStore, row: Row, turn: Turn) -> dict[str, object] | None:
     """The item that comes next once those before are gone, removed; None where it does not come out like that."""
     operation = running()
     counted = None if operation is None else operation.tally()
     found = await _foreseen(history, row)
-    if found is not None and await _remove(history, rows, found, row):
+    if found is not None and await _remove(history, rows, found, row, turn, row):
         return found.item
     if operation is not None:
         operation.back_to(counted)
@@ -135,9 +135,12 @@ async def _foreseen(history: SealedHistory, row: Row) -> _PopCandidate | None:
     return found
 
 
-async def _remove(history: SealedHistory, rows: RowStore, found: _PopCandidate, newest: Row) -> bool:
+async def _remove(
+    history: SealedHistory, rows: RowStore, found: _PopCandidate, newest: Row, turn: Turn, along: Row | None = None
+) -> bool:
     async def undo(removed: bool) -> None:  # noqa: FBT001 - the result of `remove`
         if removed and found.item is not None:
+            await turn.older_have_left(along)
             data = found.due[-1].data
             taken: Any = decode_json(data) if isinstance(data, (str, bytes)) else data
             (stored,) = rows.stored_as([taken], [found.item])

@@ -60,7 +60,7 @@ class ShieldedChanges:
             if left is not None and left <= 0:
                 raise StoreTimeoutError(
                     f"{self._log.store} has still not completed an earlier change that was abandoned. After"
-                    " waiting {self.timeout_s:g} s, nothing else was started. Try again when the store answers"
+                    f" waiting {self.timeout_s:g} s, nothing else was started. Try again when the store answers"
                 )
             await asyncio.wait(mine, timeout=left)
             if self.timeout_s is not None:

@@ -33,6 +33,7 @@ class Turn:
         self._inside = 0
         self._waiting: deque[tuple[asyncio.Future[Row | bool], bool]] = deque()  # and whether for a turn alone
         self._newest: tuple[Row | None, float] = (None, 0.0)
+        self._along: list[Row] = []  # those that others went along with and have not left, newest first
 
     def note(self, newest: Row | None) -> None:
         """The newest row, as an answer of the store told it; None where none has."""
@@ -78,21 +79,32 @@ class Turn:
         try:
             return await comes
         except asyncio.CancelledError:
-            if not comes.cancelled() and comes.result():  # it came in this moment
-                self.leave()
+            if not comes.cancelled() and (came := comes.result()):  # it came in this moment
+                self.leave(came)
             raise
         finally:
             limits.remove(end)
+            while self._waiting and self._waiting[0][0].done():  # who went without a turn, or was cancelled
+                self._waiting.popleft()
 
     def go_along(self, rows: Iterable[Row]) -> None:
         """Let those who wait go along with whoever has the turn, each with the next of these rows."""
         for row in rows:
             if not self._next(row):
                 return
+            self._along.append(row)
 
-    def leave(self) -> None:
+    async def older_have_left(self, row: Row | None) -> None:
+        """Wait, but not for long, until nobody is on the way with an older row: what is put back lies in order then."""
+        until = time.monotonic() + _LONGEST_WAIT_S
+        while self._along and self._along[-1] is not row and time.monotonic() < until:  # noqa: ASYNC110 - rare, and short
+            await asyncio.sleep(0.002)
+
+    def leave(self, came: Row | bool = True) -> None:  # noqa: FBT001, FBT002 - as `come` has it
         """End one's turn, or one's way along with another's. The last one passes the turn on."""
         self._inside -= 1
+        if not isinstance(came, bool):
+            self._along = [row for row in self._along if row is not came]
         if not self._inside:
             self._next(True)  # noqa: FBT003 - as `come` has it
 
@@ -128,7 +140,7 @@ class _Taken:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._came:
-            self._turn.leave()
+            self._turn.leave(self._came)
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, Turn]] = WeakKeyDictionary()
