@@ -190,7 +190,7 @@ def as_text(item: Any) -> str:
 @pytest.mark.parametrize("place", ["redis"], indirect=True)
 async def test_pops_that_are_cancelled_together_put_their_items_back_in_order(place: StoreLocation, sealer: Sealer):
     names = [str(number) for number in range(6)]
-    for turns_of_the_loop in range(9):
+    for turns_of_the_loop in range(24):
         await write_rows(place, SESSION, [sealer.ok(name) for name in names])
         async with sealer.session(place) as session:
             await asyncio.gather(*(session.get_items(1) for _ in range(5)))  # connections are there
