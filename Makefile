@@ -44,11 +44,11 @@ COMPILE = $(UV_VENV)/bin/uv pip compile --quiet --universal --python-version 3.1
 EXTRAS := --extra agents --extra aws --extra cli --extra otel --extra redis --extra sql --extra vault
 
 PYTEST_OPTIONS := -n $(WORKERS) --dist worksteal
-# The tests that coverage is measured with, without those that start programs, simulate days, try very many values or
+# The tests that coverage is measured with, without those that start programs, simulate days, measure memory, try very many values or
 # reach what others reach, too; and on three kinds of store of seven: a third of the time for two lines in a hundred.
 COVERING := $(addprefix tests/,unit advanced audit events telemetry keyproviders keyset outcomes maintenance stores aws vault test_cli.py test_cli_keys.py test_completion.py test_doctor.py test_doctor_rules.py test_key_rings.py)
 NOT_COVERING := $(addprefix --ignore=tests/,aws/test_hostile_answers.py aws/test_kms.py aws/test_kms_commands.py \
-	advanced/test_processes.py keyproviders/test_ring_model.py keyproviders/test_ring_processes.py \
+	advanced/test_processes.py keyproviders/test_ring_memory.py keyproviders/test_ring_model.py keyproviders/test_ring_processes.py \
 	keyproviders/test_ring_threads.py keyproviders/test_third_party.py keyset/test_kills.py keyset/test_revocation.py \
 	keyset/test_rolling_fleet.py maintenance/test_cli_processes.py maintenance/test_exit_codes.py maintenance/test_keys.py \
 	maintenance/test_kills.py maintenance/test_reencrypt.py maintenance/test_stores_kills.py \
