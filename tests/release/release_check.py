@@ -17,10 +17,14 @@ import venv
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from components import ROOT, project_table
 
 PIPS = ROOT / ".venv-wheel" / "pips"
+
+#: Archives of our own. Python knows the word since 3.11.4, 3.10.12; Debian 12 has 3.11.2.
+_CAREFULLY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 # What may differ between two machines that build: who may read new files, and what Python takes from its surroundings.
 SURROUNDINGS = (
@@ -88,7 +92,7 @@ def builds_alike(folder: Path) -> str:
     if digests[0] != digests[1]:
         raise ReleaseError(f"two builds differ:\n{digests[0]}\n{digests[1]}")
     with tarfile.open(_built(folder, ".tar.gz")) as archive:
-        archive.extractall(folder / "from-sdist", filter="data")
+        archive.extractall(folder / "from-sdist", **_CAREFULLY)
     (unpacked,) = (folder / "from-sdist").iterdir()
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist-2", cwd=unpacked)
     (wheel,) = (folder / "dist-2").iterdir()
@@ -102,7 +106,7 @@ def _export(tree: Path) -> None:
     archive = tree.with_suffix(".tar")
     run("git", "archive", "--output", archive, "HEAD")
     with tarfile.open(archive) as opened:
-        opened.extractall(tree, filter="data")
+        opened.extractall(tree, **_CAREFULLY)
 
 
 def _built(folder: Path, suffix: str) -> Path:
