@@ -5,11 +5,12 @@ This is not in `keyset`, which takes long to load: a program that listens need n
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import NamedTuple
+
+from .hook_list import HookList
 
 __all__ = ["KeysetCall", "KeysetEnd", "KeysetHook", "Made", "changing", "is_heard", "observe_keysets"]
 
@@ -35,8 +36,7 @@ KeysetEnd = Callable[["str | None", "BaseException | None"], object]
 #: Is told that a change begins; what it gives is called at its end.
 KeysetHook = Callable[[KeysetCall], "KeysetEnd | None"]
 
-_hooks: tuple[KeysetHook, ...] = ()
-_lock = threading.Lock()
+_hooks = HookList[KeysetHook]()
 
 
 def observe_keysets(hook: KeysetHook) -> Callable[[], None]:
@@ -55,27 +55,14 @@ def observe_keysets(hook: KeysetHook) -> Callable[[], None]:
     Raises:
         TypeError: The hook is not callable.
     """
-    global _hooks  # noqa: PLW0603 - the process has one list of them
     if not callable(hook):
         raise TypeError(f"hook must be callable, not {type(hook).__name__}")
-    own = [hook]  # not equal to that of another call with the same hook
-    with _lock:
-        _hooks = (*_hooks, hook)
-
-    def stop() -> None:
-        global _hooks  # noqa: PLW0603 - likewise
-        with _lock:
-            if own:
-                left = list(_hooks)
-                left.remove(own.pop())
-                _hooks = tuple(left)
-
-    return stop
+    return _hooks.add(hook)
 
 
 def is_heard() -> bool:
     """Whether anybody is told."""
-    return bool(_hooks)
+    return bool(_hooks.hooks)
 
 
 class Made:
@@ -90,7 +77,7 @@ def changing(call: KeysetCall) -> Iterator[Made]:
     """Around a change: those are told who listened when it began, of its end also where another one raises."""
     made = Made(call.key)
     with ExitStack() as ends:
-        for hook in _hooks:
+        for hook in _hooks.hooks:
             end = hook(call)
             if end is not None:
                 ends.push(partial(_end, made, end))

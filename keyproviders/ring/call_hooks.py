@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._support.hook_list import HookList
 from .events import log
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ class ProviderCall(NamedTuple):
 #: Is told that a call begins; what it gives is called at its end, with the error or None.
 CallHook = Callable[[ProviderCall], "Callable[[BaseException | None], object] | None"]
 
-_hooks: tuple[CallHook, ...] = ()
-_hooks_lock = threading.Lock()
+_hooks = HookList[CallHook]()
 _thread = threading.local()
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
@@ -60,27 +60,14 @@ def observe_calls(hook: CallHook) -> Callable[[], None]:
     Raises:
         TypeError: The hook is not callable.
     """
-    global _hooks  # noqa: PLW0603 - the process has one list of them
     if not callable(hook):
         raise TypeError(f"hook must be callable, not {type(hook).__name__}")
-    own = [hook]  # not equal to that of another call with the same hook
-    with _hooks_lock:
-        _hooks = (*_hooks, hook)
-
-    def stop() -> None:
-        global _hooks  # noqa: PLW0603 - likewise
-        with _hooks_lock:
-            if own:
-                left = list(_hooks)
-                left.remove(own.pop())
-                _hooks = tuple(left)
-
-    return stop
+    return _hooks.add(hook)
 
 
 def waits_for(call: InFlightCall) -> None:
     """Who calls this waits for that call. To be called in the turn in which the call was made or joined."""
-    if _hooks and len(call.waiters) < _MOST_WAITERS:
+    if _hooks.hooks and len(call.waiters) < _MOST_WAITERS:
         call.waiters.append(copy_context())
 
 
@@ -91,7 +78,7 @@ def running(call: InFlightCall | None) -> None:
 
 def calling(place: str, question: str) -> AbstractContextManager[None]:
     """For a `with` statement around a call to a provider."""
-    return _Told(place, question) if _hooks else _NOTHING
+    return _Told(place, question) if _hooks.hooks else _NOTHING
 
 
 class _Told:
@@ -104,7 +91,7 @@ class _Told:
         self._ends: list[Callable[[BaseException | None], object]] = []
 
     def __enter__(self) -> None:
-        for hook in _hooks:
+        for hook in _hooks.hooks:
             try:
                 end = hook(self._call)
             except Exception as failed:  # noqa: BLE001 - whatever somebody's function raises

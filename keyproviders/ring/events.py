@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._support.hook_list import HookList
 from .._support.redaction import redact_frames
 from ..errors import KeyProviderError
 
@@ -211,12 +211,12 @@ class EventSink:
         event = report.event
         if report.level != logging.NOTSET:
             log.log(report.level, "%s", event.message, extra=self._fields(event))
-        if self._on_event is None and not _observers:
+        if self._on_event is None and not _observers.hooks:
             return
         from datetime import datetime, timezone  # noqa: PLC0415 - a twentieth of what importing this library takes
 
         event = event._replace(at=datetime.now(timezone.utc), ring=self.ring)
-        for hook in _unique((self._on_event, *_observers)):
+        for hook in _unique((self._on_event, *_observers.hooks)):
             try:
                 hook(event)
             except Exception:  # whatever somebody's function raises
@@ -236,17 +236,7 @@ class EventSink:
 
 
 _Hook = Callable[[KeyEvent], object]
-_observers: tuple[_Hook, ...] = ()
-_observers_lock = threading.Lock()
-
-
-def _unlock_in_child() -> None:
-    global _observers_lock  # noqa: PLW0603 - a forked child is another process
-    _observers_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock_in_child)
+_observers = HookList[_Hook]()
 
 
 @redact_frames
@@ -265,21 +255,8 @@ def observe(hook: _Hook) -> Callable[[], None]:
     Raises:
         TypeError: The hook is not callable, or is a coroutine function.
     """
-    global _observers  # noqa: PLW0603 - the process has one list of them
     _check_hook(hook, "hook")
-    with _observers_lock:
-        _observers = (*_observers, hook)
-    once = threading.Lock()
-
-    def stop() -> None:
-        global _observers  # noqa: PLW0603 - likewise
-        if once.acquire(blocking=False):
-            with _observers_lock:
-                left = list(_observers)
-                left.remove(hook)
-                _observers = tuple(left)
-
-    return stop
+    return _observers.add(hook)
 
 
 def _check_hook(given: object, argument: str) -> None:
