@@ -164,3 +164,11 @@ def test_an_audit_tells_a_weakness_from_a_database_that_knows_nothing(
 
 def test_names_of_the_lock_are_written_as_indexes_write_them(components: ModuleType):
     assert all(one.name == canonicalize_name(one.name) for one in components.read_extras_lock())
+
+
+def test_the_page_on_support_names_the_newest_minor_release_and_the_one_before_it():
+    released = re.findall(r"^## (\d+\.\d+)\.\d+ - ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    newest, before = [*dict.fromkeys(released)][:2]
+    assert metadata.version("encrypted-sessions").startswith(f"{newest}.")
+    page = (ROOT / "docs" / "support.md").read_text(encoding="utf-8")
+    assert f"the newest minor release, {newest}, and the one before it, {before}, for 12 months" in page
