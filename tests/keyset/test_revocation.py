@@ -132,6 +132,21 @@ def test_while_a_keyset_can_be_read_but_not_unwrapped_writing_ends_within_75_min
         assert process.use(kid) == [KeyUnavailableError, None], "reading goes on"
 
 
+@pytest.mark.parametrize("after_s", [5, 3_240])
+@pytest.mark.usefixtures("jitter")
+def test_a_process_that_cannot_unwrap_a_new_active_key_writes_on_under_the_old_one_for_15_minutes(
+    setting: KeysetFixture, after_s: int
+) -> None:
+    with closing(KeyRing(setting.provider(), retry=RetryPolicy(attempts=1), clock=setting.clock)) as ring:
+        process = Service(setting, ring)
+        process.use()
+        process.run(after_s)
+        setting.manager.rotate(key_name="second", now=True)
+        setting.wrapper.failure = KeyUnavailableError("down")
+        assert process.use() == [None], "under the old one"
+        assert process.ends_after() <= 15 * 60
+
+
 @pytest.mark.parametrize("rotated_s", [10, 1_800, 3_290, 3_500])
 @pytest.mark.parametrize("after_s", [5, 600, 3_300, 3_595, 7_000])
 @pytest.mark.usefixtures("jitter")
