@@ -115,12 +115,13 @@ def test_a_runbook_ends_in_nothing_depends_on_another_key(
     assert len(script.splitlines()) == LINES
     a_store(tmp_path, RUNBOOKS[heading](old, new))
     keys = {"SESSION_KEYS": ",".join(f"{one.active.name}={one.active.reveal_base64()}" for one in (new, old))}
-    if heading == "Several places, several tenants":
-        keys |= {"OLD": old.active.kid, "NEW": new.active.kid}
     with_both = heading in ("Before a key is destroyed", "Several places, several tenants")
+    if with_both:
+        keys |= {"OLD": old.active.kid, "NEW": new.active.kid}
     printed = Shell(tmp_path, old, new, **(keys if with_both else {})).run(script)
     if heading == "Before a key is destroyed":
         noted = (tmp_path / "destroyed-keys.txt").read_text()
+        assert f"{old.active.kid}, by " in noted
         assert "standbys: node-2: has the same; node-3: copied anew; backups: 2026-10-01: deleted" in noted
     if heading == "Rotation":
         # What has expired is removed, and not sealed anew before.
