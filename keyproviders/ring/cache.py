@@ -294,7 +294,7 @@ class KeyCache:
         entry.ask_at = now + _REFRESH_FROM * fresh_s
         confirmed = self._put(key, now)
         if news:  # which says more than that the key is there
-            confirmed[0] = confirmed[0].unlogged()
+            confirmed[0].unlogged()
         return [*confirmed, *replaced, *news]
 
     def put(self, key: Key, now: float) -> list[Report]:

@@ -169,7 +169,7 @@ class Engine:
             self._all_keys_until = cache.all_until
             self._set_alarm(now)
             for report in turn.events:
-                self.counts[report.event.what] += 1
+                self.counts[report.what] += 1
             self._sink.put(turn.events)
         finally:
             self.lock.release()
@@ -365,7 +365,7 @@ class Engine:
                 else:
                     self._learn(turn, call, key, error)
                 if len(turn.events) > told and call.started_at is not None:
-                    turn.events[told] = turn.events[told].of_call(time.monotonic() - call.started_at)
+                    turn.events[told].took_s = time.monotonic() - call.started_at
                 turn.resume.append(partial(call.resolve, key, error))
             turn.start += self.calls.fill_slots(turn.now)
             if not self.calls.running:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from copy import copy
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._support.warnings import warn_caller
 from ..core.envelope import Envelope
 from ..core.exact_json import TooLongError
 from ..core.outcomes import Outcome
 from ..errors import HistoryChangedError, StoreConfigError
-from ..events.listening import Running, running
+from ..events.listening import running
 from ..stores.access import Cursor
 from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row, RowStore
@@ -25,6 +24,9 @@ from .reading import FoundItems, read_items
 from .sealing import Sealing
 from .session_log import SessionLog
 from .shielded import ShieldedChanges
+
+if TYPE_CHECKING:
+    from ..events.protocols import Running
 
 __all__ = ["SealedHistory", "start_again_while_it_moves"]
 
@@ -85,6 +87,8 @@ class SealedHistory:
 
     def over(self, rows: RowStore) -> SealedHistory:
         """The same history as another access to its rows shows it."""
+        from copy import copy  # noqa: PLC0415 - few sessions purge, and it looks for Jython all along the path
+
         other = copy(self)
         other.store = self._writer(rows)
         other.rows = self.guarded(rows)

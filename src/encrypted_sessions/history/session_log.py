@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .._support.session_names import logged_session
 from ..core.outcomes import PASSED_OVER, SUSPICIOUS, Finding, Outcome, describe
 from ..errors import UnreadableItemsError
 from .results import OutcomeCounts
@@ -45,6 +44,8 @@ class SessionLog:
 
     def fields(self, **more: object) -> dict[str, Any]:
         """For a record's `extra`."""
+        from .._support.session_names import logged_session  # noqa: PLC0415 - most sessions log nothing
+
         return {"session": logged_session(self._session_id), "store": self.store, **more}
 
     def refusal(self, counts: OutcomeCounts, refused: Mapping[str, int], **words: str) -> UnreadableItemsError:
