@@ -24,7 +24,7 @@ _MOST_WAITERS = 64
 #: Is told that a call begins; what it gives is called at its end, with the error or None.
 CallHook = Callable[["ProviderCall"], "Callable[[BaseException | None], object] | None"]
 
-_hooks = HookList[CallHook]()
+_hooks: HookList[CallHook] = HookList()
 _thread = threading.local()
 _NOTHING: AbstractContextManager[None] = nullcontext()
 

@@ -206,7 +206,7 @@ class EventSink:
 
 
 _Hook = Callable[["KeyEvent"], object]
-_observers = HookList[_Hook]()
+_observers: HookList[_Hook] = HookList()
 
 
 @redact_frames

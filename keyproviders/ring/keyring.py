@@ -332,7 +332,7 @@ def _checked_name(name: object) -> str:
     return name
 
 
-_Callable = TypeVar("_Callable", bound="Callable[..., object]")
+_Callable = TypeVar("_Callable", bound=Callable[..., object])
 
 
 def _checked_callable(given: _Callable, argument: str) -> _Callable:

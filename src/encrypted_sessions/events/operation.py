@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ..core.finding import Finding
 from ..core.kids import shown_kid
-from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding
+from ..core.outcomes import MAX_FINDINGS, UNREADABLE
 from .beginnings import tell_beginning
 from .context import context_now
 from .hooks import ask, next_sequence, recorders, tell, tell_failure

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..core.outcomes import PASSED_OVER, SUSPICIOUS, Finding, Outcome, describe
+from ..core.outcomes import PASSED_OVER, SUSPICIOUS, Outcome, describe
 from ..errors import UnreadableItemsError
 from .results import OutcomeCounts
 
@@ -84,6 +84,8 @@ class SessionLog:
 
     def _row_fields(self, counts: OutcomeCounts, outcomes: Mapping[str, int]) -> dict[str, Any]:
         """The newest of these rows, and all of them that are named."""
+        from ..core.finding import Finding  # noqa: PLC0415 - in most stores all rows can be read
+
         findings = [finding for finding in counts.findings if finding.outcome in outcomes]
         newest = findings[0] if findings else Finding(None, next(iter(outcomes), None), None)  # type: ignore[arg-type] # beyond those named
         return self.fields(

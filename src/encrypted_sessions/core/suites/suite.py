@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from ..exact_json import NotJsonError, decode_item
 
 __all__ = ["Cipher", "End", "Envelope", "NotAnItem", "Opener", "Reader", "Suite", "Unauthentic"]
 
 #: Until when what is sealed again lives, seconds since 1970: None for no end, "kept" for what it says of itself.
-End = int | Literal["kept"] | None
+End: TypeAlias = "int | Literal['kept'] | None"
 
 #: Gives the item in a body's text in quotation marks; None unless it parses, is in time and opens, without telling why.
 Reader = Callable[[bytes], dict[str, Any] | None]
