@@ -31,7 +31,7 @@ class KnownNames:
         self._confirmed_at = confirmed_at
         # And when. Of a key that is there, its kid: any other kid of that name is missing. If the ring holds the key,
         # it knows when, and the kid alone takes no memory here.
-        self._said: dict[str, str | tuple[str | KeyNotFoundError, float]] = {}
+        self._said: dict[str, str | tuple[str | BaseException, float]] = {}
         self._listed: Mapping[str, str | None] | None = None
         self._last_listing_failed = False
 
@@ -51,7 +51,7 @@ class KnownNames:
         if isinstance(said, KeyNotFoundError):
             return said
         # A kid without a name stands for every key of its fingerprint.
-        if not said or said == kid or (kid[0] == "~" and said.endswith(kid)):
+        if not isinstance(said, str) or not said or said == kid or (kid[0] == "~" and said.endswith(kid)):
             return None
         message = another_key(self._source.label, name, said, kid)
         later(partial(self._source.warn_once, name, message))
@@ -87,7 +87,7 @@ class KnownNames:
         """Ask again for everything."""
         self._said.clear()
 
-    def _said_of(self, name: str) -> tuple[str | KeyNotFoundError, float]:
+    def _said_of(self, name: str) -> tuple[str | BaseException, float]:
         said = self._said.get(name, "")
         if not isinstance(said, str):
             return said
