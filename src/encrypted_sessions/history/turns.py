@@ -59,14 +59,18 @@ class Turn:
         """
         return _Taken(self, alone=alone)
 
+    def come_at_once(self) -> bool:
+        """Whether nobody had the turn, and it is one's own now."""
+        if self._inside:
+            return False
+        self._inside = 1
+        return True
+
     async def come(self, *, alone: bool) -> Row | bool:
-        """Wait, if need be; whether one's turn has come, or the row to go along with.
+        """Wait; whether one's turn has come, or the row to go along with.
 
         An `asyncio.Lock` would have to be waited for in a task.
         """
-        if not self._inside:
-            self._inside = 1
-            return True
         comes: asyncio.Future[Row | bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((comes, alone))
 
@@ -133,7 +137,7 @@ class _Taken:
         self._came: Row | bool = False
 
     async def __aenter__(self) -> Row | None:
-        self._came = came = await self._turn.come(alone=self._alone)
+        self._came = came = self._turn.come_at_once() or await self._turn.come(alone=self._alone)
         return None if isinstance(came, bool) else came
 
     async def __aexit__(
