@@ -27,6 +27,7 @@ from .shielded import ShieldedChanges
 
 if TYPE_CHECKING:
     from ..events.protocols import Running
+    from .turns import Turn
 
 __all__ = ["SealedHistory", "start_again_while_it_moves"]
 
@@ -70,6 +71,8 @@ class SealedHistory:
         self.rows = self.guarded(rows) if isinstance(rows, RowStore) else PlainStore(self.store)
         #: Whether `examine` comes before anything else.
         self.is_unexamined = isinstance(rows, RowStore) and rows.is_unexamined()
+        #: In which its last pop took its turn.
+        self.last_turn: Turn | None = None
 
     async def examine(self) -> None:
         """Warn of what is wrong with how the store was set up, once; where all is strict, raise StoreConfigError.

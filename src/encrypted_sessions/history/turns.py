@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Hashable, Iterable
 from types import TracebackType
+from typing import Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from .._support.deadlines import deadlines
@@ -148,13 +149,18 @@ class _Taken:
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, Turn]] = WeakKeyDictionary()
-_last_of: WeakKeyDictionary[object, Turn] = WeakKeyDictionary()  # so that it is there for the next pop
 
 
-def turn_of(history: object, rows: RowStore) -> Turn:
+class _Popped(Protocol):
+    """A history, and the turn of its last pop: kept so that it is there for the next one."""
+
+    last_turn: Turn | None
+
+
+def turn_of(history: _Popped, rows: RowStore) -> Turn:
     """The turn of a history whose rows these are, in the running loop."""
     loop = asyncio.get_running_loop()
-    last = _last_of.get(history)
+    last = history.last_turn
     if last is not None and last.is_of(loop):
         return last
     turns = _turns.get(loop)
@@ -163,5 +169,5 @@ def turn_of(history: object, rows: RowStore) -> Turn:
     turn = turns.get(place := rows.place())
     if turn is None:
         turn = turns[place] = Turn(loop)
-    _last_of[history] = turn
+    history.last_turn = turn
     return turn
