@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 __all__ = ["Deadlines", "deadlines"]
 
@@ -55,20 +55,14 @@ class Deadlines:
 
 
 _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines] = WeakKeyDictionary()
-#: Those of the loop that asked last: it nearly always asks next, and this is found ten times as fast.
-_last: tuple[Callable[[], asyncio.AbstractEventLoop | None], Deadlines] = (lambda: None), Deadlines()
 
 
 def deadlines() -> Deadlines:
     """Those of the running loop."""
-    global _last  # noqa: PLW0603 - as said there
     loop = asyncio.get_running_loop()
-    if _last[0]() is loop:
-        return _last[1]
     found = _of_loops.get(loop)
     if found is None:
         for ended in [one for one in list(_of_loops) if one.is_closed()]:  # what was waited for there holds its loop
             _of_loops.pop(ended, None)
         found = _of_loops[loop] = Deadlines()
-    _last = ref(loop), found
     return found
