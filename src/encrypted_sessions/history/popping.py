@@ -122,24 +122,34 @@ async def _pop_along(history: SealedHistory, rows: RowStore, row: Row, turn: Tur
 
 
 async def _newest(history: SealedHistory, rows: RowStore, told: Row | None) -> _PopCandidate | None:
-    """The newest row, as an answer told it or as it is now, if it is an item, as nearly always; or that there is none.
+    """The newest row, as an answer told it or as it is now. If it is an item, as nearly always, no walk is needed.
 
-    It takes a tenth of a pop less than to walk.
+    None for what is to be walked over.
     """
-    if told is None:
-        looked_at = await rows.page(None, 1)
-        if not looked_at:
-            found = _PopCandidate()
-            found.complete = True
-            return found
-        told = looked_at[0]
-    return await _foreseen(history, told)
+    if told is not None:
+        return await _foreseen(history, told)
+    found = _PopCandidate()
+    looked_at = await rows.page(None, 1)
+    if not looked_at:
+        found.complete = True
+        return found
+    found.newest = row = looked_at[0]
+    classification = await history.classifier(counts=False).classify_one(row)
+    if classification.item is not None:
+        found.due, found.item = [row], classification.item
+    elif classification.outcome == "expired" or classification.outcome in history.passed_over:
+        return None
+    else:
+        found.counts.add(classification)
+        found.unreadable = classification
+    _count(classification)
+    return found
 
 
 async def _foreseen(history: SealedHistory, row: Row) -> _PopCandidate | None:
-    """What the newest row is, as far as is known, if that is an item: no walk is needed to try to remove it.
+    """What an answer of the store said is the newest row, if that is an item: no look is needed to try to remove it.
 
-    Anything else is walked over, and may be true no more where an answer of the store told it.
+    Anything else may be true no more, and is looked at.
     """
     try:
         # Others may begin with the rows before this one as soon as they get a turn.
