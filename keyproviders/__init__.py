@@ -39,11 +39,13 @@ if TYPE_CHECKING:
     from .key_strength import weakness_of
     from .keyset import open_keyset
     from .registry import known_schemes, looks_like_provider_url, open_provider
-    from .ring.call_hooks import ProviderCall, observe_calls
-    from .ring.events import KeyEvent, observe
+    from .ring.call_hooks import observe_calls
+    from .ring.events import observe
     from .ring.health import RingHealth
+    from .ring.key_event import KeyEvent
     from .ring.keyring import KeyRing
     from .ring.policies import CachePolicy, RetryPolicy
+    from .ring.provider_call import ProviderCall
     from .ring.snapshots import RingSnapshot, snapshot_rings
 
 __all__ = [
@@ -87,10 +89,10 @@ __all__ = [
 # import, and a program that takes its key from a string needs none of it.
 _HOMES = {
     "CachePolicy": "ring.policies",
-    "KeyEvent": "ring.events",
+    "KeyEvent": "ring.key_event",
     "KeyRing": "ring.keyring",
     "KeysetCall": "_support.keyset_hooks",
-    "ProviderCall": "ring.call_hooks",
+    "ProviderCall": "ring.provider_call",
     "RetryPolicy": "ring.policies",
     "RingHealth": "ring.health",
     "RingSnapshot": "ring.snapshots",

@@ -56,13 +56,12 @@ class Key:
         InvalidKeyError: The secret has a wrong length (also a ValueError).
     """
 
-    __slots__ = ("__weakref__", "_created_at", "_fingerprint", "_kid", "_name", "_secret", "_written_until")
+    __slots__ = ("__weakref__", "_created_at", "_kid", "_name", "_secret", "_written_until")
 
     _name: str | None
     _secret: bytes
     _created_at: datetime | None
     _written_until: datetime | None
-    _fingerprint: str | None
     _kid: str | None
 
     @redact_frames
@@ -79,7 +78,6 @@ class Key:
         keep("_secret", _checked_secret(secret))
         keep("_created_at", _checked_time(created_at, "created_at"))
         keep("_written_until", _checked_time(written_until, "written_until"))
-        keep("_fingerprint", None)
         keep("_kid", None)
 
     @classmethod
@@ -126,18 +124,14 @@ class Key:
         They are the first ones of HKDF-SHA256 (RFC 5869) over the secret, with an empty salt, the
         info `encrypted-sessions.kid.v1` and a length of 32 bytes.
         """
-        found = self._fingerprint
-        if found is None:
-            found = _fingerprint(self._secret)
-            super().__setattr__("_fingerprint", found)
-        return found
+        return self.kid[-_FINGERPRINT_DIGITS:]
 
     @property
     def kid(self) -> str:
         """The public id, `name~fingerprint`, or `~fingerprint` for a key without a name."""
         found = self._kid
         if found is None:
-            found = f"{self._name or ''}~{self.fingerprint}"
+            found = f"{self._name or ''}~{_fingerprint(self._secret)}"
             super().__setattr__("_kid", found)
         return found
 

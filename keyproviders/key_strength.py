@@ -48,7 +48,6 @@ def weakness_of(secret: bytes) -> str | None:
     return "readable text" if text.isprintable() else None
 
 
-@redact_frames
 def check_strength(key: Key, where: str, *, active: bool, strict: bool) -> None:
     """Warn WeakKeyWarning, once a key, of one that can be guessed.
 

@@ -69,17 +69,15 @@ class KeyLease:
 class CacheEntry:
     """The last healthy answer to one question, and what has gone wrong since."""
 
-    __slots__ = ("ask_at", "denied_since", "healthy_at", "key", "lease", "used_at", "valid_without_check_until")
+    __slots__ = ("ask_at", "denied_since", "healthy_at", "key", "used_at")
 
     def __init__(self, key: Key, now: float) -> None:
         self.key = key
-        self.lease: KeyLease | None = None
         self.healthy_at = now
         self.denied_since: float | None = None
+        # Until then a use needs no thought: the key is good, and nothing is due.
         self.ask_at = now
         self.used_at = now
-        # Until then a use needs no thought: the key is good, and nothing is due.
-        self.valid_without_check_until = now
 
     def limit(self, stale_s: float, grace_s: float) -> float:
         """When this answer can no longer be used, as things are now."""
@@ -111,14 +109,22 @@ class KeyCache:
         self._older_not_before = -inf
         #: By the key's own kid; the active one is among them.
         self.by_kid: dict[str, CacheEntry] = {}
-        self._by_fingerprint: dict[str, CacheEntry] = {}
+        # By the number that the fingerprint is: a text for each would take twice as much memory.
+        self._by_fingerprint: dict[int, CacheEntry] = {}
+        self._leases: dict[str, KeyLease] = {}  # by kid; most keys of a place that has many open nothing here
         self.healthy_at: float | None = None
         self.used_at = -inf
 
     def entry(self, kid: str) -> CacheEntry | None:
         """What is held under a kid: a key's own, or its fingerprint alone."""
         found = self.by_kid.get(kid)
-        return self._by_fingerprint.get(kid[1:]) if found is None and kid[:1] == "~" else found
+        if found is not None or kid[:1] != "~":
+            return found
+        try:
+            found = self._by_fingerprint.get(int(kid[1:], 16))
+        except ValueError:
+            return None
+        return found if found is not None and found.key.kid.endswith(kid) else None  # not all that `int` reads
 
     # What may be used now.
 
@@ -158,9 +164,10 @@ class KeyCache:
         entry = self.by_kid.get(key.kid)
         if entry is None or not (entry.key is key or entry.key == key):
             return None
-        if entry.lease is None:  # most keys of a place that has many open nothing here
-            entry.lease = KeyLease()
-        return entry.lease
+        lease = self._leases.get(key.kid)
+        if lease is None:
+            lease = self._leases[key.kid] = KeyLease()
+        return lease
 
     def refusal(self, key: Key) -> InvalidKeyError | None:
         """Why a key cannot be held beside those that are: another one has its fingerprint."""
@@ -186,6 +193,11 @@ class KeyCache:
     def can_read(self, now: float) -> bool:
         """Whether any key is held that may be read with."""
         return now < self.all_until and any(now < self._read_limit(entry) for entry in self.by_kid.values())
+
+    def confirmed_at(self, kid: str) -> float | None:
+        """When a source last had the held key of that kid; None if it is not held."""
+        entry = self.by_kid.get(kid)
+        return None if entry is None else entry.healthy_at
 
     # For those who watch.
 
@@ -294,7 +306,7 @@ class KeyCache:
         entry.ask_at = now + _REFRESH_FROM * fresh_s
         confirmed = self._put(key, now)
         if news:  # which says more than that the key is there
-            confirmed[0] = confirmed[0].unlogged()
+            confirmed[0].unlogged()
         return [*confirmed, *replaced, *news]
 
     def put(self, key: Key, now: float) -> list[Report]:
@@ -403,6 +415,7 @@ class KeyCache:
         self._active = None
         self.by_kid.clear()
         self._by_fingerprint.clear()
+        self._leases.clear()
         self._first_end = inf
 
     def rejitter(self, now: float) -> None:
@@ -416,11 +429,10 @@ class KeyCache:
     # Inside.
 
     def _put(self, key: Key, now: float) -> list[Report]:
-        kid, fingerprint = key.kid, key.fingerprint
+        kid, fingerprint = key.kid, _number(key)
         former = self.by_kid.get(kid)
         entry = CacheEntry(key, now)
         if former is not None:
-            entry.lease = former.lease
             entry.used_at = former.used_at
         if self._by_fingerprint.get(fingerprint) in {None, former}:
             self._by_fingerprint[fingerprint] = entry
@@ -455,10 +467,11 @@ class KeyCache:
 
     def _remove(self, kid: str) -> None:
         entry = self.by_kid.pop(kid)
-        fingerprint = entry.key.fingerprint
+        self._leases.pop(kid, None)
+        fingerprint = _number(entry.key)
         if self._by_fingerprint.get(fingerprint) is entry:
             # The same bytes may be held under another name.
-            others = (one for one in self.by_kid.values() if one.key.fingerprint == fingerprint)
+            others = (one for one in self.by_kid.values() if _number(one.key) == fingerprint)
             other = next(others, None)
             if other is None:
                 del self._by_fingerprint[fingerprint]
@@ -467,8 +480,7 @@ class KeyCache:
         self._first_end = None
 
     def _schedule(self, entry: CacheEntry, when: float) -> None:
-        entry.ask_at = when
-        entry.valid_without_check_until = min(when, self._read_limit(entry))
+        entry.ask_at = min(when, self._read_limit(entry))
 
     def _next_end(self) -> float:
         if self._first_end is None:
@@ -517,6 +529,10 @@ class KeyCache:
 def _jitter() -> float:
     """Evenly from 0.9 to 1.1: a fleet that started in one moment should not ask in one."""
     return 0.9 + 0.2 * int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+def _number(key: Key) -> int:
+    return int(key.fingerprint, 16)
 
 
 def _is_denial(error: BaseException) -> bool:

@@ -5,42 +5,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, NamedTuple
+from contextvars import copy_context
+from typing import TYPE_CHECKING
 
 from .._support.hook_list import HookList
 from .events import log
 
 if TYPE_CHECKING:
     from .calls import InFlightCall
+    from .provider_call import ProviderCall
 
-__all__ = ["CallHook", "ProviderCall", "calling", "observe_calls", "running", "waits_for"]
+__all__ = ["CallHook", "calling", "observe_calls", "running", "waits_for"]
 
 # Further waiters of one call are not handed to hooks.
 _MOST_WAITERS = 64
 
 
-class ProviderCall(NamedTuple):
-    """The start of one call to a provider: one attempt, at one of the ring's places of keys.
-
-    Attributes:
-        place: The place of keys that is asked, as it describes itself.
-        question: "active", "get" or "names".
-        kid: The public id of the key that is looked up; None for other questions.
-        waiters: The contexts (of `contextvars`) of the callers that wait for the answer. More may join until it
-            comes. Nobody waits for a background call.
-    """
-
-    place: str
-    question: str
-    kid: str | None
-    waiters: list[Context]
-
-
 #: Is told that a call begins; what it gives is called at its end, with the error or None.
-CallHook = Callable[[ProviderCall], "Callable[[BaseException | None], object] | None"]
+CallHook = Callable[["ProviderCall"], "Callable[[BaseException | None], object] | None"]
 
-_hooks = HookList[CallHook]()
+_hooks: HookList[CallHook] = HookList()
 _thread = threading.local()
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
@@ -85,6 +69,8 @@ class _Told:
     """Tells those hooks that there were when the call began."""
 
     def __init__(self, place: str, question: str) -> None:
+        from .provider_call import ProviderCall  # noqa: PLC0415 - as said there
+
         call: InFlightCall | None = getattr(_thread, "call", None)
         kid, waiters = ("", []) if call is None else (call.kid, call.waiters)
         self._call = ProviderCall(place, question, kid or None, waiters)

@@ -99,7 +99,7 @@ class Engine:
         self.calls = CallTable()
         self.counts: Counter[str] = Counter()
         self.closed = False
-        self.names = [KnownNames(source, cache.miss_memory_s) for source in sources]
+        self.names = [KnownNames(source, cache.miss_memory_s, self.cache.confirmed_at) for source in sources]
         self.sources = sources
         self.workers = WORKERS
         self._retry = retry
@@ -134,7 +134,7 @@ class Engine:
         if entry is None:
             return None
         now = self.clock()
-        if now >= entry.valid_without_check_until or now >= self._all_keys_until:
+        if now >= entry.ask_at or now >= self._all_keys_until:
             return None
         entry.used_at = self.cache.used_at = now
         return entry.key
@@ -169,7 +169,7 @@ class Engine:
             self._all_keys_until = cache.all_until
             self._set_alarm(now)
             for report in turn.events:
-                self.counts[report.event.what] += 1
+                self.counts[report.what] += 1
             self._sink.put(turn.events)
         finally:
             self.lock.release()
@@ -365,7 +365,7 @@ class Engine:
                 else:
                     self._learn(turn, call, key, error)
                 if len(turn.events) > told and call.started_at is not None:
-                    turn.events[told] = turn.events[told].of_call(time.monotonic() - call.started_at)
+                    turn.events[told].took_s = time.monotonic() - call.started_at
                 turn.resume.append(partial(call.resolve, key, error))
             turn.start += self.calls.fill_slots(turn.now)
             if not self.calls.running:
@@ -385,7 +385,7 @@ class Engine:
             # The key has the same name as a text of its own, which need not be kept twice.
             name = call.name if key is None or key.name != call.name else key.name
             for at, said in call.ask.said:
-                self.names[at].remember(name, said, turn.now)
+                self.names[at].remember(name, said, turn.now, is_held=key is not None and said == key.kid)
         if key is not None:
             turn.events += self.cache.put(key, turn.now)
         elif error is not None:

@@ -7,16 +7,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .._support.hook_list import HookList
 from .._support.redaction import redact_frames
 from ..errors import KeyProviderError
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from .key_event import KeyEvent
 
-__all__ = ["LEVELS", "Cause", "EventSink", "KeyEvent", "Report", "cause_of", "log", "observe", "report_of"]
+__all__ = ["LEVELS", "Cause", "EventSink", "Report", "cause_of", "log", "observe", "report_of"]
 
 log = logging.getLogger("keyproviders")
 
@@ -43,87 +43,42 @@ _MILDER = {
 }
 
 
-class KeyEvent(NamedTuple):
-    """One thing that happened to a ring's keys. It holds no secret.
+class Report:
+    """What happened to a ring's keys, with the fields of a `KeyEvent`.
 
-    `what` is one of
-
-    - `fetched`: a key that was not held was fetched,
-    - `refreshed`: the place confirmed a key that was held,
-    - `failed`: the place of keys could not answer, or has no such key,
-    - `served stale`: the active key is used although it is no longer fresh, because the place does not answer;
-      reported once until it answers again,
-    - `denied`: the place refused access, which it may or may not have allowed before,
-    - `replaced`: the active key's name belonged to another key before: somebody replaced a key under the same name,
-    - `dropped`: a key is no longer held,
-    - `degraded`: an answer is overdue, and writing goes on without it,
-    - `write_ended`: writing had to end because no answer came, or the active key was taken away,
-    - `recovered`: after one of these two, the place says again which key is active,
-    - `active_changed`: a different key is active now.
-
-    The ring's own timer reports the last four, whether the ring is used or not. If one of them and another event
-    report the same thing, `on_event` gets both, and the log has one record.
-
-    Attributes:
-        what: What happened, as above.
-        place: Where the keys come from.
-        message: What happened, in words.
-        kid: The key that it is about; None if the question was which key is active, or if it is about all keys.
-        error: The name of the error's class, if there was an error.
-        seconds_left: Seconds until the next loss if no answer comes: first writing ends, then reading. For `denied`,
-            and for a failure about an older key, until that key is dropped. None if nothing is about to end.
-        from_kid: The key that was active before, of `active_changed`.
-        to_kid: The key that is active now, of `active_changed`.
-        at: When it was reported, in UTC.
-        took_s: Seconds from the first attempt of a call to its answer, on the first event about that call; None on
-            all others.
-        ring: What the ring is called: its `name`, or its place.
+    `level` is that at which it is logged; `logging.NOTSET` where another record tells the same. `took_s` is set on the
+    first that tells of a call.
     """
 
-    what: str
-    place: str
-    message: str
-    kid: str | None = None
-    error: str | None = None
-    seconds_left: float | None = None
-    from_kid: str | None = None
-    to_kid: str | None = None
-    at: datetime | None = None
-    took_s: float | None = None
-    ring: str | None = None
+    __slots__ = ("error", "from_kid", "kid", "level", "message", "place", "seconds_left", "to_kid", "took_s", "what")
 
-
-class Report:
-    """An event, and the level at which it is logged; `logging.NOTSET` where another record tells the same."""
-
-    __slots__ = ("event", "level")
-
-    def __init__(self, event: KeyEvent, level: int) -> None:
-        self.event = event
+    def __init__(
+        self,
+        place: str,
+        what: str,
+        message: str,
+        kid: str | None,
+        error: str | None,
+        level: int,
+        seconds_left: float | None,
+        from_kid: str | None,
+        to_kid: str | None,
+    ) -> None:
+        self.place = place
+        self.what = what
+        self.message = message
+        self.kid = kid
+        self.error = error
         self.level = level
+        self.seconds_left = seconds_left
+        self.from_kid = from_kid
+        self.to_kid = to_kid
+        self.took_s: float | None = None
 
     def unlogged(self) -> Report:
-        """The same event for hooks alone."""
-        return Report(self.event, logging.NOTSET)
-
-    def of_call(self, took_s: float) -> Report:
-        """The same as the first that tells of a call which took so long."""
-        told = self.event
-        # Not `_replace`: of each tuple that grows while it is made, CPython keeps the first one, up to 2,000 of them.
-        event = KeyEvent(
-            told.what,
-            told.place,
-            told.message,
-            told.kid,
-            told.error,
-            told.seconds_left,
-            told.from_kid,
-            told.to_kid,
-            told.at,
-            took_s,
-            told.ring,
-        )
-        return Report(event, self.level)
+        """It, from now on for hooks alone."""
+        self.level = logging.NOTSET
+        return self
 
 
 class Cause:
@@ -159,7 +114,7 @@ def report_of(
     from_kid: str | None = None,
     to_kid: str | None = None,
 ) -> Report:
-    """An event, and its cause in words. The level is that of the event unless given."""
+    """What happened, and its cause in words. The level is that of such an event unless given."""
     kind = None
     if error is not None:
         cause = error if isinstance(error, Cause) else cause_of(error)
@@ -169,8 +124,7 @@ def report_of(
         if what == "failed" and kind is not None:
             level = _MILDER.get(kind, level)
     left_s = None if seconds_left is None else max(0.0, seconds_left)
-    event = KeyEvent(what, place, f"{place}: {message}", kid, kind, left_s, from_kid, to_kid)
-    return Report(event, level)
+    return Report(place, what, f"{place}: {message}", kid, kind, level, left_s, from_kid, to_kid)
 
 
 class EventSink:
@@ -208,35 +162,51 @@ class EventSink:
         self._telling = threading.Lock()
 
     def _tell(self, report: Report) -> None:
-        event = report.event
         if report.level != logging.NOTSET:
-            log.log(report.level, "%s", event.message, extra=self._fields(event))
+            log.log(report.level, "%s", report.message, extra=self._fields(report))
         if self._on_event is None and not _observers.hooks:
             return
-        from datetime import datetime, timezone  # noqa: PLC0415 - a twentieth of what importing this library takes
-
-        event = event._replace(at=datetime.now(timezone.utc), ring=self.ring)
+        event = self._event(report)
         for hook in _unique((self._on_event, *_observers.hooks)):
             try:
                 hook(event)
             except Exception:  # whatever somebody's function raises
                 log.exception("on_event failed on %r of %s", event.what, event.place)
 
-    def _fields(self, event: KeyEvent) -> dict[str, str | float | None]:
-        left_s = event.seconds_left
+    def _event(self, report: Report) -> KeyEvent:
+        from datetime import datetime, timezone  # noqa: PLC0415 - a twentieth of what importing this library takes
+
+        from .key_event import KeyEvent  # noqa: PLC0415 - as said there
+
+        return KeyEvent(
+            report.what,
+            report.place,
+            report.message,
+            report.kid,
+            report.error,
+            report.seconds_left,
+            report.from_kid,
+            report.to_kid,
+            datetime.now(timezone.utc),
+            report.took_s,
+            self.ring,
+        )
+
+    def _fields(self, report: Report) -> dict[str, str | float | None]:
+        left_s = report.seconds_left
         fields = {
-            "event": event.what,
+            "event": report.what,
             "ring": self.ring,
-            "kid": event.kid,
+            "kid": report.kid,
             "seconds_left": None if left_s is None else round(left_s, 3),
         }
-        if event.to_kid is not None:
-            fields.update(from_kid=event.from_kid, to_kid=event.to_kid)
+        if report.to_kid is not None:
+            fields.update(from_kid=report.from_kid, to_kid=report.to_kid)
         return fields
 
 
-_Hook = Callable[[KeyEvent], object]
-_observers = HookList[_Hook]()
+_Hook = Callable[["KeyEvent"], object]
+_observers: HookList[_Hook] = HookList()
 
 
 @redact_frames

@@ -33,7 +33,7 @@ from ..key import Key
 from ..provider import KeyProvider
 from ..registry import open_provider
 from .engine import Engine
-from .events import EventSink, KeyEvent
+from .events import EventSink
 from .flows import close, find, find_active, list_kids, refresh
 from .policies import CachePolicy, RetryPolicy
 from .sources import KeySource
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .health import RingHealth
+    from .key_event import KeyEvent
 
 __all__ = ["KeyRing"]
 
@@ -331,7 +332,7 @@ def _checked_name(name: object) -> str:
     return name
 
 
-_Callable = TypeVar("_Callable", bound="Callable[..., object]")
+_Callable = TypeVar("_Callable", bound=Callable[..., object])
 
 
 def _checked_callable(given: _Callable, argument: str) -> _Callable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import inf
 
 from ..errors import KeyNotFoundError
 from ..key import Key
@@ -24,11 +25,13 @@ _SHOWN_NAMES = 10
 class KnownNames:
     """What one source said of names lately, and the names that it listed last."""
 
-    def __init__(self, source: KeySource, memory_s: float) -> None:
+    def __init__(self, source: KeySource, memory_s: float, confirmed_at: Callable[[str], float | None]) -> None:
         self._source = source
         self._memory_s = memory_s
-        # Of a key that is there, its kid: any other kid of that name is missing.
-        self._said: dict[str, tuple[str | BaseException, float]] = {}
+        self._confirmed_at = confirmed_at
+        # And when. Of a key that is there, its kid: any other kid of that name is missing. If the ring holds the key,
+        # it knows when, and the kid alone takes no memory here.
+        self._said: dict[str, str | tuple[str | BaseException, float]] = {}
         self._listed: Mapping[str, str | None] | None = None
         self._last_listing_failed = False
 
@@ -40,7 +43,7 @@ class KnownNames:
         `listed` says that its last listing is newer than the question. `later` takes what is to be
         called when no lock is held: to warn where the name means another key.
         """
-        said, at = self._said.get(name, ("", -self._memory_s))
+        said, at = self._said_of(name)
         if now - at >= self._memory_s:
             said = self._from_listing(name) if listed and not self._last_listing_failed else ""
             if said:
@@ -62,14 +65,16 @@ class KnownNames:
         """The public ids of what the source listed last, as far as it has their fingerprints at hand."""
         return [_kid_of(name, fingerprint) for name, fingerprint in (self._listed or {}).items() if fingerprint]
 
-    def remember(self, name: str, said: str | KeyNotFoundError, now: float) -> None:
-        """The source said this of a name: the kid of its key, or why it has none."""
+    def remember(self, name: str, said: str | KeyNotFoundError, now: float, *, is_held: bool = False) -> None:
+        """The source said this of a name: the kid of its key, which the ring holds or not, or why it has none."""
         self._said.pop(name, None)
-        # Not with its traceback, which would keep frames.
-        self._said[name] = (copy_of(said) if isinstance(said, KeyNotFoundError) else said, now)
+        if isinstance(said, KeyNotFoundError):
+            self._said[name] = copy_of(said), now  # not with its traceback, which would keep frames
+        else:
+            self._said[name] = said if is_held else (said, now)
         # The oldest come first. What is out of date is of no use, nor is what is too much.
         while (oldest := next(iter(self._said))) != name and (
-            len(self._said) > _MOST_REMEMBERED or now - self._said[oldest][1] >= self._memory_s
+            len(self._said) > _MOST_REMEMBERED or now - self._said_of(oldest)[1] >= self._memory_s
         ):
             del self._said[oldest]
 
@@ -81,6 +86,13 @@ class KnownNames:
     def forget(self) -> None:
         """Ask again for everything."""
         self._said.clear()
+
+    def _said_of(self, name: str) -> tuple[str | BaseException, float]:
+        said = self._said.get(name, "")
+        if not isinstance(said, str):
+            return said
+        at = self._confirmed_at(said)
+        return said, -inf if at is None else at
 
     def _from_listing(self, name: str) -> str | KeyNotFoundError:
         listed = self._listed

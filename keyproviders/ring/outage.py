@@ -113,7 +113,7 @@ class OutageWatch:
 
     def once_a_minute(self, about: str, report: Report, now: float) -> Report:
         """The same, or for hooks alone where the log had one about it, with the same error, within the last minute."""
-        line = (about, report.event.error)
+        line = (about, report.error)
         if now - self._logged_at.get(line, -inf) < _REPEAT_S:
             return report.unlogged()
         if len(self._logged_at) > _MANY_LINES:

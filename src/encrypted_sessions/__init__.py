@@ -25,7 +25,6 @@ try:
         ProviderConfigError,
     )
 
-    from .core.outcomes import Finding
     from .errors import (
         AuditFailedError,
         EncryptedSessionError,
@@ -54,6 +53,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from keyproviders import KeyRing
 
+    from .core.finding import Finding
     from .events.context import audit_context
     from .events.observing import observe
     from .events.shapes import ItemCount, KeysetEvent, SessionEvent
@@ -104,6 +104,7 @@ __all__ = [
 # Loaded when first asked for (PEP 562): a program that catches errors, or works on whole stores, makes no session.
 _HOMES = {
     "EncryptedSession": ".session",
+    "Finding": ".core.finding",
     "History": ".history.results",
     "ItemCount": ".events.shapes",
     "KeyRing": "keyproviders",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keyproviders import InsecurePermissionsWarning, WeakKeyWarning
 
-from .core.outcomes import EXPLANATIONS, Finding, describe
+from .core.outcomes import EXPLANATIONS, describe
+
+if TYPE_CHECKING:
+    from .core.finding import Finding
 
 __all__ = [
     "AuditFailedError",

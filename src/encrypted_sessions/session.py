@@ -16,7 +16,6 @@ from .core.outcomes import PASSED_OVER
 from .events.listening import LISTENING, Hook
 from .events.telling import told, told_function
 from .history.classified import ReadPolicy
-from .history.compaction_session import HOOKS, compaction_around, let_go_when_cancelled
 from .history.results import History, OutcomeCounts
 from .history.sealed_history import SealedHistory
 from .history.session_log import SessionLog
@@ -42,6 +41,18 @@ if TYPE_CHECKING:
 __all__ = ["EncryptedSession"]
 
 logger = logging.getLogger("encrypted_sessions")
+
+#: What the SDK's Runner, and who compacts by hand, look for on a session that compacts.
+_COMPACTION_HOOKS = frozenset(
+    {
+        "_add_items_with_generation",
+        "_clear_deferred_compaction",
+        "_defer_compaction",
+        "_get_deferred_compaction_response_id",
+        "_get_items_with_generation",
+        "run_compaction",
+    }
+)
 
 #: From so many on, expired items that were read and left out are worth telling.
 _EXPIRED_WORTH_A_WARNING = 1000
@@ -506,6 +517,8 @@ class EncryptedSession:
                 f"the {type(self._compaction_beneath).__name__} that was wrapped has another underlying_session"
                 " now. Make another wrapper"
             )
+        from .history.compaction_session import compaction_around  # noqa: PLC0415 - few sessions compact
+
         sealing = object.__new__(_Sealing)
         sealing.__dict__ = self.__dict__
         sealing._compaction_beneath = None
@@ -653,10 +666,12 @@ class EncryptedSession:
     if not TYPE_CHECKING:  # a type checker shall know the attributes there are, and no others
 
         def __getattr__(self, name: str) -> Any:
-            if name in HOOKS and self._compaction_beneath is not None:
+            if name in _COMPACTION_HOOKS and self._compaction_beneath is not None:
                 found = getattr(self._compaction_above, name)
                 if name != "run_compaction":
                     return found
+                from .history.compaction_session import let_go_when_cancelled  # noqa: PLC0415 - as above
+
                 run = let_go_when_cancelled(found, self._shield_s, self._compaction(self._sealed).break_off)
                 return told_function(self, name, run)
             message = f"EncryptedSession has no attribute {name!r}"

@@ -68,7 +68,7 @@ def test_no_more_than_four_calls_are_made_at_once_by_one_ring() -> None:
     place.open.clear()
     place.most = 0
     for entry in ring._engine.cache.by_kid.values():
-        entry.ask_at = entry.valid_without_check_until = 0  # due, and used a moment ago
+        entry.ask_at = 0  # due, and used a moment ago
     assert [ring.get_sync(key.kid) for key in keys] == keys
     until(lambda: place.inside == 4)
     place.open.set()
@@ -155,7 +155,7 @@ async def test_while_look_ups_hang_the_active_key_and_held_ones_are_still_asked_
     newer = place.rotate()
     assert await ring.refresh() is newer
     entry = ring._engine.cache.by_kid[older.kid]
-    entry.used_at = entry.healthy_at = entry.valid_without_check_until = -1e9  # idle: it is asked for first
+    entry.used_at = entry.healthy_at = entry.ask_at = -1e9  # idle: it is asked for first
     place.asked.clear()
     assert await ring.get(older.kid) is older
     assert place.asked == [older.name]

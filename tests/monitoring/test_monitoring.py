@@ -21,7 +21,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 
 from encrypted_sessions import EncryptedSession, ItemCount, Key, KeysetEvent, RunEvent, SessionEvent
-from encrypted_sessions.core.outcomes import Finding
+from encrypted_sessions.core.finding import Finding
 from encrypted_sessions.telemetry import instrument, names
 from encrypted_sessions_tests.documents import ROOT, blocks, code_words, rows, section
 from encrypted_sessions_tests.keyring_fakes import ScriptedKeys, impatient_ring

@@ -80,6 +80,19 @@ async def test_a_key_is_asked_for_only_when_its_row_comes_up(place: StoreLocatio
     assert "older" not in sealer.provider.asked
 
 
+async def test_a_pop_waits_once_for_a_key_that_cannot_be_asked_for(place: StoreLocation, sealer: Sealer):
+    sealer.provider.fail("older", KeyUnavailableError)
+    asked = []
+    async with sealer.session(place) as session:
+        await write_rows(place, SESSION, [sealer.ok("one"), sealer.row(message("old"), sealer.older)])
+        for use in (session.get_items, session.pop_item):
+            sealer.provider.asked.clear()
+            with pytest.raises(KeyUnavailableError):
+                await use()
+            asked.append(sealer.provider.asked.count("older"))
+    assert asked[0] == asked[1] > 0
+
+
 async def test_each_key_is_asked_for_once(place: StoreLocation, sealer: Sealer):
     rows = [sealer.row(message(str(i)), (sealer.active, sealer.older)[i % 2]) for i in range(20)]
     async with sealer.session(place) as session:

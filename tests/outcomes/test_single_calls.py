@@ -14,7 +14,11 @@ import pytest
 from agents import SQLiteSession
 
 from encrypted_sessions import EncryptedSession
+from encrypted_sessions.stores import Row
+from encrypted_sessions.stores.sqlite.rows import SQLiteRows
+from encrypted_sessions_tests.bulk_rows import write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, TTL, Sealer, message
+from encrypted_sessions_tests.stores import StoreLocation
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="before Python 3.11 a read has a task of its own")
@@ -46,6 +50,29 @@ async def test_a_single_call_over_a_file_makes_no_task_and_a_timer_for_all_of_th
     assert tasks == []
     assert len(timers) <= 1
     store.close()
+
+
+async def test_a_pop_looks_once_at_one_row_and_an_expired_tail_takes_one_look_more(
+    sealer: Sealer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looks, really = list[int](), SQLiteRows.page
+
+    def page(rows: SQLiteRows, upto: Row | None, count: int) -> asyncio.Future[list[Row]]:
+        looks.append(count)
+        return really(rows, upto, count)
+
+    monkeypatch.setattr(SQLiteRows, "page", page)
+    place = StoreLocation("sqlite", str(tmp_path / "a.db"), "a")
+    async with sealer.session(place) as session:
+        await write_rows(place, SESSION, [sealer.ok("one"), sealer.expired(), sealer.expired(), sealer.ok("two")])
+        assert await session.pop_item() == message("two")
+        assert looks == [1]
+        assert await session.pop_item() == message("one")
+        assert looks[:2] == [1, 1]
+        assert len(looks) == 4  # the newest, and a walk: that one again, and the rest
+        looks.clear()
+        assert await session.pop_item() is None
+        assert looks == [1]
 
 
 @pytest.mark.parametrize("on_the_class", [False, True], ids=["on the session", "on the class"])

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
 
 __all__ = ["Accelerator", "accelerator"]
 
 
-class Accelerator(NamedTuple):
+class Accelerator:
     """Three functions, which raise ValueError for what they do not take."""
 
-    #: The value in JSON text, in UTF-8. Lone surrogates are refused, and much nesting.
-    from_json: Callable[[bytes], object]
-    #: The compact JSON of a value, in UTF-8. Only for exact types of the language: what else it takes, it may change.
-    #: Floats are not always written as Python writes them. Lone surrogates are refused.
-    to_json: Callable[[object], bytes]
-    #: The bytes in base64 of either alphabet, with or without padding, in quotation marks and perhaps with escapes.
-    decode_base64: Callable[[bytes], bytes]
+    __slots__ = ("decode_base64", "from_json", "to_json")
+
+    def __init__(
+        self,
+        from_json: Callable[[bytes], object],
+        to_json: Callable[[object], bytes],
+        decode_base64: Callable[[bytes], bytes],
+    ) -> None:
+        #: The value in JSON text, in UTF-8. Lone surrogates are refused, and much nesting.
+        self.from_json = from_json
+        #: The compact JSON of a value, in UTF-8. Only for exact types of the language: what else it takes, it may
+        #: change. Floats are not always written as Python writes them. Lone surrogates are refused.
+        self.to_json = to_json
+        #: The bytes in base64 of either alphabet, with or without padding, in quotation marks and perhaps with escapes.
+        self.decode_base64 = decode_base64
 
 
 @cache

@@ -20,7 +20,6 @@ from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, Literal
 
 from .accelerated import accelerator
-from .padding import padded
 
 if TYPE_CHECKING:
     import json
@@ -113,7 +112,10 @@ def encode_item(item: object, max_bytes: int | None = None, *, pad: bool = False
         if written is None:
             written = _as_utf8(text)
         if written is not None:
-            written = padded(written) if pad else written
+            if pad:
+                from .padding import padded  # noqa: PLC0415 - few sessions pad
+
+                written = padded(written)
             if len(written) <= limit:
                 return written
             raise _too_long(limit)

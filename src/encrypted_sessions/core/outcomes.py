@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 __all__ = [
     "EXPLANATIONS",
@@ -12,7 +12,6 @@ __all__ = [
     "PASSED_OVER",
     "SUSPICIOUS",
     "UNREADABLE",
-    "Finding",
     "Outcome",
     "describe",
 ]
@@ -89,24 +88,6 @@ EXPLANATIONS: Mapping[str, str] = MappingProxyType(
 )
 
 MAX_FINDINGS = 20
-
-
-class Finding(NamedTuple):
-    """One row that was not returned.
-
-    Attributes:
-        position: Counted from the newest row, which is 0.
-        outcome: The row's outcome, such as "unauthentic".
-        kid: The key that the row names; None if it names none, or something that is not a kid.
-    """
-
-    position: int
-    outcome: str
-    kid: str | None
-
-    def place(self) -> str:
-        """Position, outcome and kid in one short text."""
-        return f"{self.position} {self.outcome}" + (f" (kid {self.kid})" if self.kid else "")
 
 
 def describe(counts: Mapping[str, int]) -> str:

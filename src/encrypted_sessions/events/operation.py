@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timezone
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ..core.finding import Finding
 from ..core.kids import shown_kid
-from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding
+from ..core.outcomes import MAX_FINDINGS, UNREADABLE
 from .beginnings import tell_beginning
 from .context import context_now
 from .hooks import ask, next_sequence, recorders, tell, tell_failure
-from .listening import LISTENING, Hook, Judged, current
+from .listening import LISTENING, Hook, current
 from .shapes import ItemCount, SessionEvent
+
+if TYPE_CHECKING:
+    from .protocols import Judged
 
 __all__ = ["Operation", "Tally", "perform"]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from ..core.outcomes import Finding
+from ..core.finding import Finding
 
 __all__ = ["ItemCount", "KeysetEvent", "Phase", "SessionEvent"]
 

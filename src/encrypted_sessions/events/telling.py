@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from keyproviders import redact_frames
 
-from .listening import LISTENING, Hook
+from .listening import LISTENING
 
-__all__ = ["Telling", "told", "told_function"]
+if TYPE_CHECKING:
+    from .protocols import Telling
+
+__all__ = ["told", "told_function"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Method = TypeVar("_Method", bound=Callable[..., Coroutine[Any, Any, Any]])
-
-
-class Telling(Protocol):
-    """A session, and its own hook."""
-
-    _on_event: Hook | None
 
 
 def told(*, changes: bool = False, name: str | None = None) -> Callable[[_Method], _Method]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from math import inf
 from time import perf_counter
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from ..core.cipher import NotAnItem, Opener, Unauthentic
 from ..core.envelope import UPSTREAM_KID, Envelope, NoEnvelope, Plain, parse, parse_row
@@ -22,6 +22,9 @@ from ..stores.access import Cursor
 from ..stores.rows import TOO_LARGE, Row
 from .keychain import Keychain
 from .results import Classification
+
+if TYPE_CHECKING:
+    from .protocols import Openers, StoredData
 
 __all__ = [
     "CLOCK_SKEW_S",
@@ -49,16 +52,7 @@ _SLICE_S = 0.003
 _LAST_PART = 20
 
 
-class StoredData(Protocol):
-    """A row of one session, or of a whole store."""
-
-    @property
-    def data(self) -> object:
-        """The row's JSON text as stored, or the object where the store gives no text."""
-
-
-RowT = TypeVar("RowT", bound=StoredData)
-_RowT_contra = TypeVar("_RowT_contra", bound=StoredData, contravariant=True)
+RowT = TypeVar("RowT", bound="StoredData")
 
 
 #: When each of some rows was added, seconds since 1970; None where the store does not say.
@@ -134,16 +128,6 @@ class TimeSlice:
         """Let other tasks run, then start a new slice."""
         await asyncio.sleep(0)
         self.begin()
-
-
-class Openers(Protocol[_RowT_contra]):
-    """Where a classifier finds what opens its rows."""
-
-    async def prepare(self, envelopes: Iterable[Envelope]) -> None:
-        """Have an answer for the keys of these envelopes. Raises what a key provider raises that cannot."""
-
-    def opener(self, envelope: Envelope, row: _RowT_contra) -> Opener | str:
-        """What opens a row's envelope, or the outcome that says why nothing does."""
 
 
 class SessionOpeners:

@@ -13,21 +13,9 @@ from typing import Any
 from .._support.shielding import ends_until
 from ..errors import StoreTimeoutError
 
-__all__ = ["HOOKS", "compaction_around", "let_go_when_cancelled"]
+__all__ = ["compaction_around", "let_go_when_cancelled"]
 
 logger = logging.getLogger("encrypted_sessions")
-
-#: What the SDK's Runner, and who compacts by hand, look for on a session that compacts.
-HOOKS = frozenset(
-    {
-        "_add_items_with_generation",
-        "_clear_deferred_compaction",
-        "_defer_compaction",
-        "_get_deferred_compaction_response_id",
-        "_get_items_with_generation",
-        "run_compaction",
-    }
-)
 
 #: So long a replacement may go on by itself after its caller was cancelled, and no longer than half of `shield_s`.
 _BREAK_OFF_S = 1.0

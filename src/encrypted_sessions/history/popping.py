@@ -72,9 +72,10 @@ class _PopCandidate:
 
 async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[str, object] | None:
     conflicts = 0
+    looks_at_one = True
 
     async def find_and_remove() -> _PopCandidate:
-        nonlocal conflicts
+        nonlocal conflicts, looks_at_one
         if conflicts > 1:
             # What the answer to a first conflict told of the new tail is worth a try at once. If all went on so, they
             # would only hinder each other: of those who wait by lot one gets through.
@@ -82,9 +83,12 @@ async def _pop_row(history: SealedHistory, rows: RowStore, turn: Turn) -> dict[s
             turn.note(None)
         # One look for all who wait is worth more than none for one of them.
         others = min(turn.waiting(), _MOST_ALONG) if rows.is_asked_in_order() and not conflicts else 0
-        newest = turn.newest()
-        found = None if newest is None or others else await _foreseen(history, newest)
+        told = turn.newest()
+        found = None
+        if not others and (told is not None or looks_at_one):
+            found = await _newest(history, rows, told)
         if found is None:
+            looks_at_one = False  # a walk finds what it has not
             found = await _find_candidate(history, others)
             turn.go_along(found.ahead)
         conflicts += 1
@@ -115,6 +119,31 @@ async def _pop_along(history: SealedHistory, rows: RowStore, row: Row, turn: Tur
     if operation is not None:
         operation.back_to(counted)
     return None
+
+
+async def _newest(history: SealedHistory, rows: RowStore, told: Row | None) -> _PopCandidate | None:
+    """The newest row, as an answer told it or as it is now. If it is an item, as nearly always, no walk is needed.
+
+    None for what is to be walked over.
+    """
+    if told is not None:
+        return await _foreseen(history, told)
+    found = _PopCandidate()
+    looked_at = await rows.page(None, 1)
+    if not looked_at:
+        found.complete = True
+        return found
+    found.newest = row = looked_at[0]
+    classification = await history.classifier(counts=False).classify_one(row)
+    if classification.item is not None:
+        found.due, found.item = [row], classification.item
+    elif classification.outcome == "expired" or classification.outcome in history.passed_over:
+        return None
+    else:
+        found.counts.add(classification)
+        found.unreadable = classification
+    _count(classification)
+    return found
 
 
 async def _foreseen(history: SealedHistory, row: Row) -> _PopCandidate | None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from ..core.envelope import Envelope
 from ..core.kids import shown_kid
-from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding, Outcome
+from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Outcome
 
 if TYPE_CHECKING:
     from agents import TResponseInputItem
+
+    from ..core.finding import Finding
 
 __all__ = ["Classification", "History", "OutcomeCounts"]
 
@@ -101,6 +103,8 @@ class OutcomeCounts:
             if outcome in UNREADABLE:
                 self._refused[outcome] = self._refused.get(outcome, 0) + 1
             if len(self.findings) < MAX_FINDINGS:
+                from ..core.finding import Finding  # noqa: PLC0415 - in most stores all rows can be read
+
                 self.findings.append(Finding(self._position, outcome, shown_kid(classification.kid)))
         self._position += 1
 

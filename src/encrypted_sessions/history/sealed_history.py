@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from copy import copy
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._support.warnings import warn_caller
 from ..core.envelope import Envelope
 from ..core.exact_json import TooLongError
 from ..core.outcomes import Outcome
 from ..errors import HistoryChangedError, StoreConfigError
-from ..events.listening import Running, running
+from ..events.listening import running
 from ..stores.access import Cursor
 from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row, RowStore
@@ -25,6 +24,10 @@ from .reading import FoundItems, read_items
 from .sealing import Sealing
 from .session_log import SessionLog
 from .shielded import ShieldedChanges
+
+if TYPE_CHECKING:
+    from ..events.protocols import Running
+    from .turns import Turn
 
 __all__ = ["SealedHistory", "start_again_while_it_moves"]
 
@@ -68,6 +71,8 @@ class SealedHistory:
         self.rows = self.guarded(rows) if isinstance(rows, RowStore) else PlainStore(self.store)
         #: Whether `examine` comes before anything else.
         self.is_unexamined = isinstance(rows, RowStore) and rows.is_unexamined()
+        #: In which its last pop took its turn.
+        self.last_turn: Turn | None = None
 
     async def examine(self) -> None:
         """Warn of what is wrong with how the store was set up, once; where all is strict, raise StoreConfigError.
@@ -85,6 +90,8 @@ class SealedHistory:
 
     def over(self, rows: RowStore) -> SealedHistory:
         """The same history as another access to its rows shows it."""
+        from copy import copy  # noqa: PLC0415 - few sessions purge, and it looks for Jython all along the path
+
         other = copy(self)
         other.store = self._writer(rows)
         other.rows = self.guarded(rows)

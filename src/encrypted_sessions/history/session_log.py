@@ -13,8 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .._support.session_names import logged_session
-from ..core.outcomes import PASSED_OVER, SUSPICIOUS, Finding, Outcome, describe
+from ..core.outcomes import PASSED_OVER, SUSPICIOUS, Outcome, describe
 from ..errors import UnreadableItemsError
 from .results import OutcomeCounts
 
@@ -45,6 +44,8 @@ class SessionLog:
 
     def fields(self, **more: object) -> dict[str, Any]:
         """For a record's `extra`."""
+        from .._support.session_names import logged_session  # noqa: PLC0415 - most sessions log nothing
+
         return {"session": logged_session(self._session_id), "store": self.store, **more}
 
     def refusal(self, counts: OutcomeCounts, refused: Mapping[str, int], **words: str) -> UnreadableItemsError:
@@ -83,6 +84,8 @@ class SessionLog:
 
     def _row_fields(self, counts: OutcomeCounts, outcomes: Mapping[str, int]) -> dict[str, Any]:
         """The newest of these rows, and all of them that are named."""
+        from ..core.finding import Finding  # noqa: PLC0415 - in most stores all rows can be read
+
         findings = [finding for finding in counts.findings if finding.outcome in outcomes]
         newest = findings[0] if findings else Finding(None, next(iter(outcomes), None), None)  # type: ignore[arg-type] # beyond those named
         return self.fields(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._support.shielding import caller
-from ..events.listening import Running, running
+from ..events.listening import running
+
+if TYPE_CHECKING:
+    from ..events.protocols import Running
 
 __all__ = ["StoreChange"]
 

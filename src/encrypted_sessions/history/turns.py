@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Hashable, Iterable
 from types import TracebackType
+from typing import Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from .._support.deadlines import deadlines
@@ -59,14 +60,18 @@ class Turn:
         """
         return _Taken(self, alone=alone)
 
+    def come_at_once(self) -> bool:
+        """Whether nobody had the turn, and it is one's own now."""
+        if self._inside:
+            return False
+        self._inside = 1
+        return True
+
     async def come(self, *, alone: bool) -> Row | bool:
-        """Wait, if need be; whether one's turn has come, or the row to go along with.
+        """Wait; whether one's turn has come, or the row to go along with.
 
         An `asyncio.Lock` would have to be waited for in a task.
         """
-        if not self._inside:
-            self._inside = 1
-            return True
         comes: asyncio.Future[Row | bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((comes, alone))
 
@@ -133,7 +138,7 @@ class _Taken:
         self._came: Row | bool = False
 
     async def __aenter__(self) -> Row | None:
-        self._came = came = await self._turn.come(alone=self._alone)
+        self._came = came = self._turn.come_at_once() or await self._turn.come(alone=self._alone)
         return None if isinstance(came, bool) else came
 
     async def __aexit__(
@@ -144,13 +149,18 @@ class _Taken:
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[Hashable, Turn]] = WeakKeyDictionary()
-_last_of: WeakKeyDictionary[object, Turn] = WeakKeyDictionary()  # so that it is there for the next pop
 
 
-def turn_of(history: object, rows: RowStore) -> Turn:
+class _Popped(Protocol):
+    """A history, and the turn of its last pop: kept so that it is there for the next one."""
+
+    last_turn: Turn | None
+
+
+def turn_of(history: _Popped, rows: RowStore) -> Turn:
     """The turn of a history whose rows these are, in the running loop."""
     loop = asyncio.get_running_loop()
-    last = _last_of.get(history)
+    last = history.last_turn
     if last is not None and last.is_of(loop):
         return last
     turns = _turns.get(loop)
@@ -159,5 +169,5 @@ def turn_of(history: object, rows: RowStore) -> Turn:
     turn = turns.get(place := rows.place())
     if turn is None:
         turn = turns[place] = Turn(loop)
-    _last_of[history] = turn
+    history.last_turn = turn
     return turn

@@ -1,25 +1,26 @@
 """What a cipher suite is: one version of the envelope, with the cryptography behind it.
 
-A suite is a module of this folder and a line of the table in `__init__`; nothing else names a
-version.
+A suite is a module of this folder and a line of the table in `__init__`; nothing else names a version.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from ..exact_json import NotJsonError, decode_item
 
 __all__ = ["Cipher", "End", "Envelope", "NotAnItem", "Opener", "Reader", "Suite", "Unauthentic"]
 
 #: Until when what is sealed again lives, seconds since 1970: None for no end, "kept" for what it says of itself.
-End = int | Literal["kept"] | None
-
+End: TypeAlias = "int | Literal['kept'] | None"
 
 #: Gives the item in a body's text in quotation marks; None unless it parses, is in time and opens, without telling why.
 Reader = Callable[[bytes], dict[str, Any] | None]
+
+Parse = Callable[[str, bytes], "Envelope | None"]
+Derive = Callable[[bytes, str, str, str], "Cipher"]
 
 
 class Unauthentic(Exception):  # noqa: N818 - an answer that the reader turns into an outcome
@@ -33,9 +34,9 @@ class NotAnItem(Exception):  # noqa: N818 - an answer that the reader turns into
 class Envelope:
     """A well-formed envelope, whose claims prove nothing until an opener has verified it.
 
-    `body` is what the suite made, in bytes. `timestamp` and `expires` are seconds since 1970;
-    `expires` is None where the writer set no end, or the suite has no place for it. A suite makes
-    a subclass, and may keep in it what else it reads from the body.
+    `body` is what the suite made, in bytes. `timestamp` and `expires` are seconds since 1970; `expires` is None where
+    the writer set no end, or the suite has no place for it. A suite makes a subclass, and may keep in it what else it
+    reads from the body.
     """
 
     __slots__ = ("body", "kid", "timestamp", "verified_by")
@@ -58,7 +59,7 @@ class Opener(ABC):
     __slots__ = ("parse", "written_until")
 
     #: The suite's.
-    parse: Callable[[str, bytes], Envelope | None]
+    parse: Parse
     #: Until when its key may have written, seconds since 1970; None for no end.
     written_until: float | None
 
@@ -118,18 +119,18 @@ class Cipher(Protocol):
         """What opens this cipher's envelopes one after another."""
 
 
-class Suite(NamedTuple):
+class Suite:
     """One row of the table.
 
-    `label` is what HKDF is told besides the session, or how that begins; `member` is the body's name in the stored
-    object. `parse` takes a kid and that member's ASCII text in quotation marks, and gives None for what this suite
-    does not write; `encode` makes the text of a body. `derive` takes a master secret, a session id, a kid
-    and a realm.
+    `label` is what HKDF is told besides the session, or how that begins; `member` is the body's name in the object.
+    `parse` takes a kid and that member's ASCII text in quotation marks, and gives None for what the suite does not
+    write; `encode` makes the text of a body. `derive` takes a master secret, a session id, a kid and a realm.
     """
 
-    version: int
-    label: bytes
-    member: str
-    parse: Callable[[str, bytes], Envelope | None]
-    encode: Callable[[bytes], str]
-    derive: Callable[[bytes, str, str, str], Cipher]
+    __slots__ = ("derive", "encode", "label", "member", "parse", "version")
+
+    def __init__(
+        self, version: int, label: bytes, member: str, parse: Parse, encode: Callable[[bytes], str], derive: Derive
+    ) -> None:
+        self.version, self.label, self.member = version, label, member
+        self.parse, self.encode, self.derive = parse, encode, derive

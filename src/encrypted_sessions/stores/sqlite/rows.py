@@ -47,11 +47,15 @@ class SQLiteRows(SQLiteSessionRows):
     def _remove(self, rows: Sequence[Row], newest: Row) -> bool:
         session_id = self._session.session_id
         with self._session._write_connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            (newest_id,) = connection.execute(self._sql.newest_id, (session_id,)).fetchone()
-            done = newest_id == newest.id and all(
-                connection.execute(self._sql.remove, (row.id, session_id, row.data)).rowcount == 1 for row in rows
-            )
+            if len(rows) == 1 and rows[0] is newest:  # as nearly always: one statement, which begins the transaction
+                values = (newest.id, session_id, newest.data, session_id)
+                done = connection.execute(self._sql.remove_newest, values).rowcount == 1
+            else:
+                connection.execute("BEGIN IMMEDIATE")
+                (newest_id,) = connection.execute(self._sql.newest_id, (session_id,)).fetchone()
+                done = newest_id == newest.id and all(
+                    connection.execute(self._sql.remove, (row.id, session_id, row.data)).rowcount == 1 for row in rows
+                )
             if done and not is_caller_gone():
                 connection.commit()
             else:

@@ -38,6 +38,7 @@ class SQLiteStatements:
             f"DELETE FROM {table} WHERE id = ? AND session_id = ?"  # noqa: S608 - as above
             " AND CAST(message_data AS BLOB) = ?"
         )
+        self.remove_newest = f"{self.remove} AND id = (SELECT max(id) FROM {table} WHERE session_id = ?)"  # noqa: S608 - as above
         self.oldest = f"{self._rows} ORDER BY id LIMIT ?"
         # For this connection, from here on: SQLite else leaves deleted bytes where they lay.
         self.overwrite = "PRAGMA secure_delete = ON"
