@@ -33,6 +33,7 @@ __all__ = [
     "TimeSlice",
     "claimed",
     "is_late",
+    "plainly_in_time",
 ]
 
 #: A clock may be this many seconds behind the writer's before a row counts as from the future.
@@ -114,9 +115,8 @@ class TimeSlice:
     """The work that one task does before it gives the event loop a turn."""
 
     def __init__(self) -> None:
-        self.ends_at = 0.0
+        self.ends_at = perf_counter() + _SLICE_S
         """By `perf_counter`: for loops in which a call takes too long."""
-        self.begin()
 
     def begin(self) -> None:
         """Start a new slice: other tasks have just had their turn."""
@@ -156,7 +156,11 @@ class SessionOpeners:
 
     async def prepare(self, envelopes: Iterable[Envelope]) -> None:
         """Ask for those keys that were not asked for yet, all at once."""
-        unknown = {(found.kid, found.version) for found in envelopes}.difference(self._openers)
+        await self.ask({(found.kid, found.version) for found in envelopes})
+
+    async def ask(self, wanted: set[tuple[str, int]]) -> None:
+        """The same for kids, and the versions of what they sealed."""
+        unknown = wanted.difference(self._openers)
         if unknown:
             # Side by side, and no longer in all than one look-up may take. The store's own time does not count.
             began = time.monotonic()
@@ -172,6 +176,14 @@ class SessionOpeners:
         """What was found."""
         return self._openers[envelope.kid, envelope.version]
 
+    def answer(self, kid: str, version: int) -> Opener | str:
+        """The same for a kid and a version that were asked for."""
+        return self._openers[kid, version]
+
+    def holds(self, kid: str) -> bool:
+        """Whether the session has that key, so that asking for it is nothing that a made-up kid could cause."""
+        return self._keychain.holds(kid)
+
 
 class Classifier(Generic[RowT]):
     """Finds out what rows are, by the policy of the moment at which their keys are there.
@@ -185,12 +197,12 @@ class Classifier(Generic[RowT]):
         openers: Openers[RowT],
         policy: Callable[[], ReadPolicy],
         time_slice: TimeSlice | None = None,
-        *,
-        opens: bool = True,
         added_at: AddedAt[RowT] | None = None,
         max_row_bytes: int = sys.maxsize,
         oldest_suite: int = 0,
         judged: Callable[[Sequence[Classification]], None] | None = None,
+        *,
+        opens: bool = True,
     ) -> None:
         self._openers = openers
         self._policy = policy
@@ -333,10 +345,12 @@ class HistoryWalk:
         if not self._fetched:
             # The first page is what a history without gaps needs, and no row more.
             at_least = self._first if self.newest is None else self._then_at_least
-            self._fetched = await self._fetch(None if wanted is None else max(wanted, at_least))
-            if self._fetched and self.newest is None:
-                self.newest = self._fetched[0]
-            self._fetched.reverse()
+            most = None if wanted is None else max(wanted, at_least)
+            fetched = await (self._cursor.fetch(most) if self._budget is None else self._fetch(most, self._budget))
+            self._fetched = fetched
+            if fetched and self.newest is None:
+                self.newest = fetched[0]
+            fetched.reverse()
             self._classifier.begin_slice()
         count = group if wanted is None else min(group, wanted)
         rows = self._fetched[: -count - 1 : -1]
@@ -351,10 +365,7 @@ class HistoryWalk:
         """Whether there is no other row: one is fetched, if need be, and left out."""
         return self.is_complete() or not (self._fetched or await self._cursor.fetch(1))
 
-    async def _fetch(self, count: int | None) -> list[Row]:
-        budget = self._budget
-        if budget is None:
-            return await self._cursor.fetch(count)
+    async def _fetch(self, count: int | None, budget: int) -> list[Row]:
         rows = await self._cursor.fetch(count, at_most=budget - self._cursor.fetched)
         if not rows and not self._cursor.exhausted:
             raise ScanBudgetError(
@@ -375,6 +386,23 @@ def claimed(envelope: Envelope, opener: Opener, policy: ReadPolicy) -> Outcome:
     if opener.written_until is not None and policy.tells_late and is_late(envelope.timestamp, opener):
         return "late_key"
     return "ok"
+
+
+def plainly_in_time(opener: Opener, policy: ReadPolicy, kid: str) -> Callable[[Envelope], bool]:
+    """What tells whether `claimed` is "ok" for an opener's envelopes under `kid`, with what they share known before."""
+    since = policy.now - policy.ttl if policy.tells_expired and policy.ttl is not None else -inf
+    ends: float = policy.now if policy.tells_expired else -inf
+    until: float = policy.now + CLOCK_SKEW_S
+    if opener.written_until is not None and policy.tells_late:
+        until = min(until, opener.written_until + CLOCK_SKEW_S)
+    if policy.upstream_until is not None and kid == UPSTREAM_KID:
+        until = min(until, policy.upstream_until)
+
+    def is_in_time(envelope: Envelope) -> bool:
+        expires = envelope.expires
+        return since <= envelope.timestamp <= until and (expires is None or ends <= expires)
+
+    return is_in_time
 
 
 def is_late(timestamp: int, opener: Opener) -> bool:

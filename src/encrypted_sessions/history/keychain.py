@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import ref
 
 from keyproviders import (
@@ -18,6 +18,7 @@ from keyproviders import (
     KeyDisabledError,
     KeyNotAskedError,
     KeyNotFoundError,
+    KeyProviderError,
     KeyUnavailableError,
     parse_kid,
 )
@@ -37,7 +38,20 @@ __all__ = ["Keychain", "RingKeychain", "StringKeychain", "answer_for"]
 #: derivation (some 20 microseconds) per key and read.
 _KEPT_CIPHERS = 32
 
+#: A class comes before those that it is made from.
+_OUTCOMES: Mapping[type[KeyProviderError], Outcome] = {
+    KeyDestroyedError: "erased",
+    KeyDisabledError: "key_disabled",
+    KeyNotFoundError: "unknown_key",
+    KeyNotAskedError: "key_not_asked",
+}
+
 _T = TypeVar("_T")
+
+
+def outcome_for(error: KeyProviderError) -> Outcome | None:
+    """The outcome that stands for what a place answered; None where it gave no answer."""
+    return next((outcome for kind, outcome in _OUTCOMES.items() if isinstance(error, kind)), None)
 
 
 async def answer_for(kid: str, upstream: _T | None, ask: Callable[[str], Awaitable[_T]]) -> _T | Outcome:
@@ -49,14 +63,11 @@ async def answer_for(kid: str, upstream: _T | None, ask: Callable[[str], Awaitab
         return "unknown_key" if upstream is None else upstream
     try:
         return await ask(kid)
-    except KeyDestroyedError:
-        return "erased"
-    except KeyDisabledError:
-        return "key_disabled"
-    except KeyNotFoundError:
-        return "unknown_key"
-    except KeyNotAskedError:
-        return "key_not_asked"
+    except KeyProviderError as error:
+        outcome = outcome_for(error)
+        if outcome is None:
+            raise
+        return outcome
 
 
 class StringKeychain:
@@ -81,6 +92,10 @@ class StringKeychain:
         """Nothing: the string opens whatever it can."""
         return None
 
+    def holds(self, kid: str) -> bool:  # noqa: ARG002 - as a ring's
+        """Whether its key is here, as it always is."""
+        return True
+
     async def find(self, kids: Iterable[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:  # noqa: ARG002 - as a ring's
         """The string's cipher for each."""
         return dict.fromkeys(kids, self._cipher)
@@ -100,8 +115,10 @@ class RingKeychain:
         self._upstream = (
             None if upstream_key is None else SessionCipher(upstream_secret(upstream_key)[0], session_id, UPSTREAM_KID)
         )
-        self._ciphers: dict[Key, SessionCipher] = {}
-        self._leases: dict[Key, ref[object]] = {}
+        # By kids; a key of the same kid takes the place of another one.
+        self._ciphers: dict[str, SessionCipher] = {}
+        self._keys: dict[str, Key] = {}
+        self._leases: dict[str, ref[object]] = {}
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("a session's keys cannot be pickled or copied")
@@ -124,6 +141,10 @@ class RingKeychain:
     def wait_s(self) -> float:
         """How long one read waits for keys in all."""
         return self._ring.deadline_s
+
+    def holds(self, kid: str) -> bool:
+        """Whether the ring holds that key, and this a cipher made from it."""
+        return kid in self._ciphers
 
     async def find(self, kids: Iterable[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:
         """Each kid looked up in the ring, all at once, for the session as the asker."""
@@ -161,15 +182,22 @@ class RingKeychain:
         }
 
     async def _look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:
-        async def ask(kid: str) -> SessionCipher:
-            return self._cipher(await self._ring.get(kid, asker=self._session_id, wait_s=wait_s))
-
-        return await answer_for(kid, self._upstream, ask)
+        if kid == UPSTREAM_KID:
+            return "unknown_key" if self._upstream is None else self._upstream
+        try:
+            key = await self._ring.get(kid, asker=self._session_id, wait_s=wait_s)
+        except KeyProviderError as error:
+            outcome = outcome_for(error)
+            if outcome is None:
+                raise
+            return outcome
+        return self._cipher(key)
 
     def _cipher(self, key: Key) -> SessionCipher:
-        cipher = self._ciphers.get(key)
-        if cipher is None:
-            cipher = SessionCipher(key.secret, self._session_id, key.kid, self._realm, self._suite)
+        kid = key.kid
+        cipher, kept = self._ciphers.get(kid), self._keys.get(kid)
+        if cipher is None or not (kept is key or kept == key):
+            cipher = SessionCipher(key.secret, self._session_id, kid, self._realm, self._suite)
             self._keep(key, cipher)
         # No part of the key's equality: it is known only when another key follows.
         until = key.written_until
@@ -181,19 +209,22 @@ class RingKeychain:
         lease = self._ring.lease(key)
         if lease is None:
             return
-        ciphers, leases = self._ciphers, self._leases
+        kept, leases, kid = (self._ciphers, self._keys), self._leases, key.kid
 
-        def let_go(_: object) -> None:  # in any thread, and knows nothing of this object
-            ciphers.pop(key, None)
-            leases.pop(key, None)
+        def let_go(ended: object) -> None:  # in any thread, and knows nothing of this object
+            if leases.get(kid) is ended:
+                _forget(kid, leases, *kept)
 
-        ciphers[key] = cipher
-        leases[key] = ref(lease, let_go)
-        while len(ciphers) > _KEPT_CIPHERS:
-            oldest = next(iter(ciphers), None)
+        leases[kid], self._keys[kid], self._ciphers[kid] = ref(lease, let_go), key, cipher
+        while len(leases) > _KEPT_CIPHERS:
+            oldest = next(iter(leases), None)
             if oldest is not None:
-                ciphers.pop(oldest, None)
-                leases.pop(oldest, None)
+                _forget(oldest, leases, *kept)
+
+
+def _forget(kid: str, *places: dict[str, Any]) -> None:
+    for place in places:
+        place.pop(kid, None)
 
 
 #: What a session needs of its keys: `active`, the cipher to seal with now, and `find`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from copy import copy
 from typing import Any, TypeVar
 
@@ -13,11 +14,11 @@ from ..core.envelope import Envelope
 from ..core.exact_json import TooLongError
 from ..core.outcomes import Outcome
 from ..errors import HistoryChangedError, StoreConfigError
-from ..events.listening import Running, running
+from ..events.listening import LISTENING, Running, running
 from ..stores.access import Cursor
 from ..stores.plain import PlainStore
-from ..stores.rows import HistoryMovedError, Row, RowStore
-from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
+from ..stores.rows import HistoryMovedError, Row, RowCursor, RowStore
+from .classified import AddedAt, Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
 from .guarded import GuardedRows, GuardedSession, StoreCalls
 from .keychain import Keychain
 from .plainly_ok import ReadingClassifier
@@ -65,7 +66,7 @@ class SealedHistory:
         self.sealing = sealing
         #: Outcomes that are left out whatever else was wished.
         self.passed_over = passed_over
-        self.rows = self.guarded(rows) if isinstance(rows, RowStore) else PlainStore(self.store)
+        self.read_from(rows)
         #: Whether `examine` comes before anything else.
         self.is_unexamined = isinstance(rows, RowStore) and rows.is_unexamined()
 
@@ -87,8 +88,18 @@ class SealedHistory:
         """The same history as another access to its rows shows it."""
         other = copy(self)
         other.store = self._writer(rows)
-        other.rows = self.guarded(rows)
+        other.read_from(rows)
         return other
+
+    def read_from(self, rows: RowStore | PlainStore) -> None:
+        """Have rows from there from now on."""
+        if isinstance(rows, RowStore):
+            self.rows: GuardedRows | PlainStore = self.guarded(rows)
+            self._added_at: AddedAt[Row] | None = self.rows.added_at
+            self._stored_as: Callable[[list[dict[str, Any]], Sequence[Any]], list[dict[str, Any]]] | None
+            self._stored_as = self.rows.stored_as
+        else:
+            self.rows, self._added_at, self._stored_as = PlainStore(self.store), None, None
 
     def _writer(self, rows: RowStore | PlainStore) -> GuardedSession:
         session = self.session
@@ -102,26 +113,26 @@ class SealedHistory:
         """A walk from the newest row. `keywords` go to a session's own methods."""
         if isinstance(self.rows, PlainStore):
             return self.rows.cursor(keywords)
-        return self.rows.cursor()
+        return RowCursor(self.rows)
 
     def classifier(self, policy: ReadPolicy | None = None, *, counts: bool = True) -> Classifier[Row]:
         """What tells rows apart, by a policy (default: that of this moment). The running operation counts them."""
-        return Classifier(**self._classifying(policy or self.policy(), running() if counts else None))
+        return Classifier(*self._classifying(policy or self.policy(), running() if counts else None))
 
     def reading_classifier(self, policy: ReadPolicy) -> ReadingClassifier:
         """The same for who wants items."""
-        return ReadingClassifier(**self._classifying(policy, running()))
+        return ReadingClassifier(*self._classifying(policy, running()))
 
-    def _classifying(self, policy: ReadPolicy, operation: Running | None) -> dict[str, Any]:
-        rows = self.rows
-        return {
-            "openers": SessionOpeners(self.keychain),
-            "policy": lambda: policy,
-            "added_at": rows.added_at if isinstance(rows, RowStore) else None,
-            "max_row_bytes": self.max_row_bytes,
-            "oldest_suite": self.sealing.oldest_suite,
-            "judged": None if operation is None else operation.judging(),
-        }
+    def _classifying(self, policy: ReadPolicy, operation: Running | None) -> tuple[Any, ...]:
+        return (
+            SessionOpeners(self.keychain),
+            lambda: policy,
+            TimeSlice(),
+            self._added_at,
+            self.max_row_bytes,
+            self.sealing.oldest_suite,
+            None if operation is None else operation.judging(),
+        )
 
     def walk(self, keywords: dict[str, Any], *, first: int = 1, then_at_least: int = 1) -> HistoryWalk:
         """A walk through the history that classifies its rows."""
@@ -141,6 +152,9 @@ class SealedHistory:
             classifier = self.reading_classifier(policy)
             return await read_items(self.cursor(keywords), classifier, policy, limit=limit, budget=budget)
 
+        if not LISTENING.is_on:  # nearly always nothing moves, and nobody counts
+            with suppress(HistoryMovedError):
+                return await attempt()
         return await start_again_while_it_moves(attempt)
 
     async def add(self, sealed: list[Any], keywords: dict[str, Any]) -> None:
@@ -177,8 +191,7 @@ class SealedHistory:
         operation = running()
         if operation is not None:
             operation.sealed(cipher.kid, len(sealed))
-        rows = self.rows
-        return rows.stored_as(sealed, items) if isinstance(rows, RowStore) else sealed
+        return sealed if self._stored_as is None else self._stored_as(sealed, items)
 
 
 def _too_large(max_row_bytes: int) -> ValueError:

@@ -228,26 +228,25 @@ class AesGcmOpener(Opener):
 
         The whole header of each is authenticated.
         """
-        start = name = b""
+        start, text_start = b"", 0
         key: AESGCM | None = None
+        name = _authenticated_kid(kid)
         fast = accelerator()
         decode, parsed = (binascii.a2b_base64, decode_item) if fast is None else (fast.decode_base64, fast.from_json)
 
         def read(quoted: bytes) -> dict[str, Any] | None:
-            nonlocal start, name, key
+            nonlocal start, text_start, key
             try:
                 body = decode(quoted)
                 if _MINUS in quoted or _UNDERSCORE in quoted or len(body) * 4 != (len(quoted) - 2) * 3:
                     return None  # as `decode_base64`
-                header = body[:_FIXED_END]
-                if key is None or not header.startswith(start):
+                if key is None or not body.startswith(start):
                     envelope = _envelope(kid, body)
-                    if envelope is None or envelope.text_start != _FIXED_END or not is_in_time(envelope):
+                    if envelope is None or not is_in_time(envelope):
                         return None
-                    fitting = self._key(envelope.timestamp >> _EPOCH_BITS, header[_COMMITMENT])
-                    name = _authenticated_kid(kid)
-                    key, start = fitting, header[:_NONCE_START]  # together, and only what fits
-                item = parsed(key.decrypt(header[_NONCE_START:], body[_FIXED_END:], name + header))
+                    fitting = self._key(envelope.timestamp >> _EPOCH_BITS, body[_COMMITMENT])
+                    key, start, text_start = fitting, body[:_NONCE_START], envelope.text_start  # only what fits
+                item = parsed(key.decrypt(body[_NONCE], body[text_start:], name + body[:text_start]))
                 return item if type(item) is dict else None
             except (Unauthentic, InvalidTag, ValueError, OverflowError):
                 return None
