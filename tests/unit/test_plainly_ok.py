@@ -20,7 +20,8 @@ from encrypted_sessions.core.cipher import NotAnItem, SessionCipher, Unauthentic
 from encrypted_sessions.core.envelope import UPSTREAM_KID, Envelope, label_of, parse_row
 from encrypted_sessions.core.suites import aes_gcm_v2, fernet_v1
 from encrypted_sessions.core.suites.aes_gcm_v2 import AesGcmEnvelope
-from encrypted_sessions.history.classified import GROUP, ReadPolicy, claimed, plainly_in_time
+from encrypted_sessions.history.classified import GROUP, ReadPolicy, claimed
+from encrypted_sessions.history.plainly_ok import plainly_in_time
 from encrypted_sessions.history.results import Classification
 from encrypted_sessions.stores.rows import TOO_LARGE, Row
 from encrypted_sessions_tests.soak import Seed

@@ -14,7 +14,7 @@ from math import inf
 from time import perf_counter
 from typing import Generic, Literal, Protocol, TypeVar
 
-from ..core.cipher import NotAnItem, Opener, Unauthentic
+from ..core.cipher import NotAnItem, Opener, SessionCipher, Unauthentic
 from ..core.envelope import UPSTREAM_KID, Envelope, NoEnvelope, Plain, parse, parse_row
 from ..core.outcomes import Outcome
 from ..errors import ScanBudgetError
@@ -33,7 +33,6 @@ __all__ = [
     "TimeSlice",
     "claimed",
     "is_late",
-    "plainly_in_time",
 ]
 
 #: A clock may be this many seconds behind the writer's before a row counts as from the future.
@@ -163,14 +162,13 @@ class SessionOpeners:
         unknown = wanted.difference(self._openers)
         if unknown:
             # Side by side, and no longer in all than one look-up may take. The store's own time does not count.
+            if self._left_s < self._keychain.wait_s / _LAST_PART:
+                self._left_s = 0.0  # too little to ask in: that nothing came in it would look like an outage
             began = time.monotonic()
             answers = await self._keychain.find({kid for kid, _ in unknown}, self._left_s)
             self._left_s -= time.monotonic() - began
-            if self._left_s < self._keychain.wait_s / _LAST_PART:
-                self._left_s = 0.0  # too little to ask in: that nothing came in it would look like an outage
             for kid, version in unknown:
-                answer = answers[kid]
-                self._openers[kid, version] = answer if isinstance(answer, str) else answer.opener(version)
+                self._keep(kid, version, answers[kid])
 
     def opener(self, envelope: Envelope, row: object) -> Opener | str:  # noqa: ARG002 - all rows are of one session
         """What was found."""
@@ -179,6 +177,20 @@ class SessionOpeners:
     def answer(self, kid: str, version: int) -> Opener | str:
         """The same for a kid and a version that were asked for."""
         return self._openers[kid, version]
+
+    async def first_if_held(self, kid: str, version: int) -> Opener | str | None:
+        """The same for the first kid of a walk, where the session has its key: as nearly always. Else None."""
+        keychain = self._keychain
+        if not keychain.holds(kid):
+            return None
+        began = time.monotonic()
+        answer = await keychain.look_up(kid, self._left_s)
+        self._left_s -= time.monotonic() - began
+        return self._keep(kid, version, answer)
+
+    def _keep(self, kid: str, version: int, answer: SessionCipher | Outcome) -> Opener | str:
+        found = self._openers[kid, version] = answer if isinstance(answer, str) else answer.opener(version)
+        return found
 
     def holds(self, kid: str) -> bool:
         """Whether the session has that key, so that asking for it is nothing that a made-up kid could cause."""
@@ -206,16 +218,14 @@ class Classifier(Generic[RowT]):
     ) -> None:
         self._openers = openers
         self._policy = policy
-        self._time_slice = time_slice or TimeSlice()
+        self._time_slice = time_slice = time_slice or TimeSlice()
+        #: Called when other tasks have just run: while a store was waited for, no time was worked.
+        self.begin_slice = time_slice.begin
         self._opens = opens
         self._added_at = added_at
         self._max_row_bytes = max_row_bytes
         self._oldest_suite = oldest_suite
         self._judged = judged
-
-    def begin_slice(self) -> None:
-        """Know that other tasks have just run: while a store was waited for, no time was worked."""
-        self._time_slice.begin()
 
     async def classify_one(self, row: RowT) -> Classification:
         """The classification of a row, without giving the event loop a turn where its key is there."""
@@ -386,23 +396,6 @@ def claimed(envelope: Envelope, opener: Opener, policy: ReadPolicy) -> Outcome:
     if opener.written_until is not None and policy.tells_late and is_late(envelope.timestamp, opener):
         return "late_key"
     return "ok"
-
-
-def plainly_in_time(opener: Opener, policy: ReadPolicy, kid: str) -> Callable[[Envelope], bool]:
-    """What tells whether `claimed` is "ok" for an opener's envelopes under `kid`, with what they share known before."""
-    since = policy.now - policy.ttl if policy.tells_expired and policy.ttl is not None else -inf
-    ends: float = policy.now if policy.tells_expired else -inf
-    until: float = policy.now + CLOCK_SKEW_S
-    if opener.written_until is not None and policy.tells_late:
-        until = min(until, opener.written_until + CLOCK_SKEW_S)
-    if policy.upstream_until is not None and kid == UPSTREAM_KID:
-        until = min(until, policy.upstream_until)
-
-    def is_in_time(envelope: Envelope) -> bool:
-        expires = envelope.expires
-        return since <= envelope.timestamp <= until and (expires is None or ends <= expires)
-
-    return is_in_time
 
 
 def is_late(timestamp: int, opener: Opener) -> bool:

@@ -96,6 +96,10 @@ class StringKeychain:
         """Whether its key is here, as it always is."""
         return True
 
+    async def look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:  # noqa: ARG002 - as a ring's
+        """The string's cipher."""
+        return self._cipher
+
     async def find(self, kids: Iterable[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:  # noqa: ARG002 - as a ring's
         """The string's cipher for each."""
         return dict.fromkeys(kids, self._cipher)
@@ -111,6 +115,8 @@ class RingKeychain:
         self._session_id = session_id
         self._realm = realm
         self._suite = suite
+        #: How long one read waits for keys in all.
+        self.wait_s = ring.deadline_s
         self.strict = bool(getattr(ring, "strict", False))
         self._upstream = (
             None if upstream_key is None else SessionCipher(upstream_secret(upstream_key)[0], session_id, UPSTREAM_KID)
@@ -137,11 +143,6 @@ class RingKeychain:
             return None
         return f"the key of {kid} is held as {held}: if its rows are yours, list it under the name {name!r} too"
 
-    @property
-    def wait_s(self) -> float:
-        """How long one read waits for keys in all."""
-        return self._ring.deadline_s
-
     def holds(self, kid: str) -> bool:
         """Whether the ring holds that key, and this a cipher made from it."""
         return kid in self._ciphers
@@ -150,9 +151,9 @@ class RingKeychain:
         """Each kid looked up in the ring, all at once, for the session as the asker."""
         wanted = list(kids)
         if len(wanted) == 1:  # nearly always: no task for it
-            return {wanted[0]: await self._look_up(wanted[0], wait_s)}
+            return {wanted[0]: await self.look_up(wanted[0], wait_s)}
         # What the ring knows comes at once, and for the rest it asks the place.
-        found = {kid: await self._look_up(kid, 0) for kid in wanted}
+        found = {kid: await self.look_up(kid, 0) for kid in wanted}
         unknown = [kid for kid in wanted if found[kid] == "key_not_asked"]
         if unknown and wait_s > 0:
             found.update(await self._ask_place(unknown, wait_s))
@@ -163,7 +164,7 @@ class RingKeychain:
 
         async def in_time(kid: str) -> SessionCipher | Outcome | KeyUnavailableError:
             try:
-                return await self._look_up(kid, wait_s)
+                return await self.look_up(kid, wait_s)
             except KeyUnavailableError as error:
                 if time.monotonic() - began < wait_s:
                     raise
@@ -181,7 +182,8 @@ class RingKeychain:
             for kid, answer in answers.items()
         }
 
-    async def _look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:
+    async def look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:
+        """One kid looked up in the ring."""
         if kid == UPSTREAM_KID:
             return "unknown_key" if self._upstream is None else self._upstream
         try:

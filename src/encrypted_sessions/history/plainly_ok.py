@@ -8,15 +8,17 @@ judged as everywhere else, in the order of questions that holds there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from time import perf_counter
 from typing import Any
 
-from ..core.envelope import ROW_END, Envelope, label_of, parse_row, read_label
+from ..core.cipher import Opener
+from ..core.envelope import ROW_END, UPSTREAM_KID, Envelope, label_of, parse_row, read_label
 from ..stores.rows import Row
-from .classified import Classifier, SessionOpeners, plainly_in_time
+from .classified import CLOCK_SKEW_S, Classifier, ReadPolicy, SessionOpeners
 from .results import Classification
 
-__all__ = ["Item", "ReadingClassifier"]
+__all__ = ["Item", "ReadingClassifier", "plainly_in_time"]
 
 Item = dict[str, Any]
 
@@ -89,9 +91,10 @@ class ReadingClassifier(Classifier[Row]):
         """Find the reader for a row's label, before its row is looked at, where its key is held: as nearly always."""
         label = label_of(data) if type(data) is bytes and len(data) <= self._max_row_bytes else b""
         kid, suite = read_label(label)
-        if suite is not None and suite.version >= self._oldest_suite and self._openers.holds(kid):
-            await self._openers.ask({(kid, suite.version)})
-            self._add_reader(label, kid, suite.version)
+        if suite is not None and suite.version >= self._oldest_suite:
+            opener = await self._openers.first_if_held(kid, suite.version)
+            if opener is not None:
+                self._add_reader(label, kid, opener)
 
     async def _meet(self, new: dict[bytes, bytes]) -> bool:
         """Find readers for labels, each of which some row has. Whether there are new readers.
@@ -111,11 +114,10 @@ class ReadingClassifier(Classifier[Row]):
             return False
         await self._openers.ask(set(met.values()))
         for label, (kid, version) in met.items():
-            self._add_reader(label, kid, version)
+            self._add_reader(label, kid, self._openers.answer(kid, version))
         return True
 
-    def _add_reader(self, label: bytes, kid: str, version: int) -> None:
-        opener = self._openers.answer(kid, version)
+    def _add_reader(self, label: bytes, kid: str, opener: Opener | str) -> None:
         if isinstance(opener, str):
             self._readers[label] = kid, None
         else:
@@ -125,3 +127,20 @@ class ReadingClassifier(Classifier[Row]):
 def _is_well_formed(data: bytes, kid: str, version: int) -> bool:
     found = parse_row(data)
     return isinstance(found, Envelope) and (found.kid, found.version) == (kid, version)
+
+
+def plainly_in_time(opener: Opener, policy: ReadPolicy, kid: str) -> Callable[[Envelope], bool]:
+    """What tells whether `claimed` is "ok" for an opener's envelopes under `kid`, with what they share known before."""
+    since = policy.now - policy.ttl if policy.tells_expired and policy.ttl is not None else -inf
+    ends: float = policy.now if policy.tells_expired else -inf
+    until: float = policy.now + CLOCK_SKEW_S
+    if opener.written_until is not None and policy.tells_late:
+        until = min(until, opener.written_until + CLOCK_SKEW_S)
+    if policy.upstream_until is not None and kid == UPSTREAM_KID:
+        until = min(until, policy.upstream_until)
+
+    def is_in_time(envelope: Envelope) -> bool:
+        expires = envelope.expires
+        return since <= envelope.timestamp <= until and (expires is None or ends <= expires)
+
+    return is_in_time

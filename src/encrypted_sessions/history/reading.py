@@ -16,6 +16,9 @@ EXPIRED_ROWS_THAT_END_A_SEARCH = 64
 #: ... that expired more than this many seconds ago: clocks and long batches differ by less.
 EXPIRED_FOR_SURE_S = 120
 
+#: Rows opened at once: of most of them nothing is made but their items.
+_GROUP = 128
+
 _ONLY_ITEMS = frozenset({dict})
 
 
@@ -60,7 +63,8 @@ async def read_items(
     ended_early = False
 
     while not (walk.is_complete() or ended_early) and (limit is None or len(items) < limit):
-        group = await classifier.read(await walk.take(None if limit is None else limit - len(items)))
+        wanted = None if limit is None else limit - len(items)
+        group = await classifier.read(await walk.take(wanted, group=_GROUP))
         if _ONLY_ITEMS.issuperset(map(type, group)):  # as nearly always: all at once
             counts.add_ok(len(group))
             items += group  # type: ignore[arg-type]  # as was seen

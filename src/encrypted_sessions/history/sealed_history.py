@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
 from copy import copy
 from typing import Any, TypeVar
 
@@ -14,7 +13,7 @@ from ..core.envelope import Envelope
 from ..core.exact_json import TooLongError
 from ..core.outcomes import Outcome
 from ..errors import HistoryChangedError, StoreConfigError
-from ..events.listening import LISTENING, Running, running
+from ..events.listening import Running, running
 from ..stores.access import Cursor
 from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row, RowCursor, RowStore
@@ -36,6 +35,7 @@ _ATTEMPTS = 1000
 _AROUND_BODY = 512
 
 _T = TypeVar("_T")
+_ClassifierT = TypeVar("_ClassifierT", bound=Classifier[Row])
 
 
 class SealedHistory:
@@ -117,14 +117,14 @@ class SealedHistory:
 
     def classifier(self, policy: ReadPolicy | None = None, *, counts: bool = True) -> Classifier[Row]:
         """What tells rows apart, by a policy (default: that of this moment). The running operation counts them."""
-        return Classifier(*self._classifying(policy or self.policy(), running() if counts else None))
+        return self._classifying(Classifier[Row], policy or self.policy(), running() if counts else None)
 
     def reading_classifier(self, policy: ReadPolicy) -> ReadingClassifier:
         """The same for who wants items."""
-        return ReadingClassifier(*self._classifying(policy, running()))
+        return self._classifying(ReadingClassifier, policy, running())
 
-    def _classifying(self, policy: ReadPolicy, operation: Running | None) -> tuple[Any, ...]:
-        return (
+    def _classifying(self, kind: type[_ClassifierT], policy: ReadPolicy, operation: Running | None) -> _ClassifierT:
+        return kind(
             SessionOpeners(self.keychain),
             lambda: policy,
             TimeSlice(),
@@ -152,9 +152,6 @@ class SealedHistory:
             classifier = self.reading_classifier(policy)
             return await read_items(self.cursor(keywords), classifier, policy, limit=limit, budget=budget)
 
-        if not LISTENING.is_on:  # nearly always nothing moves, and nobody counts
-            with suppress(HistoryMovedError):
-                return await attempt()
         return await start_again_while_it_moves(attempt)
 
     async def add(self, sealed: list[Any], keywords: dict[str, Any]) -> None:
