@@ -310,7 +310,7 @@ class EncryptedSession:
             return []
         if self._compaction_beneath is not None:
             return await self._through_compaction("get_items", limit, wrapper=wrapper)  # type: ignore[no-any-return]  # the SDK's
-        history = self._sealed if self._is_ready() else await self._begin()
+        history = await self._begin()
         found = await history.read(limit, self._keywords(wrapper), budget=self.max_scan_items)
         if not found.counts.are_ok():
             self._report(found.counts, limit)
@@ -373,7 +373,7 @@ class EncryptedSession:
         if self._compaction_beneath is not None:
             await self._through_compaction("add_items", batch, wrapper=wrapper)
             return
-        history = self._sealed if self._is_ready() else await self._begin()
+        history = await self._begin()
         if batch:
             batch = await history.seal(batch)
         await history.add(batch, self._keywords(wrapper))
@@ -592,10 +592,6 @@ class EncryptedSession:
     @staticmethod
     def _has_single_rows(session: Any) -> bool:
         return has_rows(session)
-
-    def _is_ready(self) -> bool:
-        """Whether a call may begin at once: it has nothing to wait for, and nothing to look at."""
-        return not self._sealed.is_unexamined and self._sealed.changes.are_settled()
 
     async def _begin(self) -> SealedHistory:
         """The history that a call works on, to its end.
