@@ -26,13 +26,13 @@ class OverdueError(Exception):
     """It took longer than it may. Not a TimeoutError, which what was waited for can raise itself."""
 
 
-async def bounded(read: Callable[[], Awaitable[_T]], timeout_s: float | None, let_go_s: float) -> _T:
+async def bounded(timeout_s: float | None, let_go_s: float, read: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:
     """What `read` gives within `timeout_s` (None: without a bound), else OverdueError.
 
     In a task of its own, because what is read may hold a cancellation up for ever, as a shielded rollback does.
     When this task is cancelled, so is `read`, and is waited for `let_go_s` seconds at most.
     """
-    task = asyncio.ensure_future(read())
+    task = asyncio.ensure_future(read(*arguments))
     try:
         try:
             await until_done(task, timeout_s)
@@ -49,7 +49,7 @@ async def bounded(read: Callable[[], Awaitable[_T]], timeout_s: float | None, le
         raise cancelled
     finally:
         # The caller's own traceback, without a reference to this frame and what it holds.
-        del task, read
+        del task, read, arguments
 
 
 async def until_done(begun: asyncio.Future[Any], within_s: float | None, waiting: Caller | None = None) -> None:
@@ -103,13 +103,18 @@ def _forget(task: asyncio.Future[Any]) -> None:
 
 if sys.version_info >= (3, 11):
 
-    async def bounded_in_place(read: Callable[[], Awaitable[_T]], timeout_s: float | None, let_go_s: float) -> _T:  # noqa: ARG001 - as `bounded`
+    async def bounded_in_place(
+        timeout_s: float | None,
+        let_go_s: float,  # noqa: ARG001 - as `bounded`
+        read: Callable[..., Awaitable[_T]],
+        *arguments: Any,
+    ) -> _T:
         """As `bounded`, for what ends as soon as it is cancelled: without a task for each.
 
         As within `asyncio.timeout`, but for its timer.
         """
         if timeout_s is None:
-            return await read()
+            return await read(*arguments)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
         before, is_overdue = task.cancelling(), False
@@ -122,7 +127,7 @@ if sys.version_info >= (3, 11):
         limits = deadlines()
         limits.add(end, timeout_s)
         try:
-            return await read()
+            return await read(*arguments)
         except asyncio.CancelledError:
             if not is_overdue or task.cancelling() > before + 1:  # somebody else has cancelled it
                 raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 __all__ = ["Deadlines", "deadlines"]
 
@@ -55,14 +55,19 @@ class Deadlines:
 
 
 _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines] = WeakKeyDictionary()
+_newest: tuple[ref[asyncio.AbstractEventLoop], Deadlines] | None = None  # as most processes have one loop
 
 
 def deadlines() -> Deadlines:
     """Those of the running loop."""
-    loop = asyncio.get_running_loop()
+    global _newest  # noqa: PLW0603 - replaced as a whole, in whichever thread
+    loop, newest = asyncio.get_running_loop(), _newest
+    if newest is not None and newest[0]() is loop:
+        return newest[1]
     found = _of_loops.get(loop)
     if found is None:
         for ended in [one for one in list(_of_loops) if one.is_closed()]:  # what was waited for there holds its loop
             _of_loops.pop(ended, None)
         found = _of_loops[loop] = Deadlines()
+    _newest = ref(loop), found
     return found

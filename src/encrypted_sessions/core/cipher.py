@@ -89,7 +89,7 @@ class SessionCipher:
 
     def opener(self, version: int) -> Opener:
         """What opens envelopes of a version that `parse` gives. Not for several threads at once."""
-        opener = self._of(version).opener()
+        opener = (self._ciphers.get(version) or self._of(version)).opener()
         opener.parse, opener.written_until = SUITES[version].parse, self.written_until
         return opener
 

@@ -14,7 +14,7 @@ from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from ..core.cipher import NotAnItem, Opener, Unauthentic
+from ..core.cipher import NotAnItem, Opener, SessionCipher, Unauthentic
 from ..core.envelope import UPSTREAM_KID, Envelope, NoEnvelope, Plain, parse, parse_row
 from ..core.outcomes import Outcome
 from ..errors import ScanBudgetError
@@ -108,9 +108,8 @@ class TimeSlice:
     """The work that one task does before it gives the event loop a turn."""
 
     def __init__(self) -> None:
-        self.ends_at = 0.0
+        self.ends_at = perf_counter() + _SLICE_S
         """By `perf_counter`: for loops in which a call takes too long."""
-        self.begin()
 
     def begin(self) -> None:
         """Start a new slice: other tasks have just had their turn."""
@@ -140,21 +139,46 @@ class SessionOpeners:
 
     async def prepare(self, envelopes: Iterable[Envelope]) -> None:
         """Ask for those keys that were not asked for yet, all at once."""
-        unknown = {(found.kid, found.version) for found in envelopes}.difference(self._openers)
+        await self.ask({(found.kid, found.version) for found in envelopes})
+
+    async def ask(self, wanted: set[tuple[str, int]]) -> None:
+        """The same for kids, and the versions of what they sealed."""
+        unknown = wanted.difference(self._openers)
         if unknown:
             # Side by side, and no longer in all than one look-up may take. The store's own time does not count.
+            if self._left_s < self._keychain.wait_s / _LAST_PART:
+                self._left_s = 0.0  # too little to ask in: that nothing came in it would look like an outage
             began = time.monotonic()
             answers = await self._keychain.find({kid for kid, _ in unknown}, self._left_s)
             self._left_s -= time.monotonic() - began
-            if self._left_s < self._keychain.wait_s / _LAST_PART:
-                self._left_s = 0.0  # too little to ask in: that nothing came in it would look like an outage
             for kid, version in unknown:
-                answer = answers[kid]
-                self._openers[kid, version] = answer if isinstance(answer, str) else answer.opener(version)
+                self._keep(kid, version, answers[kid])
 
     def opener(self, envelope: Envelope, row: object) -> Opener | str:  # noqa: ARG002 - all rows are of one session
         """What was found."""
         return self._openers[envelope.kid, envelope.version]
+
+    def answer(self, kid: str, version: int) -> Opener | str:
+        """The same for a kid and a version that were asked for."""
+        return self._openers[kid, version]
+
+    async def first_if_held(self, kid: str, version: int) -> Opener | str | None:
+        """The same for the first kid of a walk, where the session has its key: as nearly always. Else None."""
+        keychain = self._keychain
+        if not keychain.holds(kid):
+            return None
+        began = time.monotonic()
+        answer = await keychain.look_up(kid, self._left_s)
+        self._left_s -= time.monotonic() - began
+        return self._keep(kid, version, answer)
+
+    def _keep(self, kid: str, version: int, answer: SessionCipher | Outcome) -> Opener | str:
+        found = self._openers[kid, version] = answer if isinstance(answer, str) else answer.opener(version)
+        return found
+
+    def holds(self, kid: str) -> bool:
+        """Whether the session has that key, so that asking for it is nothing that a made-up kid could cause."""
+        return self._keychain.holds(kid)
 
 
 class Classifier(Generic[RowT]):
@@ -169,25 +193,23 @@ class Classifier(Generic[RowT]):
         openers: Openers[RowT],
         policy: Callable[[], ReadPolicy],
         time_slice: TimeSlice | None = None,
-        *,
-        opens: bool = True,
         added_at: AddedAt[RowT] | None = None,
         max_row_bytes: int = sys.maxsize,
         oldest_suite: int = 0,
         judged: Callable[[Sequence[Classification]], None] | None = None,
+        *,
+        opens: bool = True,
     ) -> None:
         self._openers = openers
         self._policy = policy
-        self._time_slice = time_slice or TimeSlice()
+        self._time_slice = time_slice = time_slice or TimeSlice()
+        #: Called when other tasks have just run: while a store was waited for, no time was worked.
+        self.begin_slice = time_slice.begin
         self._opens = opens
         self._added_at = added_at
         self._max_row_bytes = max_row_bytes
         self._oldest_suite = oldest_suite
         self._judged = judged
-
-    def begin_slice(self) -> None:
-        """Know that other tasks have just run: while a store was waited for, no time was worked."""
-        self._time_slice.begin()
 
     async def classify_one(self, row: RowT) -> Classification:
         """The classification of a row, without giving the event loop a turn where its key is there."""
@@ -317,10 +339,12 @@ class HistoryWalk:
         if not self._fetched:
             # The first page is what a history without gaps needs, and no row more.
             at_least = self._first if self.newest is None else self._then_at_least
-            self._fetched = await self._fetch(None if wanted is None else max(wanted, at_least))
-            if self._fetched and self.newest is None:
-                self.newest = self._fetched[0]
-            self._fetched.reverse()
+            most = None if wanted is None else max(wanted, at_least)
+            fetched = await (self._cursor.fetch(most) if self._budget is None else self._fetch(most, self._budget))
+            self._fetched = fetched
+            if fetched and self.newest is None:
+                self.newest = fetched[0]
+            fetched.reverse()
             self._classifier.begin_slice()
         count = group if wanted is None else min(group, wanted)
         rows = self._fetched[: -count - 1 : -1]
@@ -335,10 +359,7 @@ class HistoryWalk:
         """Whether there is no other row: one is fetched, if need be, and left out."""
         return self.is_complete() or not (self._fetched or await self._cursor.fetch(1))
 
-    async def _fetch(self, count: int | None) -> list[Row]:
-        budget = self._budget
-        if budget is None:
-            return await self._cursor.fetch(count)
+    async def _fetch(self, count: int | None, budget: int) -> list[Row]:
         rows = await self._cursor.fetch(count, at_most=budget - self._cursor.fetched)
         if not rows and not self._cursor.exhausted:
             raise ScanBudgetError(

@@ -41,7 +41,7 @@ class StoreCalls:
         """What a statement gives that changes nothing. Raises StoreTimeoutError when it takes too long."""
         limits, within = self._changes, bounded_in_place if in_place else bounded
         try:
-            return await within(lambda: statement(*arguments), limits.timeout_s, limits.shield_s)
+            return await within(limits.timeout_s, limits.shield_s, statement, *arguments)
         except OverdueError:
             failure: Exception = StoreTimeoutError(
                 f"{self._log.store} has not answered for {limits.timeout_s:g} s; it was asked to {asked}. Nothing"
@@ -93,7 +93,9 @@ class GuardedRows(RowStore):
 
     def page(self, upto: Row | None, count: int) -> Awaitable[list[Row]]:
         """As `RowStore.page`."""
-        return self._read("read rows", self._rows.page, upto, count)
+        rows = self._rows
+        in_place = rows.reads_end_when_cancelled()
+        return self._calls.read("read rows", rows.page, upto, count, in_place=in_place)
 
     def oldest(self, count: int) -> Awaitable[list[Row]]:
         """As `RowStore.oldest`."""
@@ -149,6 +151,8 @@ class GuardedSession:
     def __init__(self, session: Any, calls: StoreCalls) -> None:
         self._session = session
         self._calls = calls
+        # A method of ours gives what can be awaited.
+        self._call: Callable[..., Awaitable[Any]] = _call_ours if isinstance(session, RowStore) else call
 
     @property
     def session_settings(self) -> Any:
@@ -161,20 +165,20 @@ class GuardedSession:
 
     def add_items(self, items: list[Any], **keywords: Any) -> Awaitable[None]:
         """Add items as they are."""
-        return self._calls.change("add items", lambda: self._begin(self._session.add_items, items, **keywords))
+        return self._calls.change("add items", lambda: self._call(self._session.add_items, items, **keywords))
 
     def pop_item(self, **keywords: Any) -> Awaitable[Any]:
         """The session's newest item, removed."""
         return self._calls.change(
             "pop an item",
-            lambda: self._begin(self._session.pop_item, **keywords),
+            lambda: self._call(self._session.pop_item, **keywords),
             removed=lambda popped: 0 if popped is None else 1,
         )
 
     def clear_session(self, **keywords: Any) -> Awaitable[None]:
         """Remove all that the session has. How much that was nobody knows."""
         return self._calls.change(
-            "clear the session", lambda: self._begin(self._session.clear_session, **keywords), removed=_unknown
+            "clear the session", lambda: self._call(self._session.clear_session, **keywords), removed=_unknown
         )
 
     async def replace_items(self, items: list[Any]) -> bool:
@@ -184,11 +188,9 @@ class GuardedSession:
             return False
         return bool(await self._calls.change("replace items", replace, self._session, items, removed=_unknown))
 
-    def _begin(self, method: Callable[..., Any], *arguments: Any, **keywords: Any) -> Awaitable[Any]:
-        # A method of ours gives what can be awaited.
-        if isinstance(self._session, RowStore):
-            return method(*arguments, **keywords)  # type: ignore[no-any-return]
-        return call(method, *arguments, **keywords)
+
+def _call_ours(method: Callable[..., Awaitable[Any]], *arguments: Any, **keywords: Any) -> Awaitable[Any]:
+    return method(*arguments, **keywords)
 
 
 def _unknown(_: object) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import ref
 
 from keyproviders import (
@@ -18,6 +18,7 @@ from keyproviders import (
     KeyDisabledError,
     KeyNotAskedError,
     KeyNotFoundError,
+    KeyProviderError,
     KeyUnavailableError,
     parse_kid,
 )
@@ -37,7 +38,20 @@ __all__ = ["Keychain", "RingKeychain", "StringKeychain", "answer_for"]
 #: derivation (some 20 microseconds) per key and read.
 _KEPT_CIPHERS = 32
 
+#: A class comes before those that it is made from.
+_OUTCOMES: Mapping[type[KeyProviderError], Outcome] = {
+    KeyDestroyedError: "erased",
+    KeyDisabledError: "key_disabled",
+    KeyNotFoundError: "unknown_key",
+    KeyNotAskedError: "key_not_asked",
+}
+
 _T = TypeVar("_T")
+
+
+def outcome_for(error: KeyProviderError) -> Outcome | None:
+    """The outcome that stands for what a place answered; None where it gave no answer."""
+    return next((outcome for kind, outcome in _OUTCOMES.items() if isinstance(error, kind)), None)
 
 
 async def answer_for(kid: str, upstream: _T | None, ask: Callable[[str], Awaitable[_T]]) -> _T | Outcome:
@@ -49,14 +63,11 @@ async def answer_for(kid: str, upstream: _T | None, ask: Callable[[str], Awaitab
         return "unknown_key" if upstream is None else upstream
     try:
         return await ask(kid)
-    except KeyDestroyedError:
-        return "erased"
-    except KeyDisabledError:
-        return "key_disabled"
-    except KeyNotFoundError:
-        return "unknown_key"
-    except KeyNotAskedError:
-        return "key_not_asked"
+    except KeyProviderError as error:
+        outcome = outcome_for(error)
+        if outcome is None:
+            raise
+        return outcome
 
 
 class StringKeychain:
@@ -81,6 +92,14 @@ class StringKeychain:
         """Nothing: the string opens whatever it can."""
         return None
 
+    def holds(self, kid: str) -> bool:  # noqa: ARG002 - as a ring's
+        """Whether its key is here, as it always is."""
+        return True
+
+    async def look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:  # noqa: ARG002 - as a ring's
+        """The string's cipher."""
+        return self._cipher
+
     async def find(self, kids: Iterable[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:  # noqa: ARG002 - as a ring's
         """The string's cipher for each."""
         return dict.fromkeys(kids, self._cipher)
@@ -96,12 +115,16 @@ class RingKeychain:
         self._session_id = session_id
         self._realm = realm
         self._suite = suite
+        #: How long one read waits for keys in all.
+        self.wait_s = ring.deadline_s
         self.strict = bool(getattr(ring, "strict", False))
         self._upstream = (
             None if upstream_key is None else SessionCipher(upstream_secret(upstream_key)[0], session_id, UPSTREAM_KID)
         )
-        self._ciphers: dict[Key, SessionCipher] = {}
-        self._leases: dict[Key, ref[object]] = {}
+        # By kids; a key of the same kid takes the place of another one.
+        self._ciphers: dict[str, SessionCipher] = {}
+        self._keys: dict[str, Key] = {}
+        self._leases: dict[str, ref[object]] = {}
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("a session's keys cannot be pickled or copied")
@@ -120,18 +143,17 @@ class RingKeychain:
             return None
         return f"the key of {kid} is held as {held}: if its rows are yours, list it under the name {name!r} too"
 
-    @property
-    def wait_s(self) -> float:
-        """How long one read waits for keys in all."""
-        return self._ring.deadline_s
+    def holds(self, kid: str) -> bool:
+        """Whether the ring holds that key, and this a cipher made from it."""
+        return kid in self._ciphers
 
     async def find(self, kids: Iterable[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:
         """Each kid looked up in the ring, all at once, for the session as the asker."""
         wanted = list(kids)
         if len(wanted) == 1:  # nearly always: no task for it
-            return {wanted[0]: await self._look_up(wanted[0], wait_s)}
+            return {wanted[0]: await self.look_up(wanted[0], wait_s)}
         # What the ring knows comes at once, and for the rest it asks the place.
-        found = {kid: await self._look_up(kid, 0) for kid in wanted}
+        found = {kid: await self.look_up(kid, 0) for kid in wanted}
         unknown = [kid for kid in wanted if found[kid] == "key_not_asked"]
         if unknown and wait_s > 0:
             found.update(await self._ask_place(unknown, wait_s))
@@ -142,7 +164,7 @@ class RingKeychain:
 
         async def in_time(kid: str) -> SessionCipher | Outcome | KeyUnavailableError:
             try:
-                return await self._look_up(kid, wait_s)
+                return await self.look_up(kid, wait_s)
             except KeyUnavailableError as error:
                 if time.monotonic() - began < wait_s:
                     raise
@@ -160,16 +182,24 @@ class RingKeychain:
             for kid, answer in answers.items()
         }
 
-    async def _look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:
-        async def ask(kid: str) -> SessionCipher:
-            return self._cipher(await self._ring.get(kid, asker=self._session_id, wait_s=wait_s))
-
-        return await answer_for(kid, self._upstream, ask)
+    async def look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:
+        """One kid looked up in the ring."""
+        if kid == UPSTREAM_KID:
+            return "unknown_key" if self._upstream is None else self._upstream
+        try:
+            key = await self._ring.get(kid, asker=self._session_id, wait_s=wait_s)
+        except KeyProviderError as error:
+            outcome = outcome_for(error)
+            if outcome is None:
+                raise
+            return outcome
+        return self._cipher(key)
 
     def _cipher(self, key: Key) -> SessionCipher:
-        cipher = self._ciphers.get(key)
-        if cipher is None:
-            cipher = SessionCipher(key.secret, self._session_id, key.kid, self._realm, self._suite)
+        kid = key.kid
+        cipher, kept = self._ciphers.get(kid), self._keys.get(kid)
+        if cipher is None or not (kept is key or kept == key):
+            cipher = SessionCipher(key.secret, self._session_id, kid, self._realm, self._suite)
             self._keep(key, cipher)
         # No part of the key's equality: it is known only when another key follows.
         until = key.written_until
@@ -181,19 +211,22 @@ class RingKeychain:
         lease = self._ring.lease(key)
         if lease is None:
             return
-        ciphers, leases = self._ciphers, self._leases
+        kept, leases, kid = (self._ciphers, self._keys), self._leases, key.kid
 
-        def let_go(_: object) -> None:  # in any thread, and knows nothing of this object
-            ciphers.pop(key, None)
-            leases.pop(key, None)
+        def let_go(ended: object) -> None:  # in any thread, and knows nothing of this object
+            if leases.get(kid) is ended:
+                _forget(kid, leases, *kept)
 
-        ciphers[key] = cipher
-        leases[key] = ref(lease, let_go)
-        while len(ciphers) > _KEPT_CIPHERS:
-            oldest = next(iter(ciphers), None)
+        leases[kid], self._keys[kid], self._ciphers[kid] = ref(lease, let_go), key, cipher
+        while len(leases) > _KEPT_CIPHERS:
+            oldest = next(iter(leases), None)
             if oldest is not None:
-                ciphers.pop(oldest, None)
-                leases.pop(oldest, None)
+                _forget(oldest, leases, *kept)
+
+
+def _forget(kid: str, *places: dict[str, Any]) -> None:
+    for place in places:
+        place.pop(kid, None)
 
 
 #: What a session needs of its keys: `active`, the cipher to seal with now, and `find`.

@@ -8,17 +8,17 @@ judged as everywhere else, in the order of questions that holds there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Any
 
 from ..core.cipher import Opener
-from ..core.envelope import ROW_END, Envelope, label_of, parse_row, read_label
+from ..core.envelope import ROW_END, UPSTREAM_KID, Envelope, label_of, parse_row, read_label
 from ..stores.rows import Row
-from .classified import Classifier, ReadPolicy, claimed
+from .classified import CLOCK_SKEW_S, Classifier, ReadPolicy, SessionOpeners
 from .results import Classification
 
-__all__ = ["Item", "ReadingClassifier"]
+__all__ = ["Item", "ReadingClassifier", "plainly_in_time"]
 
 Item = dict[str, Any]
 
@@ -37,6 +37,8 @@ _NO_LABEL = b"\0"
 class ReadingClassifier(Classifier[Row]):
     """A classifier for who wants items."""
 
+    _openers: SessionOpeners
+
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._readers: dict[bytes, _Reader] = {}
@@ -46,6 +48,8 @@ class ReadingClassifier(Classifier[Row]):
 
         Where somebody takes note, all are classifications. Those of rows that are plainly ok have no envelope.
         """
+        if not self._readers and rows:
+            await self._meet_first(rows[0].data)
         found: list[Any] = [None] * len(rows)
         new = await self._open(rows, found)
         if new and await self._meet(new):
@@ -67,48 +71,76 @@ class ReadingClassifier(Classifier[Row]):
             self._judged is not None,
         )
         new: dict[bytes, bytes] = {}
-        label, kid, reader = _NO_LABEL, "", None
+        label, begin, kid, reader = _NO_LABEL, 0, "", None
         for place, (_, data) in enumerate(rows):
-            if found[place] is not None or type(data) is not bytes or len(data) > limit:
+            if found[place] is not None or type(data) is not bytes or (size := len(data)) > limit:
                 continue
             if not (data.startswith(label) and data.endswith(ROW_END)):
                 label = label_of(data) or _NO_LABEL
+                begin = len(label) - 1
                 kid, reader = readers.get(label, _NO_READER)
                 if label not in readers and label.startswith(_MARK):
                     new.setdefault(label, data)
-            item = None if reader is None else reader(data[len(label) - 1 : -1])
-            if item is not None:
+            if reader is not None and (item := reader(data[begin:-1])) is not None:
                 found[place] = Classification("ok", None, item, kid) if noted else item
-            if (not place % _FEW or len(data) > _LARGE) and perf_counter() > time_slice.ends_at:
+            if (size > _LARGE or not place % _FEW) and perf_counter() > time_slice.ends_at:
                 await time_slice.checkpoint()
         return new
 
-    async def _meet(self, new: dict[bytes, bytes]) -> bool:
-        """Find readers for labels, each of which some row has. A kid is asked for only if that row is well-formed.
+    async def _meet_first(self, data: object) -> None:
+        """Find the reader for a row's label, before its row is looked at, where its key is held: as nearly always."""
+        label = label_of(data) if type(data) is bytes and len(data) <= self._max_row_bytes else b""
+        kid, suite = read_label(label)
+        if suite is not None and suite.version >= self._oldest_suite:
+            opener = await self._openers.first_if_held(kid, suite.version)
+            if opener is not None:
+                self._add_reader(label, kid, opener)
 
-        Whether there are new readers.
+    async def _meet(self, new: dict[bytes, bytes]) -> bool:
+        """Find readers for labels, each of which some row has. Whether there are new readers.
+
+        A kid whose key is not held is asked for only if that row is well-formed.
         """
-        met: dict[bytes, Envelope] = {}
+        met: dict[bytes, tuple[str, int]] = {}
         for label, data in new.items():
             kid, suite = read_label(label)
-            if suite is not None and suite.version >= self._oldest_suite:
-                found = parse_row(data)
-                if isinstance(found, Envelope) and (found.kid, found.version) == (kid, suite.version):
-                    met[label] = found
+            if (suite is not None and suite.version >= self._oldest_suite) and (
+                self._openers.holds(kid) or _is_well_formed(data, kid, suite.version)
+            ):
+                met[label] = kid, suite.version
             if self._time_slice.is_used_up():
                 await self._time_slice.checkpoint()
         if not met:
             return False
-        await self._openers.prepare(met.values())
-        policy = self._policy()
-        for label, envelope in met.items():
-            opener = self._openers.opener(envelope, Row(None, None))
-            if isinstance(opener, str):
-                self._readers[label] = envelope.kid, None
-            else:
-                self._readers[label] = envelope.kid, opener.reader(envelope.kid, partial(_is_in_time, opener, policy))
+        await self._openers.ask(set(met.values()))
+        for label, (kid, version) in met.items():
+            self._add_reader(label, kid, self._openers.answer(kid, version))
         return True
 
+    def _add_reader(self, label: bytes, kid: str, opener: Opener | str) -> None:
+        if isinstance(opener, str):
+            self._readers[label] = kid, None
+        else:
+            self._readers[label] = kid, opener.reader(kid, plainly_in_time(opener, self._policy(), kid))
 
-def _is_in_time(opener: Opener, policy: ReadPolicy, envelope: Envelope) -> bool:
-    return claimed(envelope, opener, policy) == "ok"
+
+def _is_well_formed(data: bytes, kid: str, version: int) -> bool:
+    found = parse_row(data)
+    return isinstance(found, Envelope) and (found.kid, found.version) == (kid, version)
+
+
+def plainly_in_time(opener: Opener, policy: ReadPolicy, kid: str) -> Callable[[Envelope], bool]:
+    """What tells whether `claimed` is "ok" for an opener's envelopes under `kid`, with what they share known before."""
+    since = policy.now - policy.ttl if policy.tells_expired and policy.ttl is not None else -inf
+    ends: float = policy.now if policy.tells_expired else -inf
+    until: float = policy.now + CLOCK_SKEW_S
+    if opener.written_until is not None and policy.tells_late:
+        until = min(until, opener.written_until + CLOCK_SKEW_S)
+    if policy.upstream_until is not None and kid == UPSTREAM_KID:
+        until = min(until, policy.upstream_until)
+
+    def is_in_time(envelope: Envelope) -> bool:
+        expires = envelope.expires
+        return since <= envelope.timestamp <= until and (expires is None or ends <= expires)
+
+    return is_in_time

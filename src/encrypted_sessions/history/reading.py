@@ -16,6 +16,9 @@ EXPIRED_ROWS_THAT_END_A_SEARCH = 64
 #: ... that expired more than this many seconds ago: clocks and long batches differ by less.
 EXPIRED_FOR_SURE_S = 120
 
+#: Rows opened at once: of most of them nothing is made but their items.
+_GROUP = 128
+
 _ONLY_ITEMS = frozenset({dict})
 
 
@@ -54,25 +57,26 @@ async def read_items(
         budget=budget,
     )
     items: list[dict[str, object]] = []  # newest first, until the end
-    outcomes: list[str] = []
+    not_ok: dict[int, str] = {}  # which of them, and what they are instead: plaintext that was let in
     newer_than_gap = 0  # items newer than the oldest row that was left out
     long_expired = 0
     ended_early = False
 
     while not (walk.is_complete() or ended_early) and (limit is None or len(items) < limit):
-        group = await classifier.read(await walk.take(None if limit is None else limit - len(items)))
+        wanted = None if limit is None else limit - len(items)
+        group = await classifier.read(await walk.take(wanted, group=_GROUP))
         if _ONLY_ITEMS.issuperset(map(type, group)):  # as nearly always: all at once
             counts.add_ok(len(group))
             items += group  # type: ignore[arg-type]  # as was seen
-            outcomes += ["ok"] * len(group)
             long_expired = 0
             continue
         for one in group:
             classification = one if isinstance(one, Classification) else Classification("ok", None, one)
             counts.add(classification)
             if classification.item is not None:
+                if classification.outcome != "ok":
+                    not_ok[len(items)] = classification.outcome
                 items.append(classification.item)
-                outcomes.append(classification.outcome)
                 long_expired = 0
                 continue
             newer_than_gap = len(items)
@@ -85,12 +89,12 @@ async def read_items(
                 long_expired = 0
 
     items.reverse()
-    outcomes.reverse()
+    newest = len(items) - 1
     since = 0 if ended_early else len(items) - newer_than_gap
-    if since < len(items):
+    if since <= newest:
         lost = unpaired(items, since=since)
         for index in sorted(lost, reverse=True):
-            counts.move(outcomes[index], to="unpaired")
+            counts.move(not_ok.get(newest - index, "ok"), to="unpaired")
             del items[index]
     return FoundItems(items, counts, walk.newest)
 

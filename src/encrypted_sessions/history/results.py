@@ -90,6 +90,10 @@ class OutcomeCounts:
         """How many rows ended as that."""
         return self._counts.get(outcome, 0)
 
+    def are_ok(self) -> bool:
+        """Whether each row that was counted is ok."""
+        return self._counts["ok"] == self._position
+
     def add_ok(self, rows: int) -> None:
         """Count the next older rows, all of which are ok."""
         self._counts["ok"] += rows

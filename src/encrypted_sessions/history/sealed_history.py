@@ -15,8 +15,8 @@ from ..errors import HistoryChangedError, StoreConfigError
 from ..events.listening import running
 from ..stores.access import Cursor
 from ..stores.plain import PlainStore
-from ..stores.rows import HistoryMovedError, Row, RowStore
-from .classified import Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
+from ..stores.rows import HistoryMovedError, Row, RowCursor, RowStore
+from .classified import AddedAt, Classifier, HistoryWalk, ReadPolicy, SessionOpeners, TimeSlice
 from .guarded import GuardedRows, GuardedSession, StoreCalls
 from .keychain import Keychain
 from .plainly_ok import ReadingClassifier
@@ -38,6 +38,7 @@ _ATTEMPTS = 1000
 _AROUND_BODY = 512
 
 _T = TypeVar("_T")
+_ClassifierT = TypeVar("_ClassifierT", bound=Classifier[Row])
 
 
 class SealedHistory:
@@ -68,7 +69,7 @@ class SealedHistory:
         self.sealing = sealing
         #: Outcomes that are left out whatever else was wished.
         self.passed_over = passed_over
-        self.rows = self.guarded(rows) if isinstance(rows, RowStore) else PlainStore(self.store)
+        self.read_from(rows)
         #: Whether `examine` comes before anything else.
         self.is_unexamined = isinstance(rows, RowStore) and rows.is_unexamined()
         #: In which its last pop took its turn.
@@ -94,8 +95,18 @@ class SealedHistory:
 
         other = copy(self)
         other.store = self._writer(rows)
-        other.rows = self.guarded(rows)
+        other.read_from(rows)
         return other
+
+    def read_from(self, rows: RowStore | PlainStore) -> None:
+        """Have rows from there from now on."""
+        if isinstance(rows, RowStore):
+            self.rows: GuardedRows | PlainStore = self.guarded(rows)
+            self._added_at: AddedAt[Row] | None = self.rows.added_at
+            self._stored_as: Callable[[list[dict[str, Any]], Sequence[Any]], list[dict[str, Any]]] | None
+            self._stored_as = self.rows.stored_as
+        else:
+            self.rows, self._added_at, self._stored_as = PlainStore(self.store), None, None
 
     def _writer(self, rows: RowStore | PlainStore) -> GuardedSession:
         session = self.session
@@ -109,26 +120,26 @@ class SealedHistory:
         """A walk from the newest row. `keywords` go to a session's own methods."""
         if isinstance(self.rows, PlainStore):
             return self.rows.cursor(keywords)
-        return self.rows.cursor()
+        return RowCursor(self.rows)
 
     def classifier(self, policy: ReadPolicy | None = None, *, counts: bool = True) -> Classifier[Row]:
         """What tells rows apart, by a policy (default: that of this moment). The running operation counts them."""
-        return Classifier(**self._classifying(policy or self.policy(), running() if counts else None))
+        return self._classifying(Classifier[Row], policy or self.policy(), running() if counts else None)
 
     def reading_classifier(self, policy: ReadPolicy) -> ReadingClassifier:
         """The same for who wants items."""
-        return ReadingClassifier(**self._classifying(policy, running()))
+        return self._classifying(ReadingClassifier, policy, running())
 
-    def _classifying(self, policy: ReadPolicy, operation: Running | None) -> dict[str, Any]:
-        rows = self.rows
-        return {
-            "openers": SessionOpeners(self.keychain),
-            "policy": lambda: policy,
-            "added_at": rows.added_at if isinstance(rows, RowStore) else None,
-            "max_row_bytes": self.max_row_bytes,
-            "oldest_suite": self.sealing.oldest_suite,
-            "judged": None if operation is None else operation.judging(),
-        }
+    def _classifying(self, kind: type[_ClassifierT], policy: ReadPolicy, operation: Running | None) -> _ClassifierT:
+        return kind(
+            SessionOpeners(self.keychain),
+            lambda: policy,
+            TimeSlice(),
+            self._added_at,
+            self.max_row_bytes,
+            self.sealing.oldest_suite,
+            None if operation is None else operation.judging(),
+        )
 
     def walk(self, keywords: dict[str, Any], *, first: int = 1, then_at_least: int = 1) -> HistoryWalk:
         """A walk through the history that classifies its rows."""
@@ -184,8 +195,7 @@ class SealedHistory:
         operation = running()
         if operation is not None:
             operation.sealed(cipher.kid, len(sealed))
-        rows = self.rows
-        return rows.stored_as(sealed, items) if isinstance(rows, RowStore) else sealed
+        return sealed if self._stored_as is None else self._stored_as(sealed, items)
 
 
 def _too_large(max_row_bytes: int) -> ValueError:
