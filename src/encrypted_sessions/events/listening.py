@@ -5,11 +5,11 @@ All else of this package is imported when somebody does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-__all__ = ["LISTENING", "Hook", "Judged", "Running", "current", "running"]
+__all__ = ["LISTENING", "Hook", "Item", "Judged", "Judging", "Running", "current", "running"]
 
 #: What is called with each event. It passes over events that it does not know.
 Hook = Callable[[Any], object]
@@ -31,6 +31,17 @@ class Judged(Protocol):
         """What it holds, if that may be read."""
 
 
+#: A row that was opened, and is nothing but its item.
+Item = dict[str, Any]
+
+
+class Judging(Protocol):
+    """Takes note of the rows of one walk, as they come."""
+
+    def __call__(self, rows: Sequence[Judged | Item], opened: Mapping[str, int] = ..., /) -> None:
+        """Some rows, and by kid how many of them are nothing but items: those were plainly ok."""
+
+
 class Running(Protocol):
     """An operation of a session that runs, and counts what it does: `operation.Operation`."""
 
@@ -40,7 +51,7 @@ class Running(Protocol):
     def sealed(self, kid: str, items: int) -> None:
         """Items were sealed under a key."""
 
-    def judging(self) -> Callable[[Sequence[Judged]], None]:
+    def judging(self) -> Judging:
         """What takes note of the rows of one walk, the newest first."""
 
     def judged(self, rows: Sequence[Judged], position: int | None = None) -> None:

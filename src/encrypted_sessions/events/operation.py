@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,12 +12,14 @@ from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding
 from .beginnings import tell_beginning
 from .context import context_now
 from .hooks import ask, next_sequence, recorders, tell, tell_failure
-from .listening import LISTENING, Hook, Judged, current
+from .listening import LISTENING, Hook, Item, Judged, Judging, current
 from .shapes import ItemCount, SessionEvent
 
 __all__ = ["Operation", "Tally", "perform"]
 
 _T = TypeVar("_T")
+
+_NONE: Mapping[str, int] = {}
 
 
 class Tally(NamedTuple):
@@ -58,30 +60,40 @@ class Operation:
         """Items were sealed under a key."""
         self._sealed[kid] = self._sealed.get(kid, 0) + items
 
-    def judging(self) -> Callable[[Sequence[Judged]], None]:
+    def judging(self) -> Judging:
         """What takes note of the rows of one walk, the newest first."""
         position = 0
 
-        def judge(rows: Sequence[Judged]) -> None:
+        def judge(rows: Sequence[Judged | Item], opened: Mapping[str, int] = _NONE) -> None:
             nonlocal position
-            self.judged(rows, position)
+            left = len(rows)
+            for kid, items in opened.items():
+                self._judged[kid, "ok"] = self._judged.get((kid, "ok"), 0) + items
+                left -= items
+            if left:
+                self.judged(rows, position)
             position += len(rows)
 
         return judge
 
-    def judged(self, rows: Sequence[Judged], position: int | None = None) -> None:
-        """Rows were judged, the first of them at `position` from the newest one; None where that is not known."""
+    def judged(self, rows: Sequence[Judged | Item], position: int | None = None) -> None:
+        """Rows were judged, the first of them at `position` from the newest one; None where that is not known.
+
+        One that is an item already was counted when it was opened.
+        """
         judged = self._judged
-        if rows and rows[0].outcome == "ok":
+        if rows and not isinstance(rows[0], dict) and rows[0].outcome == "ok":
             # Nearly always all are, under one key. This runs for each row: without a call, and in one pass.
             kid = rows[0].kid
             for row in rows:
-                if row.outcome != "ok" or row.kid != kid:
+                if isinstance(row, dict) or row.outcome != "ok" or row.kid != kid:
                     break
             else:
                 judged[kid, "ok"] = judged.get((kid, "ok"), 0) + len(rows)
                 return
         for place, row in enumerate(rows):
+            if isinstance(row, dict):
+                continue
             name, outcome = row.kid, row.outcome
             judged[name, outcome] = judged.get((name, outcome), 0) + 1
             if row.item is None and outcome not in ("expired", "ok"):

@@ -18,6 +18,7 @@ from ..core.cipher import NotAnItem, Opener, Unauthentic
 from ..core.envelope import UPSTREAM_KID, Envelope, NoEnvelope, Plain, parse, parse_row
 from ..core.outcomes import Outcome
 from ..errors import ScanBudgetError
+from ..events.listening import Judging
 from ..stores.access import Cursor
 from ..stores.rows import TOO_LARGE, Row
 from .keychain import Keychain
@@ -190,7 +191,7 @@ class Classifier(Generic[RowT]):
         added_at: AddedAt[RowT] | None = None,
         max_row_bytes: int = sys.maxsize,
         oldest_suite: int = 0,
-        judged: Callable[[Sequence[Classification]], None] | None = None,
+        judged: Judging | None = None,
     ) -> None:
         self._openers = openers
         self._policy = policy
