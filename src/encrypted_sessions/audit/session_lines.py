@@ -31,7 +31,7 @@ def as_text(at: datetime) -> str:
 def session_line(event: SessionEvent, session: str | None) -> str:
     """Its fields as JSON. What there is nothing to be said of is left out."""
     uses = ""
-    for kid, outcome, items in _shown(event.uses):
+    for kid, outcome, items in event.uses if len(event.uses) <= _MOST_USES else _shown(event.uses):
         named = "null" if kid is None else _quoted(kid)
         uses = f'{uses or "["}{uses and ","}{{"kid":{named},"outcome":{_quoted(outcome)},"items":{items}}}'
     return "".join(
@@ -54,8 +54,6 @@ def session_line(event: SessionEvent, session: str | None) -> str:
 
 def _shown(uses: Sequence[ItemCount]) -> Sequence[ItemCount]:
     """By kid and outcome. Whoever writes to the store can make up kids, and what was proven comes before those."""
-    if len(uses) <= _MOST_USES:
-        return uses
     uses = sorted(uses, key=lambda use: use.outcome not in _PROVEN)
     others: Counter[str] = Counter()
     for use in uses[_MOST_USES:]:

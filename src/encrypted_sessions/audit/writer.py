@@ -138,9 +138,11 @@ class Writer:
         """Wait for lines or for what is due, and see to it; what the thread was told then."""
         lines: list[Line] = []
         told: _Word | None = None
-        due_at = self._writing.due_at
+        writing = self._writing
+        left_s = writing.due_at - time.monotonic()
+        is_due = left_s <= 0  # what the next lines make due comes later
         try:
-            entry = self._queue.get(timeout=max(0.0, due_at - time.monotonic()))
+            entry = self._queue.get(timeout=0.0 if is_due else left_s)
             while isinstance(entry, Line):
                 lines.append(entry)
                 if len(lines) == _MOST_AT_ONCE or self._queue.empty():
@@ -149,21 +151,22 @@ class Writer:
             else:
                 told = entry
         except queue.Empty:
-            pass
+            is_due = True
         failed: list[tuple[Line, str]] = []
         try:
             if lines:
-                self._writing.take(lines)
-            if told is _Word.END or time.monotonic() >= due_at:  # what these lines made due comes later
-                self._writing.do_what_is_due(is_end=told is _Word.END)
+                writing.take(lines)
+            if is_due or told is _Word.END:
+                writing.do_what_is_due(is_end=told is _Word.END)
         except Exception as error:
             # Not a line's doing, so not told as one; and nobody may wait for ever.
             logger.exception("the audit log failed")
-            self._writing.lose(len(lines), words(error))
+            writing.lose(len(lines), words(error))
             failed = [(line, words(error)) for line in lines]
         self._done += len(lines)  # nobody else counts here
         # Only now: who goes on finds that nothing waits.
-        self._writing.let_go()
+        if writing.ended:
+            writing.let_go()
         for line, problem in failed:
             end(line, problem)
         return told
