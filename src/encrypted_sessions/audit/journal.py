@@ -115,11 +115,6 @@ class Journal:
                 self._let_go()  # nobody knows what it holds
                 raise
 
-    @property
-    def is_synced(self) -> bool:
-        """Whether there is nothing that the disk is to hold yet."""
-        return self._file is None or not self._syncs or self._file.is_synced
-
     def close(self) -> None:
         """Let go of the file."""
         self._let_go()

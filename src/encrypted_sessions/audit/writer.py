@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import queue
 import threading
 import time
+from collections import deque
 from enum import Enum
 
 from .lines import Line
@@ -26,8 +28,9 @@ _REST_S = 1.0
 
 
 class _Word(Enum):
-    """What the thread is told beside lines."""
+    """What the thread is told."""
 
+    LINES = "lines"
     END = "end"
     REST = "rest"
 
@@ -37,7 +40,9 @@ class Writer:
 
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
-        self._queue: queue.SimpleQueue[Line | _Word] = queue.SimpleQueue()
+        self._lines: deque[Line] = deque()
+        self._told: queue.SimpleQueue[_Word] = queue.SimpleQueue()
+        self._is_told = False
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._is_quiet = False
@@ -69,12 +74,37 @@ class Writer:
                 problem = f"{MOST_WAITING:,} lines wait for its disk"
             else:
                 self._brought += 1
-                self._queue.put(line)
-                if self._thread is None and not self._is_quiet:
+                self._lines.append(line)
+                if self._thread is not None:
+                    self._tell_soon(line)
+                elif not self._is_quiet:
                     self._begin_thread()
                 return
         self._writing.lose(1, problem)
         end(line, problem)
+
+    def _tell_soon(self, line: Line) -> None:
+        """Tell the thread of a line: at once, or when the event loop most likely waits for something.
+
+        Who ends an operation often goes on computing. The thread would wake to find that it cannot run, and wake
+        again for each moment in which the caller lets others run, as for each random number that sealing draws: dozens
+        of times, at more than all else of a line takes. After two turns of the loop the caller has most likely asked a
+        store, or somebody else, and waits. Where there is no such turn, the thread looks by itself within a second.
+        """
+        if line.future is None and self._writing.looks_soon:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                pass
+            else:
+                loop.call_soon(loop.call_soon, self._tell)
+                return
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._lines and not self._is_told:
+            self._is_told = True
+            self._told.put(_Word.LINES)
 
     def close(self) -> None:
         """Write what is left and the last line, and end the thread. Waits 10 s at most."""
@@ -83,9 +113,10 @@ class Writer:
                 return
             self._closed = True
             thread = self._thread
-            self._queue.put(_Word.END)
+            self._told.put(_Word.END)
         if thread is None:
-            self._turn()
+            while self._turn() is not _Word.END:
+                pass
             return
         thread.join(_CLOSE_S)
         if thread.is_alive():
@@ -98,7 +129,7 @@ class Writer:
         with self._lock:
             thread, self._is_quiet = self._thread, True
         if thread is not None and not self._closed:
-            self._queue.put(_Word.REST)
+            self._told.put(_Word.REST)
             _join(thread)
 
     def go_on(self) -> None:
@@ -136,22 +167,21 @@ class Writer:
 
     def _turn(self) -> _Word | None:
         """Wait for lines or for what is due, and see to it; what the thread was told then."""
-        lines: list[Line] = []
-        told: _Word | None = None
-        writing = self._writing
+        told: _Word | None
+        writing, waiting = self._writing, self._lines
         left_s = writing.due_at - time.monotonic()
         is_due = left_s <= 0  # what the next lines make due comes later
         try:
-            entry = self._queue.get(timeout=0.0 if is_due else left_s)
-            while isinstance(entry, Line):
-                lines.append(entry)
-                if len(lines) == _MOST_AT_ONCE or self._queue.empty():
-                    break
-                entry = self._queue.get_nowait()
-            else:
-                told = entry
+            told = self._told.get(timeout=0.0 if is_due or waiting else left_s)
         except queue.Empty:
-            is_due = True
+            told = None
+        self._is_told = False  # first: of what is brought from now on the thread is told again
+        lines: list[Line] = []
+        while waiting and len(lines) < _MOST_AT_ONCE:
+            lines.append(waiting.popleft())
+        if waiting and told is not None:  # what it is told holds after all lines
+            self._told.put(told)
+            told = None
         failed: list[tuple[Line, str]] = []
         try:
             if lines:

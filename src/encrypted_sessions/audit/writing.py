@@ -62,6 +62,11 @@ class Writing:
         self._lost_since = ""
         self._tell_at = 0.0
 
+    @property
+    def looks_soon(self) -> bool:
+        """Whether something is due within a second."""
+        return self._sync_at != _NEVER
+
     def take(self, lines: Sequence[Line]) -> None:
         """Write these, but for those that are folded."""
         if self._folds:
@@ -105,7 +110,7 @@ class Writing:
             with self._lock:
                 self._lost -= lost
             logger.info("the audit log can be written again")
-        if self._sync_at == _NEVER and not self._journal.is_synced:
+        if self._sync_at == _NEVER:
             self._sync_at = time.monotonic() + _SYNC_S
             self._set_due()
         for line in every[:written]:
