@@ -161,20 +161,26 @@ async def test_who_ends_while_a_line_of_another_waits_is_held_up_until_both_are_
         await asyncio.gather(*calls)
 
 
-async def test_the_thread_is_told_of_a_line_when_the_event_loop_has_turned_twice(
-    folder: Path, new_log: NewLog, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("waits", ["for a store", "for nothing"])
+async def test_the_thread_is_told_of_a_line_when_its_caller_begins_to_wait(
+    folder: Path, new_log: NewLog, file: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch, waits: str
 ):
     """Who goes on computing is not to share the interpreter with a thread that wakes for it."""
     monkeypatch.setattr("encrypted_sessions.audit.writing._SYNC_S", 60.0)
+    if waits == "for a store":
+        monkeypatch.setattr("encrypted_sessions.audit.writer._SOON_S", 60.0)
     log = new_log()
     log(event(1))
     until_written(log)
-    log(event(2))
-    time.sleep(0.05)  # noqa: ASYNC251 - the loop does not turn, and the thread could run
-    assert len(said_in(folder)) == 1
-    for _ in range(2):
-        await asyncio.sleep(0)
-    until_written(log)
+    async with open_store(file, SESSION) as store:
+        log(event(2))
+        time.sleep(0.05)  # noqa: ASYNC251 - the loop does not turn, and the thread could run
+        assert len(said_in(folder)) == 1
+        if waits == "for a store":
+            await EncryptedSession.wrap(store, sealer.ring, ttl=None).get_items()
+        else:
+            await asyncio.sleep(0.1)
+        until_written(log)
     assert len(said_in(folder)) == 2
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from datetime import datetime, timezone
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -64,8 +63,10 @@ class Line:
         """
         event = self.event
         if type(event) is SessionEvent and not (self.more or self.without or event.refused):  # as most are
-            with suppress(AttributeError, TypeError, ValueError):
+            try:
                 self._said = session_line(event, name_session(event.session))
+            except (AttributeError, TypeError, ValueError):
+                self._said = None
 
     def fields(self, name_session: NameSession) -> dict[str, Any]:
         """As it is written."""

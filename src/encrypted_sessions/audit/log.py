@@ -14,6 +14,7 @@ from keyproviders import redact_frames
 
 from .._support.origin import host_name, library_version, user_name
 from ..events.hooks import Recorder
+from ..events.shapes import SessionEvent
 from .answer import Answer, audit_failure
 from .files import checked_folder
 from .journal import Journal
@@ -162,7 +163,7 @@ class AuditLog(Recorder):
 
     def __call__(self, event: Any) -> None:
         """Write an event, which nobody waits for."""
-        if is_known(event):
+        if type(event) is SessionEvent or is_known(event):
             self._bring(Line(event))
 
     def before(self, event: Any) -> Future[None]:

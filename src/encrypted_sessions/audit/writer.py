@@ -11,6 +11,7 @@ import time
 from collections import deque
 from enum import Enum
 
+from ..events.listening import LISTENING
 from .lines import Line
 from .writing import Writing, end, words
 
@@ -22,6 +23,8 @@ logger = logging.getLogger("encrypted_sessions")
 MOST_WAITING = 10_000
 #: Lines that are written at once.
 _MOST_AT_ONCE = 500
+#: How long a line waits until somebody waits.
+_SOON_S = 0.02
 _CLOSE_S = 10.0
 #: How long a fork waits for the thread.
 _REST_S = 1.0
@@ -42,7 +45,7 @@ class Writer:
         self._writing = writing
         self._lines: deque[Line] = deque()
         self._told: queue.SimpleQueue[_Word] = queue.SimpleQueue()
-        self._is_told = False
+        self._is_told = self._is_timed = False
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._is_quiet = False
@@ -84,12 +87,12 @@ class Writer:
         end(line, problem)
 
     def _tell_soon(self, line: Line) -> None:
-        """Tell the thread of a line: at once, or when the event loop most likely waits for something.
+        """Tell the thread of a line: at once, or when the caller begins to wait for something.
 
         Who ends an operation often goes on computing. The thread would wake to find that it cannot run, and wake
         again for each moment in which the caller lets others run, as for each random number that sealing draws: dozens
-        of times, at more than all else of a line takes. After two turns of the loop the caller has most likely asked a
-        store, or somebody else, and waits. Where there is no such turn, the thread looks by itself within a second.
+        of times, at more than all else of a line takes. So it is told when a store is asked, or a moment later.
+        Where the event loop has ended by then, it looks by itself within a second.
         """
         if line.future is None and self._writing.looks_soon:
             try:
@@ -97,8 +100,15 @@ class Writer:
             except RuntimeError:
                 pass
             else:
-                loop.call_soon(loop.call_soon, self._tell)
+                LISTENING.left.add(self._tell)
+                if not self._is_timed:
+                    self._is_timed = True
+                    loop.call_later(_SOON_S, self._tell_in_time)
                 return
+        self._tell()
+
+    def _tell_in_time(self) -> None:
+        self._is_timed = False
         self._tell()
 
     def _tell(self) -> None:
@@ -187,6 +197,7 @@ class Writer:
             if lines:
                 writing.take(lines)
             if is_due or told is _Word.END:
+                self._is_timed = False  # an event loop that has ended calls nobody
                 writing.do_what_is_due(is_end=told is _Word.END)
         except Exception as error:
             # Not a line's doing, so not told as one; and nobody may wait for ever.

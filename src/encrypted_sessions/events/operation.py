@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,7 +12,7 @@ from ..core.kids import shown_kid
 from ..core.outcomes import MAX_FINDINGS, UNREADABLE, Finding
 from .beginnings import tell_beginning
 from .context import context_now
-from .hooks import ask, next_sequence, recorders, tell, tell_failure
+from .hooks import ask, next_sequence, recorders, tell_failure, told, wait
 from .listening import LISTENING, Hook, Item, Judged, Judging, current
 from .shapes import ItemCount, SessionEvent
 
@@ -43,7 +44,6 @@ class Operation:
         self._session = session
         self._store = store
         self._hooks = hooks
-        self._recorders = recorders(hooks)
         self._sequence = next_sequence()
         self._began = time.perf_counter()
         self._sealed: dict[str, int] = {}
@@ -128,13 +128,14 @@ class Operation:
 
     async def begin(self) -> None:
         """Have those take note before it begins who may refuse it."""
-        if self._recorders:
-            await ask(self._recorders, self._event(None))
+        asked = recorders(self._hooks)
+        if asked:
+            await ask(asked, self._event(None))
 
-    async def end(self) -> None:
-        """Tell what it did. Raises what keeps a recorder from taking note."""
+    def end(self) -> list[Future[None]]:
+        """Tell what it did, and what is to be waited for: it raises what keeps a recorder from taking note."""
         self.ended = True
-        await tell(self._hooks, self._event(None))
+        return told(self._hooks, self._event(None))
 
     async def fail(self, error: BaseException) -> None:
         """Tell what it did until `error` was raised. Raises what keeps a recorder from taking note."""
@@ -205,5 +206,6 @@ async def perform(
         await operation.fail(error)
         raise
     current.reset(token)
-    await operation.end()
+    for answer in operation.end():
+        await wait(answer)
     return result

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Generic, TypeVar
 
 from .._support.shielding import caller
-from ..events.listening import Running, running
+from ..events.listening import LISTENING, Running, running
 
 __all__ = ["StoreChange"]
 
@@ -46,6 +46,8 @@ class StoreChange(Generic[_T]):
             self._operation = running()
             if self._operation is not None:
                 self._operation.removing()
+        if LISTENING.left:
+            LISTENING.do_what_is_left()
         return self._statement(*self._arguments)
 
     async def finish(self, begun: Awaitable[_T]) -> _T:
