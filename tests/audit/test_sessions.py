@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from encrypted_sessions import EncryptedSession, audit_context
 from encrypted_sessions.audit import AuditFailedError, AuditLog
-from encrypted_sessions_tests.audit_files import said_in, verdict_of
+from encrypted_sessions_tests.audit_files import event, said_in, verdict_of
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer
 from encrypted_sessions_tests.stores import StoreLocation, open_store, raw_rows
 
@@ -158,6 +159,55 @@ async def test_who_ends_while_a_line_of_another_waits_is_held_up_until_both_are_
         finally:
             disk.set()
         await asyncio.gather(*calls)
+
+
+@pytest.mark.parametrize("waits", ["for a store", "for nothing"])
+async def test_the_thread_is_told_of_a_line_when_its_caller_begins_to_wait(
+    folder: Path, new_log: NewLog, file: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch, waits: str
+):
+    """Who goes on computing is not to share the interpreter with a thread that wakes for it."""
+    monkeypatch.setattr("encrypted_sessions.audit.writing._SYNC_S", 60.0)
+    if waits == "for a store":
+        monkeypatch.setattr("encrypted_sessions.audit.writer._SOON_S", 60.0)
+    log = new_log()
+    log(event(1))
+    until_written(log)
+    async with open_store(file, SESSION) as store:
+        log(event(2))
+        time.sleep(0.05)  # noqa: ASYNC251 - the loop does not turn, and the thread could run
+        assert len(said_in(folder)) == 1
+        if waits == "for a store":
+            await EncryptedSession.wrap(store, sealer.ring, ttl=None).get_items()
+        else:
+            await asyncio.sleep(0.1)
+        until_written(log)
+    assert len(said_in(folder)) == 2
+
+
+def test_a_line_is_written_though_its_event_loop_does_not_turn_again(
+    folder: Path, new_log: NewLog, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("encrypted_sessions.audit.writing._SYNC_S", 0.2)
+    log = new_log(sync="never")
+
+    async def use() -> None:
+        log(event(2))
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        for number in range(1, 6):
+            log(event(number))
+            until_written(log)
+            loop.run_until_complete(use())
+            until_written(log)
+    assert len(said_in(folder)) == 10
+
+
+def until_written(log: AuditLog) -> None:
+    """Wait until no line waits. The event loop makes no turn for it."""
+    ends = time.monotonic() + 30
+    while log.refuses:
+        assert time.monotonic() < ends
+        time.sleep(0.002)
 
 
 async def test_many_at_once_are_all_written(folder: Path, new_log: NewLog, file: StoreLocation, sealer: Sealer):

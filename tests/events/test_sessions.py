@@ -110,6 +110,23 @@ async def test_rows_are_counted_by_kid_and_outcome_and_named(place: StoreLocatio
 
 
 @in_sqlite
+async def test_rows_of_two_keys_and_one_that_is_refused_between_them_are_each_counted_as_what_they_are(
+    place: StoreLocation, sealer: Sealer
+):
+    ours, others = sealer.row(message("a")), sealer.row(message("b"), sealer.older)
+    async with sealer.session(place):
+        await write_rows(place, SESSION, [ours, others, others, sealer.of("unauthentic"), ours, ours, others])
+    told: list[SessionEvent] = []
+    async with sealer.session(place, on_event=told.append, on_unreadable="skip") as session:
+        await session.get_items()
+        await session.get_items()
+    kid = sealer.active.kid
+    for event in told:
+        assert uses(event) == {(kid, "ok"): 3, (sealer.older.kid, "ok"): 3, (kid, "unauthentic"): 1}
+        assert event.findings == (Finding(3, "unauthentic", kid),)
+
+
+@in_sqlite
 async def test_plaintext_that_is_let_in_is_not_refused_and_has_no_kid(place: StoreLocation, sealer: Sealer):
     await filled(place, sealer, "plaintext", "ok")
     told: list[SessionEvent] = []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -128,6 +130,18 @@ class Found:
 NOT_AT_ONCE = {"ok, as text", "ok, as an object", "ok, of another order", "ok, in suite 1"}
 
 
+class Noted:
+    """What somebody who takes note was told of rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self.opened = Counter[str]()
+
+    def __call__(self, rows: Sequence[object], opened: Mapping[str, int] = MappingProxyType({}), /) -> None:
+        self.rows += rows
+        self.opened.update(opened)
+
+
 def kinds() -> dict[str, object]:
     """Rows by what they are. Most have a label that a good one has, too."""
     good = sealed()
@@ -211,13 +225,19 @@ async def test_rows_are_found_to_be_the_same_in_any_order(
             expected = [Found.of(one) for one in await exactly.classify(group)]
             found = await reading.read(group)
             opened += sum(type(one) is dict for one in found)
-            noted: list[Classification] = []
-            reading._judged = noted.extend
-            assert [Found.of(one) for one in await reading.read(group)] == expected, [names[row.id] for row in group]
-            assert [Found.of(one) for one in noted] == expected
+            # Who takes note has the same, and how many of the items were under which key.
+            noted = Noted()
+            reading._judged = noted
+            assert await reading.read(group) == noted.rows
             reading._judged = None
-            items = [one if isinstance(one, dict) else one.item for one in found]
-            assert items == [one.item for one in expected]
+            for these in (found, noted.rows):
+                as_found = [
+                    Found("ok", exact.kid, one) if isinstance(one, dict) else Found.of(one)
+                    for one, exact in zip(these, expected, strict=True)
+                ]
+                assert as_found == expected, [names[row.id] for row in group]
+            items = [exact for one, exact in zip(noted.rows, expected, strict=True) if isinstance(one, dict)]
+            assert noted.opened == Counter(exact.kid for exact in items)
             left = {names[row.id] for row, one in zip(group, found, strict=True) if type(one) is not dict}
             assert not left & {name for name in names if name.startswith("ok")} - NOT_AT_ONCE
     assert opened > 50, "rows that are plainly ok have been opened in one call each"

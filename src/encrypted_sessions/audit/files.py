@@ -66,15 +66,15 @@ class AuditFile:
     def append(self, lines: bytes) -> None:
         """Write all of it, or nothing. Raises OSError."""
         self.is_synced = False
-        written = 0
-        try:
-            while written < len(lines):
-                written += os.write(self._descriptor, lines[written:])
-        except OSError:
-            if written:
+        written = os.write(self._descriptor, lines)
+        if written < len(lines):
+            try:
+                while written < len(lines):
+                    written += os.write(self._descriptor, lines[written:])
+            except OSError:
                 self._take_back()
-            raise
-        self.size += len(lines)
+                raise
+        self.size += written
 
     def _take_back(self) -> None:
         try:

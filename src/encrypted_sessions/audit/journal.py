@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .chain import FIRST_PREV, HMAC_SHA256, SHA256, as_json, chained, digest
 from .files import AuditFile, FileMovedError
@@ -25,17 +25,16 @@ _LONGEST_HOST = 64
 _LOOK_S = 1.0
 
 
-class Keys(NamedTuple):
+class Keys:
     """What lines are made with: the chain's key, and that of the pseudonyms."""
 
-    chain: Key | None
-    pseudonyms: Key | None
+    __slots__ = ("chain", "kids", "pseudonyms")
 
-    @property
-    def kids(self) -> tuple[str | None, str | None]:
+    def __init__(self, chain: Key | None, pseudonyms: Key | None) -> None:
+        self.chain = chain
+        self.pseudonyms = pseudonyms
+        self.kids = (None if chain is None else chain.kid, None if pseudonyms is None else pseudonyms.kid)
         """Their public ids."""
-        chain, pseudonyms = self
-        return None if chain is None else chain.kid, None if pseudonyms is None else pseudonyms.kid
 
     def __repr__(self) -> str:
         return f"Keys{self.kids}"
@@ -88,28 +87,24 @@ class Journal:
         file = self._file
         if file is None or file.kids != keys.kids:
             file = self._begin(keys)
-        lines, prev = self._next_lines(said, file, keys)
-        if not lines:
-            file = self._begin(keys)
-            lines, prev = self._next_lines(said, file, keys)
-        self._append(file, lines)
-        self.number, self._last, self.hash = self.number + len(lines), lines[-1], prev
-        if self._syncs_always:
-            self.sync()
-        return len(lines)
-
-    def _next_lines(self, said: Sequence[str], file: AuditFile, keys: Keys) -> tuple[list[bytes], str]:
-        """As many as there is room for, and the digest of the last; in a file without any, one fits in any case."""
         lines: list[bytes] = []
-        size, prev = file.size, self.hash
-        for number, one in enumerate(said, self.number + 1):
-            line = chained(number, prev, one)
+        number, prev, size = self.number, self.hash, file.size
+        for one in said:
+            line = chained(number + 1, prev, one)
             size += len(line) + 1
+            # In a file without any, one fits in any case.
             if size > self._rotate_bytes and (lines or file.size > self._begun_size):
                 break
             lines.append(line)
-            prev = digest(line, keys.chain)
-        return lines, prev
+            number, prev = number + 1, digest(line, keys.chain)
+        if not lines:
+            self._begin(keys)
+            return self.write(said, keys)
+        self._append(file, lines)
+        self.number, self._last, self.hash = number, lines[-1], prev
+        if self._syncs_always:
+            self.sync()
+        return len(lines)
 
     def sync(self) -> None:
         """Have the disk hold what was written. Raises OSError."""
@@ -119,11 +114,6 @@ class Journal:
             except OSError:
                 self._let_go()  # nobody knows what it holds
                 raise
-
-    @property
-    def is_synced(self) -> bool:
-        """Whether there is nothing that the disk is to hold yet."""
-        return self._file is None or not self._syncs or self._file.is_synced
 
     def close(self) -> None:
         """Let go of the file."""

@@ -38,7 +38,7 @@ _OF_A_REPORT = (
 class Line:
     """Something to be written: an event, and words beside it, or words alone. `future` is who waits for it."""
 
-    __slots__ = ("event", "future", "in_doubt", "more", "without")
+    __slots__ = ("_said", "event", "future", "in_doubt", "more", "without")
 
     def __init__(
         self,
@@ -54,6 +54,19 @@ class Line:
         self.without = without
         self.future = future
         self.in_doubt = in_doubt
+        self._said: str | None = None
+
+    def say(self, name_session: NameSession) -> None:
+        """Have it said now, if it is that of an operation; by who brings it, in whose caches what it needs still lies.
+
+        What cannot be said now is told when it is written.
+        """
+        event = self.event
+        if type(event) is SessionEvent and not (self.more or self.without or event.refused):  # as most are
+            try:
+                self._said = session_line(event, name_session(event.session))
+            except (AttributeError, TypeError, ValueError):
+                self._said = None
 
     def fields(self, name_session: NameSession) -> dict[str, Any]:
         """As it is written."""
@@ -64,8 +77,10 @@ class Line:
 
     def said(self, name_session: NameSession) -> str:
         """The same as JSON."""
+        if self._said is not None:
+            return self._said
         event = self.event
-        if type(event) is SessionEvent and not (self.more or self.without):  # as most are
+        if type(event) is SessionEvent and not (self.more or self.without):
             return session_line(event, name_session(event.session))
         return as_json(self.fields(name_session))
 

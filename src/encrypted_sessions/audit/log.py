@@ -14,11 +14,12 @@ from keyproviders import redact_frames
 
 from .._support.origin import host_name, library_version, user_name
 from ..events.hooks import Recorder
+from ..events.shapes import SessionEvent
 from .answer import Answer, audit_failure
 from .files import checked_folder
 from .journal import Journal
 from .line_keys import LineKeys
-from .lines import Line, is_known
+from .lines import Line, is_known, session_names
 from .writer import Writer
 from .writing import Writing
 
@@ -98,6 +99,8 @@ class AuditLog(Recorder):
         if rotate_bytes < _LEAST_BYTES:
             raise ValueError(f"rotate_bytes must be {_LEAST_BYTES:,} or more, not {rotate_bytes:,}")
         self._rotate_bytes = rotate_bytes
+        # A pseudonym's key is asked for where callers do not wait for it.
+        self._name_session = None if session_ids == "hashed" else session_names(session_ids, None)
         if (session_ids == "hashed") != (pseudonym_keys is not None):
             raise ValueError(
                 'session_ids="hashed" and pseudonym_keys go together: give a key ring, or its URL, that is'
@@ -160,8 +163,8 @@ class AuditLog(Recorder):
 
     def __call__(self, event: Any) -> None:
         """Write an event, which nobody waits for."""
-        if is_known(event):
-            self._writer.bring(Line(event))
+        if type(event) is SessionEvent or is_known(event):
+            self._bring(Line(event))
 
     def before(self, event: Any) -> Future[None]:
         """Write what is about to be done."""
@@ -198,8 +201,13 @@ class AuditLog(Recorder):
             answer = Answer(_REFUSED_AFTER_S, audit_failure(late, in_doubt=in_doubt))
         else:
             answer = Answer(_LET_GO_AFTER_S, on_late=self._writer.is_stuck)
-        self._writer.bring(Line(event, more, without=without, future=answer, in_doubt=in_doubt))
+        self._bring(Line(event, more, without=without, future=answer, in_doubt=in_doubt))
         return answer
+
+    def _bring(self, line: Line) -> None:
+        if self._name_session is not None:
+            line.say(self._name_session)
+        self._writer.bring(line)
 
     @property
     def lines_lost(self) -> int:

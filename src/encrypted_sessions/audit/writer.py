@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import queue
 import threading
 import time
+from collections import deque
 from enum import Enum
 
+from ..events.listening import LISTENING
 from .lines import Line
 from .writing import Writing, end, words
 
@@ -20,14 +23,17 @@ logger = logging.getLogger("encrypted_sessions")
 MOST_WAITING = 10_000
 #: Lines that are written at once.
 _MOST_AT_ONCE = 500
+#: How long a line waits until somebody waits.
+_SOON_S = 0.02
 _CLOSE_S = 10.0
 #: How long a fork waits for the thread.
 _REST_S = 1.0
 
 
 class _Word(Enum):
-    """What the thread is told beside lines."""
+    """What the thread is told."""
 
+    LINES = "lines"
     END = "end"
     REST = "rest"
 
@@ -37,7 +43,9 @@ class Writer:
 
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
-        self._queue: queue.SimpleQueue[Line | _Word] = queue.SimpleQueue()
+        self._lines: deque[Line] = deque()
+        self._told: queue.SimpleQueue[_Word] = queue.SimpleQueue()
+        self._is_told = self._is_timed = False
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._is_quiet = False
@@ -69,12 +77,44 @@ class Writer:
                 problem = f"{MOST_WAITING:,} lines wait for its disk"
             else:
                 self._brought += 1
-                self._queue.put(line)
-                if self._thread is None and not self._is_quiet:
+                self._lines.append(line)
+                if self._thread is not None:
+                    self._tell_soon(line)
+                elif not self._is_quiet:
                     self._begin_thread()
                 return
         self._writing.lose(1, problem)
         end(line, problem)
+
+    def _tell_soon(self, line: Line) -> None:
+        """Tell the thread of a line: at once, or when the caller begins to wait for something.
+
+        Who ends an operation often goes on computing. The thread would wake to find that it cannot run, and wake
+        again for each moment in which the caller lets others run, as for each random number that sealing draws: dozens
+        of times, at more than all else of a line takes. So it is told when a store is asked, or a moment later.
+        Where the event loop has ended by then, it looks by itself within a second.
+        """
+        if line.future is None and self._writing.looks_soon:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                pass
+            else:
+                LISTENING.left.add(self._tell)
+                if not self._is_timed:
+                    self._is_timed = True
+                    loop.call_later(_SOON_S, self._tell_in_time)
+                return
+        self._tell()
+
+    def _tell_in_time(self) -> None:
+        self._is_timed = False
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._lines and not self._is_told:
+            self._is_told = True
+            self._told.put(_Word.LINES)
 
     def close(self) -> None:
         """Write what is left and the last line, and end the thread. Waits 10 s at most."""
@@ -83,9 +123,10 @@ class Writer:
                 return
             self._closed = True
             thread = self._thread
-            self._queue.put(_Word.END)
+            self._told.put(_Word.END)
         if thread is None:
-            self._turn()
+            while self._turn() is not _Word.END:
+                pass
             return
         thread.join(_CLOSE_S)
         if thread.is_alive():
@@ -98,7 +139,7 @@ class Writer:
         with self._lock:
             thread, self._is_quiet = self._thread, True
         if thread is not None and not self._closed:
-            self._queue.put(_Word.REST)
+            self._told.put(_Word.REST)
             _join(thread)
 
     def go_on(self) -> None:
@@ -136,34 +177,37 @@ class Writer:
 
     def _turn(self) -> _Word | None:
         """Wait for lines or for what is due, and see to it; what the thread was told then."""
-        lines: list[Line] = []
-        told: _Word | None = None
-        due_at = self._writing.due_at
+        told: _Word | None
+        writing, waiting = self._writing, self._lines
+        left_s = writing.due_at - time.monotonic()
+        is_due = left_s <= 0  # what the next lines make due comes later
         try:
-            entry = self._queue.get(timeout=max(0.0, due_at - time.monotonic()))
-            while isinstance(entry, Line):
-                lines.append(entry)
-                if len(lines) == _MOST_AT_ONCE or self._queue.empty():
-                    break
-                entry = self._queue.get_nowait()
-            else:
-                told = entry
+            told = self._told.get(timeout=0.0 if is_due or waiting else left_s)
         except queue.Empty:
-            pass
+            told = None
+        self._is_told = False  # first: of what is brought from now on the thread is told again
+        lines: list[Line] = []
+        while waiting and len(lines) < _MOST_AT_ONCE:
+            lines.append(waiting.popleft())
+        if waiting and told is not None:  # what it is told holds after all lines
+            self._told.put(told)
+            told = None
         failed: list[tuple[Line, str]] = []
         try:
             if lines:
-                self._writing.take(lines)
-            if told is _Word.END or time.monotonic() >= due_at:  # what these lines made due comes later
-                self._writing.do_what_is_due(is_end=told is _Word.END)
+                writing.take(lines)
+            if is_due or told is _Word.END:
+                self._is_timed = False  # an event loop that has ended calls nobody
+                writing.do_what_is_due(is_end=told is _Word.END)
         except Exception as error:
             # Not a line's doing, so not told as one; and nobody may wait for ever.
             logger.exception("the audit log failed")
-            self._writing.lose(len(lines), words(error))
+            writing.lose(len(lines), words(error))
             failed = [(line, words(error)) for line in lines]
         self._done += len(lines)  # nobody else counts here
         # Only now: who goes on finds that nothing waits.
-        self._writing.let_go()
+        if writing.ended:
+            writing.let_go()
         for line, problem in failed:
             end(line, problem)
         return told

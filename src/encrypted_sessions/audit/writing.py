@@ -48,10 +48,12 @@ class Writing:
         self._folds = folds
         self._floods = Floods()
         self._owed: list[Line] = []
-        self._ended: list[tuple[Line, str]] = []
+        self.ended: list[tuple[Line, str]] = []
+        """Lines that are written or lost, and the problem; those who wait for them are to be told."""
         self._keys_at = 0.0
         self._fold_at = self._sync_at = _NEVER
-        self._hash_at = time.monotonic() + _HASH_S
+        self._hash_at = self.due_at = time.monotonic() + _HASH_S
+        """When the next thing is due, by the monotonic clock."""
         self._hash_told = 0
         # What could not be written: in all, since a line last said so, and from when on.
         self._lock = threading.Lock()
@@ -61,57 +63,63 @@ class Writing:
         self._tell_at = 0.0
 
     @property
-    def due_at(self) -> float:
-        """When the next thing is due, by the monotonic clock."""
-        return min(self._fold_at, self._sync_at, self._hash_at)
+    def looks_soon(self) -> bool:
+        """Whether something is due within a second."""
+        return self._sync_at != _NEVER
 
     def take(self, lines: Sequence[Line]) -> None:
         """Write these, but for those that are folded."""
-        left = lines
         if self._folds:
-            left = [line for line in lines if not getattr(line.event, "refused", 0) or not self._is_folded(line)]
-        if left:
-            self._write(left)
+            for line in lines:
+                if getattr(line.event, "refused", 0):
+                    lines = [line for line in lines if not self._is_folded(line)]
+                    break
+        if lines:
+            self._write(lines)
 
     def _is_folded(self, refusal: Line) -> bool:
-        if refusal.more:  # it tells of several
+        if refusal.more or not getattr(refusal.event, "refused", 0):  # what has more tells of several
             return False
         if self._fold_at == _NEVER:
             self._fold_at = time.monotonic() + FOLD_S
+            self._set_due()
         if not self._floods.fold(refusal.event):
             return False
-        self._ended.append((refusal, ""))
+        self.ended.append((refusal, ""))
         return True
 
     def _write(self, lines: Sequence[Line]) -> None:
         """Write what is owed, then these. What cannot be written fails."""
-        lost, told = self._lost, []
+        owed, lost = self._owed, self._lost
         if lost:
             with self._lock:
                 lost, since = self._lost, self._lost_since
-            told = [Line(None, {"event": "lost", "at": now(), "lines": lost, "since": since})]
-        every = [*self._owed, *told, *lines] if lost or self._owed else lines
+            owed = [*owed, Line(None, {"event": "lost", "at": now(), "lines": lost, "since": since})]
+        every = [*owed, *lines] if owed else lines
         written, problem = 0, ""
         try:
             while written < len(every):
                 keys, name = self._keyless or self._keyed()
-                said = [_said(line, name) for line in every[written:]]
+                said = []
+                for line in every[written:]:
+                    said.append(_said(line, name))  # noqa: PERF401 - in a function of its own it takes longer
                 written += self._journal.write(said, keys)
         except (OSError, _NoKeyError) as error:
             problem = words(error)
-        if written >= len(self._owed) + len(told) and lost:
+        if lost and written >= len(owed):
             with self._lock:
                 self._lost -= lost
             logger.info("the audit log can be written again")
-        if self._sync_at == _NEVER and not self._journal.is_synced:
+        if self._sync_at == _NEVER:
             self._sync_at = time.monotonic() + _SYNC_S
-        self._ended += [(line, "") for line in every[:written] if line.future is not None]
-        if every is lines and not problem:
-            return
-        failed = every[max(written, len(self._owed) + len(told)) :]
+            self._set_due()
+        for line in every[:written]:
+            if line.future is not None:
+                self.ended.append((line, ""))
         self._owed = self._owed[written:]
         if problem:
-            self._ended += [(line, problem) for line in failed]
+            failed = every[max(written, len(owed)) :]
+            self.ended += [(line, problem) for line in failed]
             self.lose(len(failed), problem)
 
     def _keyed(self) -> tuple[Keys, NameSession]:
@@ -127,10 +135,9 @@ class Writing:
 
     def let_go(self) -> None:
         """Tell those who wait what became of their lines."""
-        if self._ended:
-            ended, self._ended = self._ended, []
-            for line, problem in ended:
-                end(line, problem)
+        ended, self.ended = self.ended, []
+        for line, problem in ended:
+            end(line, problem)
 
     def lose(self, lines: int, problem: str) -> None:
         """Count lines as lost, and tell it once a minute."""
@@ -173,8 +180,12 @@ class Writing:
         if is_end or moment >= self._hash_at:
             self._hash_at = moment + _HASH_S
             self._tell_hash()
+        self._set_due()
         if is_end:
             self.close()
+
+    def _set_due(self) -> None:
+        self.due_at = min(self._fold_at, self._sync_at, self._hash_at)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -35,6 +35,8 @@ __all__ = [
     "tell_start",
     "tell_start_sync",
     "tell_sync",
+    "told",
+    "wait",
 ]
 
 logger = logging.getLogger("encrypted_sessions")
@@ -115,7 +117,7 @@ if hasattr(os, "register_at_fork"):
 async def ask(hooks: Iterable[Hook], event: Any) -> None:
     """Have recorders take note of what is to be done; raises what keeps one from it."""
     for answer in [hook.before(event) for hook in recorders(hooks)]:
-        await _wait(answer)
+        await wait(answer)
 
 
 def ask_sync(hooks: Iterable[Hook], event: Any) -> None:
@@ -141,13 +143,13 @@ def tell_start_sync(hooks: Iterable[Hook], event: Any) -> None:
 
 async def tell(hooks: Iterable[Hook], event: Any) -> None:
     """Tell everybody what was done; raises what keeps a recorder from taking note, once all others are told."""
-    for answer in _told(hooks, event):
-        await _wait(answer)
+    for answer in told(hooks, event):
+        await wait(answer)
 
 
 def tell_sync(hooks: Iterable[Hook], event: Any) -> None:
     """The same without an event loop."""
-    for answer in _told(hooks, event):
+    for answer in told(hooks, event):
         answer.result()
 
 
@@ -176,8 +178,8 @@ def _comes_before(refusal: Exception, error: BaseException) -> bool:
     return isinstance(error, Exception) and type(error) is not type(refusal)
 
 
-def _told(hooks: Iterable[Hook], event: Any) -> list[Future[None]]:
-    """What recorders answer. All have been told."""
+def told(hooks: Iterable[Hook], event: Any) -> list[Future[None]]:
+    """Tell everybody what was done, and what recorders answer."""
     answers = []
     for hook in hooks:
         if isinstance(hook, Recorder) and hook.refuses:
@@ -197,7 +199,8 @@ def _others(hooks: Iterable[Hook]) -> list[Hook]:
     return [hook for hook in hooks if hook not in asked]
 
 
-async def _wait(answer: Future[None]) -> None:
+async def wait(answer: Future[None]) -> None:
+    """Wait for what a recorder answers, also where the caller is cancelled."""
     if answer.done():
         return answer.result()
     # A caller that is cancelled must not take back a line that waits to be written.

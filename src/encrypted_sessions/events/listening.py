@@ -24,13 +24,21 @@ class Listening:
     Attributes:
         is_on: Whether there is, or was, a hook: of the process, or of any session.
         hooks: Those that were given to `observe`.
+        left: What hooks have left to be done when somebody begins to wait, as for a store.
     """
 
-    __slots__ = ("hooks", "is_on")
+    __slots__ = ("hooks", "is_on", "left")
 
     def __init__(self) -> None:
         self.is_on = False
         self.hooks: tuple[Hook, ...] = ()
+        self.left: set[Callable[[], object]] = set()
+
+    def do_what_is_left(self) -> None:
+        """Do it: a store is about to be asked. Threads may come at once, and one of them does it."""
+        left, self.left = self.left, set()
+        for one in tuple(left):
+            one()
 
     def hooks_with(self, own: Hook | None) -> tuple[Hook, ...]:
         """Those of the process, and one more. One that was given twice is told once."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -12,16 +13,18 @@ from ..core.kids import shown_kid
 from ..core.outcomes import MAX_FINDINGS, UNREADABLE
 from .beginnings import tell_beginning
 from .context import context_now
-from .hooks import ask, next_sequence, recorders, tell, tell_failure
+from .hooks import ask, next_sequence, recorders, tell_failure, told, wait
 from .listening import LISTENING, Hook, current
 from .shapes import ItemCount, SessionEvent
 
 if TYPE_CHECKING:
-    from .protocols import Judged
+    from .protocols import Item, Judged, Judging
 
 __all__ = ["Operation", "Tally", "perform"]
 
 _T = TypeVar("_T")
+
+_NONE: Mapping[str, int] = {}
 
 
 class Tally(NamedTuple):
@@ -45,7 +48,6 @@ class Operation:
         self._session = session
         self._store = store
         self._hooks = hooks
-        self._recorders = recorders(hooks)
         self._sequence = next_sequence()
         self._began = time.perf_counter()
         self._sealed: dict[str, int] = {}
@@ -62,30 +64,40 @@ class Operation:
         """Items were sealed under a key."""
         self._sealed[kid] = self._sealed.get(kid, 0) + items
 
-    def judging(self) -> Callable[[Sequence[Judged]], None]:
+    def judging(self) -> Judging:
         """What takes note of the rows of one walk, the newest first."""
         position = 0
 
-        def judge(rows: Sequence[Judged]) -> None:
+        def judge(rows: Sequence[Judged | Item], opened: Mapping[str, int] = _NONE) -> None:
             nonlocal position
-            self.judged(rows, position)
+            left = len(rows)
+            for kid, items in opened.items():
+                self._judged[kid, "ok"] = self._judged.get((kid, "ok"), 0) + items
+                left -= items
+            if left:
+                self.judged(rows, position)
             position += len(rows)
 
         return judge
 
-    def judged(self, rows: Sequence[Judged], position: int | None = None) -> None:
-        """Rows were judged, the first of them at `position` from the newest one; None where that is not known."""
+    def judged(self, rows: Sequence[Judged | Item], position: int | None = None) -> None:
+        """Rows were judged, the first of them at `position` from the newest one; None where that is not known.
+
+        One that is an item already was counted when it was opened.
+        """
         judged = self._judged
-        if rows and rows[0].outcome == "ok":
+        if rows and not isinstance(rows[0], dict) and rows[0].outcome == "ok":
             # Nearly always all are, under one key. This runs for each row: without a call, and in one pass.
             kid = rows[0].kid
             for row in rows:
-                if row.outcome != "ok" or row.kid != kid:
+                if isinstance(row, dict) or row.outcome != "ok" or row.kid != kid:
                     break
             else:
                 judged[kid, "ok"] = judged.get((kid, "ok"), 0) + len(rows)
                 return
         for place, row in enumerate(rows):
+            if isinstance(row, dict):
+                continue
             name, outcome = row.kid, row.outcome
             judged[name, outcome] = judged.get((name, outcome), 0) + 1
             if row.item is None and outcome not in ("expired", "ok"):
@@ -120,13 +132,14 @@ class Operation:
 
     async def begin(self) -> None:
         """Have those take note before it begins who may refuse it."""
-        if self._recorders:
-            await ask(self._recorders, self._event(None))
+        asked = recorders(self._hooks)
+        if asked:
+            await ask(asked, self._event(None))
 
-    async def end(self) -> None:
-        """Tell what it did. Raises what keeps a recorder from taking note."""
+    def end(self) -> list[Future[None]]:
+        """Tell what it did, and what is to be waited for: it raises what keeps a recorder from taking note."""
         self.ended = True
-        await tell(self._hooks, self._event(None))
+        return told(self._hooks, self._event(None))
 
     async def fail(self, error: BaseException) -> None:
         """Tell what it did until `error` was raised. Raises what keeps a recorder from taking note."""
@@ -197,5 +210,6 @@ async def perform(
         await operation.fail(error)
         raise
     current.reset(token)
-    await operation.end()
+    for answer in operation.end():
+        await wait(answer)
     return result

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Judged", "Running", "Telling"]
+__all__ = ["Item", "Judged", "Judging", "Running", "Telling"]
 
 
 class Judged(Protocol):
@@ -24,6 +24,17 @@ class Judged(Protocol):
         """What it holds, if that may be read."""
 
 
+#: A row that was opened, and is nothing but its item.
+Item = dict[str, Any]
+
+
+class Judging(Protocol):
+    """Takes note of the rows of one walk, as they come."""
+
+    def __call__(self, rows: Sequence[Judged | Item], opened: Mapping[str, int] = ..., /) -> None:
+        """Some rows, and by kid how many of them are nothing but items: those were plainly ok."""
+
+
 class Running(Protocol):
     """An operation of a session that runs, and counts what it does: `operation.Operation`."""
 
@@ -33,7 +44,7 @@ class Running(Protocol):
     def sealed(self, kid: str, items: int) -> None:
         """Items were sealed under a key."""
 
-    def judging(self) -> Callable[[Sequence[Judged]], None]:
+    def judging(self) -> Judging:
         """What takes note of the rows of one walk, the newest first."""
 
     def judged(self, rows: Sequence[Judged], position: int | None = None) -> None:

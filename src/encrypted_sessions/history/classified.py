@@ -24,6 +24,7 @@ from .keychain import Keychain
 from .results import Classification
 
 if TYPE_CHECKING:
+    from ..events.protocols import Judging
     from .protocols import Openers, StoredData
 
 __all__ = [
@@ -196,7 +197,7 @@ class Classifier(Generic[RowT]):
         added_at: AddedAt[RowT] | None = None,
         max_row_bytes: int = sys.maxsize,
         oldest_suite: int = 0,
-        judged: Callable[[Sequence[Classification]], None] | None = None,
+        judged: Judging | None = None,
         *,
         opens: bool = True,
     ) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from .._support.bounded import OverdueError, bounded, bounded_in_place
 from ..errors import StoreTimeoutError
+from ..events.listening import LISTENING
 from ..stores.plain import call
 from ..stores.rows import Problem, Row, RowStore
 from .session_log import SessionLog
@@ -39,6 +40,8 @@ class StoreCalls:
         self, asked: str, statement: Callable[..., Awaitable[_T]], *arguments: Any, in_place: bool = False
     ) -> _T:
         """What a statement gives that changes nothing. Raises StoreTimeoutError when it takes too long."""
+        if LISTENING.left:
+            LISTENING.do_what_is_left()
         limits, within = self._changes, bounded_in_place if in_place else bounded
         try:
             return await within(limits.timeout_s, limits.shield_s, statement, *arguments)

@@ -44,47 +44,49 @@ class ReadingClassifier(Classifier[Row]):
         self._readers: dict[bytes, _Reader] = {}
 
     async def read(self, rows: Sequence[Row]) -> list[Item | Classification]:
-        """For each row its item where it is plainly ok, else what `classify` finds, in the same order.
-
-        Where somebody takes note, all are classifications. Those of rows that are plainly ok have no envelope.
-        """
+        """For each row its item where it is plainly ok, else what `classify` finds, in the same order."""
         if not self._readers and rows:
             await self._meet_first(rows[0].data)
         found: list[Any] = [None] * len(rows)
-        new = await self._open(rows, found)
+        opened: dict[str, int] = {}
+        new = await self._open(rows, found, opened)
         if new and await self._meet(new):
-            await self._open(rows, found)
+            await self._open(rows, found, opened)
         if None in found:
             left = [row for row, one in zip(rows, found, strict=True) if one is None]
             decided = iter(await self._decide(left))
             found = [next(decided) if one is None else one for one in found]
         if self._judged is not None:
-            self._judged(found)
+            self._judged(found, opened)
         return found
 
-    async def _open(self, rows: Sequence[Row], found: list[Any]) -> dict[bytes, bytes]:
-        """Open those of the rows that were not yet, and whose label is known; a row of each label that is not."""
-        readers, limit, time_slice, noted = (
-            self._readers,
-            self._max_row_bytes,
-            self._time_slice,
-            self._judged is not None,
-        )
+    async def _open(self, rows: Sequence[Row], found: list[Any], opened: dict[str, int]) -> dict[bytes, bytes]:
+        """Open those of the rows that were not yet, and whose label is known; a row of each label that is not.
+
+        `opened` counts them by kid.
+        """
+        readers, limit, time_slice = self._readers, self._max_row_bytes, self._time_slice
         new: dict[bytes, bytes] = {}
-        label, begin, kid, reader = _NO_LABEL, 0, "", None
+        label, begin, kid, reader, alike = _NO_LABEL, 0, "", None, 0
         for place, (_, data) in enumerate(rows):
             if found[place] is not None or type(data) is not bytes or (size := len(data)) > limit:
                 continue
             if not (data.startswith(label) and data.endswith(ROW_END)):
                 label = label_of(data) or _NO_LABEL
+                if alike:
+                    opened[kid] = opened.get(kid, 0) + alike
+                    alike = 0
                 begin = len(label) - 1
                 kid, reader = readers.get(label, _NO_READER)
                 if label not in readers and label.startswith(_MARK):
                     new.setdefault(label, data)
             if reader is not None and (item := reader(data[begin:-1])) is not None:
-                found[place] = Classification("ok", None, item, kid) if noted else item
+                found[place] = item
+                alike += 1
             if (size > _LARGE or not place % _FEW) and perf_counter() > time_slice.ends_at:
                 await time_slice.checkpoint()
+        if alike:
+            opened[kid] = opened.get(kid, 0) + alike
         return new
 
     async def _meet_first(self, data: object) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._support.shielding import caller
-from ..events.listening import running
+from ..events.listening import LISTENING, running
 
 if TYPE_CHECKING:
     from ..events.protocols import Running
@@ -49,6 +49,8 @@ class StoreChange(Generic[_T]):
             self._operation = running()
             if self._operation is not None:
                 self._operation.removing()
+        if LISTENING.left:
+            LISTENING.do_what_is_left()
         return self._statement(*self._arguments)
 
     async def finish(self, begun: Awaitable[_T]) -> _T:
