@@ -155,13 +155,6 @@ class RowStore(ABC):
         """
         return None
 
-    def is_asked_in_order(self) -> bool:
-        """Whether removals that begin one right after another reach the store in that order, nearly always.
-
-        Then several are begun at once, each of the row that is the newest once those before it are gone.
-        """
-        return False
-
     async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
         """When each of `rows` was added, in seconds since 1970; None where the store does not say."""
         return [None] * len(rows)

@@ -78,16 +78,19 @@ local function and_newest(outcome)
   return {{outcome}}
 end
 if redis.call('LINDEX', KEYS[1], -1) ~= ARGV[2] then return and_newest(0) end
+local first, count = tonumber(ARGV[4]), (#ARGV - 3) / 2
 for i = 4, #ARGV, 2 do
   local expected = ARGV[i + 1] == '' and ARGV[2] or ARGV[i + 1]
   if redis.call('LINDEX', KEYS[1], ARGV[i]) ~= expected then return and_newest(0) end
+  first = math.min(first, tonumber(ARGV[i]))
 end
-if #ARGV == 5 and tonumber(ARGV[4]) == redis.call('LLEN', KEYS[1]) - 1 then redis.call('RPOP', KEYS[1])
+if first + count == redis.call('LLEN', KEYS[1]) then
+  for _ = 1, count do redis.call('RPOP', KEYS[1]) end
 else
   local mark = 'removed:' .. ARGV[1]
   {_MAY_REMOVE}
   for i = 4, #ARGV, 2 do redis.call('LSET', KEYS[1], ARGV[i], mark) end
-  redis.call('LREM', KEYS[1], (3 - #ARGV) / 2, mark)
+  redis.call('LREM', KEYS[1], -count, mark)
 end
 {_NOTE}
 return and_newest(1)

@@ -109,18 +109,14 @@ class RedisRows(RowStore):
         return found.done
 
     def place(self) -> Hashable:
-        """As `RowStore.place`: the list, in its database."""
+        """As `RowStore.place`: the list, in its database, for one user, who may do the same for all."""
         pool = getattr(self._session._redis, "connection_pool", None)  # a cluster's client has none
         where = getattr(pool, "connection_kwargs", None)
         if not where:
             return id(self)
         # A Sentinel's client is told where to connect, by a name that other Sentinels may have as well.
         sentinel = id(getattr(pool, "sentinel_manager", None)), getattr(pool, "service_name", None)
-        return (*sentinel, *(where.get(part) for part in ("host", "port", "path", "db")), self._key)
-
-    def is_asked_in_order(self) -> bool:
-        """As `RowStore.is_asked_in_order`: so it is with scripts, and not with transactions, which take steps."""
-        return time.monotonic() >= self._no_scripts_until
+        return (*sentinel, *(where.get(part) for part in ("host", "port", "path", "db", "username")), self._key)
 
     def foreseen(self) -> Row | None:
         """As `RowStore.foreseen`: the newest row after the last removal, or that hindered it."""
