@@ -11,10 +11,18 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
-from encrypted_sessions import HistoryChangedError, UnreadableItemsError
+from encrypted_sessions import (
+    HistoryChangedError,
+    SessionEvent,
+    StoreTimeoutError,
+    StoreUnavailableError,
+    UnreadableItemsError,
+)
 from encrypted_sessions.history import popping
 from encrypted_sessions.stores import RowStore
+from encrypted_sessions.stores.redis.rows import RedisRows
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
 from encrypted_sessions_tests.servers import RedisServer
@@ -214,6 +222,90 @@ async def test_sixteen_tasks_remove_in_one_step_what_they_pop_together(
     for texts_of_one in popped:
         assert list(map(int, texts_of_one)) == sorted(map(int, texts_of_one), reverse=True)
     assert calls[f"cmdstat_{command}"] < 2 * 2 * 320 / 16, "one look and one removal for sixteen, nearly always"
+
+
+async def test_a_removal_without_scripts_takes_two_exchanges(
+    sealer: Sealer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    place, sent = new_place(REDIS_WITHOUT_EVAL, request), list[object]()
+    await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(4)])
+    really = AbstractConnection.send_packed_command
+
+    async def send(connection: AbstractConnection, *arguments: Any, **options: Any) -> None:
+        sent.append(arguments)
+        await really(connection, *arguments, **options)
+
+    async with sealer.session(place) as session:
+        await session.pop_item()
+        monkeypatch.setattr(AbstractConnection, "send_packed_command", send)
+        assert await session.pop_item() == message("2")
+        assert len(sent) == 2, "what the last removal told of the tail spares a look of its own"
+
+
+async def test_each_of_those_who_went_along_is_told_of_for_what_it_did(place: StoreLocation, sealer: Sealer):
+    await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(8)])
+    told = list[SessionEvent]()
+    async with AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(sealer.session(place, on_event=told.append)) for _ in range(8)]
+        for session in sessions:
+            await session.get_items(1)
+        told.clear()
+        await asyncio.gather(*(session.pop_item() for session in sessions))
+    assert [event.removed for event in told] == [1] * 8
+    assert [[(use.outcome, use.items) for use in event.uses] for event in told] == [[("ok", 1)]] * 8
+
+
+async def test_a_removal_that_fails_fails_all_who_take_part_in_it(
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    names = [str(number) for number in range(6)]
+    await write_rows(place, SESSION, [sealer.ok(name) for name in names])
+    async with AsyncExitStack() as stack:
+        sessions = await poppers_of(stack, sealer, place, 6)
+        for session in sessions:
+            await session.get_items(1)
+        together = list[int]()
+
+        async def fail(_: Any, rows: Any, newest: Any) -> bool:
+            together.append(len(rows))
+            raise ConnectionError("the server is gone")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(RedisRows, "remove", fail)
+            failed = await asyncio.gather(*(session.pop_item() for session in sessions), return_exceptions=True)
+        assert max(together) == 5
+        assert all(isinstance(error, StoreUnavailableError) for error in failed)
+        assert len({id(error) for error in failed}) == 6, "each has its own"
+        assert texts(await sessions[0].get_items()) == names
+
+
+async def test_what_a_removal_that_hangs_takes_too_late_is_put_back_for_all_in_order(
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    names = [str(number) for number in range(7)]
+    await write_rows(place, SESSION, [sealer.ok(name) for name in names])
+    goes_on, really = asyncio.Event(), RedisRows.remove
+
+    async def hang(rows: RedisRows, removed: Any, newest: Any) -> bool:
+        if len(removed) > 1:
+            await goes_on.wait()
+        return await really(rows, removed, newest)
+
+    async with AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(sealer.session(place, store_timeout_s=0.3)) for _ in range(4)]
+        for session in sessions:
+            await session.get_items(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(RedisRows, "remove", hang)
+            began = time.monotonic()
+            got = await asyncio.gather(*(session.pop_item() for session in sessions), return_exceptions=True)
+            assert time.monotonic() - began < 1.3
+        assert got[0] == message("6")
+        assert all(isinstance(error, StoreTimeoutError) and error.in_doubt for error in got[1:])
+        goes_on.set()
+        while not all(session._sealed.changes.are_settled() for session in sessions):  # noqa: ASYNC110 - it is soon
+            await asyncio.sleep(0.01)
+        assert texts(await sessions[0].get_items()) == names[:-1]
 
 
 async def pop_all(session: Any) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Any
 
 from keyproviders import KeyProviderError
 
-from .._support.lots import pause_by_lot
 from ..core.exact_json import decode_json
 from ..events.listening import running
 from ..stores.plain import PlainStore
@@ -31,9 +30,6 @@ _REMOVED_AT_ONCE = 256
 
 #: How many may go along with the pop that has its turn.
 _MOST_ALONG = 31
-
-#: How often the pause of a pop doubles, by which others go first who took the newest row before it.
-_DOUBLINGS = 5
 
 #: How often others may take it, which is half a minute: then they never leave it time.
 _MOST_CONFLICTS = 200
@@ -78,10 +74,8 @@ async def _pop_row(history: SealedHistory, rows: GuardedRows, turn: Turn) -> dic
 
     async def find_and_remove() -> _PopCandidate:
         nonlocal conflicts
-        if conflicts > 1:
-            # What the answer to a first conflict told of the new tail is worth a try at once. If all went on so, they
-            # would only hinder each other: of those who wait by lot one gets through.
-            await pause_by_lot(2 ** min(conflicts - 2, _DOUBLINGS))
+        # What the answer to a conflict told of the new tail is worth a try at once, and after a pause it is old.
+        if conflicts and await turn.contention.pause():
             turn.note(None)
         # One look for all who wait is worth more than none for one of them.
         others = 0 if conflicts else min(turn.waiting(), _MOST_ALONG)
@@ -95,7 +89,9 @@ async def _pop_row(history: SealedHistory, rows: GuardedRows, turn: Turn) -> dic
             removed = await _remove(history, rows, rows.remove(found.due, found.newest, along), found, turn)
             turn.note(rows.foreseen())
             if not removed:
+                turn.contention.lost()
                 raise HistoryMovedError
+            turn.contention.won()
         return found
 
     while True:
@@ -156,7 +152,10 @@ async def _remove(
             data = found.due[-1].data
             taken: Any = decode_json(data) if isinstance(data, (str, bytes)) else data
             (stored,) = rows.stored_as([taken], [found.item])
-            await put_back(history, stored, {})
+            try:
+                await put_back(history, stored, {})
+            finally:
+                turn.has_left(along)
 
     return await history.changes.finish("pop_item", removal, undo)
 

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from .._support.deadlines import deadlines
 from ..stores.rows import Row, RowStore
+from .contention import Contention
 
 __all__ = ["Along", "Turn", "turn_of"]
 
@@ -47,6 +48,7 @@ class Turn:
         self._inside = 0
         self._waiting: deque[tuple[asyncio.Future[Along | bool], bool]] = deque()  # and whether for a turn alone
         self._newest: tuple[Row | None, float] = (None, 0.0)
+        self.contention = Contention()
         self._along: list[Along] = []  # those who have not left, newest first
 
     def note(self, newest: Row | None) -> None:
@@ -130,11 +132,18 @@ class Turn:
         while self._along and self._along[-1] is not along and time.monotonic() < until:  # noqa: ASYNC110 - rare, and short
             await asyncio.sleep(0.002)
 
+    def has_left(self, along: Along | None) -> None:
+        """Whoever went along has its item, or nothing, or has put it back."""
+        self._along = [other for other in self._along if other is not along]
+
     def leave(self, came: Along | bool = True) -> None:  # noqa: FBT001, FBT002 - as `come` has it
         """End one's turn, or one's way along with another's. The last one passes the turn on."""
         self._inside -= 1
         if not isinstance(came, bool):
-            self._along = [along for along in self._along if along is not came]
+            if came.is_coming and not came.ended.done():  # given up: what it takes too late is put back
+                came.ended.add_done_callback(lambda ended: None if _is_removed(ended) else self.has_left(came))
+            else:
+                self.has_left(came)
         if not self._inside:
             self._next(True)  # noqa: FBT003 - as `come` has it
 
@@ -150,6 +159,10 @@ class Turn:
                 comes.set_result(what)
                 return True
         return False
+
+
+def _is_removed(ended: asyncio.Future[bool]) -> bool:
+    return not ended.cancelled() and ended.exception() is None and ended.result()
 
 
 class _Taken:
