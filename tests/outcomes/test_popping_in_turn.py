@@ -23,6 +23,7 @@ from encrypted_sessions import (
 from encrypted_sessions.history import popping
 from encrypted_sessions.stores import RowStore
 from encrypted_sessions.stores.redis.rows import RedisRows
+from encrypted_sessions.stores.rows import RemovedRow
 from encrypted_sessions_tests.bulk_rows import texts, write_rows
 from encrypted_sessions_tests.sealed_rows import SESSION, Sealer, message
 from encrypted_sessions_tests.servers import RedisServer
@@ -136,7 +137,11 @@ async def test_a_pop_that_always_loses_ends_with_an_error(
         async def remove(*_: Any) -> bool:
             return False
 
+        async def remove_one_of(rows: Any, _: int) -> RemovedRow:
+            return RemovedRow(None, rows)
+
         monkeypatch.setattr(rows, "remove", remove)
+        monkeypatch.setattr(rows, "remove_one_of", remove_one_of)
         with pytest.raises(HistoryChangedError, match="each of 5 attempts"):
             await session.pop_item()
     assert len(await raw_rows(place, SESSION)) == 1

@@ -61,3 +61,21 @@ async def test_what_was_lost_long_ago_is_forgotten(pauses: list[int], monkeypatc
     crowd.lost()
     assert not await crowd.pause()
     assert pauses == []
+
+
+async def test_others_are_there_when_they_took_a_row_and_are_not_after_a_while_without(pauses: list[int]):
+    crowd = Contention()
+    assert not crowd.is_there
+    crowd.won()
+    assert not crowd.is_there
+    crowd.won(1)
+    assert crowd.is_there
+    assert crowd.ahead() == 3
+    for number in range(16):
+        assert crowd.is_there, number
+        crowd.won()
+    assert not crowd.is_there
+    crowd.lost()
+    assert crowd.is_there
+    assert crowd.ahead() == 4
+    assert pauses == []

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from .._support.bounded import OverdueError, bounded, bounded_in_place
 from ..errors import StoreTimeoutError
 from ..stores.plain import call
-from ..stores.rows import Problem, Row, RowStore
+from ..stores.rows import Problem, RemovedRow, Row, RowStore
 from .session_log import SessionLog
 from .shielded import ShieldedChanges
 from .store_change import StoreChange
@@ -125,6 +125,16 @@ class GuardedRows(RowStore):
 
     async def _remove(self, rows: Sequence[Row], newest: Row) -> bool:
         return await self._rows.remove(rows, newest)
+
+    def removes_one_of(self) -> bool:
+        """As `RowStore.removes_one_of`."""
+        return self._rows.removes_one_of()
+
+    def remove_one_of(self, rows: Sequence[Row], tells: int) -> Awaitable[RemovedRow]:
+        """As `RowStore.remove_one_of`."""
+        return self._calls.change(
+            _REMOVE, self._rows.remove_one_of, rows, tells, removed=lambda removed: int(removed.row is not None)
+        )
 
     def removed_along(self, along: Along) -> Awaitable[bool]:
         """Whether the removal in which one takes part has removed its row."""

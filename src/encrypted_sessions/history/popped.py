@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
+from keyproviders import KeyProviderError
+
+from ..core.exact_json import decode_json
 from ..errors import PutBackError, UnreadableItemsError
 from ..events.listening import running
+from ..stores.rows import Row
+from .guarded import GuardedRows
 from .results import Classification, OutcomeCounts
 from .sealed_history import SealedHistory
+from .turns import Along, Turn
 
-__all__ = ["count", "put_back", "refusal"]
+__all__ = ["count", "opened", "put_back", "put_back_row", "refusal"]
+
+
+async def opened(history: SealedHistory, rows: Sequence[Row]) -> list[Classification]:
+    """What rows are that are said to be the newest, or to come next, as far as they are items. They do not count yet.
+
+    Anything else may be true no more, and is looked at.
+    """
+    try:
+        found = await history.classifier(counts=False).classify_few(rows)
+    except KeyProviderError:
+        return []
+    return list(takewhile(lambda one: one.item is not None, found))
+
+
+async def put_back_row(
+    history: SealedHistory, rows: GuardedRows, row: Row, item: object, turn: Turn, along: Along | None = None
+) -> None:
+    """Add a row again that was removed for nobody, after those of others that are older."""
+    await turn.older_have_left(along)
+    taken: Any = decode_json(row.data) if isinstance(row.data, (str, bytes)) else row.data
+    (stored,) = rows.stored_as([taken], [item])
+    try:
+        await put_back(history, stored, {})
+    finally:
+        turn.has_left(along)
 
 
 async def put_back(history: SealedHistory, stored: Any, keywords: dict[str, Any]) -> None:

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-from keyproviders import KeyProviderError
-
-from ..core.exact_json import decode_json
 from ..events.listening import running
 from ..stores.plain import PlainStore
 from ..stores.rows import HistoryMovedError, Row
 from .guarded import GuardedRows
-from .popped import count, put_back, refusal
+from .popped import count, opened, put_back_row, refusal
+from .popping_among import pop_among
 from .popping_plain import pop_plain
 from .results import Classification, OutcomeCounts
 from .sealed_history import SealedHistory, start_again_while_it_moves
@@ -76,18 +74,24 @@ async def _pop_row(history: SealedHistory, rows: GuardedRows, turn: Turn) -> dic
         nonlocal conflicts
         # What the answer to a conflict told of the new tail is worth a try at once, and after a pause it is old.
         if conflicts and await turn.contention.pause():
-            turn.note(None)
+            turn.note(())
         # One look for all who wait is worth more than none for one of them.
         others = 0 if conflicts else min(turn.waiting(), _MOST_ALONG)
-        newest = turn.newest()
-        found = None if newest is None or others else await _foreseen(history, newest)
-        if found is None:
-            found = await _find_candidate(history, others)
+        told = turn.newest()
         conflicts += 1
+        if turn.contention.is_there and rows.removes_one_of() and not others:
+            found = _PopCandidate()
+            found.item = await pop_among(history, rows, turn, told)
+            if found.item is not None:
+                return found
+            told = ()
+        foreseen = await _foreseen(history, told[0]) if told and not others else None
+        found = foreseen or await _find_candidate(history, others)
         if found.due and found.newest is not None:
             along = await turn.go_along(found.ahead)
             removed = await _remove(history, rows, rows.remove(found.due, found.newest, along), found, turn)
-            turn.note(rows.foreseen())
+            newest = rows.foreseen()
+            turn.note(() if newest is None else (newest,))
             if not removed:
                 turn.contention.lost()
                 raise HistoryMovedError
@@ -119,21 +123,13 @@ async def _pop_along(history: SealedHistory, rows: GuardedRows, along: Along, tu
 
 
 async def _foreseen(history: SealedHistory, row: Row) -> _PopCandidate | None:
-    """What an answer of the store said is the newest row, if that is an item: no look is needed to try to remove it.
-
-    Anything else may be true no more, and is looked at.
-    """
-    try:
-        # Whoever has the turn waits for no key.
-        classification = await history.classifier(counts=False).classify_one(row)
-    except KeyProviderError:
-        return None
-    if classification.item is None:
-        return None
-    count(classification)
+    """What an answer of the store said is the newest row, if that is an item: no look is needed to try to remove it."""
     found = _PopCandidate()
-    found.newest, found.due, found.item = row, [row], classification.item
-    return found
+    for classification in await opened(history, [row]):
+        count(classification)
+        found.newest, found.due, found.item = row, [row], classification.item
+        return found
+    return None
 
 
 async def _remove(
@@ -148,14 +144,7 @@ async def _remove(
 
     async def undo(removed: bool) -> None:  # noqa: FBT001 - the result of `remove`
         if removed and found.item is not None:
-            await turn.older_have_left(along)
-            data = found.due[-1].data
-            taken: Any = decode_json(data) if isinstance(data, (str, bytes)) else data
-            (stored,) = rows.stored_as([taken], [found.item])
-            try:
-                await put_back(history, stored, {})
-            finally:
-                turn.has_left(along)
+            await put_back_row(history, rows, found.due[-1], found.item, turn, along)
 
     return await history.changes.finish("pop_item", removal, undo)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import takewhile
 from types import TracebackType
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
@@ -41,24 +41,24 @@ class Along:
 
 
 class Turn:
-    """What they share: one at a time, and the newest row, where an answer of the store told it."""
+    """What they share: one at a time, and the newest rows, where an answer of the store told them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = None if loop is None else ref(loop)
         self._inside = 0
         self._waiting: deque[tuple[asyncio.Future[Along | bool], bool]] = deque()  # and whether for a turn alone
-        self._newest: tuple[Row | None, float] = (None, 0.0)
+        self._newest: tuple[Sequence[Row], float] = ((), 0.0)
         self.contention = Contention()
         self._along: list[Along] = []  # those who have not left, newest first
 
-    def note(self, newest: Row | None) -> None:
-        """The newest row, as an answer of the store told it; None where none has."""
+    def note(self, newest: Sequence[Row]) -> None:
+        """The newest rows, as an answer of the store told them; none where none has."""
         self._newest = (newest, time.monotonic())
 
-    def newest(self) -> Row | None:
-        """The newest row, unless that is long ago; told once."""
-        (row, told_at), self._newest = self._newest, (None, 0.0)
-        return row if time.monotonic() - told_at < _WORTH_A_TRY_S else None
+    def newest(self) -> Sequence[Row]:
+        """The newest rows, unless that is long ago; told once."""
+        (rows, told_at), self._newest = self._newest, ((), 0.0)
+        return rows if time.monotonic() - told_at < _WORTH_A_TRY_S else ()
 
     def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it is this loop's."""

@@ -19,7 +19,7 @@ from ...errors import StoreError, StoreUnavailableError
 from ..driver_errors import words_of
 from ..rows import Row
 from ..sizes import PAGE
-from .lists import MOST_FORESEEN, ListAccess, ListPage, Removal
+from .lists import MOST_FORESEEN, ListAccess, ListPage, Removal, RemovedElement
 from .notes import NOTED_MS, note_of
 
 __all__ = ["ListByTransaction"]
@@ -135,6 +135,11 @@ class ListByTransaction(ListAccess):
 
         done = bool(await self._change(number, ("LRANGE", self._key, begin, -1), plan))
         return Removal(done, None if seen is None or len(seen.data) > MOST_FORESEEN else seen)  # type: ignore[arg-type] # bytes
+
+    async def remove_one_of(self, number: str, rows: Sequence[Row], tells: int) -> RemovedElement:  # noqa: ARG002 - few come here
+        """As `ListAccess.remove_one_of`, of the first of them alone."""
+        done, newest = await self.remove(number, rows[0].data, rows[:1])  # type: ignore[arg-type] # bytes
+        return RemovedElement(rows[0].id if done else -1, () if newest is None else (newest,))
 
     async def remove_any(self, number: str, rows: Sequence[Row]) -> int:
         """As `ListAccess.remove_any`."""

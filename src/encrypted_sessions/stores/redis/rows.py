@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from redis import exceptions
 from redis.client import NEVER_DECODE
 
-from ..rows import TOO_LARGE, CutPage, Row, RowStore, bytes_of_page
+from ..rows import TOO_LARGE, CutPage, RemovedRow, Row, RowStore, bytes_of_page
 from ..sizes import PAGE_BYTES
 from .by_script import ListByScript
 from .by_transaction import ListByTransaction
@@ -117,6 +117,16 @@ class RedisRows(RowStore):
         # A Sentinel's client is told where to connect, by a name that other Sentinels may have as well.
         sentinel = id(getattr(pool, "sentinel_manager", None)), getattr(pool, "service_name", None)
         return (*sentinel, *(where.get(part) for part in ("host", "port", "path", "db", "username")), self._key)
+
+    def removes_one_of(self) -> bool:
+        """As `RowStore.removes_one_of`: by script. A transaction that another one came before has to begin anew."""
+        return time.monotonic() >= self._no_scripts_until
+
+    async def remove_one_of(self, rows: Sequence[Row], tells: int) -> RemovedRow:
+        """As `RowStore.remove_one_of`."""
+        number = _new_number()
+        position, newest = await self._ask(lambda access: access.remove_one_of(number, rows, tells))
+        return RemovedRow(next((row for row in rows if row.id == position), None), newest)
 
     def foreseen(self) -> Row | None:
         """As `RowStore.foreseen`: the newest row after the last removal, or that hindered it."""
