@@ -21,7 +21,7 @@ from keyproviders import decode_key_text
 
 _POPPERS = (1, 4, 16)
 _MOST_ITEMS, _FEWEST_ITEMS = 1_500, 48
-_LONGEST_S = 0.5
+_LONGEST_S = 0.4
 """About how long this library is to take for one list, so that all of it ends in a minute, however slow a store is."""
 
 

@@ -101,19 +101,18 @@ return and_newest(1)
 # before it, newest first
 _REMOVE_ONE_OF = f"""{_ONCE}
 local last = redis.call('LLEN', KEYS[1]) - 1
-local newest = redis.call('LINDEX', KEYS[1], -1)
+local elements = redis.call('LRANGE', KEYS[1], -ARGV[2] - 1, -1)
 changed = 0
 for i = 4, #ARGV, 2 do
-  if tonumber(ARGV[i]) == last and ARGV[i + 1] == newest then changed = last + 1 end
+  if tonumber(ARGV[i]) == last and ARGV[i + 1] == elements[#elements] then changed = last + 1 end
 end
 if changed > 0 then
   redis.call('RPOP', KEYS[1])
   {_NOTE}
-  last = last - 1
+  last, elements[#elements] = last - 1, nil
 end
 local reply, left = {{changed, last}}, tonumber(ARGV[3])
-local elements = redis.call('LRANGE', KEYS[1], -ARGV[2], -1)
-for i = #elements, 1, -1 do
+for i = #elements, math.max(1, #elements - ARGV[2] + 1), -1 do
   left = left - #elements[i]
   if left < 0 then break end
   reply[#reply + 1] = elements[i]
