@@ -313,6 +313,26 @@ async def test_what_a_removal_that_hangs_takes_too_late_is_put_back_for_all_in_o
         assert texts(await sessions[0].get_items()) == names[:-1]
 
 
+@pytest.mark.parametrize("place", ["sqlite", "sqlalchemy-postgres"], indirect=True)
+async def test_in_any_store_one_removal_serves_all_who_pop_by_one_session(
+    place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch
+):
+    async with sealer.session(place) as session:
+        await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(10)])
+        rows, removals = session._sealed.rows._rows, list[int]()  # type: ignore[union-attr] # these have rows
+        really = rows.remove
+
+        def remove(removed: Any, newest: Any) -> Any:
+            removals.append(len(removed))
+            return really(removed, newest)
+
+        monkeypatch.setattr(rows, "remove", remove)
+        popped = await asyncio.gather(*(session.pop_item() for _ in range(8)))
+        assert sorted(map(as_text, popped)) == [str(number) for number in range(2, 10)]
+        assert removals == [1, 7]
+        assert texts(await session.get_items()) == ["0", "1"]
+
+
 async def pop_all(session: Any) -> list[str]:
     popped = []
     while (item := await session.pop_item()) is not None:
