@@ -111,12 +111,16 @@ class GuardedRows(RowStore):
     def _read(self, asked: str, statement: Callable[..., Awaitable[_T]], *arguments: Any) -> Awaitable[_T]:
         return self._calls.read(asked, statement, *arguments, in_place=self._rows.reads_end_when_cancelled())
 
-    def remove(self, rows: Sequence[Row], newest: Row, along: Sequence[Along] = ()) -> Awaitable[bool]:
-        """As `RowStore.remove`, with the rows of those who go along: they learn how it ended."""
+    def remove(self, rows: Sequence[Row], newest: Row) -> Awaitable[bool]:
+        """As `RowStore.remove`."""
+        return self._calls.change(
+            _REMOVE, self._rows.remove, rows, newest, removed=lambda done: len(rows) if done else 0
+        )
+
+    def remove_together(self, rows: Sequence[Row], newest: Row, along: Sequence[Along]) -> Awaitable[bool]:
+        """The same, with the rows of those who go along: they learn how it ended."""
 
         def remove() -> Awaitable[bool]:
-            if not along:
-                return self._rows.remove(rows, newest)
             begun = asyncio.ensure_future(self._remove([*rows, *(one.row for one in along)], newest))
             begun.add_done_callback(partial(_tell, along))
             return begun

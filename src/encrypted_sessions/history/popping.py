@@ -89,7 +89,10 @@ async def _pop_row(history: SealedHistory, rows: GuardedRows, turn: Turn) -> dic
         found = foreseen or await _find_candidate(history, others)
         if found.due and found.newest is not None:
             along = await turn.go_along(found.ahead)
-            removed = await _remove(history, rows, rows.remove(found.due, found.newest, along), found, turn)
+            removal = (
+                rows.remove_together(found.due, found.newest, along) if along else rows.remove(found.due, found.newest)
+            )
+            removed = await _remove(history, rows, removal, found, turn)
             newest = rows.foreseen()
             turn.note(() if newest is None else (newest,))
             if not removed:
