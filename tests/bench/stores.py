@@ -49,7 +49,7 @@ async def measure(*, quick: bool) -> Table:
         f"`add_items` of {_BATCH} items of {_SIZE // 1024} KiB to an empty session, `get_items` of the same, and"
         f" `pop_item`, one of {_POPPED} in a row. No target. PostgreSQL has its default settings, and Redis stores"
         " nothing on disk. A pop of this library reads the newest row, opens it, and removes it only if it is"
-        " still the newest. This takes one more exchange with the server, and three more if Redis may not run"
+        " still the newest. This takes one more exchange with the server, and two more if Redis may not run"
         " scripts. On a store without addressable rows, such as SQLite's advanced class, it reads first, and then"
         " lets the store pop.",
     )

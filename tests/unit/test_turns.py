@@ -118,8 +118,8 @@ async def test_those_who_go_along_come_in_order_and_the_last_one_passes_the_turn
     came: list[tuple[str, object]] = []
 
     async def take(name: str, ends: asyncio.Event) -> None:
-        async with turn.taken() as row:
-            came.append((name, row))
+        async with turn.taken() as along:
+            came.append((name, along and along.row))
             await ends.wait()
 
     ends = [asyncio.Event() for _ in range(4)]
@@ -128,8 +128,7 @@ async def test_those_who_go_along_come_in_order_and_the_last_one_passes_the_turn
         tasks.append(asyncio.create_task(take(str(number), one)))
         await asyncio.sleep(0)
     assert turn.waiting() == 3
-    turn.go_along([Row(8, b"b"), Row(7, b"a")])
-    await asyncio.sleep(0)
+    assert await turn.go_along([Row(8, b"b"), Row(7, b"a")]) == [], "nobody said that it wants its row"
     assert came == [("0", None), ("1", Row(8, b"b")), ("2", Row(7, b"a"))]
     for number in (1, 0):
         ends[number].set()
@@ -141,7 +140,7 @@ async def test_those_who_go_along_come_in_order_and_the_last_one_passes_the_turn
     assert came[3:] == [("3", None)]
     ends[3].set()
     await asyncio.gather(*tasks)
-    turn.go_along([Row(1, b"nobody waits")])
+    assert await turn.go_along([Row(1, b"nobody waits")]) == []
     await take("4", end_at_once(end))
 
 
@@ -149,16 +148,15 @@ async def test_who_lost_has_a_turn_alone_and_nobody_goes_along_past_it():
     turn, end, came = Turn(), asyncio.Event(), list[tuple[str, object]]()
 
     async def take(name: str, *, alone: bool) -> None:
-        async with turn.taken(alone=alone) as row:
-            came.append((name, row))
+        async with turn.taken(alone=alone) as along:
+            came.append((name, along and along.row))
             await end.wait()
 
     tasks = []
     for name, alone in (("0", False), ("1", False), ("2", True), ("3", False)):
         tasks.append(asyncio.create_task(take(name, alone=alone)))
         await asyncio.sleep(0)
-    turn.go_along([Row(9, b"c"), Row(8, b"b"), Row(7, b"a")])
-    await asyncio.sleep(0)
+    await turn.go_along([Row(9, b"c"), Row(8, b"b"), Row(7, b"a")])
     assert came == [("0", None), ("1", Row(9, b"c"))]
     end.set()
     await asyncio.gather(*tasks)
@@ -169,11 +167,56 @@ async def test_who_is_cancelled_as_it_may_go_along_leaves():
     poppers, hold, never = Poppers(), asyncio.Event(), asyncio.Event()
     first = await poppers.start("0", hold)
     second, third = await poppers.start("1", never), await poppers.start("2", hold)
-    poppers.turn.go_along([Row(1, b"a")])
-    second.cancel()
+    going = asyncio.create_task(poppers.turn.go_along([Row(1, b"a")]))
+    asyncio.get_running_loop().call_soon(second.cancel)
+    await asyncio.sleep(0)
     hold.set()
+    assert await going == []
     await asyncio.gather(first, third)
     assert poppers.came == ["0", "2"]
+
+
+async def test_who_does_not_look_at_its_row_in_time_is_not_waited_for_nor_are_those_after_it():
+    turn, hold, ended = Turn(), asyncio.Event(), dict[str, bool]()
+
+    async def take(name: str) -> None:
+        async with turn.taken() as along:
+            if along is None:
+                await hold.wait()
+                return
+            along.is_coming = name != "2"
+            ended[name] = await along.ended
+
+    tasks = []
+    for number in range(5):
+        tasks.append(asyncio.create_task(take(str(number))))
+        await asyncio.sleep(0)
+    coming = await turn.go_along([Row(9 - number, b"") for number in range(4)])
+    assert [along.row.id for along in coming] == [9]
+    coming[0].ended.set_result(True)
+    hold.set()
+    await asyncio.gather(*tasks)
+    assert ended == {"1": True, "2": False, "3": False, "4": False}
+
+
+async def test_whoever_is_cancelled_with_the_turn_lets_go_of_those_who_were_to_come_along():
+    turn, lost = Turn(), list[bool]()
+
+    async def lead() -> None:
+        async with turn.taken():
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(first.cancel)
+            await turn.go_along([Row(9, b"")])
+
+    async def follow() -> None:
+        async with turn.taken() as along:
+            assert along is not None
+            along.is_coming = True
+            lost.append(await along.ended)
+
+    first = asyncio.create_task(lead())
+    await asyncio.gather(first, follow(), return_exceptions=True)
+    assert lost == [False]
 
 
 def end_at_once(end: asyncio.Event) -> asyncio.Event:

@@ -214,9 +214,13 @@ class Classifier(Generic[RowT]):
 
     async def classify_one(self, row: RowT) -> Classification:
         """The classification of a row, without giving the event loop a turn where its key is there."""
-        self._time_slice.never_ends()
-        (classification,) = await self.classify([row])
+        (classification,) = await self.classify_few([row])
         return classification
+
+    async def classify_few(self, rows: Sequence[RowT]) -> list[Classification]:
+        """The same for rows that are few and small."""
+        self._time_slice.never_ends()
+        return await self.classify(rows)
 
     async def classify(self, rows: Sequence[RowT]) -> list[Classification]:
         """One classification for each row, in the same order.

@@ -11,19 +11,24 @@ when it takes longer.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from .._support.bounded import OverdueError, bounded, bounded_in_place
 from ..errors import StoreTimeoutError
 from ..events.listening import LISTENING
 from ..stores.plain import call
-from ..stores.rows import Problem, Row, RowStore
+from ..stores.rows import Problem, RemovedRow, Row, RowStore
 from .session_log import SessionLog
 from .shielded import ShieldedChanges
 from .store_change import StoreChange
+from .turns import Along
 
 __all__ = ["GuardedRows", "GuardedSession", "StoreCalls"]
+
+_REMOVE = "remove the newest rows"
 
 _T = TypeVar("_T")
 
@@ -114,8 +119,35 @@ class GuardedRows(RowStore):
     def remove(self, rows: Sequence[Row], newest: Row) -> Awaitable[bool]:
         """As `RowStore.remove`."""
         return self._calls.change(
-            "remove the newest rows", self._rows.remove, rows, newest, removed=lambda done: len(rows) if done else 0
+            _REMOVE, self._rows.remove, rows, newest, removed=lambda done: len(rows) if done else 0
         )
+
+    def remove_together(self, rows: Sequence[Row], newest: Row, along: Sequence[Along]) -> Awaitable[bool]:
+        """The same, with the rows of those who go along: they learn how it ended."""
+
+        def remove() -> Awaitable[bool]:
+            begun = asyncio.ensure_future(self._remove([*rows, *(one.row for one in along)], newest))
+            begun.add_done_callback(partial(_tell, along))
+            return begun
+
+        return self._calls.change(_REMOVE, remove, removed=lambda done: len(rows) if done else 0)
+
+    async def _remove(self, rows: Sequence[Row], newest: Row) -> bool:
+        return await self._rows.remove(rows, newest)
+
+    def removes_one_of(self) -> bool:
+        """As `RowStore.removes_one_of`."""
+        return self._rows.removes_one_of()
+
+    def remove_one_of(self, rows: Sequence[Row], tells: int) -> Awaitable[RemovedRow]:
+        """As `RowStore.remove_one_of`."""
+        return self._calls.change(
+            _REMOVE, self._rows.remove_one_of, rows, tells, removed=lambda removed: int(removed.row is not None)
+        )
+
+    def removed_along(self, along: Along) -> Awaitable[bool]:
+        """Whether the removal in which one takes part has removed its row."""
+        return self._calls.change(_REMOVE, lambda: along.ended, removed=int)
 
     def remove_any(self, rows: Sequence[Row]) -> Awaitable[int]:
         """As `RowStore.remove_any`."""
@@ -139,13 +171,20 @@ class GuardedRows(RowStore):
         """As `RowStore.place`."""
         return self._rows.place()
 
-    def is_asked_in_order(self) -> bool:
-        """As `RowStore.is_asked_in_order`."""
-        return self._rows.is_asked_in_order()
-
     def foreseen(self) -> Row | None:
         """As `RowStore.foreseen`."""
         return self._rows.foreseen()
+
+
+def _tell(along: Sequence[Along], ended: asyncio.Future[bool]) -> None:
+    """Let those who went along know how their removal ended."""
+    for one in along:
+        if ended.cancelled():
+            one.ended.cancel()
+        elif error := ended.exception():
+            one.ended.set_exception(error)
+        else:
+            one.ended.set_result(ended.result())
 
 
 class GuardedSession:

@@ -14,6 +14,7 @@ __all__ = [
     "CutPage",
     "HistoryMovedError",
     "Problem",
+    "RemovedRow",
     "Row",
     "RowCursor",
     "RowStore",
@@ -53,6 +54,13 @@ class Row(NamedTuple):
 
     id: Any
     data: object
+
+
+class RemovedRow(NamedTuple):
+    """The row that was removed, None where none was; and the newest ones after that, as far as is known."""
+
+    row: Row | None
+    newest: Sequence[Row]
 
 
 class Problem:
@@ -148,19 +156,23 @@ class RowStore(ABC):
         """What two objects over the same rows have in common, where that is known: they then pop in turn."""
         return id(self)
 
+    def removes_one_of(self) -> bool:
+        """Whether it has `remove_one_of`: then those who pop at the same time as others hinder each other less."""
+        return False
+
+    def remove_one_of(self, rows: Sequence[Row], tells: int) -> Awaitable[RemovedRow]:
+        """Remove the newest row if it is one of these, and unchanged; and tell up to so many of those that are left.
+
+        `rows` are of bytes, and the newest first, as are those that are told.
+        """
+        raise NotImplementedError
+
     def foreseen(self) -> Row | None:
         """The newest row, where the last removal's answer told it and it may still be true; told once.
 
         For whoever is about to remove it only if it is: that saves a look.
         """
         return None
-
-    def is_asked_in_order(self) -> bool:
-        """Whether removals that begin one right after another reach the store in that order, nearly always.
-
-        Then several are begun at once, each of the row that is the newest once those before it are gone.
-        """
-        return False
 
     async def added_at(self, rows: Sequence[Row]) -> Sequence[float | None]:
         """When each of `rows` was added, in seconds since 1970; None where the store does not say."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..rows import Row
-from .lists import MOST_FORESEEN, ListAccess, ListPage, Removal
+from .lists import MOST_FORESEEN, ListAccess, ListPage, Removal, RemovedElement
 from .notes import NOTED_MS, note_of
 
 __all__ = ["ListByScript"]
@@ -78,19 +78,46 @@ local function and_newest(outcome)
   return {{outcome}}
 end
 if redis.call('LINDEX', KEYS[1], -1) ~= ARGV[2] then return and_newest(0) end
+local first, count = tonumber(ARGV[4]), (#ARGV - 3) / 2
 for i = 4, #ARGV, 2 do
   local expected = ARGV[i + 1] == '' and ARGV[2] or ARGV[i + 1]
   if redis.call('LINDEX', KEYS[1], ARGV[i]) ~= expected then return and_newest(0) end
+  first = math.min(first, tonumber(ARGV[i]))
 end
-if #ARGV == 5 and tonumber(ARGV[4]) == redis.call('LLEN', KEYS[1]) - 1 then redis.call('RPOP', KEYS[1])
+if first + count == redis.call('LLEN', KEYS[1]) then
+  for _ = 1, count do redis.call('RPOP', KEYS[1]) end
 else
   local mark = 'removed:' .. ARGV[1]
   {_MAY_REMOVE}
   for i = 4, #ARGV, 2 do redis.call('LSET', KEYS[1], ARGV[i], mark) end
-  redis.call('LREM', KEYS[1], (3 - #ARGV) / 2, mark)
+  redis.call('LREM', KEYS[1], -count, mark)
 end
 {_NOTE}
 return and_newest(1)
+"""
+
+# number, most elements to tell, most bytes of them, then (position, element) ... -> one more than the position of the
+# newest if it was one of these and is gone now, else 0; then the position of the newest that there is, and it and those
+# before it, newest first
+_REMOVE_ONE_OF = f"""{_ONCE}
+local last = redis.call('LLEN', KEYS[1]) - 1
+local elements = redis.call('LRANGE', KEYS[1], -ARGV[2] - 1, -1)
+changed = 0
+for i = 4, #ARGV, 2 do
+  if tonumber(ARGV[i]) == last and ARGV[i + 1] == elements[#elements] then changed = last + 1 end
+end
+if changed > 0 then
+  redis.call('RPOP', KEYS[1])
+  {_NOTE}
+  last, elements[#elements] = last - 1, nil
+end
+local reply, left = {{changed, last}}, tonumber(ARGV[3])
+for i = #elements, math.max(1, #elements - ARGV[2] + 1), -1 do
+  left = left - #elements[i]
+  if left < 0 then break end
+  reply[#reply + 1] = elements[i]
+end
+return reply
 """
 
 # number, then (position, element) ... -> how many of them were there unchanged and are gone now
@@ -150,6 +177,14 @@ class ListByScript(ListAccess):
             return Removal(bool(reply), None)
         done, *rest = reply
         return Removal(bool(done), Row(*rest) if rest else None)
+
+    async def remove_one_of(self, number: str, rows: Sequence[Row], tells: int) -> RemovedElement:
+        """As `ListAccess.remove_one_of`."""
+        reply = await self._change(_REMOVE_ONE_OF, number, tells, MOST_FORESEEN, *_positions(rows))
+        if not isinstance(reply, list):  # what was noted when it was made
+            return RemovedElement(reply - 1, ())
+        changed, newest, *elements = reply
+        return RemovedElement(changed - 1, [Row(newest - place, element) for place, element in enumerate(elements)])
 
     async def remove_any(self, number: str, rows: Sequence[Row]) -> int:
         """As `ListAccess.remove_any`."""

@@ -19,7 +19,7 @@ from ...errors import StoreError, StoreUnavailableError
 from ..driver_errors import words_of
 from ..rows import Row
 from ..sizes import PAGE
-from .lists import MOST_FORESEEN, ListAccess, ListPage, Removal
+from .lists import MOST_FORESEEN, ListAccess, ListPage, Removal, RemovedElement
 from .notes import NOTED_MS, note_of
 
 __all__ = ["ListByTransaction"]
@@ -32,8 +32,8 @@ _STEP, _CAREFUL_STEP = 64, 16
 
 _Command = tuple[object, ...]
 
-#: What a look at the watched list gives: the commands that make the change, and the outcome to note.
-_Plan = Callable[[Any], Awaitable[tuple[list[_Command], int]]]
+#: From what a look at the watched list gave, and from more such looks: the commands of the change, and what to note.
+_Plan = Callable[[Any, Any], Awaitable[tuple[list[_Command], int]]]
 
 
 class ListByTransaction(ListAccess):
@@ -122,10 +122,9 @@ class ListByTransaction(ListAccess):
         first, seen = min(row.id for row in rows), None
         begin = max(0, first - 1)  # what lies before them is the newest then, if they are all that comes after it
 
-        async def plan(watched: Any) -> tuple[list[_Command], int]:
+        async def plan(_: Any, elements: list[bytes]) -> tuple[list[_Command], int]:
             nonlocal seen
             seen = None
-            elements = await watched.execute_command("LRANGE", self._key, begin, -1, **{NEVER_DECODE: True})
             if elements[-1:] != [newest] or not all(_is_there(row, begin, elements) for row in rows):
                 seen = Row(begin + len(elements) - 1, elements[-1]) if elements else None
                 return [], 0
@@ -134,8 +133,13 @@ class ListByTransaction(ListAccess):
                 return [("RPOP", self._key)] * len(rows), 1
             return self._removal(number, rows, -len(rows)), 1
 
-        done = bool(await self._change(number, plan))
+        done = bool(await self._change(number, ("LRANGE", self._key, begin, -1), plan))
         return Removal(done, None if seen is None or len(seen.data) > MOST_FORESEEN else seen)  # type: ignore[arg-type] # bytes
+
+    async def remove_one_of(self, number: str, rows: Sequence[Row], tells: int) -> RemovedElement:  # noqa: ARG002 - few come here
+        """As `ListAccess.remove_one_of`, of the first of them alone."""
+        done, newest = await self.remove(number, rows[0].data, rows[:1])  # type: ignore[arg-type] # bytes
+        return RemovedElement(rows[0].id if done else -1, () if newest is None else (newest,))
 
     async def remove_any(self, number: str, rows: Sequence[Row]) -> int:
         """As `ListAccess.remove_any`."""
@@ -144,18 +148,16 @@ class ListByTransaction(ListAccess):
         places = [row.id for row in rows]
         first = min(places)
 
-        async def plan(watched: Any) -> tuple[list[_Command], int]:
-            elements = await watched.execute_command("LRANGE", self._key, first, max(places), **{NEVER_DECODE: True})
+        async def plan(_: Any, elements: list[bytes]) -> tuple[list[_Command], int]:
             there = [row for row in rows if _is_there(row, first, elements)]
             return self._removal(number, there, len(there)) if there else [], len(there)
 
-        return await self._change(number, plan)
+        return await self._change(number, ("LRANGE", self._key, first, max(places)), plan)
 
     async def replace_tail(self, number: str, old: Sequence[bytes], new: Sequence[str]) -> bool:
         """As `ListAccess.replace_tail`."""
 
-        async def plan(watched: Any) -> tuple[list[_Command], int]:
-            length = await watched.execute_command("LLEN", self._key)
+        async def plan(watched: Any, length: int) -> tuple[list[_Command], int]:
             begin = length - len(old)
             if begin < 0 or (not old and length):
                 return [], 0
@@ -171,7 +173,7 @@ class ListByTransaction(ListAccess):
                 commands.append(("PEXPIRE", self._key, expires_in))
             return commands, 1
 
-        return bool(await self._change(number, plan))
+        return bool(await self._change(number, ("LLEN", self._key), plan))
 
     def _removal(self, number: str, rows: Sequence[Row], count: int) -> list[_Command]:
         """Mark and remove so many, from the tail on where the count is negative."""
@@ -179,28 +181,28 @@ class ListByTransaction(ListAccess):
         marking: list[_Command] = [("LSET", self._key, row.id, mark) for row in rows]
         return [*marking, ("LREM", self._key, count, mark)]
 
-    async def _change(self, number: str, plan: _Plan) -> int:
+    async def _change(self, number: str, look: _Command, plan: _Plan) -> int:
         """Make the change that is planned on what is watched; the outcome, also when its reply was lost."""
         if not self._is_multi_proven:
             # Were MULTI forbidden alone, what follows it would be run all the same, command by command.
             await self._at_once(("LLEN", self._key))
         note = note_of(self._key.encode("utf-8"), number)
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             try:
-                return await self._attempt(note, plan)
+                return await self._attempt(note, look, plan)
             except exceptions.WatchError:  # the list has changed, or the connection broke: the next look tells
-                await pause_by_lot()
+                if attempt:
+                    await pause_by_lot()
         raise StoreUnavailableError(
             f"other Redis clients changed the list during each of {_ATTEMPTS} attempts to change it. Try again"
         )
 
-    async def _attempt(self, note: bytes, plan: _Plan) -> int:
+    async def _attempt(self, note: bytes, look: _Command, plan: _Plan) -> int:
         async with self._pipeline() as pipe:
-            await pipe.watch(self._key, note)
-            before = await pipe.execute_command("GET", note)
+            before, seen = await _watch(pipe, ("WATCH", self._key, note), ("GET", note), look)
             if before is not None:
                 return int(before)
-            commands, outcome = await plan(pipe)
+            commands, outcome = await plan(pipe, seen)
             if commands:
                 pipe.multi()
                 for command in commands:
@@ -232,6 +234,27 @@ class ListByTransaction(ListAccess):
                 raise
             finally:
                 del pipe.parse_response  # it holds the pipeline, which holds it
+
+
+async def _watch(pipe: Any, watch: _Command, *looks: _Command) -> list[Any]:
+    """Watch, and look, all in one exchange with the server, where redis-py takes one for each of them."""
+    pipe.connection = connection = await pipe.connection_pool.get_connection()
+    replies: list[Any] = []
+    try:
+        await connection.send_packed_command(connection.pack_commands([watch, *looks]))
+        for command in (watch, *looks):
+            try:
+                replies.append(await pipe.parse_response(connection, command[0]))
+            except exceptions.ResponseError as error:  # and the others are still to be read
+                replies.append(error)
+    except (exceptions.ConnectionError, exceptions.TimeoutError):  # it was cut while it was idle, perhaps
+        await connection.disconnect()
+        await pipe.watch(*watch[1:])  # which tries as often as the client is told to
+        return [await pipe.execute_command(*look) for look in looks]
+    for reply in replies:
+        if isinstance(reply, exceptions.ResponseError):
+            raise reply
+    return replies[1:]
 
 
 class _Taken:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from ..rows import Row
 
-__all__ = ["MOST_FORESEEN", "ListAccess", "ListPage", "Removal"]
+__all__ = ["MOST_FORESEEN", "ListAccess", "ListPage", "Removal", "RemovedElement"]
 
-#: A newest element that has no more bytes comes with the reply to a removal.
+#: The newest elements that have no more bytes together come with the reply to a removal.
 MOST_FORESEEN = 2**16
 
 
@@ -32,6 +32,13 @@ class Removal(NamedTuple):
     newest: Row | None
 
 
+class RemovedElement(NamedTuple):
+    """The position of the element that was removed, -1 for none; and the newest ones after that, newest first."""
+
+    position: int
+    newest: Sequence[Row]
+
+
 class ListAccess(ABC):
     """One list. Each change has a number: whoever asks twice under one number changes once."""
 
@@ -49,6 +56,10 @@ class ListAccess(ABC):
     @abstractmethod
     async def remove(self, number: str, newest: bytes, rows: Sequence[Row]) -> Removal:
         """Remove rows if each is unchanged and `newest` is the newest; all or nothing."""
+
+    @abstractmethod
+    async def remove_one_of(self, number: str, rows: Sequence[Row], tells: int) -> RemovedElement:
+        """Remove the newest element if it is one of these rows; tell up to so many of the newest that are left."""
 
     @abstractmethod
     async def remove_any(self, number: str, rows: Sequence[Row]) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from redis import exceptions
 from redis.client import NEVER_DECODE
 
-from ..rows import TOO_LARGE, CutPage, Row, RowStore, bytes_of_page
+from ..rows import TOO_LARGE, CutPage, RemovedRow, Row, RowStore, bytes_of_page
 from ..sizes import PAGE_BYTES
 from .by_script import ListByScript
 from .by_transaction import ListByTransaction
@@ -109,18 +109,24 @@ class RedisRows(RowStore):
         return found.done
 
     def place(self) -> Hashable:
-        """As `RowStore.place`: the list, in its database."""
+        """As `RowStore.place`: the list, in its database, for one user, who may do the same for all."""
         pool = getattr(self._session._redis, "connection_pool", None)  # a cluster's client has none
         where = getattr(pool, "connection_kwargs", None)
         if not where:
             return id(self)
         # A Sentinel's client is told where to connect, by a name that other Sentinels may have as well.
         sentinel = id(getattr(pool, "sentinel_manager", None)), getattr(pool, "service_name", None)
-        return (*sentinel, *(where.get(part) for part in ("host", "port", "path", "db")), self._key)
+        return (*sentinel, *(where.get(part) for part in ("host", "port", "path", "db", "username")), self._key)
 
-    def is_asked_in_order(self) -> bool:
-        """As `RowStore.is_asked_in_order`: so it is with scripts, and not with transactions, which take steps."""
+    def removes_one_of(self) -> bool:
+        """As `RowStore.removes_one_of`: by script. A transaction that another one came before has to begin anew."""
         return time.monotonic() >= self._no_scripts_until
+
+    async def remove_one_of(self, rows: Sequence[Row], tells: int) -> RemovedRow:
+        """As `RowStore.remove_one_of`."""
+        number = _new_number()
+        position, newest = await self._ask(lambda access: access.remove_one_of(number, rows, tells))
+        return RemovedRow(next((row for row in rows if row.id == position), None), newest)
 
     def foreseen(self) -> Row | None:
         """As `RowStore.foreseen`: the newest row after the last removal, or that hindered it."""
