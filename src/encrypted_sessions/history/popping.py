@@ -81,10 +81,10 @@ async def _pop_row(history: SealedHistory, rows: GuardedRows, turn: Turn) -> dic
         told = turn.newest()
         conflicts += 1
         if turn.contention.is_there and rows.removes_one_of() and not others:
-            found = _PopCandidate()
-            found.item = await pop_among(history, rows, turn, told)
-            if found.item is not None:
-                return found
+            among = _PopCandidate()
+            among.item = await pop_among(history, rows, turn, told)
+            if among.item is not None:
+                return among
             told = ()
         found = await _newest(history, rows, told) if not others and (told or looks_at_one) else None
         if found is None:
