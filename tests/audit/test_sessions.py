@@ -184,6 +184,22 @@ async def test_the_thread_is_told_of_a_line_when_its_caller_begins_to_wait(
     assert len(said_in(folder)) == 2
 
 
+async def test_the_thread_is_told_at_once_of_a_second_line(
+    folder: Path, new_log: NewLog, monkeypatch: pytest.MonkeyPatch
+):
+    """As loops in several threads may bring it, neither of which knew of the other's: a kill loses one at most."""
+    monkeypatch.setattr("encrypted_sessions.audit.writing._SYNC_S", 60.0)
+    monkeypatch.setattr("encrypted_sessions.audit.writer._SOON_S", 60.0)
+    log = new_log()
+    log(event(1))
+    until_written(log)
+    log(event(2))
+    assert log.refuses
+    log(event(3))
+    until_written(log)
+    assert len(said_in(folder)) == 3
+
+
 def test_a_line_is_written_though_its_event_loop_does_not_turn_again(
     folder: Path, new_log: NewLog, monkeypatch: pytest.MonkeyPatch
 ):

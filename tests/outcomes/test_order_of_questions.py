@@ -6,16 +6,18 @@ Malformed, unsupported, plaintext; then what the place says of the key; then the
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import time
 from typing import Any
 
 import pytest
 
-from encrypted_sessions import KeyUnavailableError
+from encrypted_sessions import EncryptedSession, KeyRing, KeyUnavailableError
 from encrypted_sessions_tests.bulk_rows import write_rows
 from encrypted_sessions_tests.sealed_rows import AGE, SESSION, TTL, Sealer, altered, encode, message
-from encrypted_sessions_tests.stores import StoreLocation, new_place
-from keyproviders import Key
+from encrypted_sessions_tests.stores import StoreLocation, new_place, open_store
+from keyproviders import Key, KeyNotFoundError, RetryPolicy
 
 FUTURE = -1000
 
@@ -156,3 +158,61 @@ async def test_a_timestamp_at_the_end_of_its_range_is_an_outcome(place: StoreLoc
     furthest = sealer.envelope(message("x"), age=sealer.now - (2**64 - 1))
     assert await outcome_of_row(place, sealer, furthest) == "not_yet_valid"
     assert await outcome_of_row(place, sealer, sealer.envelope(message("x"), age=sealer.now)) == "expired"
+
+
+class Place:
+    """A place of keys that does not list its names, and takes its time for those that it does not have."""
+
+    def __init__(self) -> None:
+        self.keys = {name: Key.generate(name) for name in ("active", "older")}
+        self.asked: list[str] = []
+        self.slow_s = 0.0
+
+    def active(self) -> Key:
+        return self.keys["active"]
+
+    def get(self, name: str) -> Key:
+        self.asked.append(name)
+        if name not in self.keys:
+            time.sleep(self.slow_s)
+            raise KeyNotFoundError(f"there is no key {name}")
+        return self.keys[name]
+
+
+async def read_after(
+    days: float, keys: Place, place: StoreLocation, sealer: Sealer, stored: list[Any], *, alone: bool = False
+) -> dict[str, int]:
+    """What a session finds that held the older key, and read with it so many days before."""
+    now = time.time()
+    with contextlib.closing(KeyRing(keys, retry=RetryPolicy(attempts=1, deadline_s=0.5), clock=lambda: now)) as ring:
+        async with open_store(place, SESSION) as store:
+            session = EncryptedSession.wrap(store, ring, ttl=None)
+            await write_rows(place, SESSION, [json.dumps(sealer.envelope(message("x"), keys.keys["older"]))])
+            assert (await session.read()).outcomes == {"ok": 1}
+            if alone:
+                await session.clear_session()
+            await write_rows(place, SESSION, [json.dumps(one) for one in stored])
+            keys.asked.clear()
+            keys.slow_s = 0.2
+            now += days * 86_400
+            found = dict((await session.read()).outcomes)
+            await session.clear_session()
+    return found
+
+
+async def test_form_comes_before_a_key_whose_time_is_over(place: StoreLocation, sealer: Sealer):
+    keys = Place()
+    malformed = {"__enc__": 1, "v": 2, "kid": keys.keys["older"].kid, "p": "junk"}
+    found = await read_after(1.1, keys, place, sealer, [malformed], alone=True)
+    assert found == {"ok": 0, "malformed": 1}
+    assert keys.asked == []
+
+
+async def test_rows_that_use_up_the_time_to_ask_keep_no_held_key_from_its_rows(place: StoreLocation, sealer: Sealer):
+    keys = Place()
+    rows = (sealer.envelope(message("x"), Key.generate(f"junk-{number}")) for number in range(140))
+    made_up = [dict(reversed(row.items())) for row in rows]  # an order that no common row has
+    found = await read_after(0.05, keys, place, sealer, made_up)
+    assert found.pop("ok") == 1
+    assert sum(found.values()) == 140
+    assert set(found) == {"key_not_asked", "unknown_key"}

@@ -45,7 +45,8 @@ class Writer:
         self._writing = writing
         self._lines: deque[Line] = deque()
         self._told: queue.SimpleQueue[_Word] = queue.SimpleQueue()
-        self._is_told = self._is_timed = False
+        self._is_told = False
+        self._timed_by: asyncio.AbstractEventLoop | None = None
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._is_quiet = False
@@ -92,23 +93,24 @@ class Writer:
         Who ends an operation often goes on computing. The thread would wake to find that it cannot run, and wake
         again for each moment in which the caller lets others run, as for each random number that sealing draws: dozens
         of times, at more than all else of a line takes. So it is told when a store is asked, or a moment later.
-        Where the event loop has ended by then, it looks by itself within a second.
+        Where the event loop has ended by then, it looks by itself within a second. A second line is told of at once: a
+        kill loses the last one at most.
         """
-        if line.future is None and self._writing.looks_soon:
+        if line.future is None and len(self._lines) == 1 and self._writing.looks_soon:
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
                 pass
             else:
                 LISTENING.left.add(self._tell)
-                if not self._is_timed:
-                    self._is_timed = True
+                if self._timed_by is not loop:
+                    self._timed_by = loop
                     loop.call_later(_SOON_S, self._tell_in_time)
                 return
         self._tell()
 
     def _tell_in_time(self) -> None:
-        self._is_timed = False
+        self._timed_by = None
         self._tell()
 
     def _tell(self) -> None:
@@ -197,7 +199,7 @@ class Writer:
             if lines:
                 writing.take(lines)
             if is_due or told is _Word.END:
-                self._is_timed = False  # an event loop that has ended calls nobody
+                self._timed_by = None  # an event loop that has ended calls nobody
                 writing.do_what_is_due(is_end=told is _Word.END)
         except Exception as error:
             # Not a line's doing, so not told as one; and nobody may wait for ever.

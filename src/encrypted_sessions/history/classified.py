@@ -163,23 +163,9 @@ class SessionOpeners:
         """The same for a kid and a version that were asked for."""
         return self._openers[kid, version]
 
-    async def first_if_held(self, kid: str, version: int) -> Opener | str | None:
-        """The same for the first kid of a walk, where the session has its key: as nearly always. Else None."""
-        keychain = self._keychain
-        if not keychain.holds(kid):
-            return None
-        began = time.monotonic()
-        answer = await keychain.look_up(kid, self._left_s)
-        self._left_s -= time.monotonic() - began
-        return self._keep(kid, version, answer)
-
     def _keep(self, kid: str, version: int, answer: SessionCipher | Outcome) -> Opener | str:
         found = self._openers[kid, version] = answer if isinstance(answer, str) else answer.opener(version)
         return found
-
-    def holds(self, kid: str) -> bool:
-        """Whether the session has that key, so that asking for it is nothing that a made-up kid could cause."""
-        return self._keychain.holds(kid)
 
 
 class Classifier(Generic[RowT]):

@@ -92,10 +92,6 @@ class StringKeychain:
         """Nothing: the string opens whatever it can."""
         return None
 
-    def holds(self, kid: str) -> bool:  # noqa: ARG002 - as a ring's
-        """Whether its key is here, as it always is."""
-        return True
-
     async def look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:  # noqa: ARG002 - as a ring's
         """The string's cipher."""
         return self._cipher
@@ -142,10 +138,6 @@ class RingKeychain:
         if held is None:
             return None
         return f"the key of {kid} is held as {held}: if its rows are yours, list it under the name {name!r} too"
-
-    def holds(self, kid: str) -> bool:
-        """Whether the ring holds that key, and this a cipher made from it."""
-        return kid in self._ciphers
 
     async def find(self, kids: Iterable[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:
         """Each kid looked up in the ring, all at once, for the session as the asker."""

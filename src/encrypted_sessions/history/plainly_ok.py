@@ -45,8 +45,6 @@ class ReadingClassifier(Classifier[Row]):
 
     async def read(self, rows: Sequence[Row]) -> list[Item | Classification]:
         """For each row its item where it is plainly ok, else what `classify` finds, in the same order."""
-        if not self._readers and rows:
-            await self._meet_first(rows[0].data)
         found: list[Any] = [None] * len(rows)
         opened: dict[str, int] = {}
         new = await self._open(rows, found, opened)
@@ -89,26 +87,17 @@ class ReadingClassifier(Classifier[Row]):
             opened[kid] = opened.get(kid, 0) + alike
         return new
 
-    async def _meet_first(self, data: object) -> None:
-        """Find the reader for a row's label, before its row is looked at, where its key is held: as nearly always."""
-        label = label_of(data) if type(data) is bytes and len(data) <= self._max_row_bytes else b""
-        kid, suite = read_label(label)
-        if suite is not None and suite.version >= self._oldest_suite:
-            opener = await self._openers.first_if_held(kid, suite.version)
-            if opener is not None:
-                self._add_reader(label, kid, opener)
-
     async def _meet(self, new: dict[bytes, bytes]) -> bool:
         """Find readers for labels, each of which some row has. Whether there are new readers.
 
-        A kid whose key is not held is asked for only if that row is well-formed.
+        A kid is asked for only if that row is well-formed.
         """
         met: dict[bytes, tuple[str, int]] = {}
         for label, data in new.items():
             kid, suite = read_label(label)
-            if (suite is not None and suite.version >= self._oldest_suite) and (
-                self._openers.holds(kid) or _is_well_formed(data, kid, suite.version)
-            ):
+            if suite is None or suite.version < self._oldest_suite:
+                continue
+            if _is_well_formed(data, kid, suite.version):
                 met[label] = kid, suite.version
             if self._time_slice.is_used_up():
                 await self._time_slice.checkpoint()
