@@ -23,8 +23,9 @@ def place(request: pytest.FixtureRequest) -> StoreLocation:
     return new_place("redis", request)
 
 
-def among_others(session: Any) -> Any:
-    """Have a session know that others pop, too."""
+async def among_others(session: Any) -> Any:
+    """Have a session know that others pop, too, as it does after it has lost to them: then its keys are there."""
+    await session._sealed.keychain.active()
     turn_of(session._sealed, session._sealed.rows).contention.lost()
     return session
 
@@ -49,7 +50,7 @@ async def test_what_others_left_of_the_rows_that_were_opened_is_popped_without_a
     await write_rows(place, SESSION, [sealer.ok(str(number)) for number in range(8)])
     async with sealer.session(place) as session, sealer.session(place) as other:
         pages = list[int]()
-        rows = among_others(session)._sealed.rows
+        rows = (await among_others(session))._sealed.rows
         really = rows.page
 
         async def page(upto: Any, count: int) -> Any:
@@ -71,7 +72,7 @@ async def test_what_others_left_of_the_rows_that_were_opened_is_popped_without_a
 async def test_what_others_added_comes_first(place: StoreLocation, sealer: Sealer, monkeypatch: pytest.MonkeyPatch):
     await write_rows(place, SESSION, [sealer.ok("one"), sealer.ok("two")])
     async with sealer.session(place) as session, sealer.session(place) as other:
-        before_removing(among_others(session), monkeypatch, lambda: other.add_items([message("three")]))
+        before_removing(await among_others(session), monkeypatch, lambda: other.add_items([message("three")]))
         assert [await session.pop_item() for _ in range(4)] == [message("three"), message("two"), message("one"), None]
 
 
@@ -86,7 +87,7 @@ async def test_a_row_that_took_the_place_of_one_that_was_opened_is_another(
             assert await other.pop_item() == message("two")
             await write_rows(place, SESSION, [sealer.of("unauthentic")])
 
-        before_removing(among_others(session), monkeypatch, replace)
+        before_removing(await among_others(session), monkeypatch, replace)
         with pytest.raises(UnreadableItemsError):
             await session.pop_item()
     assert len(await raw_rows(place, SESSION)) == 2
@@ -97,7 +98,7 @@ async def test_a_newest_row_that_does_not_open_is_refused_and_stays(place: Store
     rows = [sealer.ok("one"), sealer.of(kind), sealer.ok("two"), sealer.expired()]
     await write_rows(place, SESSION, rows)
     async with sealer.session(place) as session:
-        assert await among_others(session).pop_item() == message("two")
+        assert await (await among_others(session)).pop_item() == message("two")
         for _ in range(2):
             with pytest.raises(UnreadableItemsError):
                 await session.pop_item()
@@ -109,7 +110,7 @@ async def test_no_key_is_asked_for_that_only_an_older_row_needs(place: StoreLoca
     await write_rows(place, SESSION, [sealer.row(message("old"), sealer.older), sealer.ok("one")])
     async with sealer.session(place) as session:
         asked = len(sealer.provider.asked)
-        assert await among_others(session).pop_item() == message("one")
+        assert await (await among_others(session)).pop_item() == message("one")
         assert "older" not in sealer.provider.asked[asked:]
         with pytest.raises(KeyUnavailableError):
             await session.pop_item()
@@ -119,7 +120,7 @@ async def test_large_rows_are_popped_one_by_one(place: StoreLocation, sealer: Se
     large = [f"{number}" * 70_000 for number in range(3)]
     await write_rows(place, SESSION, [sealer.ok(text) for text in large])
     async with sealer.session(place) as session:
-        among_others(session)
+        await among_others(session)
         assert texts([await session.pop_item() for _ in range(3)]) == large[::-1]
 
 
@@ -128,10 +129,10 @@ async def test_a_pop_among_others_that_is_cancelled_loses_nothing(place: StoreLo
     popped: list[Any] = []
     async with sealer.session(place) as session:
         began = time.perf_counter()
-        popped.append(await among_others(session).pop_item())
+        popped.append(await (await among_others(session)).pop_item())
         usual = time.perf_counter() - began
         for moment in range(30):
-            among_others(session)
+            await among_others(session)
             task = asyncio.ensure_future(session.pop_item())
             await asyncio.sleep(usual * moment / 30)
             task.cancel()

@@ -188,6 +188,24 @@ async def test_a_change_is_known_by_its_number_whichever_way_it_is_asked_for_aga
         assert await raw_rows(place, SESSION) == ["0", "1"]
 
 
+async def test_which_of_some_rows_was_removed_is_known_whichever_way_it_is_asked_for_again(
+    place: StoreLocation, owner: StoreLocation
+):
+    await write_rows(owner, SESSION, ["0", "1", "2", "3"])
+    async with open_store(owner, SESSION) as store:
+        rows: Any = store_beneath(store)
+        for first, second in ((rows._scripts, rows._transactions), (rows._transactions, rows._scripts)):
+            number = f"{id(first):032x}"
+            page = await rows.page(None, 3)
+            if first is rows._scripts:  # then a popper has taken the newest; a transaction removes that alone
+                assert await rows.remove([page[0]], page[0])
+            removed, _ = await first.remove_one_of(number, page, 2)
+            again, _ = await second.remove_one_of(number, page, 2)
+            assert again == removed >= 0
+            assert removed not in [row.id for row in await rows.page(None, 4)]
+        assert await raw_rows(place, SESSION) == ["0"]
+
+
 async def test_a_time_to_live_stays_what_it_was(place: StoreLocation, owner: StoreLocation):
     await write_rows(place, SESSION, ["0", "1"])
     async with open_store(place, SESSION) as store, stores._redis(owner) as client:

@@ -133,10 +133,10 @@ class TimeSlice:
 class SessionOpeners:
     """What opens the rows of one session, on one walk through it. Each key is asked for once."""
 
-    def __init__(self, keychain: Keychain) -> None:
+    def __init__(self, keychain: Keychain, *, asks: bool = True) -> None:
         self._keychain = keychain
         self._openers: dict[tuple[str, int], Opener | str] = {}
-        self._left_s = keychain.wait_s
+        self._left_s = keychain.wait_s if asks else 0.0
 
     async def prepare(self, envelopes: Iterable[Envelope]) -> None:
         """Ask for those keys that were not asked for yet, all at once."""

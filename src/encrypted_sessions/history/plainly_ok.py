@@ -58,14 +58,15 @@ class ReadingClassifier(Classifier[Row]):
             self._judged(found, opened)
         return found
 
-    async def _open(self, rows: Sequence[Row], found: list[Any], opened: dict[str, int]) -> dict[bytes, bytes]:
-        """Open those of the rows that were not yet, and whose label is known; a row of each label that is not.
+    async def _open(self, rows: Sequence[Row], found: list[Any], opened: dict[str, int]) -> dict[bytes, list[bytes]]:
+        """Open those of the rows that were not yet, and whose label is known; the rows of each label that is not.
 
         `opened` counts them by kid.
         """
         readers, limit, time_slice = self._readers, self._max_row_bytes, self._time_slice
-        new: dict[bytes, bytes] = {}
+        new: dict[bytes, list[bytes]] = {}
         label, begin, kid, reader, alike = _NO_LABEL, 0, "", None, 0
+        unknown: list[bytes] | None = None
         for place, (_, data) in enumerate(rows):
             if found[place] is not None or type(data) is not bytes or (size := len(data)) > limit:
                 continue
@@ -76,9 +77,10 @@ class ReadingClassifier(Classifier[Row]):
                     alike = 0
                 begin = len(label) - 1
                 kid, reader = readers.get(label, _NO_READER)
-                if label not in readers and label.startswith(_MARK):
-                    new.setdefault(label, data)
-            if reader is not None and (item := reader(data[begin:-1])) is not None:
+                unknown = new.setdefault(label, []) if label not in readers and label.startswith(_MARK) else None
+            if unknown is not None:
+                unknown.append(data)
+            elif reader is not None and (item := reader(data[begin:-1])) is not None:
                 found[place] = item
                 alike += 1
             if (size > _LARGE or not place % _FEW) and perf_counter() > time_slice.ends_at:
@@ -87,20 +89,22 @@ class ReadingClassifier(Classifier[Row]):
             opened[kid] = opened.get(kid, 0) + alike
         return new
 
-    async def _meet(self, new: dict[bytes, bytes]) -> bool:
-        """Find readers for labels, each of which some row has. Whether there are new readers.
+    async def _meet(self, new: dict[bytes, list[bytes]]) -> bool:
+        """Find readers for labels of rows. Whether there are new readers.
 
-        A kid is asked for only if that row is well-formed.
+        A kid is asked for only if one of its rows is well-formed.
         """
         met: dict[bytes, tuple[str, int]] = {}
-        for label, data in new.items():
+        for label, rows in new.items():
             kid, suite = read_label(label)
             if suite is None or suite.version < self._oldest_suite:
                 continue
-            if _is_well_formed(data, kid, suite.version):
-                met[label] = kid, suite.version
-            if self._time_slice.is_used_up():
-                await self._time_slice.checkpoint()
+            for data in rows:
+                if self._time_slice.is_used_up():
+                    await self._time_slice.checkpoint()
+                if _is_well_formed(data, kid, suite.version):
+                    met[label] = kid, suite.version
+                    break
         if not met:
             return False
         await self._openers.ask(set(met.values()))

@@ -23,10 +23,10 @@ __all__ = ["count", "opened", "put_back", "put_back_row", "refusal"]
 async def opened(history: SealedHistory, rows: Sequence[Row]) -> list[Classification]:
     """What rows are that are said to be the newest, or to come next, as far as they are items. They do not count yet.
 
-    Anything else may be true no more, and is looked at.
+    Anything else may be true no more, and is looked at: so no place is asked for a key here, nor does anybody wait.
     """
     try:
-        found = await history.classifier(counts=False).classify_few(rows)
+        found = await history.classifier(counts=False, asks=False).classify_few(rows)
     except KeyProviderError:
         return []
     return list(takewhile(lambda one: one.item is not None, found))

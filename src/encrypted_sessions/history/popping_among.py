@@ -5,7 +5,6 @@ By the time that a row was opened, others have taken it, and perhaps the next on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from ..stores.rows import HistoryMovedError, RemovedRow, Row
@@ -22,8 +21,6 @@ _AHEAD = 4
 #: And how many bytes these may have together: they are opened at once, and sent to the store again.
 _MOST_BYTES = 2**16
 
-_KID = re.compile(rb'"kid":\s*"([^"]*)')
-
 
 async def pop_among(
     history: SealedHistory, rows: GuardedRows, turn: Turn, told: Sequence[Row]
@@ -33,7 +30,7 @@ async def pop_among(
     `told` is what is known of the newest rows. Raises HistoryMovedError if others took, or added, so many rows that the
     newest one is none of those.
     """
-    looked_at = _small_and_of_one_key((told or await rows.page(None, _AHEAD))[: turn.contention.ahead()])
+    looked_at = _small((told or await rows.page(None, _AHEAD))[: turn.contention.ahead()])
     found = dict(zip(looked_at, await opened(history, looked_at), strict=False))
     if not found:
         return None
@@ -53,19 +50,13 @@ async def pop_among(
     return found[removed.row].item
 
 
-def _small_and_of_one_key(newest: Sequence[Row]) -> list[Row]:
-    """Rows up to the first of another key than the newest has, which is asked for when it is its turn."""
+def _small(newest: Sequence[Row]) -> list[Row]:
+    """As many of the newest as are small together."""
     found: list[Row] = []
     left = _MOST_BYTES
     for row in newest:
         left -= len(row.data) if isinstance(row.data, bytes) else _MOST_BYTES
-        if left < 0 or _kid_of(row.data) != _kid_of(newest[0].data):
+        if left < 0:
             break
         found.append(row)
     return found
-
-
-def _kid_of(data: object) -> bytes | None:
-    """What a row names as its key, at a glance."""
-    found = _KID.search(data) if isinstance(data, bytes) else None
-    return None if found is None else found[1]

@@ -122,17 +122,25 @@ class SealedHistory:
             return self.rows.cursor(keywords)
         return RowCursor(self.rows)
 
-    def classifier(self, policy: ReadPolicy | None = None, *, counts: bool = True) -> Classifier[Row]:
-        """What tells rows apart, by a policy (default: that of this moment). The running operation counts them."""
-        return self._classifying(Classifier[Row], policy or self.policy(), running() if counts else None)
+    def classifier(
+        self, policy: ReadPolicy | None = None, *, counts: bool = True, asks: bool = True
+    ) -> Classifier[Row]:
+        """What tells rows apart, by a policy (default: that of this moment). The running operation counts them.
+
+        One that does not ask knows what the ring knows of a key.
+        """
+        operation = running() if counts else None
+        return self._classifying(Classifier[Row], policy or self.policy(), operation, asks=asks)
 
     def reading_classifier(self, policy: ReadPolicy) -> ReadingClassifier:
         """The same for who wants items."""
         return self._classifying(ReadingClassifier, policy, running())
 
-    def _classifying(self, kind: type[_ClassifierT], policy: ReadPolicy, operation: Running | None) -> _ClassifierT:
+    def _classifying(
+        self, kind: type[_ClassifierT], policy: ReadPolicy, operation: Running | None, *, asks: bool = True
+    ) -> _ClassifierT:
         return kind(
-            SessionOpeners(self.keychain),
+            SessionOpeners(self.keychain, asks=asks),
             lambda: policy,
             TimeSlice(),
             self._added_at,

@@ -119,6 +119,17 @@ class ListByTransaction(ListAccess):
 
     async def remove(self, number: str, newest: bytes, rows: Sequence[Row]) -> Removal:
         """As `ListAccess.remove`."""
+        outcome, seen = await self._remove(number, newest, rows, 1)
+        return Removal(bool(outcome), seen)
+
+    async def remove_one_of(self, number: str, rows: Sequence[Row], tells: int) -> RemovedElement:  # noqa: ARG002 - few come here
+        """As `ListAccess.remove_one_of`, of the first of them alone."""
+        newest: bytes = rows[0].data  # type: ignore[assignment] # no text comes from Redis
+        # What is noted is what a script would note: after a lost reply either may ask what the other one did.
+        outcome, seen = await self._remove(number, newest, rows[:1], rows[0].id + 1)
+        return RemovedElement(outcome - 1, () if seen is None else (seen,))
+
+    async def _remove(self, number: str, newest: bytes, rows: Sequence[Row], noted: int) -> tuple[int, Row | None]:
         first, seen = min(row.id for row in rows), None
         begin = max(0, first - 1)  # what lies before them is the newest then, if they are all that comes after it
 
@@ -130,16 +141,11 @@ class ListByTransaction(ListAccess):
                 return [], 0
             if len(rows) == len(elements) - (first - begin):
                 seen = Row(begin, elements[0]) if begin < first else None
-                return [("RPOP", self._key)] * len(rows), 1
-            return self._removal(number, rows, -len(rows)), 1
+                return [("RPOP", self._key)] * len(rows), noted
+            return self._removal(number, rows, -len(rows)), noted
 
-        done = bool(await self._change(number, ("LRANGE", self._key, begin, -1), plan))
-        return Removal(done, None if seen is None or len(seen.data) > MOST_FORESEEN else seen)  # type: ignore[arg-type] # bytes
-
-    async def remove_one_of(self, number: str, rows: Sequence[Row], tells: int) -> RemovedElement:  # noqa: ARG002 - few come here
-        """As `ListAccess.remove_one_of`, of the first of them alone."""
-        done, newest = await self.remove(number, rows[0].data, rows[:1])  # type: ignore[arg-type] # bytes
-        return RemovedElement(rows[0].id if done else -1, () if newest is None else (newest,))
+        outcome = await self._change(number, ("LRANGE", self._key, begin, -1), plan)
+        return outcome, None if seen is None or len(seen.data) > MOST_FORESEEN else seen  # type: ignore[arg-type] # bytes
 
     async def remove_any(self, number: str, rows: Sequence[Row]) -> int:
         """As `ListAccess.remove_any`."""
