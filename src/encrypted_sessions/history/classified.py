@@ -163,6 +163,11 @@ class SessionOpeners:
         """The same for a kid and a version that were asked for."""
         return self._openers[kid, version]
 
+    async def known(self, kid: str, version: int) -> Opener | str | None:
+        """The same for a kid of which the answer is known, so that no place has to be asked; else None."""
+        answer = (await self._keychain.find((kid,), 0.0))[kid]
+        return None if answer == "key_not_asked" else self._keep(kid, version, answer)
+
     def _keep(self, kid: str, version: int, answer: SessionCipher | Outcome) -> Opener | str:
         found = self._openers[kid, version] = answer if isinstance(answer, str) else answer.opener(version)
         return found

@@ -45,6 +45,8 @@ class ReadingClassifier(Classifier[Row]):
 
     async def read(self, rows: Sequence[Row]) -> list[Item | Classification]:
         """For each row its item where it is plainly ok, else what `classify` finds, in the same order."""
+        if not self._readers and rows:
+            await self._meet_first(rows[0].data)
         found: list[Any] = [None] * len(rows)
         opened: dict[str, int] = {}
         new = await self._open(rows, found, opened)
@@ -89,6 +91,16 @@ class ReadingClassifier(Classifier[Row]):
             opened[kid] = opened.get(kid, 0) + alike
         return new
 
+    async def _meet_first(self, data: object) -> None:
+        """Find the reader for a row's label, nearly always that of all, if no place has to be asked for its key."""
+        label = label_of(data) if type(data) is bytes and len(data) <= self._max_row_bytes else b""
+        kid, suite = read_label(label)
+        if suite is None or suite.version < self._oldest_suite or not _is_well_formed(data, kid, suite.version):
+            return
+        opener = await self._openers.known(kid, suite.version)
+        if opener is not None:
+            self._add_reader(label, kid, opener)
+
     async def _meet(self, new: dict[bytes, list[bytes]]) -> bool:
         """Find readers for labels of rows. Whether there are new readers.
 
@@ -119,8 +131,8 @@ class ReadingClassifier(Classifier[Row]):
             self._readers[label] = kid, opener.reader(kid, plainly_in_time(opener, self._policy(), kid))
 
 
-def _is_well_formed(data: bytes, kid: str, version: int) -> bool:
-    found = parse_row(data)
+def _is_well_formed(data: object, kid: str, version: int) -> bool:
+    found = parse_row(data) if isinstance(data, bytes) else None
     return isinstance(found, Envelope) and (found.kid, found.version) == (kid, version)
 
 
