@@ -92,10 +92,6 @@ class StringKeychain:
         """Nothing: the string opens whatever it can."""
         return None
 
-    async def look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:  # noqa: ARG002 - as a ring's
-        """The string's cipher."""
-        return self._cipher
-
     async def find(self, kids: Iterable[str], wait_s: float) -> Mapping[str, SessionCipher | Outcome]:  # noqa: ARG002 - as a ring's
         """The string's cipher for each."""
         return dict.fromkeys(kids, self._cipher)
@@ -143,9 +139,9 @@ class RingKeychain:
         """Each kid looked up in the ring, all at once, for the session as the asker."""
         wanted = list(kids)
         if len(wanted) == 1:  # nearly always: no task for it
-            return {wanted[0]: await self.look_up(wanted[0], wait_s)}
+            return {wanted[0]: await self._look_up(wanted[0], wait_s)}
         # What the ring knows comes at once, and for the rest it asks the place.
-        found = {kid: await self.look_up(kid, 0) for kid in wanted}
+        found = {kid: await self._look_up(kid, 0) for kid in wanted}
         unknown = [kid for kid in wanted if found[kid] == "key_not_asked"]
         if unknown and wait_s > 0:
             found.update(await self._ask_place(unknown, wait_s))
@@ -156,7 +152,7 @@ class RingKeychain:
 
         async def in_time(kid: str) -> SessionCipher | Outcome | KeyUnavailableError:
             try:
-                return await self.look_up(kid, wait_s)
+                return await self._look_up(kid, wait_s)
             except KeyUnavailableError as error:
                 if time.monotonic() - began < wait_s:
                     raise
@@ -174,7 +170,7 @@ class RingKeychain:
             for kid, answer in answers.items()
         }
 
-    async def look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:
+    async def _look_up(self, kid: str, wait_s: float) -> SessionCipher | Outcome:
         """One kid looked up in the ring."""
         if kid == UPSTREAM_KID:
             return "unknown_key" if self._upstream is None else self._upstream
